@@ -1,0 +1,137 @@
+"""What a local model must do to be served: the one interface behind the TGI-protocol app.
+
+`langchain_sgd.embedded.app` speaks the protocol (validation, framing, stop texts, finish reasons,
+limits, errors) and knows models only through `Engine`, so a llama.cpp engine, an OpenVINO engine and
+the scripted engine of the tests are judged by the same contract.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, Literal, Protocol
+
+
+class EngineError(Exception):
+    """The engine could not do what was asked; its text is meant for people."""
+
+
+class EngineInputError(EngineError):
+    """The request itself is impossible (a bad grammar, a template that fails): retrying is useless."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What a served model says of itself; TGI's `/info` is made from it."""
+
+    model_id: str
+    _: KW_ONLY
+    max_total_tokens: int
+    """Prompt and generated tokens that one request may hold together."""
+    slots: int
+    """Requests that are decoded in one batch; more wait in the engine's queue."""
+    dtype: str = "unknown"
+    eos_token: str = "</s>"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One generated token."""
+
+    id: int
+    text: str
+    """May be empty or end inside a UTF-8 sequence's replacement; texts joined give the output."""
+    _: KW_ONLY
+    logprob: float | None = None
+    special: bool = False
+    """True for the end-of-sequence token, which engines must report as their last token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """A constraint on the output: JSON that fits a schema, or a full match of a regular expression."""
+
+    kind: Literal["json", "regex"]
+    value: str | Mapping[str, Any]
+    """The expression, or the JSON schema."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn; `temperature=None` is greedy decoding."""
+
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    typical_p: float | None = None
+    repetition_penalty: float | None = None
+    frequency_penalty: float | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """One text to continue."""
+
+    prompt: str
+    max_new_tokens: int
+    sampling: Sampling = field(default_factory=Sampling)
+    grammar: Grammar | None = None
+
+
+@dataclass(slots=True)
+class Counters:
+    """Filled by the engine while it works; complete when the stream has ended."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    """Prompt tokens that were not computed because a cached prefix held them."""
+
+
+class Engine(Protocol):
+    """A model that continues text, several requests at once."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """What the model is and what it can hold."""
+        ...
+
+    def generate(
+        self, request: GenerateRequest, counters: Counters
+    ) -> AsyncGenerator[Token, None]:
+        """Yield the tokens of a continuation as they are made.
+
+        The stream ends after the special end-of-sequence token or after `max_new_tokens`. Closing it
+        stops the work and frees its slot.
+
+        Raises:
+            EngineInputError: The request is impossible; raised before the first token.
+            EngineError: The engine failed.
+        """
+        ...
+
+    async def render_chat(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None
+    ) -> str:
+        """Apply the model's chat template, generation prompt included.
+
+        Raises:
+            EngineInputError: The template refuses these messages.
+        """
+        ...
+
+    async def tokenize(self, text: str) -> list[Token]:
+        """Split text into the model's tokens."""
+        ...
+
+    async def share_prefix(self, text: str) -> int:
+        """Prefill `text` once for all slots; a hint, and 0 where the engine shares by itself.
+
+        Returns:
+            Tokens of the prefix that every slot now holds.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Free the model; requests in flight end with an `EngineError`."""
+        ...

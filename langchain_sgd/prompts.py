@@ -1,0 +1,193 @@
+"""Every word the package says to a model, in one value that users can replace.
+
+The paper's prompts are not public; these are our own. What is fixed here, whatever the templates say, is
+the *order*: system prompt, history and question first, byte for byte as given, then the nodes planned so
+far, then the answers of the dependencies in skeleton order, the node's own part last. Planner and nodes
+thus share a prefix, which servers with a prefix cache compute once (Plato, arXiv 2402.12280v2).
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from langchain_core.messages import BaseMessage, HumanMessage
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from langchain_sgd.skeleton import Node
+
+PLAIN_WORD = "PLAIN"
+"""The planner's whole output when the question is better answered undivided."""
+
+_PLANNER = """
+
+---
+Plan the answer to the question above, so that several writers can write its parts at the same time. \
+Do not answer it.
+
+Write one line for each part, 2 to {max_nodes} lines, in the order of the answer, and nothing else:
+number|heading|what this part covers and what it leaves to others|needed|difficulty
+
+- "needed" are the numbers of the earlier parts whose text the writer must read first, such as 1,3. Write - \
+if there are none. A part needs another only if it uses something decided or worked out there: a name, \
+a number, a choice, a definition. Most parts need none; the fewer, the sooner the answer is ready.
+- "difficulty" is 1 (common knowledge, short) to 5 (careful reasoning, many facts to bring together).
+- The parts together answer the whole question; no two say the same thing.
+
+If the answer is short, is one chain of steps, is a story, a poem or code, or would suffer from being \
+written in parts, write only the word PLAIN.
+
+Example question: Compare trains and planes for a family trip from Paris to Rome, and recommend one.
+1|Travel by train|route, duration, comfort with children; no prices|-|2
+2|Travel by plane|airports, duration, comfort with children; no prices|-|2
+3|Costs|fares, luggage and transfers of both for four people|-|3
+4|Recommendation|weighs what parts 1 to 3 found and recommends one; repeats no details|1,2,3|4
+
+Example question: What is the capital of France?
+PLAIN
+
+Example question: Invent a small board game and write its rules, a sample turn and a blurb for the box.
+1|Rules|theme, name, pieces, aim and complete rules|-|4
+2|Sample turn|one turn played by two people under exactly these rules|1|3
+3|Blurb|40 words for the box that use the name and theme|1|2
+
+Now plan the answer to the question at the top.
+"""
+
+_REPAIR = """
+
+Your last plan could not be used: {problem}
+Write the plan again in the form shown, one line for each part, or only the word PLAIN.
+"""
+
+_OUTLINE = """
+
+---
+The answer is written in parts by several writers at the same time. The parts, as far as planned:"""
+
+_LINE = "\n{id}. {heading}: {scope}"
+
+_DEPENDENCIES = "\n\nThese parts are already written, and yours must agree with them:"
+
+_DEPENDENCY = "\n\n## {heading}\n\n{answer}"
+
+_NODE = """
+
+---
+Write part {id}, "{heading}", and nothing else. It covers: {scope}. Leave everything else to the other \
+parts. Write the text only: no heading, no introduction, no remark about the other parts or the writers."""
+
+_FIELDS = {
+    "planner": {"max_nodes"},
+    "repair": {"problem"},
+    "outline": set[str](),
+    "line": {"id", "heading", "scope", "dependencies", "difficulty"},
+    "dependencies": set[str](),
+    "dependency": {"id", "heading", "answer"},
+    "node": {"id", "heading", "scope", "difficulty"},
+}
+
+
+class Prompts(BaseModel):
+    """Templates in `str.format` syntax; write `{{` for a brace.
+
+    Raises:
+        pydantic.ValidationError: A template names a field that it is not given.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    planner: str = _PLANNER
+    """After the question, to ask for a skeleton. Field: `max_nodes`."""
+    repair: str = _REPAIR
+    """After the planner's prompt when its first plan was unusable. Field: `problem`."""
+    outline: str = _OUTLINE
+    """After the question in every node's prompt, before the nodes planned so far. No field."""
+    line: str = _LINE
+    """One planned node. Fields: `id`, `heading`, `scope`, `dependencies`, `difficulty`."""
+    dependencies: str = _DEPENDENCIES
+    """Before the dependency answers; left out if there are none. No field."""
+    dependency: str = _DEPENDENCY
+    """One dependency answer. Fields: `id`, `heading`, `answer`."""
+    node: str = _NODE
+    """The node's own part, last. Fields: `id`, `heading`, `scope`, `difficulty`."""
+
+    @model_validator(mode="after")
+    def _known_fields_only(self) -> Self:
+        for name, known in _FIELDS.items():
+            try:
+                used = {f for _, f, _, _ in string.Formatter().parse(getattr(self, name)) if f is not None}
+            except ValueError as error:
+                msg = f"the {name!r} template is not a format string: {error}"
+                raise ValueError(msg) from None
+            if unknown := used - known:
+                msg = (
+                    f"the {name!r} template names {', '.join(sorted(map(repr, unknown)))};"
+                    f" it is given {', '.join(sorted(known)) or 'no field'} (write {{{{ for a brace)"
+                )
+                raise ValueError(msg)
+        return self
+
+    def for_planner(
+        self, conversation: Sequence[BaseMessage], *, max_nodes: int, problem: str | None = None
+    ) -> list[BaseMessage]:
+        """What the planner is asked; `problem` is why its first plan was unusable."""
+        text = self.planner.format(max_nodes=max_nodes)
+        if problem is not None:
+            text += self.repair.format(problem=problem)
+        return extended(conversation, text)
+
+    def for_node(
+        self,
+        conversation: Sequence[BaseMessage],
+        node: Node,
+        *,
+        planned: Sequence[Node],
+        answers: Mapping[str, str],
+    ) -> list[BaseMessage]:
+        """What the model that decodes `node` is asked.
+
+        Args:
+            conversation: System prompt, history and question, as the user gave them.
+            node: The node to decode.
+            planned: The skeleton up to and including `node`.
+            answers: The texts of the node's dependencies by id.
+        """
+        parts = [self.outline]
+        parts += [
+            self.line.format(
+                id=n.id,
+                heading=n.heading,
+                scope=n.scope,
+                dependencies=",".join(n.dependencies) or "-",
+                difficulty=n.difficulty,
+            )
+            for n in planned
+        ]
+        needed = [n for n in planned if n.id in node.dependencies and n.id in answers]
+        if needed:
+            parts.append(self.dependencies)
+            parts += [
+                self.dependency.format(id=n.id, heading=n.heading, answer=answers[n.id]) for n in needed
+            ]
+        parts.append(
+            self.node.format(
+                id=node.id,
+                heading=node.heading,
+                scope=node.scope or node.heading,
+                difficulty=node.difficulty,
+            )
+        )
+        return extended(conversation, "".join(parts))
+
+
+def extended(conversation: Sequence[BaseMessage], text: str) -> list[BaseMessage]:
+    """The conversation with `text` after its last human message, or as one if another role ends it."""
+    *before, last = conversation
+    if not isinstance(last, HumanMessage):
+        return [*conversation, HumanMessage(text.lstrip("\n"))]
+    content: str | list[Any] = last.content
+    if isinstance(content, str):
+        return [*before, HumanMessage(content + text)]
+    return [*before, HumanMessage([*content, {"type": "text", "text": text}])]
