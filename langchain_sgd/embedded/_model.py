@@ -1,0 +1,239 @@
+"""One served model: what stands between a valid-looking request and its engine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_sgd.embedded import _errors
+from langchain_sgd.embedded._bodies import ChatBody, Parameters, Tool
+from langchain_sgd.embedded._metrics import Metrics
+from langchain_sgd.embedded._tools import with_tools
+from langchain_sgd.embedded._validation import (
+    Limits,
+    check_best_of,
+    check_parameters,
+    compile_grammar,
+    new_tokens,
+    sampling,
+)
+from langchain_sgd.embedded.engine import (
+    Counters,
+    Engine,
+    EngineBusyError,
+    EngineError,
+    EngineInputError,
+    GenerateRequest,
+    Sampling,
+    Token,
+)
+from langchain_sgd.embedded.protocol import Decoding, Output
+
+OnToken = Callable[[Token], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A request that passed every rule."""
+
+    request: GenerateRequest
+    stop: tuple[str, ...]
+    prompt_tokens: Sequence[Token]
+    prefill: bool = False
+    """Whether the answer lists the prompt's tokens."""
+
+
+class Model:
+    """An engine with its limits, its counters and its health."""
+
+    def __init__(self, engine: Engine, limits: Limits) -> None:
+        self.engine = engine
+        self.limits = limits
+        self.metrics = Metrics()
+        # As in TGI, the first health check asks the engine for a token.
+        self._healthy = False
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold one of the places for requests in flight.
+
+        Raises:
+            ProtocolError: All are taken; the request is not queued.
+        """
+        if self.metrics.in_flight >= self.limits.max_concurrent_requests:
+            raise _errors.overloaded()
+        self.metrics.in_flight += 1
+        try:
+            yield
+        finally:
+            self.metrics.in_flight -= 1
+
+    async def prompt(self, chat: ChatBody, tools: Sequence[Tool]) -> str:
+        """The prompt of a chat; a last message of the assistant is continued, not answered.
+
+        Raises:
+            ProtocolError: The chat template refuses the messages.
+        """
+        messages: Sequence[Mapping[str, Any]] = [_as_text(message) for message in chat.messages]
+        in_template = self.engine.info.template_uses_tools
+        if tools:
+            messages = with_tools(
+                messages, tools, chat.tool_prompt, template_uses_tools=in_template
+            )
+        begun = ""
+        if messages and messages[-1]["role"] == "assistant":
+            *messages, last = messages
+            begun = last["content"]
+        shown = [tool.as_json() for tool in tools] if tools and in_template else None
+        try:
+            return await self.engine.render_chat(messages, shown) + begun
+        except EngineInputError as error:
+            raise _errors.template_error(str(error)) from error
+
+    async def run(
+        self, inputs: str, parameters: Parameters, on_token: OnToken | None = None
+    ) -> Output:
+        """Answer one request: take a place, apply the rules, decode.
+
+        Raises:
+            ProtocolError: No place is free, a rule is broken, or the engine failed.
+        """
+        with self.place():
+            return await self.decode(await self.job(inputs, parameters), on_token)
+
+    async def run_all(self, prompts: Sequence[str], parameters: Parameters) -> list[Output]:
+        """Answer several prompts at once.
+
+        Raises:
+            ProtocolError: As in `run`, of the first that failed; the others were cancelled.
+        """
+        failed: BaseExceptionGroup[_errors.ProtocolError] | None = None
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self.run(prompt, parameters)) for prompt in prompts]
+        except* _errors.ProtocolError as errors:
+            failed = errors
+        if failed is not None:
+            raise failed.exceptions[0]
+        return [task.result() for task in tasks]
+
+    async def run_best_of(self, inputs: str, parameters: Parameters) -> list[Output]:
+        """Answer one request several times; the most probable text comes first.
+
+        Raises:
+            ProtocolError: As in `run_all`.
+        """
+        count = parameters.best_of or 1
+        check_best_of(count, self.limits)
+        outputs = await self.run_all([inputs] * count, parameters)
+        return sorted(outputs, key=lambda output: output.mean_logprob, reverse=True)
+
+    async def job(self, inputs: str, parameters: Parameters) -> Job:
+        """Judge a request by TGI's rules, in TGI's order.
+
+        Raises:
+            ProtocolError: The first rule that is broken.
+        """
+        check_parameters(parameters, inputs, self.limits)
+        tokens = await self.engine.tokenize(inputs)
+        if parameters.truncate is not None and len(tokens) > parameters.truncate:
+            tokens = tokens[-parameters.truncate :]
+            inputs = "".join(token.text for token in tokens if not token.special)
+        request = GenerateRequest(
+            inputs,
+            new_tokens(parameters, len(tokens), self.limits),
+            sampling(parameters),
+            None if parameters.grammar is None else compile_grammar(parameters.grammar),
+            logprobs=parameters.logprobs,
+        )
+        return Job(request, parameters.stop, tokens, prefill=parameters.decoder_input_details)
+
+    async def decode(self, job: Job, on_token: OnToken | None = None) -> Output:
+        """Run a job; every token but the last goes to `on_token` as it is made.
+
+        The last one is known only when the engine is done, and travels in the output. Cancelling,
+        or an error of `on_token`, closes the engine's stream.
+
+        Raises:
+            ProtocolError: The engine refused the request, failed, or ended too early.
+        """
+        started = time.monotonic()
+        counters = Counters()
+        decoding = Decoding(job.request.max_new_tokens, job.stop)
+        reason = None
+        try:
+            async with aclosing(self.engine.generate(job.request, counters)) as stream:
+                async for token in stream:
+                    reason = decoding.push(token)
+                    if reason is not None:
+                        break
+                    if on_token is not None:
+                        await on_token(token)
+                if reason in ("length", "eos_token"):
+                    # The engine's stream ends here by itself, and only then its counters are full.
+                    await anext(stream, None)
+        except EngineBusyError as error:
+            raise _errors.overloaded() from error
+        except EngineInputError as error:
+            raise _errors.invalid(str(error)) from error
+        except EngineError as error:
+            self._healthy = False
+            raise _errors.generation_failed(str(error)) from error
+        if reason is None:
+            raise _errors.incomplete(stream=on_token is not None)
+
+        self._healthy = True
+        output = Output(
+            text=decoding.text,
+            tokens=decoding.tokens,
+            finish_reason=reason,
+            prompt_tokens=counters.prompt_tokens or len(job.prompt_tokens),
+            cached_tokens=counters.cached_tokens,
+            seed=job.request.sampling.seed,
+            prefill=job.prompt_tokens if job.prefill else (),
+        )
+        self.metrics.finished(output, time.monotonic() - started)
+        return output
+
+    async def open_prompt(self, chat: ChatBody) -> str:
+        """The beginning that all chats share which continue the last of these messages."""
+        prompt = await self.prompt(chat, ())
+        content = str(chat.messages[-1].get("content", "")) if chat.messages else ""
+        end = prompt.rfind(content) + len(content) if content else -1
+        return prompt[:end] if end >= len(content) > 0 else prompt
+
+    async def share_prefix(self, text: str) -> int:
+        """Ask the engine to hold a prefix ready for all its slots; how many tokens it holds."""
+        try:
+            return await self.engine.share_prefix(text)
+        except EngineBusyError as error:
+            raise _errors.overloaded() from error
+        except EngineInputError as error:
+            raise _errors.invalid(str(error)) from error
+        except EngineError as error:
+            raise _errors.generation_failed(str(error)) from error
+
+    async def healthy(self) -> bool:
+        """Whether the engine answers; it is asked only when the last request failed."""
+        if not self._healthy:
+            probe = GenerateRequest("liveness", 1, Sampling())
+            try:
+                async with aclosing(self.engine.generate(probe, Counters())) as stream:
+                    async for _ in stream:
+                        self._healthy = True
+                        break
+            except EngineError:
+                return False
+        return self._healthy
+
+
+def _as_text(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The message with its function calls, if it holds any, as text; templates know text only."""
+    if "tool_calls" not in message:
+        return message
+    return {**message, "content": json.dumps(message["tool_calls"], ensure_ascii=False)}

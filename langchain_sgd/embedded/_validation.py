@@ -1,0 +1,287 @@
+"""TGI's rules for requests that have the right shape, in its order and with its texts.
+
+Source: `router/src/validation.rs` of text-generation-inference 3.3.7.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+from langchain_sgd.embedded._bodies import GrammarForm, Parameters
+from langchain_sgd.embedded._errors import invalid
+from langchain_sgd.embedded.engine import Grammar, Sampling
+
+_TYPES: Final = ("string", "integer", "number", "boolean", "null", "array", "object")
+_MAX_FREQUENCY_PENALTY: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one served model accepts; `/info` shows the same numbers."""
+
+    max_total_tokens: int
+    """Prompt and new tokens of one request together."""
+    max_concurrent_requests: int = 128
+    """Requests in flight; one more is overloaded at once."""
+    max_best_of: int = 2
+    max_stop_sequences: int = 4
+    max_top_n_tokens: int = 0
+    """TGI's default is 5; engines here do not report the tokens that were not chosen."""
+    max_client_batch_size: int = 4
+    """Prompts in one call of `/v1/completions`."""
+
+    @property
+    def max_input_tokens(self) -> int:
+        """Longest prompt: room for one new token is left."""
+        return self.max_total_tokens - 1
+
+
+def _fail(message: str) -> NoReturn:
+    raise invalid(message) from None
+
+
+def check_stream(parameters: Parameters) -> None:
+    """Rules that hold for streams only; TGI applies them before it counts the request."""
+    if (parameters.best_of if parameters.best_of is not None else 1) != 1:
+        _fail("`best_of` != 1 is not supported when streaming tokens")
+    if parameters.decoder_input_details:
+        _fail("`decoder_input_details` == true is not supported when streaming tokens")
+
+
+def check_best_of(best_of: int, limits: Limits) -> None:
+    """The bound on sequences that are generated to choose the best of."""
+    if limits.max_best_of == 1 and best_of != 1:
+        _fail("`best_of` != 1 is not allowed for this endpoint")
+    if best_of > limits.max_best_of:
+        _fail(f"`best_of` must be > 0 and <= {limits.max_best_of}. Given: {best_of}")
+
+
+def check_parameters(parameters: Parameters, inputs: str, limits: Limits) -> None:
+    """Rules that need no tokenizer.
+
+    Raises:
+        ProtocolError: The first rule that is broken.
+    """
+    problem = next(_problems(parameters, limits), None)
+    if problem is not None:
+        _fail(problem)
+
+    if not inputs:
+        _fail("`inputs` cannot be empty")
+
+    truncate = parameters.truncate
+    if truncate is not None and not 0 < truncate <= limits.max_input_tokens:
+        _fail(
+            "`truncate` must be strictly positive and less than "
+            f"{limits.max_input_tokens}. Given: {truncate}"
+        )
+
+
+def _problems(parameters: Parameters, limits: Limits) -> Iterator[str]:
+    """Every broken rule, in TGI's order."""
+    p = parameters
+    several = p.best_of is not None and p.best_of > 1
+    if several and not _asks_for_sampling(p):
+        yield "you must use sampling when `best_of` is > 1"
+    if p.temperature is not None and p.temperature <= 0:
+        yield "`temperature` must be strictly positive"
+    if p.repetition_penalty is not None and p.repetition_penalty <= 0:
+        yield "`repetition_penalty` must be strictly positive"
+    if p.frequency_penalty is not None and abs(p.frequency_penalty) > _MAX_FREQUENCY_PENALTY:
+        yield "`frequency_penalty` must be >= -2.0 and <= 2.0"
+    if p.top_p is not None and not 0 < p.top_p < 1:
+        yield "`top_p` must be > 0.0 and < 1.0"
+    if p.typical_p is not None and not 0 < p.typical_p < 1:
+        yield "`typical_p` must be > 0.0 and < 1.0"
+    if p.top_k is not None and p.top_k <= 0:
+        yield "`top_k` must be strictly positive"
+    if p.max_new_tokens == 0:
+        yield "`max_new_tokens` must be strictly positive"
+    if len(p.stop) > limits.max_stop_sequences:
+        yield (
+            f"`stop` supports up to {limits.max_stop_sequences} stop sequences. "
+            f"Given: {len(p.stop)}"
+        )
+    if several and p.seed is not None:
+        yield "`seed` must not be set when `best_of` > 1"
+    if p.top_n_tokens is not None and p.top_n_tokens > limits.max_top_n_tokens:
+        yield (
+            f"`top_n_tokens` must be >= 0 and <= {limits.max_top_n_tokens}. Given: {p.top_n_tokens}"
+        )
+
+
+def new_tokens(parameters: Parameters, input_length: int, limits: Limits) -> int:
+    """Tokens that the request may generate; all that is left where it names no number.
+
+    Raises:
+        ProtocolError: Prompt and new tokens do not fit together, or the prompt alone does not.
+    """
+    wanted = parameters.max_new_tokens
+    if wanted is None:
+        wanted = max(0, limits.max_total_tokens - input_length)
+    if input_length + wanted > limits.max_total_tokens:
+        _fail(
+            f"`inputs` tokens + `max_new_tokens` must be <= {limits.max_total_tokens}. "
+            f"Given: {input_length} `inputs` tokens and {wanted} `max_new_tokens`"
+        )
+    if input_length > limits.max_input_tokens:
+        _fail(
+            f"`inputs` must have less than {limits.max_input_tokens} tokens. Given: {input_length}"
+        )
+    return wanted
+
+
+def _asks_for_sampling(p: Parameters) -> bool:
+    return p.do_sample or any(
+        value is not None for value in (p.temperature, p.top_k, p.top_p, p.typical_p)
+    )
+
+
+def sampling(parameters: Parameters) -> Sampling:
+    """How the engine draws tokens; a request that samples without a seed is given one."""
+    p = parameters
+    penalties = (p.repetition_penalty, p.frequency_penalty)
+    # As in TGI's shard: a temperature of 1 alone is no reason to sample.
+    warped = p.temperature not in (None, 1.0) or any(
+        value is not None for value in (p.top_k, p.top_p, p.typical_p)
+    )
+    if p.greedy or not (p.do_sample or warped):
+        return Sampling(repetition_penalty=penalties[0], frequency_penalty=penalties[1])
+    return Sampling(
+        temperature=p.temperature if p.temperature is not None else 1.0,
+        top_k=p.top_k,
+        top_p=p.top_p,
+        typical_p=p.typical_p,
+        repetition_penalty=penalties[0],
+        frequency_penalty=penalties[1],
+        seed=p.seed if p.seed is not None else random.getrandbits(32),
+    )
+
+
+# --- grammars
+
+
+def compile_grammar(form: GrammarForm) -> Grammar:
+    """Check a grammar as TGI's router does before any token is made.
+
+    Raises:
+        ProtocolError: The regular expression or the schema cannot be used; the text says why.
+    """
+    if form.kind == "regex":
+        try:
+            re.compile(form.value)
+        except re.error as error:
+            _not_valid(f"{error}")
+        return Grammar("regex", form.value)
+
+    schema = form.value
+    if isinstance(schema, str):
+        try:
+            schema = json.loads(schema)
+        except ValueError as error:
+            _not_valid(f"{error}")
+    if not isinstance(schema, dict):
+        _fail("grammar is not supported")
+    if "properties" not in schema:
+        _not_valid("Grammar must have a 'properties' field")
+    _SchemaCheck(schema).visit(schema, ())
+    return Grammar("json", schema)
+
+
+def _not_valid(reason: str) -> NoReturn:
+    _fail(f"grammar is not valid: {reason}")
+
+
+def _not_compiled(reason: str) -> NoReturn:
+    _fail(f"cannot compile regex from schema: {reason}")
+
+
+class _SchemaCheck:
+    """Walks a schema for what outlines-core cannot turn into a regular expression.
+
+    The real router recurses without end into a recursive `$ref`; here that is an error.
+    """
+
+    def __init__(self, root: Mapping[str, Any]) -> None:
+        self._root = root
+
+    def visit(self, schema: Any, references: tuple[str, ...]) -> None:
+        """Check one schema; `references` are those that led to it."""
+        if not isinstance(schema, Mapping):
+            _unsupported(schema)
+        if not schema:
+            return
+
+        for name, check in self._PARTS:
+            if name in schema:
+                check(self, schema[name], schema, references)
+                return
+        _unsupported(schema)
+
+    def _properties(self, value: Any, schema: Mapping[str, Any], seen: tuple[str, ...]) -> None:
+        if not isinstance(value, Mapping):
+            _not_valid(f'{json.dumps(value)} is not of type "object"')
+        required = schema.get("required", [])
+        if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
+            _not_valid(f'{json.dumps(required)} is not of type "array"')
+        for part in value.values():
+            self.visit(part, seen)
+
+    def _every(self, value: Any, _: Mapping[str, Any], seen: tuple[str, ...]) -> None:
+        if not isinstance(value, list) or not value:
+            _not_valid(f'{json.dumps(value)} is not of type "array"')
+        for part in value:
+            self.visit(part, seen)
+
+    def _values(self, value: Any, _: Mapping[str, Any], __: tuple[str, ...]) -> None:
+        if not isinstance(value, list) or not value:
+            _not_valid(f'{json.dumps(value)} is not of type "array"')
+
+    def _anything(self, _: Any, __: Mapping[str, Any], ___: tuple[str, ...]) -> None:
+        """A constant may be any value."""
+
+    def _reference(self, value: Any, _: Mapping[str, Any], seen: tuple[str, ...]) -> None:
+        if not isinstance(value, str) or not value.startswith("#"):
+            _not_compiled(f"external references are not supported: {value}")
+        if value in seen:
+            _not_compiled(f"recursive reference {value}")
+        target: Any = self._root
+        for key in value.removeprefix("#").strip("/").split("/"):
+            unescaped = key.replace("~1", "/").replace("~0", "~")
+            if unescaped and not (isinstance(target, Mapping) and unescaped in target):
+                _not_compiled(f"unresolved reference {value}")
+            target = target[unescaped] if unescaped else target
+        self.visit(target, (*seen, value))
+
+    def _typed(self, value: Any, schema: Mapping[str, Any], seen: tuple[str, ...]) -> None:
+        if not isinstance(value, str):
+            _not_compiled("'type' must be a string")
+        if value not in _TYPES:
+            _not_valid(f"{json.dumps(value)} is not valid under any of the given schemas")
+        if value == "array" and "items" in schema:
+            self.visit(schema["items"], seen)
+
+    _PARTS: Final = (
+        ("properties", _properties),
+        ("allOf", _every),
+        ("anyOf", _every),
+        ("oneOf", _every),
+        ("prefixItems", _every),
+        ("enum", _values),
+        ("const", _anything),
+        ("$ref", _reference),
+        ("type", _typed),
+    )
+
+
+def _unsupported(schema: Any) -> NoReturn:
+    _not_compiled(
+        f"Unsupported JSON Schema structure {json.dumps(schema, ensure_ascii=False)} \n"
+        "Make sure it is valid to the JSON Schema specification and check if it's supported by "
+        "Outlines.\nIf it should be supported, please open an issue."
+    )

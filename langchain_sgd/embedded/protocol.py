@@ -1,0 +1,397 @@
+"""TGI's router protocol without any input or output: what is answered, byte for byte.
+
+Bodies are read by `_bodies`, judged by `_validation`, and answered from here: the state of one
+decoding (stop texts, finish reasons), the JSON bodies and the server-sent events of every route.
+`langchain_sgd.embedded.app` puts these on sockets.
+
+Protocol: text-generation-inference 3.3.7. Ours beyond it are the field `prompt_tokens_details` of
+`usage`, the fields `model_dtype` and `max_batch_size` of `/info` (which TGI 2 had), and
+`POST /prefix`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from langchain_sgd.embedded._errors import ProtocolError, RejectionError
+from langchain_sgd.embedded._tools import Call
+from langchain_sgd.embedded._validation import Limits
+from langchain_sgd.embedded.engine import EngineInfo, Token
+
+__all__ = [
+    "ROUTER",
+    "VERSION",
+    "ChatAnswer",
+    "CompletionAnswer",
+    "Decoding",
+    "FinishReason",
+    "GenerateAnswer",
+    "Limits",
+    "Output",
+    "ProtocolError",
+    "RejectionError",
+    "dumps",
+    "event",
+    "info_body",
+    "models_body",
+    "simple_tokens",
+]
+
+VERSION: Final = "3.3.7"
+"""The release of TGI whose protocol is spoken."""
+ROUTER: Final = "text-generation-router-langchain-sgd"
+"""Clients recognise a TGI server by the beginning of this name."""
+_FINGERPRINT: Final = f"{VERSION}-langchain-sgd"
+
+DONE: Final = b"data: [DONE]\n\n"
+KEEPALIVE: Final = b":\n\n"
+
+FinishReason = Literal["length", "eos_token", "stop_sequence"]
+
+_JSON: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def dumps(value: Any) -> bytes:
+    """JSON as TGI writes it: compact, and text as UTF-8."""
+    # An engine may hand over half of a surrogate pair; no JSON text can carry one.
+    return _JSON(value).encode(errors="replace")
+
+
+def event(value: Any) -> bytes:
+    """One server-sent event."""
+    return b"data: " + dumps(value) + b"\n\n"
+
+
+# --- decoding
+
+
+class Decoding:
+    """Follows the tokens of one request and says when, and why, it is finished.
+
+    A stop text ends the request when the output *ends* with it after a token (one newline may
+    follow); it stays in the output. A stop text that ends inside a token is not seen. Both are
+    TGI's rules.
+    """
+
+    __slots__ = ("_longest", "_max_new_tokens", "_stop", "_tail", "tokens")
+
+    def __init__(self, max_new_tokens: int, stop: Sequence[str]) -> None:
+        self.tokens: list[Token] = []
+        self._max_new_tokens = max_new_tokens
+        self._stop = tuple(text for each in stop for text in (each, f"{each}\n"))
+        self._longest = max(map(len, self._stop), default=0)
+        self._tail = ""
+
+    def push(self, token: Token) -> FinishReason | None:
+        """Take the next token; the reason to end after it, if there is one."""
+        self.tokens.append(token)
+        if len(self.tokens) >= self._max_new_tokens:
+            return "length"
+        if token.special:
+            return "eos_token"
+        if self._stop:
+            self._tail = (self._tail + token.text)[-self._longest :]
+            if self._tail.endswith(self._stop):
+                return "stop_sequence"
+        return None
+
+    @property
+    def text(self) -> str:
+        """The output so far, without special tokens."""
+        return "".join([token.text for token in self.tokens if not token.special])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """One finished request."""
+
+    text: str
+    tokens: Sequence[Token]
+    finish_reason: FinishReason
+    prompt_tokens: int
+    cached_tokens: int = 0
+    seed: int | None = None
+    prefill: Sequence[Token] = ()
+
+    @property
+    def usage(self) -> dict[str, Any]:
+        """Token counts, with those that a cached prefix saved."""
+        generated = len(self.tokens)
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": generated,
+            "total_tokens": self.prompt_tokens + generated,
+            "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
+        }
+
+    @property
+    def mean_logprob(self) -> float:
+        """What `best_of` compares."""
+        return sum(token.logprob or 0.0 for token in self.tokens) / len(self.tokens)
+
+
+def total_usage(outputs: Sequence[Output]) -> dict[str, Any]:
+    """The usage of several requests that were answered together."""
+    first, *others = [output.usage for output in outputs]
+    for other in others:
+        for key in ("prompt_tokens", "completion_tokens", "total_tokens"):
+            first[key] += other[key]
+        cached = other["prompt_tokens_details"]["cached_tokens"]
+        first["prompt_tokens_details"]["cached_tokens"] += cached
+    return first
+
+
+def _token(token: Token) -> dict[str, Any]:
+    return {
+        "id": token.id,
+        "text": token.text,
+        "logprob": token.logprob,
+        "special": token.special,
+    }
+
+
+def _openai_reason(reason: FinishReason) -> str:
+    """The reason as chat names it, and completions when they are not streamed."""
+    return "stop" if reason == "eos_token" else reason
+
+
+# --- generate
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateAnswer:
+    """Bodies and events of `/generate`, `/generate_stream` and `/`."""
+
+    details: bool
+    prompt: str = ""
+    """Put before the text where the client wants the full text."""
+
+    def body(self, output: Output, others: Sequence[Output] = ()) -> dict[str, Any]:
+        """The whole answer; `others` are the sequences that `best_of` did not choose."""
+        body: dict[str, Any] = {"generated_text": self.prompt + output.text}
+        if self.details:
+            body["details"] = self._details(output)
+            if others:
+                sequences = [
+                    {"generated_text": self.prompt + other.text, **self._details(other)}
+                    for other in others
+                ]
+                body["details"]["best_of_sequences"] = sequences
+        return body
+
+    @staticmethod
+    def _details(output: Output) -> dict[str, Any]:
+        return {
+            "finish_reason": output.finish_reason,
+            "generated_tokens": len(output.tokens),
+            "seed": output.seed,
+            "prefill": [
+                {"id": token.id, "text": token.text, "logprob": token.logprob}
+                for token in output.prefill
+            ],
+            "tokens": [_token(token) for token in output.tokens],
+        }
+
+    def token(self, index: int, token: Token) -> bytes:
+        """The event of every token but the last; counted from 1."""
+        # The hot path: one C call quotes the text, nothing else is built.
+        logprob = "null" if token.logprob is None else token.logprob
+        return (
+            f'data: {{"index":{index},"token":{{"id":{token.id},"text":{_JSON(token.text)},'
+            f'"logprob":{logprob},"special":{"true" if token.special else "false"}}},'
+            '"generated_text":null,"details":null}\n\n'
+        ).encode(errors="replace")
+
+    def last(self, output: Output) -> bytes:
+        """The event of the last token, with the whole text."""
+        details = {
+            "finish_reason": output.finish_reason,
+            "generated_tokens": len(output.tokens),
+            "seed": output.seed,
+            "input_length": output.prompt_tokens,
+        }
+        return event(
+            {
+                "index": len(output.tokens),
+                "token": _token(output.tokens[-1]),
+                "generated_text": self.prompt + output.text,
+                "details": details if self.details else None,
+            }
+        )
+
+
+# --- chat
+
+
+class ChatAnswer:
+    """Bodies and events of `/v1/chat/completions`."""
+
+    def __init__(self, model: str, *, logprobs: bool = False) -> None:
+        self._common: dict[str, Any] = {
+            "id": "",
+            "created": int(time.time()),
+            "model": model,
+            "system_fingerprint": _FINGERPRINT,
+        }
+        self._logprobs = logprobs
+        # Text chunks differ in one field: the rest is encoded once per stream.
+        before, after = (
+            self._chunk({"role": "assistant", "content": "\0"}, None).decode().split('"\\u0000"')
+        )
+        self._before, self._after = before, after
+
+    def body(self, output: Output, call: Call | None = None) -> dict[str, Any]:
+        """The whole answer: text, or a function call where `call` is given."""
+        message: dict[str, Any] = {"role": "assistant"}
+        if call is None:
+            message["content"] = output.text
+        else:
+            function = {"description": None, "name": call.name, "arguments": call.arguments}
+            message["tool_calls"] = [{"id": "0", "type": "function", "function": function}]
+        choice = {
+            "index": 0,
+            "message": message,
+            "logprobs": self._logprobs_of(output.tokens) if self._logprobs else None,
+            "finish_reason": _openai_reason(output.finish_reason),
+        }
+        return {
+            "object": "chat.completion",
+            **self._common,
+            "choices": [choice],
+            "usage": output.usage,
+        }
+
+    def token(self, token: Token) -> bytes:
+        """The event of every token of text but the last."""
+        if self._logprobs:
+            return self._chunk(_text_delta(token), None, self._logprobs_of([token]))
+        text = "" if token.special else token.text
+        return f"{self._before}{_JSON(text)}{self._after}".encode(errors="replace")
+
+    def last(self, output: Output) -> bytes:
+        """The event of the last token, with the finish reason."""
+        token = output.tokens[-1]
+        logprobs = self._logprobs_of([token]) if self._logprobs else None
+        return self._chunk(_text_delta(token), _openai_reason(output.finish_reason), logprobs)
+
+    def call(self, arguments: str, name: str | None = None) -> bytes:
+        """A piece of a function call; the first one carries the name."""
+        function = {"name": name, "arguments": arguments}
+        call = {"index": 0, "id": "0", "type": "function", "function": function}
+        return self._chunk({"role": "assistant", "tool_calls": [call]}, None)
+
+    def call_end(self, output: Output) -> bytes:
+        """The end of a function call; its text has been sent before."""
+        delta = {"role": "assistant", "content": ""}
+        return self._chunk(delta, _openai_reason(output.finish_reason))
+
+    def usage(self, output: Output) -> bytes:
+        """The event that closes a stream whose client asked for its usage."""
+        chunk = {"object": "chat.completion.chunk", **self._common}
+        return event({**chunk, "choices": [], "usage": output.usage})
+
+    def _chunk(self, delta: Any, finish_reason: str | None, logprobs: Any = None) -> bytes:
+        choice = {
+            "index": 0,
+            "delta": delta,
+            "logprobs": logprobs,
+            "finish_reason": finish_reason,
+        }
+        chunk = {"object": "chat.completion.chunk", **self._common}
+        return event({**chunk, "choices": [choice], "usage": None})
+
+    @staticmethod
+    def _logprobs_of(tokens: Sequence[Token]) -> dict[str, Any]:
+        content = [
+            {"token": token.text, "logprob": token.logprob or 0.0, "top_logprobs": []}
+            for token in tokens
+        ]
+        return {"content": content}
+
+
+def _text_delta(token: Token) -> dict[str, str]:
+    return {"role": "assistant", "content": "" if token.special else token.text}
+
+
+# --- completions
+
+
+class CompletionAnswer:
+    """Bodies and events of `/v1/completions`."""
+
+    def __init__(self, model: str) -> None:
+        self._common = {
+            "object": "text_completion",
+            "id": "",
+            "created": int(time.time()),
+            "model": model,
+            "system_fingerprint": _FINGERPRINT,
+        }
+
+    def body(self, outputs: Sequence[Output]) -> dict[str, Any]:
+        """The answers to all prompts."""
+        choices = [
+            _completion_choice(index, output.text, _openai_reason(output.finish_reason))
+            for index, output in enumerate(outputs)
+        ]
+        return {**self._common, "choices": choices, "usage": total_usage(outputs)}
+
+    def token(self, index: int, token: Token) -> bytes:
+        """The event of every token but a prompt's last."""
+        return event({**self._common, "choices": [_completion_choice(index, token.text, "")]})
+
+    def last(self, index: int, output: Output) -> bytes:
+        """The event of a prompt's last token; its finish reason is TGI's own, not OpenAI's."""
+        choice = _completion_choice(index, output.tokens[-1].text, output.finish_reason)
+        return event({**self._common, "choices": [choice], "usage": output.usage})
+
+
+def _completion_choice(index: int, text: str, finish_reason: str) -> dict[str, Any]:
+    return {"index": index, "text": text, "logprobs": None, "finish_reason": finish_reason}
+
+
+# --- the rest
+
+
+def info_body(info: EngineInfo, limits: Limits) -> dict[str, Any]:
+    """What `/info` says of a model."""
+    return {
+        "model_id": info.model_id,
+        "model_sha": None,
+        "model_pipeline_tag": None,
+        "max_concurrent_requests": limits.max_concurrent_requests,
+        "max_best_of": limits.max_best_of,
+        "max_stop_sequences": limits.max_stop_sequences,
+        "max_input_tokens": limits.max_input_tokens,
+        "max_total_tokens": limits.max_total_tokens,
+        "validation_workers": 1,
+        "max_client_batch_size": limits.max_client_batch_size,
+        "router": ROUTER,
+        "version": VERSION,
+        "sha": None,
+        "docker_label": None,
+        "model_dtype": info.dtype,
+        "max_batch_size": info.slots,
+    }
+
+
+def models_body(info: EngineInfo) -> dict[str, Any]:
+    """What `/v1/models` lists."""
+    model = {"id": info.model_id, "object": "model", "created": 0, "owned_by": info.model_id}
+    return {"object": "list", "data": [model]}
+
+
+def simple_tokens(tokens: Sequence[Token]) -> list[dict[str, Any]]:
+    """Tokens with their place in the text, counted in characters; special ones have none."""
+    simple: list[dict[str, Any]] = []
+    position = 0
+    for token in tokens:
+        start = 0 if token.special else position
+        stop = start + (0 if token.special else len(token.text))
+        position = position if token.special else stop
+        simple.append({"id": token.id, "text": token.text, "start": start, "stop": stop})
+    return simple
