@@ -1,0 +1,44 @@
+"""TGI servers as LangChain chat models: `ChatTGI`, its client, its errors.
+
+Nothing in the package's core imports this room until a TGI URL is used, because it brings aiohttp and
+text-generation with it.
+"""
+
+from langchain_sgd.tgi.chat_model import ChatTGI, as_chat_model
+from langchain_sgd.tgi.client import TGIClient
+from langchain_sgd.tgi.endpoint import TGIEndpoint
+from langchain_sgd.tgi.errors import (
+    NotTGIError,
+    TGIAuthError,
+    TGIBadRequestError,
+    TGIContextError,
+    TGIError,
+    TGIGenerationError,
+    TGIOverloadedError,
+    TGIStreamBrokenError,
+    TGITimeoutError,
+    TGIUnavailableError,
+    to_error,
+)
+from langchain_sgd.tgi.server import ServerInfo
+from langchain_sgd.tgi.transport import Patience
+
+__all__ = [
+    "ChatTGI",
+    "NotTGIError",
+    "Patience",
+    "ServerInfo",
+    "TGIAuthError",
+    "TGIBadRequestError",
+    "TGIClient",
+    "TGIContextError",
+    "TGIEndpoint",
+    "TGIError",
+    "TGIGenerationError",
+    "TGIOverloadedError",
+    "TGIStreamBrokenError",
+    "TGITimeoutError",
+    "TGIUnavailableError",
+    "as_chat_model",
+    "to_error",
+]

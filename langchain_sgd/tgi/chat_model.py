@@ -1,0 +1,460 @@
+"""`ChatTGI`: a LangChain chat model on a text-generation-inference server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from operator import itemgetter
+from typing import Any, Final, Literal, Self, cast
+
+from langchain_core.callbacks import (
+    AsyncCallbackManagerForLLMRun,
+    CallbackManagerForLLMRun,
+)
+from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
+from langchain_core.output_parsers.base import OutputParserLike
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
+from langchain_core.utils.pydantic import is_basemodel_subclass
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
+
+from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.tgi import endpoint, wire
+from langchain_sgd.tgi.client import TGIClient
+from langchain_sgd.tgi.sync import tgi_thread
+from langchain_sgd.tgi.transport import Patience
+
+StructuredOutputMethod = Literal["json_schema", "json_mode", "function_calling"]
+
+_SAMPLING: Final = ("temperature", "top_p", "frequency_penalty", "seed", "max_tokens")
+"""Fields that both of TGI's routes know, under LangChain's names."""
+_GENERATE_SAMPLING: Final = ("top_k", "typical_p", "repetition_penalty")
+"""Fields that only `/generate` knows."""
+_CHAT_OPTIONS: Final = frozenset(
+    {*_SAMPLING, "model", "response_format", "tools", "tool_choice", "tool_prompt", "logit_bias"}
+)
+_GENERATE_OPTIONS: Final = frozenset(
+    {*_SAMPLING, *_GENERATE_SAMPLING, "model", "response_format", "truncate"}
+)
+_SETTLED_OPTIONS: Final = frozenset(
+    {"stream", "stream_options", "ls_structured_output_format", "strict", "parallel_tool_calls"}
+)
+"""Options that LangChain's callers pass and that are settled here: streams always carry usage, grammars
+are always strict, and TGI calls one tool at a time."""
+_BASE_MODEL: Final = "tgi"
+"""The name that asks for the server's own model; any other is taken for a LoRA adapter's."""
+
+
+class ChatTGI(BaseChatModel):
+    """A chat model served by text-generation-inference (TGI).
+
+    Example:
+        >>> model = ChatTGI(base_url="http://gpu-1:8080", temperature=0, max_tokens=400)
+        >>> model.invoke("Name a prime number.").content  # doctest: +SKIP
+        '7'
+
+    Connections are pooled per event loop and closed with it. A request that the server did not begin is
+    repeated (`max_retries`), a stream only until its first token. Errors are `TGIError`s, which are
+    langchain-core `ModelError`s. Closing a stream frees the request's place in the server.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        populate_by_name=True,
+        hide_input_in_errors=True,  # a wrong value may be a secret in the wrong place
+        protected_namespaces=(),
+    )
+
+    base_url: str
+    """`http://host:port` of the server; a trailing `/` or `/v1` is dropped."""
+    api_key: SecretStr | None = Field(default=None, repr=False)
+    """Sent as `Authorization: Bearer`. Without one, `TGI_API_KEY` of the environment is taken, and on
+    Hugging Face's own hosts `HF_TOKEN`."""
+    headers: dict[str, SecretStr] = Field(default_factory=dict, repr=False)
+    """Further headers for a gateway, kept secret."""
+    model: str = Field(
+        default=_BASE_MODEL, validation_alias=AliasChoices("model", "model_name", "adapter_id")
+    )
+    """`tgi` is the server's own model; TGI takes any other name for a LoRA adapter, and silently runs
+    its own model where it has no such adapter."""
+    mode: Literal["chat", "generate"] = "chat"
+    """`chat` applies the server's chat template; `generate` sends the messages' texts as raw prompt, for
+    base models."""
+    temperature: float | None = Field(default=None, ge=0)
+    """0 is greedy decoding."""
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = Field(default=None, gt=0)
+    """Mode `generate` only, as are `typical_p` and `repetition_penalty`."""
+    typical_p: float | None = Field(default=None, gt=0, le=1)
+    repetition_penalty: float | None = Field(default=None, gt=0)
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    seed: int | None = Field(default=None, ge=0, lt=2**64)
+    max_tokens: int | None = Field(
+        default=None, gt=0, validation_alias=AliasChoices("max_tokens", "max_new_tokens")
+    )
+    """None is what is left of the model's context. Keep it at 1024 or less beside a grammar: TGI works
+    in pieces of 1024 tokens and begins the grammar anew with each."""
+    stop: list[str] = Field(
+        default_factory=list, validation_alias=AliasChoices("stop", "stop_sequences")
+    )
+    """Texts that end the answer; TGI takes 4. They are not part of the answer."""
+    timeout: float | None = Field(default=600.0, gt=0)
+    """Seconds for a whole call, waiting and retries included."""
+    stall_timeout_s: float | None = Field(default=60.0, gt=0)
+    """Seconds that a stream may go without a token."""
+    connect_timeout_s: float = Field(default=5.0, gt=0)
+    """Seconds for a TCP connection."""
+    max_retries: int = Field(default=2, ge=0)
+    """How often a request that the server did not begin is repeated."""
+    max_concurrent_requests: int | None = Field(default=None, ge=1)
+    """Requests in flight on one event loop, together with other models of this URL. None asks the
+    server's `/info` as soon as it matters."""
+    streaming: bool = False
+    """Whether `invoke` streams behind the scenes."""
+
+    _client: TGIClient | None = PrivateAttr(default=None)
+    _served_model: str | None = PrivateAttr(default=None)
+
+    @field_validator("base_url")
+    @classmethod
+    def _clean_url(cls, value: str) -> str:
+        return endpoint.base_url(value)
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _list_stop(cls, value: Any) -> Any:
+        if value is None:
+            return []
+        return [value] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _settle(self) -> Self:
+        if self.mode == "chat":
+            for name in _GENERATE_SAMPLING:
+                if getattr(self, name) is not None:
+                    msg = (
+                        f"TGI's chat route has no {name}: leave it out, or use mode='generate' with a "
+                        "prompt that holds the chat template."
+                    )
+                    raise ValueError(msg)
+        if self.api_key is None:
+            self.api_key = endpoint.key_from_environment(self.base_url)
+        return self
+
+    @property
+    def client(self) -> TGIClient:
+        """The client behind this model: `info()`, `health()`, raw calls, `aclose()`."""
+        if self._client is None or self._client.base_url != self.base_url:
+            self._client = TGIClient(
+                self.base_url,
+                api_key=self.api_key,
+                headers=self.headers,
+                patience=Patience(
+                    connect_timeout_s=self.connect_timeout_s,
+                    timeout_s=self.timeout,
+                    stall_timeout_s=self.stall_timeout_s,
+                    max_retries=self.max_retries,
+                ),
+                max_concurrent_requests=self.max_concurrent_requests,
+            )
+        return self._client
+
+    async def aclose(self) -> None:
+        """Close the running loop's connections; a later call opens new ones."""
+        if self._client is not None:
+            await self._client.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    @property
+    def _llm_type(self) -> str:
+        return "chat-tgi"
+
+    @property
+    def lc_secrets(self) -> dict[str, str]:
+        """The environment variable that stands for the key in a serialized model."""
+        return {"api_key": "TGI_API_KEY"}
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """Serialize as constructor and arguments, the key left out."""
+        return True
+
+    @property
+    def _identifying_params(self) -> Mapping[str, Any]:
+        names = ("base_url", "model", "mode", *_SAMPLING, *_GENERATE_SAMPLING, "stop")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        params = super()._get_ls_params(stop=stop or self.stop or None, **kwargs)
+        params["ls_provider"] = "tgi"
+        if params.get("ls_model_name") == _BASE_MODEL and self._served_model:
+            params["ls_model_name"] = self._served_model
+        return params
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - belongs to this thread
+        **kwargs: Any,
+    ) -> ChatResult:
+        return tgi_thread.run(self._agenerate(messages, stop, None, **kwargs))
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        for chunk in tgi_thread.iterate(self._chunks(messages, stop, kwargs)):
+            if run_manager:
+                run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+            yield chunk
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002 - nothing to report
+        **kwargs: Any,
+    ) -> ChatResult:
+        stops = self._stops(stop)
+        if self.mode == "chat":
+            answer = await self.client.chat(self._chat_payload(messages, stops, kwargs))
+            delta = wire.chat_delta(answer.body)
+        else:
+            answer = await self.client.generate_raw(self._generate_payload(messages, stops, kwargs))
+            delta = wire.generated(answer.body, answer.timings)
+        message = wire.message_of(delta, answer.timings, stops)
+        self._remember(delta.model)
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        async with aclosing(self._chunks(messages, stop, kwargs)) as chunks:
+            async for chunk in chunks:
+                if run_manager:
+                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
+
+    async def _chunks(
+        self, messages: list[BaseMessage], stop: list[str] | None, options: Mapping[str, Any]
+    ) -> AsyncGenerator[ChatGenerationChunk]:
+        stops = self._stops(stop)
+        if self.mode == "chat":
+            payload = self._chat_payload(messages, stops, options)
+            events = self.client.chat_stream({**payload, "stream_options": {"include_usage": True}})
+            read: Callable[[Mapping[str, Any]], wire.Delta] = wire.chat_delta
+        else:
+            events = self.client.generate_events(self._generate_payload(messages, stops, options))
+            read = wire.generate_delta
+        reader = wire.StreamReader(stops)
+        began = time.perf_counter()
+        timings: dict[str, float | int | str] = {}
+        async with aclosing(events):
+            async for event in events:
+                message = reader.feed(read(event))
+                if message is not None:
+                    timings.setdefault("ttft_s", round(time.perf_counter() - began, 6))
+                    yield ChatGenerationChunk(message=message)
+        timings["total_s"] = round(time.perf_counter() - began, 6)
+        self._remember(reader.model)
+        yield ChatGenerationChunk(message=reader.last(timings))
+
+    def _stops(self, stop: Sequence[str] | str | None) -> list[str]:
+        if stop is None:
+            return self.stop
+        return [stop] if isinstance(stop, str) else list(stop)
+
+    def _remember(self, served: str | None) -> None:
+        """Keep the true name of the server's own model, which it tells with its first answer."""
+        if served is not None and self.model == _BASE_MODEL:
+            self._served_model = served
+
+    def _chat_payload(
+        self, messages: Sequence[BaseMessage], stops: list[str], options: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Make the body of `/v1/chat/completions`.
+
+        `presence_penalty` is never sent: TGI adds 2 to it and makes a repetition penalty of it.
+        """
+        settings = self._settings(options, _SAMPLING, _CHAT_OPTIONS)
+        payload = {"model": self.model, "messages": wire.chat_messages(messages), **settings}
+        if stops:
+            payload["stop"] = stops
+        if not payload.get("tools"):  # even an empty list beside a grammar is refused
+            payload.pop("tools", None)
+            payload.pop("tool_choice", None)
+        return payload
+
+    def _generate_payload(
+        self, messages: Sequence[BaseMessage], stops: list[str], options: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Make the body of `/generate` and `/generate_stream`."""
+        names = (*_SAMPLING, *_GENERATE_SAMPLING)
+        settings = self._settings(options, names, _GENERATE_OPTIONS)
+        if settings.get("temperature") == 0:  # greedy is said by leaving it out; 0 is refused
+            del settings["temperature"]
+        parameters: dict[str, Any] = {
+            "details": True,
+            "return_full_text": False,
+            "do_sample": any(
+                name in settings for name in ("temperature", "top_p", "top_k", "typical_p")
+            ),
+        }
+        adapter = settings.pop("model", self.model)
+        if adapter != _BASE_MODEL:
+            parameters["adapter_id"] = adapter
+        for name, ours in (("max_new_tokens", "max_tokens"), ("grammar", "response_format")):
+            if ours in settings:
+                parameters[name] = settings.pop(ours)
+        if stops:
+            parameters["stop"] = stops
+        return {"inputs": wire.prompt_text(messages), "parameters": {**parameters, **settings}}
+
+    def _settings(
+        self, options: Mapping[str, Any], names: Sequence[str], known: frozenset[str]
+    ) -> dict[str, Any]:
+        """Join the fields with a call's own options, which win; None and what is off are left out.
+
+        Raises:
+            InvalidInputError: An option that this mode does not have.
+        """
+        given = {key: value for key, value in options.items() if key not in _SETTLED_OPTIONS}
+        for alias in ("max_completion_tokens", "max_new_tokens"):
+            if alias in given:
+                given["max_tokens"] = given.pop(alias)
+        if unknown := given.keys() - known:
+            msg = (
+                f"ChatTGI in mode {self.mode!r} has no option {', '.join(sorted(map(repr, unknown)))}; "
+                f"it has {', '.join(sorted(known))}."
+            )
+            raise InvalidInputError(msg)
+        settings = {**{name: getattr(self, name) for name in names}, **given}
+        for name in ("top_p", "typical_p"):
+            if settings.get(name) == 1:  # all of the mass is no restriction, and TGI refuses 1
+                del settings[name]
+        if isinstance(settings.get("response_format"), Mapping):
+            settings["response_format"] = wire.grammar(settings["response_format"])
+        return {key: value for key, value in settings.items() if value is not None}
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: dict[str, Any] | str | bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Bind tools.
+
+        TGI makes one call at a time. With `auto` it asks the model twice when no tool is chosen.
+
+        Args:
+            tools: Anything that LangChain takes for a tool.
+            tool_choice: `auto`, `none`, a tool's name, or `any`, `required` or True for any of them.
+            **kwargs: Further options of the call.
+        """
+        choice = tool_choice
+        if choice is True or choice == "any":
+            choice = "required"
+        elif isinstance(choice, str) and choice not in {"auto", "none", "required"}:
+            choice = {"type": "function", "function": {"name": choice}}
+        if choice:
+            kwargs["tool_choice"] = choice
+        return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], **kwargs)
+
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type,
+        *,
+        include_raw: bool = False,
+        method: StructuredOutputMethod = "json_schema",
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
+        """Answer in the form of a schema.
+
+        Args:
+            schema: A pydantic class, a `TypedDict`, or a JSON schema.
+            include_raw: Whether to give `raw`, `parsed` and `parsing_error`, and not to raise when
+                parsing fails.
+            method: `json_schema` and `json_mode` constrain decoding by TGI's grammar (the model does
+                not see the schema: describe it in the prompt); `function_calling` goes through a tool.
+            **kwargs: `strict` is taken and changes nothing.
+
+        Raises:
+            ValueError: An unknown method or argument.
+        """
+        if method == "function_calling":
+            return super().with_structured_output(schema, include_raw=include_raw, **kwargs)
+        kwargs.pop("strict", None)
+        if method not in {"json_schema", "json_mode"} or kwargs:
+            msg = (
+                f"with_structured_output has no method {method!r}"
+                if not kwargs
+                else f"with_structured_output has no argument {', '.join(sorted(kwargs))}"
+            )
+            raise ValueError(msg)
+        json_schema = convert_to_json_schema(schema)
+        llm = self.bind(
+            response_format={"type": "json", "value": json_schema},
+            ls_structured_output_format={"kwargs": {"method": method}, "schema": json_schema},
+        )
+        parser: OutputParserLike[Any] = (
+            PydanticOutputParser(pydantic_object=cast("type[BaseModel]", schema))
+            if isinstance(schema, type) and is_basemodel_subclass(schema)
+            else JsonOutputParser()
+        )
+        if not include_raw:
+            return llm | parser
+        parsed = RunnablePassthrough.assign(
+            parsed=itemgetter("raw") | parser, parsing_error=lambda _: None
+        )
+        failed = RunnablePassthrough.assign(parsed=lambda _: None)
+        return RunnableMap(raw=llm) | parsed.with_fallbacks([failed], exception_key="parsing_error")
+
+
+def as_chat_model(value: str | endpoint.TGIEndpoint, **options: Any) -> ChatTGI:
+    """Make the chat model of a URL or an endpoint; nothing is sent.
+
+    Args:
+        value: `http://host:port`, or an endpoint with its key and options.
+        **options: Fields of `ChatTGI`; those of the endpoint go before them.
+
+    Raises:
+        InvalidInputError: It is neither, or no http or https URL.
+    """
+    if isinstance(value, str):
+        return ChatTGI(base_url=endpoint.base_url(value), **options)
+    if isinstance(value, endpoint.TGIEndpoint):
+        settings = {**options, **value.options}
+        return ChatTGI(base_url=value.url, api_key=value.api_key, **settings)
+    msg = (
+        f"A model must be a LangChain chat model, a TGIEndpoint or a URL; {type(value).__name__} was "
+        "given."
+    )
+    raise InvalidInputError(msg)

@@ -1,0 +1,98 @@
+"""Where a TGI server is: the URL, cleaned once, and what is needed to speak to it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from pydantic import SecretStr
+
+from langchain_sgd.errors import InvalidInputError
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_HF_HOSTS = ("huggingface.co", "huggingface.cloud", "hf.space")
+
+
+@dataclass(frozen=True, slots=True)
+class TGIEndpoint:
+    """A TGI server and how to speak to it.
+
+    Example:
+        >>> TGIEndpoint("http://gpu-1:8080/v1/")
+        TGIEndpoint(url='http://gpu-1:8080')
+    """
+
+    url: str
+    """Base URL; a trailing `/` or `/v1` is dropped."""
+    _: KW_ONLY
+    api_key: SecretStr | None = field(default=None, repr=False)
+    """Sent as `Authorization: Bearer`; a plain string is taken too."""
+    options: dict[str, Any] = field(default_factory=dict, repr=False, hash=False)
+    """Further fields of `ChatTGI`, such as `temperature` or `timeout`."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "url", base_url(self.url))
+        if isinstance(self.api_key, str):
+            object.__setattr__(self, "api_key", SecretStr(self.api_key))
+
+
+def base_url(text: str) -> str:
+    """Clean the URL of a TGI server: `http://host:port` and perhaps a path, nothing behind it.
+
+    Raises:
+        InvalidInputError: It is no http or https URL, or holds a user name, a password, a query or
+            a fragment. A URL is shown in traces and messages, so it must hold no secret; the message
+            repeats none.
+    """
+    parts = urlsplit(text.strip())
+    if parts.username is not None or parts.password is not None:
+        msg = (
+            f"The URL of {parts.hostname!r} holds a user name or a password. Give it without, and pass "
+            "api_key=... (or headers={'Authorization': ...})."
+        )
+        raise InvalidInputError(msg)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        msg = (
+            f"{text!r} is no URL of a TGI server: expected http://host:port or https://host, "
+            "or a LangChain chat model."
+        )
+        raise InvalidInputError(msg)
+    if parts.query or parts.fragment:
+        msg = (
+            f"The URL of {parts.hostname!r} holds a query or a fragment; give the server's base URL, "
+            "such as http://host:port."
+        )
+        raise InvalidInputError(msg)
+    path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
+    return f"{parts.scheme}://{parts.netloc}{path}"
+
+
+def proxy_for(url: str) -> str | None:
+    """Give the proxy that the environment names for a URL, None for loopback and `NO_PROXY` hosts.
+
+    Asked once per client: aiohttp's `trust_env=True` asks for every request, which costs 0.8 ms each.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if host in _LOOPBACK or proxy_bypass(host):
+        return None
+    proxies = getproxies()
+    return proxies.get(parts.scheme) or proxies.get("all")
+
+
+def key_from_environment(url: str) -> SecretStr | None:
+    """Give the key that the environment holds for a server, or None.
+
+    `TGI_API_KEY` is for any server. `HF_TOKEN` opens a whole Hugging Face account, so it is sent to
+    Hugging Face's own hosts over https only.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    is_hf = parts.scheme == "https" and any(
+        host == known or host.endswith(f".{known}") for known in _HF_HOSTS
+    )
+    key = os.environ.get("TGI_API_KEY") or (os.environ.get("HF_TOKEN") if is_hf else None)
+    return SecretStr(key) if key else None
