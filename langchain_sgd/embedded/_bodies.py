@@ -306,7 +306,7 @@ def _tool_choice(body: Value) -> ToolChoice:
             return ToolChoice("function", name)
         case {"function": {"name": str(name)}}:
             return ToolChoice("function", name)
-    body.refuse("data did not match any variant of untagged enum ToolChoice")
+    return body.refuse("data did not match any variant of untagged enum ToolChoice")
 
 
 # --- completions
@@ -337,9 +337,4 @@ def completion_body(body: Value) -> CompletionBody:
 
 
 def _prompts(body: Value) -> tuple[str, ...]:
-    match body.raw:
-        case str(prompt):
-            return (prompt,)
-        case list():
-            return strings(body)
-    body.wrong("a string or a sequence")
+    return (body.raw,) if isinstance(body.raw, str) else strings(body)
