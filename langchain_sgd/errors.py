@@ -36,12 +36,11 @@ class PlannerError(SkeletonGraphError):
 
 
 class NodeDecodeError(SkeletonGraphError):
-    """A node's model failed on every tier that it may use; the last error is the cause."""
+    """No tier gave an answer; the last error is the cause. `node` is None in a plain run."""
 
-    def __init__(self, node: Node, tier: str, reason: str) -> None:
-        super().__init__(
-            f"Node {node.id} ({node.heading!r}) failed on the {tier!r} tier: {reason}"
-        )
+    def __init__(self, node: Node | None, tier: str, reason: str) -> None:
+        what = f"Node {node.id} ({node.heading!r})" if node else "Plain decoding"
+        super().__init__(f"{what} failed on the {tier!r} tier: {reason}")
         self.node = node
         self.tier = tier
 

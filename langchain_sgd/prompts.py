@@ -117,7 +117,11 @@ class Prompts(BaseModel):
     def _known_fields_only(self) -> Self:
         for name, known in _FIELDS.items():
             try:
-                used = {f for _, f, _, _ in string.Formatter().parse(getattr(self, name)) if f is not None}
+                used = {
+                    f
+                    for _, f, _, _ in string.Formatter().parse(getattr(self, name))
+                    if f is not None
+                }
             except ValueError as error:
                 msg = f"the {name!r} template is not a format string: {error}"
                 raise ValueError(msg) from None
@@ -169,7 +173,8 @@ class Prompts(BaseModel):
         if needed:
             parts.append(self.dependencies)
             parts += [
-                self.dependency.format(id=n.id, heading=n.heading, answer=answers[n.id]) for n in needed
+                self.dependency.format(id=n.id, heading=n.heading, answer=answers[n.id])
+                for n in needed
             ]
         parts.append(
             self.node.format(

@@ -8,7 +8,7 @@ Skeleton Graph Decoding (arXiv 2402.12280), which fixes the triple summary, depe
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NewType, Self
 
@@ -242,6 +242,11 @@ class Repairer:
         if self.full:
             self._warn(f"left out node {draft.id!r} ({heading!r}): the limit is {self.max_nodes}")
             return None
+        scope = " ".join(draft.scope.split())
+        for node in self.nodes:
+            if (node.heading.casefold(), node.scope) == (heading.casefold(), scope):
+                self._warn(f"left out node {draft.id!r} ({heading!r}): it repeats node {node.id}")
+                return None
         taken = {node.id for node in self.nodes}
         node_id = draft.id.strip()
         if node_id in taken or not re.match(_ID_PATTERN, node_id):
@@ -273,7 +278,7 @@ class Repairer:
         node = Node(
             id=NodeId(node_id),
             heading=heading,
-            scope=" ".join(draft.scope.split()),
+            scope=scope,
             dependencies=tuple(dependencies),
             difficulty=difficulty,
         )
@@ -282,11 +287,3 @@ class Repairer:
 
     def _warn(self, text: str) -> None:
         self.warnings.append(text)
-
-
-def repaired(drafts: Iterable[Draft], *, max_nodes: int) -> tuple[Iterator[Node], list[str]]:
-    """All drafts through one `Repairer`: the nodes, and what was mended."""
-    repairer = Repairer(max_nodes)
-    for draft in drafts:
-        repairer.admit(draft)
-    return iter(repairer.nodes), repairer.warnings

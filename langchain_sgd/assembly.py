@@ -1,0 +1,160 @@
+"""From events to the answer, in the skeleton's order: pure.
+
+The first unfinished node's tokens are given as they come; those of later nodes wait their turn. The text
+given piece by piece and the text of the finished answer are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from langchain_sgd.events import (
+    PLAIN_ID,
+    Discarded,
+    Ended,
+    Event,
+    NodeStatus,
+    PlainChosen,
+    PlanEnded,
+    Planned,
+    Token,
+)
+from langchain_sgd.skeleton import Node, NodeId
+
+MISSING = "*[This part is missing: it could not be written.]*"
+CUT = "*[The text breaks off here.]*"
+CUT_PLAN = "*[The plan of this answer broke off; parts may be missing.]*"
+AGAIN = "*[The connection broke here; the part starts again.]*"
+
+
+def section(node: Node, status: NodeStatus, text: str, *, headings: bool = True) -> str:
+    """One node's part of the answer; what is missing or cut is said."""
+    body = assemble_plain(status, text)
+    return f"## {node.heading}\n\n{body}" if headings else body
+
+
+def assemble_plain(status: NodeStatus, text: str) -> str:
+    """A text and, if it is not whole, the mark that says so."""
+    return "\n\n".join(part for part in (text, mark_of(status, text)) if part)
+
+
+def mark_of(status: NodeStatus, text: str) -> str:
+    """What the reader is told of a part that is not whole; empty for one that is."""
+    if status == "complete":
+        return ""
+    return CUT if status == "truncated" and text else MISSING
+
+
+def assemble(
+    nodes: Sequence[Node],
+    ended: Mapping[NodeId, tuple[NodeStatus, str]],
+    *,
+    headings: bool = True,
+    cut: bool = False,
+) -> str:
+    """The answer: the nodes' parts in skeleton order."""
+    parts = [section(node, *ended[node.id], headings=headings) for node in nodes]
+    return "\n\n".join([*parts, CUT_PLAN] if cut else parts)
+
+
+@dataclass(slots=True)
+class _Part:
+    heading: str | None
+    """None for the one part of a plain run."""
+    text: str = ""
+    """The text of the current attempt."""
+    shown: str = ""
+    """What was given of this part's text and still counts."""
+    status: NodeStatus | None = None
+    restarted: bool = False
+
+
+@dataclass(slots=True)
+class Assembler:
+    """Feed it a run's events; it gives the next pieces of the answer."""
+
+    headings: bool = True
+    interrupted: list[NodeId] = field(default_factory=list)
+    """Nodes whose shown text broke off and was started again with other words."""
+    _parts: dict[NodeId, _Part] = field(default_factory=dict)
+    _order: list[NodeId] = field(default_factory=list)
+    _current: int = 0
+    _opened: bool = False
+    """The current part's heading was given."""
+    _begun: bool = False
+    """Something was given."""
+    _cut: bool = False
+
+    def feed(self, event: Event) -> str:
+        """The text that this event adds to the answer; often empty."""
+        match event:
+            case Token(node_id, text):
+                part = self._parts[node_id]
+                part.text += text
+                if self._order[self._current] != node_id:
+                    return ""
+                if self._opened and not part.restarted:
+                    part.shown = part.text
+                    return text
+                return self._advance()
+            case Planned(node):
+                self._add(node.id, _Part(node.heading if self.headings else None))
+            case PlainChosen():
+                self._add(PLAIN_ID, _Part(None))
+            case Discarded(node_id):
+                part = self._parts[node_id]
+                part.text, part.restarted = "", True
+            case Ended(node_id, status, text):
+                part = self._parts[node_id]
+                part.text, part.status = text, status
+                return self._advance()
+            case PlanEnded(_, cut):
+                self._cut = cut
+                return self._advance()
+            case _:
+                pass
+        return ""
+
+    def _add(self, node_id: NodeId, part: _Part) -> None:
+        self._parts[node_id] = part
+        self._order.append(node_id)
+
+    def _gap(self) -> str:
+        gap, self._begun = ("\n\n" if self._begun else ""), True
+        return gap
+
+    def _advance(self) -> str:
+        out: list[str] = []
+        while self._current < len(self._order):
+            node_id = self._order[self._current]
+            part = self._parts[node_id]
+            if not part.text and part.status is None:
+                return "".join(out)
+            if not self._opened:
+                out.append(self._gap())
+                if part.heading is not None:
+                    out.append(f"## {part.heading}\n\n")
+                self._opened = True
+            out.append(self._more(node_id, part))
+            if part.status is None:
+                return "".join(out)
+            if mark := mark_of(part.status, part.shown):
+                out.append(f"\n\n{mark}" if part.shown else mark)
+            self._current += 1
+            self._opened = False
+        if self._cut:
+            self._cut = False
+            out.append(f"{self._gap()}{CUT_PLAN}")
+        return "".join(out)
+
+    def _more(self, node_id: NodeId, part: _Part) -> str:
+        if part.text.startswith(part.shown):
+            more = part.text[len(part.shown) :]
+        elif part.shown.startswith(part.text):
+            return ""
+        else:
+            self.interrupted.append(node_id)
+            more = f"\n\n{AGAIN}\n\n{part.text}"
+        part.shown = part.text
+        return more

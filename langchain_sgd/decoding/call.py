@@ -1,0 +1,158 @@
+"""One model call, streamed: its text piece by piece, and what it cost.
+
+Every call streams, also where the caller wants the whole answer only: closing a stream is what stops the
+work on the server, and first-token times exist only in streams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig
+
+from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.report import Usage
+
+_TRUNCATED = frozenset({"length", "max_tokens", "MAX_TOKENS", "max_output_tokens", "model_length"})
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a call may take; None is no bound."""
+
+    stall_s: float | None = None
+    """Between two pieces of text, and before the first."""
+    until: float | None = None
+    """Loop time at which it must have ended."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What is known of a call beside its text; filled while it runs."""
+
+    model: str | None = None
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    first_at: float | None = None
+    """Loop time of the first text."""
+
+    @property
+    def truncated(self) -> bool:
+        """Whether a token limit cut the text."""
+        return self.finish_reason in _TRUNCATED
+
+
+class StalledError(TimeoutError):
+    """A model sent nothing for too long, or took too long in all."""
+
+
+async def call_model(
+    model: Runnable[Any, Any],
+    messages: Sequence[BaseMessage],
+    config: RunnableConfig,
+    on_text: Callable[[str], bool | None],
+    outcome: Outcome,
+    *,
+    patience: Patience,
+    options: Mapping[str, Any] | None = None,
+) -> None:
+    """Stream one call's text into `on_text`, which may return True to stop it.
+
+    Cancelling it, or `on_text` returning True, closes the model's stream.
+
+    Raises:
+        StalledError: The patience ended.
+        Exception: Whatever the model raises.
+    """
+    loop = asyncio.get_running_loop()
+    stall, until = patience.stall_s, patience.until
+
+    def bound(now: float) -> float | None:
+        ends = [
+            end for end in (until, now + stall if stall is not None else None) if end is not None
+        ]
+        return min(ends, default=None)
+
+    try:
+        async with asyncio.timeout_at(bound(loop.time())) as timeout:
+            stream = pieces(model, messages, config, options or {})
+            async with aclosing(stream):
+                async for piece in stream:
+                    text = _note(piece, outcome)
+                    now = loop.time()
+                    if stall is not None:
+                        timeout.reschedule(bound(now))
+                    if not text:
+                        continue
+                    if outcome.first_at is None:
+                        outcome.first_at = now
+                    if on_text(text):
+                        return
+    except TimeoutError as error:
+        if not timeout.expired():
+            raise
+        if until is not None and loop.time() >= until:
+            msg = "its time was used up"
+        else:
+            msg = f"nothing came for {stall:g} s"
+        raise StalledError(msg) from error
+
+
+async def pieces(
+    model: Runnable[Any, Any],
+    messages: Sequence[BaseMessage],
+    config: RunnableConfig,
+    options: Mapping[str, Any],
+) -> AsyncGenerator[Any, None]:
+    """What the model streams; a LangGraph graph, whose stream is no text, gives its last message."""
+    if _is_graph(model):
+        state = await model.ainvoke({"messages": list(messages)}, config, **options)
+        yield state["messages"][-1] if isinstance(state, Mapping) else state
+        return
+    stream = model.astream(list(messages), config, **options)
+    try:
+        async for piece in stream:
+            yield piece
+    finally:
+        if isinstance(stream, AsyncGenerator):
+            await stream.aclose()
+
+
+def _is_graph(model: Runnable[Any, Any]) -> bool:
+    while isinstance(model, RunnableBinding):
+        model = model.bound
+    return hasattr(model, "aget_state")
+
+
+def _note(piece: Any, outcome: Outcome) -> str:
+    """The piece's text; its name, usage and finish reason go into the outcome."""
+    if isinstance(piece, str):
+        return piece
+    if not isinstance(piece, BaseMessage):
+        msg = f"A tier must give text or a message; it gave {type(piece).__name__}"
+        raise InvalidInputError(msg)
+    if metadata := piece.response_metadata:
+        outcome.model = metadata.get("model_name") or metadata.get("model") or outcome.model
+        outcome.finish_reason = (
+            metadata.get("finish_reason")
+            or metadata.get("stop_reason")
+            or metadata.get("done_reason")
+            or outcome.finish_reason
+        )
+    if usage := getattr(piece, "usage_metadata", None):
+        details = usage.get("input_token_details") or {}
+        counted = Usage(
+            input_tokens=usage.get("input_tokens") or 0,
+            output_tokens=usage.get("output_tokens") or 0,
+            cached_tokens=details.get("cache_read") or 0,
+        )
+        # Chunks carry increments; a whole message carries the sum.
+        before = outcome.usage if isinstance(piece, AIMessageChunk) else None
+        outcome.usage = counted if before is None else before + counted
+    content = piece.content
+    return content if isinstance(content, str) else str(piece.text)

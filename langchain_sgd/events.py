@@ -1,0 +1,83 @@
+"""What happens in a run, as frozen values: the one stream from which text, live view and report are made.
+
+Times are seconds since the run began, on the event loop's clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from langchain_sgd.skeleton import Node, NodeId
+
+NodeStatus = Literal["complete", "truncated", "failed", "skipped"]
+"""`truncated`: a limit cut the answer; `skipped`: a dependency has no answer."""
+
+PLAIN_ID = NodeId("plain")
+"""The id under which a plain run's tokens appear."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The planner closed a node's line, or a given skeleton holds it."""
+
+    node: Node
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PlanEnded:
+    """No more nodes will come."""
+
+    at_s: float
+    cut: bool = False
+    """The planner failed half-way; the answer may lack parts."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlainChosen:
+    """The question is answered undivided, by one model."""
+
+    reason: str
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A model was asked for a node; `attempt` counts from 1 over all tiers."""
+
+    node_id: NodeId
+    tier: str
+    attempt: int
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A piece of a node's answer, as a model wrote it."""
+
+    node_id: NodeId
+    text: str
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Discarded:
+    """The text of the node's last attempt counts no longer; the next attempt starts anew."""
+
+    node_id: NodeId
+    reason: str
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A node has its answer, or never will."""
+
+    node_id: NodeId
+    status: NodeStatus
+    text: str
+    at_s: float
+
+
+Event = Planned | PlanEnded | PlainChosen | Started | Token | Discarded | Ended

@@ -1,0 +1,48 @@
+"""Constrained decoding of the skeleton, in the form that each kind of server takes.
+
+The parser never relies on it: llama.cpp's TGI backend accepts a grammar and ignores it, others refuse it.
+Models are known by their class names, so that no client is imported for a look.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langchain_core.runnables import Runnable, RunnableBinding
+
+from langchain_sgd.planning.wire import PLANNER_MAX_TOKENS, skeleton_regex, skeleton_schema
+
+
+def constrained(
+    model: Runnable[Any, Any], *, max_nodes: int, plain: bool
+) -> Runnable[Any, Any] | None:
+    """The model bound to the skeleton's grammar; None where no form is known for it.
+
+    TGI takes the regular expression, ChatHuggingFace on a TGI URL TGI's JSON form, OpenAI-style servers
+    (vLLM, SGLang, llama.cpp) a JSON schema as `response_format`.
+    """
+    names = {base.__name__ for base in type(_innermost(model)).__mro__}
+    bind = getattr(model, "bind", None)
+    if bind is None:
+        return None
+    if "ChatTGI" in names:
+        expression = skeleton_regex(max_nodes, plain=plain)
+        return _bound(bind, {"type": "regex", "value": expression}, max_tokens=PLANNER_MAX_TOKENS)
+    if "ChatHuggingFace" in names and getattr(_innermost(model).llm, "endpoint_url", None):
+        wanted = skeleton_schema(max_nodes)
+        return _bound(bind, {"type": "json", "value": wanted}, max_tokens=PLANNER_MAX_TOKENS)
+    if "BaseChatOpenAI" in names:
+        schema = {"name": "skeleton", "schema": skeleton_schema(max_nodes), "strict": True}
+        return _bound(bind, {"type": "json_schema", "json_schema": schema})
+    return None
+
+
+def _innermost(model: Runnable[Any, Any]) -> Any:
+    while isinstance(model, RunnableBinding):
+        model = model.bound
+    return model
+
+
+def _bound(bind: Any, response_format: dict[str, Any], **options: Any) -> Runnable[Any, Any]:
+    bound: Runnable[Any, Any] = bind(response_format=response_format, **options)
+    return bound

@@ -1,0 +1,156 @@
+"""From a conversation to a skeleton, node by node, while the planner's model still writes.
+
+A plan that cannot be used is asked for once more, with the reason; after that the question is answered
+plainly. Nothing here raises for what a model wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from langchain_core.messages import BaseMessage
+
+from langchain_sgd.planning.parsing import SkeletonParser
+from langchain_sgd.planning.wire import MIN_NODES
+from langchain_sgd.prompts import PLAIN_WORD, Prompts
+from langchain_sgd.skeleton import Draft, Node, Repairer, Skeleton
+
+Mode = Literal["auto", "always", "never"]
+"""Whether to split a question: the planner decides, always if a skeleton comes, never."""
+
+
+class Ask(Protocol):
+    """Streams one call of the planner's model."""
+
+    async def __call__(
+        self, messages: Sequence[BaseMessage], on_text: Callable[[str], bool | None], /
+    ) -> bool:
+        """Feed the text to `on_text` until it returns True; whether a token limit cut the text."""
+        ...
+
+
+@dataclass(slots=True)
+class Plan:
+    """What planning came to."""
+
+    nodes: list[Node] = field(default_factory=list)
+    plain: str | None = None
+    """Why there is no skeleton; None if there is one."""
+    warnings: list[str] = field(default_factory=list)
+    cut: bool = False
+    """The planner failed half-way: the nodes are a beginning."""
+
+    @property
+    def skeleton(self) -> Skeleton | None:
+        """The nodes as a skeleton; None if the question is answered undivided."""
+        return Skeleton(nodes=tuple(self.nodes)) if self.plain is None else None
+
+
+async def plan(
+    conversation: Sequence[BaseMessage],
+    ask: Ask,
+    *,
+    prompts: Prompts,
+    max_nodes: int,
+    mode: Mode,
+    on_node: Callable[[Node], None],
+) -> Plan:
+    """Ask for a skeleton; `on_node` gets each node once it stands.
+
+    The first node is held until the second has begun, because a skeleton of one node is answered
+    plainly instead.
+
+    Raises:
+        Exception: What the model raises, if no node was given yet; later the nodes given are the plan.
+    """
+    warnings: list[str] = []
+    problem: str | None = None
+    for _ in range(2):
+        reading = _Reading(max_nodes, on_node)
+        messages = prompts.for_planner(conversation, max_nodes=max_nodes, problem=problem)
+        try:
+            cut = await ask(messages, reading.feed)
+        except Exception as error:
+            if not reading.given:
+                raise
+            warnings += reading.warnings
+            warnings.append(
+                f"the planner failed after {len(reading.nodes)} nodes ({type(error).__name__});"
+                " the answer may lack parts"
+            )
+            return Plan(reading.nodes, warnings=warnings, cut=True)
+        reading.close(cut=cut)
+        warnings += reading.warnings
+        if reading.given:
+            if cut:
+                warnings.append("a token limit cut the plan; the answer may lack parts")
+            return Plan(reading.nodes, warnings=warnings, cut=cut)
+        if mode == "auto" and reading.plain:
+            return Plan(plain="the planner chose to answer undivided", warnings=warnings)
+        if mode == "auto" and reading.nodes:
+            return Plan(plain="the plan has one part only", warnings=warnings)
+        problem = reading.problem
+        warnings.append(f"unusable plan: {problem}")
+    return Plan(plain=f"no usable skeleton after one repair: {problem}", warnings=warnings)
+
+
+class _Reading:
+    """One attempt's text on its way to nodes."""
+
+    def __init__(self, max_nodes: int, on_node: Callable[[Node], None]) -> None:
+        self._parser = SkeletonParser()
+        self._repairer = Repairer(max_nodes)
+        self._on_node = on_node
+        self.given = False
+        """Nodes were handed out: there is a skeleton, whatever comes."""
+
+    @property
+    def nodes(self) -> list[Node]:
+        return self._repairer.nodes
+
+    @property
+    def warnings(self) -> list[str]:
+        return self._repairer.warnings
+
+    @property
+    def plain(self) -> bool:
+        return self._parser.plain
+
+    @property
+    def problem(self) -> str:
+        if self.plain:
+            return f"this question must be split; {PLAIN_WORD} is not allowed."
+        if self.nodes:
+            return f"it has one part only; at least {MIN_NODES} are needed."
+        return "it holds no line of the form number|heading|scope|needed|difficulty."
+
+    def feed(self, text: str) -> bool:
+        """Read more; True when enough was read."""
+        self._admit(self._parser.feed(text))
+        if self._parser.begun and not self.given and self.nodes and not self._repairer.full:
+            self._give(self.nodes)
+        return self.plain or (self._repairer.full and self._parser.begun and self._left_out())
+
+    def close(self, *, cut: bool) -> None:
+        self._admit(self._parser.close(cut=cut))
+
+    def _left_out(self) -> bool:
+        self.warnings.append(f"the planner wrote more than {self._repairer.max_nodes} nodes")
+        return True
+
+    def _admit(self, drafts: Sequence[Draft]) -> None:
+        for draft in drafts:
+            node = self._repairer.admit(draft)
+            if node is None:
+                continue
+            if self.given:
+                self._on_node(node)
+            elif len(self.nodes) >= MIN_NODES:
+                self._give(self.nodes)
+
+    def _give(self, nodes: Sequence[Node]) -> None:
+        self.given = True
+        for node in nodes:
+            self._on_node(node)

@@ -1,0 +1,208 @@
+"""The run as data: what was planned, which model wrote which part, when, at what cost in tokens.
+
+It travels as plain JSON in `response_metadata["sgd"]` of the answer; `Report.from_message` gives it back
+typed. Times are seconds since the run began. Totals stand here and not in the message's
+`usage_metadata`, since tracers add the model runs up themselves and would count twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal, Self
+
+from langchain_core.messages import AIMessage
+from pydantic import BaseModel, ConfigDict, Field, computed_field
+
+from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.events import NodeStatus
+from langchain_sgd.skeleton import NodeId, Skeleton
+
+REPORT_KEY = "sgd"
+
+RunStatus = Literal["complete", "partial", "plain"]
+"""`partial`: a part is missing or cut; `plain`: one model answered undivided."""
+
+Source = Literal["planner", "given", "approved"]
+"""Where a skeleton came from."""
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Usage(_Value):
+    """Tokens as the servers counted them; calls that reported none are not in it."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    """Input tokens that the server took from its prefix cache."""
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+        )
+
+
+class Attempt(_Value):
+    """One model call."""
+
+    tier: str
+    model: str | None = None
+    """The model's own name, as its server gave it."""
+    started_s: float
+    """When its slot was free and the call went out."""
+    first_token_s: float | None = None
+    ended_s: float
+    usage: Usage | None = None
+    error: str | None = None
+    """Why this attempt's text was not taken; None for the one that was."""
+
+
+class NodeReport(_Value):
+    """What became of one node."""
+
+    id: NodeId
+    status: NodeStatus
+    tier: str
+    """The tier that gave the answer, or was tried last."""
+    answer: str = ""
+    planned_s: float
+    ready_s: float
+    """When its dependencies had answers."""
+    ended_s: float
+    attempts: tuple[Attempt, ...] = ()
+    error: str | None = None
+    restored: bool = False
+    """Taken from a checkpoint; no model was called for it in this run."""
+
+    @property
+    def model(self) -> str | None:
+        """Name of the model that was asked last."""
+        return self.attempts[-1].model if self.attempts else None
+
+    @property
+    def started_s(self) -> float:
+        """When the first call went out; `ended_s` if none did."""
+        return self.attempts[0].started_s if self.attempts else self.ended_s
+
+    @property
+    def first_token_s(self) -> float | None:
+        """When the accepted attempt's first token came."""
+        return self.attempts[-1].first_token_s if self.attempts else None
+
+    @property
+    def queued_s(self) -> float:
+        """Seconds between being ready and the first call: waiting for a slot."""
+        return max(0.0, self.started_s - self.ready_s)
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens of all attempts, those that were discarded included."""
+        return sum((a.usage for a in self.attempts if a.usage), Usage())
+
+
+class PlannerReport(_Value):
+    """How the skeleton came to be."""
+
+    source: Source
+    attempts: tuple[Attempt, ...] = ()
+    ended_s: float = 0.0
+
+
+class Report(_Value):
+    """One run."""
+
+    status: RunStatus
+    reason: str | None = None
+    """Why the run was plain."""
+    skeleton: Skeleton | None = None
+    planner: PlannerReport | None = None
+    nodes: tuple[NodeReport, ...] = ()
+    """In skeleton order; of a plain run, the one call under the id `plain`."""
+    warnings: tuple[str, ...] = ()
+    ttft_s: float | None = None
+    """When the first text of the answer could be shown."""
+    wall_s: float
+    thread_id: str | None = Field(default=None)
+    """The checkpointer's thread, if the run was saved."""
+
+    @classmethod
+    def from_message(cls, message: AIMessage) -> Self:
+        """The report that an answer carries.
+
+        Raises:
+            InvalidInputError: The message carries none.
+        """
+        data = message.response_metadata.get(REPORT_KEY)
+        if not isinstance(data, dict):
+            msg = (
+                f"This message carries no report: response_metadata has no {REPORT_KEY!r}."
+                " Only answers of SGDRunnable and ChatSGD do."
+            )
+            raise InvalidInputError(msg)
+        return cls.model_validate(data)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types; the computed totals included."""
+        return self.model_dump(mode="json")
+
+    def __getitem__(self, node_id: str) -> NodeReport:
+        for node in self.nodes:
+            if node.id == node_id:
+                return node
+        raise KeyError(node_id)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def usage(self) -> dict[str, Usage]:
+        """Tokens by tier, the planner's under `planner`; attempts that were discarded included."""
+        totals: dict[str, Usage] = {}
+        for attempt in self.planner.attempts if self.planner else ():
+            _add(totals, "planner", attempt)
+        for node in self.nodes:
+            for attempt in node.attempts:
+                _add(totals, attempt.tier, attempt)
+        return totals
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def critical_path(self) -> tuple[NodeId, ...]:
+        """The chain of nodes, first to last, that the run's end waited for."""
+        if self.skeleton is None or not self.nodes:
+            return ()
+        ended = {node.id: node.ended_s for node in self.nodes}
+        path = [max(ended, key=ended.__getitem__)]
+        while dependencies := self.skeleton[path[-1]].dependencies:
+            path.append(max(dependencies, key=ended.__getitem__))
+        return tuple(reversed(path))
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def decode_s(self) -> float:
+        """Seconds of decoding, one node after the other; over `wall_s` it is the parallelism won."""
+        return sum(a.ended_s - a.started_s for node in self.nodes for a in node.attempts)
+
+    @property
+    def answers(self) -> dict[NodeId, str]:
+        """The nodes' texts."""
+        return {node.id: node.answer for node in self.nodes if node.answer}
+
+    def _repr_html_(self) -> str:
+        from langchain_sgd.drawing import report_html  # noqa: PLC0415 - only notebooks draw
+
+        return report_html(self)
+
+
+def _add(totals: dict[str, Usage], name: str, attempt: Attempt) -> None:
+    if attempt.usage is not None:
+        totals[name] = totals.get(name, Usage()) + attempt.usage
+
+
+def status_of(nodes: Iterable[NodeReport], *, plain: bool, cut: bool) -> RunStatus:
+    """What the run as a whole came to."""
+    if cut or any(node.status != "complete" for node in nodes):
+        return "partial"
+    return "plain" if plain else "complete"

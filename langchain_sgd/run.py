@@ -1,0 +1,577 @@
+"""One question's run: its clock, its events, its model calls. Knows nothing of LangGraph.
+
+`Run.plan`, `Run.decode` and `Run.answer_plainly` are what both graphs call: the barrier-free host graph
+and the literal one. Everything that must not differ between them is here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from langchain_core.messages import BaseMessage
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
+
+from langchain_sgd.assembly import Assembler, assemble, assemble_plain
+from langchain_sgd.decoding.call import Outcome, Patience, call_model
+from langchain_sgd.decoding.limits import Limit, slots
+from langchain_sgd.decoding.retry import Backoff, describe, is_retryable, status_of
+from langchain_sgd.decoding.routing import Router, Tier, path_up
+from langchain_sgd.errors import (
+    DependencyFailedError,
+    NodeDecodeError,
+    PlannerError,
+    RunDeadlineError,
+)
+from langchain_sgd.events import (
+    PLAIN_ID,
+    Discarded,
+    Ended,
+    Event,
+    NodeStatus,
+    PlainChosen,
+    PlanEnded,
+    Planned,
+    Started,
+    Token,
+)
+from langchain_sgd.planning.constrain import constrained
+from langchain_sgd.planning.planner import Mode, Plan, plan
+from langchain_sgd.prompts import Prompts
+from langchain_sgd.report import (
+    Attempt,
+    NodeReport,
+    PlannerReport,
+    Report,
+    Source,
+)
+from langchain_sgd.report import status_of as run_status
+from langchain_sgd.skeleton import Node, NodeId, Skeleton
+from langchain_sgd.text import AnswerFilter
+
+NOSTREAM = "nostream"
+"""LangGraph's tag for model calls whose tokens do not belong into the chat: ours would be interleaved."""
+
+Accept = Callable[[Node, str], bool]
+"""The user's own test of a node's answer; False sends the node to the next larger tier."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All that a run does not find in its question; made and checked once by `SGDRunnable`."""
+
+    tiers: tuple[Tier, ...]
+    """From the smallest to the largest; the last one plans by default and answers plain runs."""
+    planner: Tier
+    router: Router
+    prompts: Prompts = field(default_factory=Prompts)
+    mode: Mode = "auto"
+    execution: Literal["pipelined", "planned", "superstep"] = "pipelined"
+    max_nodes: int = 12
+    retries: int = 2
+    backoff: Backoff = field(default_factory=Backoff)
+    stall_timeout_s: float | None = 120.0
+    node_timeout_s: float | None = None
+    deadline_s: float | None = None
+    on_node_error: Literal["partial", "raise"] = "partial"
+    accept: Accept | None = None
+    headings: bool = True
+    seed: int | None = None
+    approve: bool = False
+    constrain: bool = True
+
+    @property
+    def largest(self) -> Tier:
+        """The tier of plain runs."""
+        return self.tiers[-1]
+
+
+@dataclass(slots=True)
+class _Call:
+    """One thing to be decoded: a node, or the whole question."""
+
+    id: NodeId
+    messages: Sequence[BaseMessage]
+    path: Sequence[Tier]
+    heading: str
+    metadata: Mapping[str, Any]
+    node: Node | None = None
+    """None for the planner and for a plain run."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """What one attempt came to."""
+
+    text: str
+    kept: str
+    """The text, if it is worth keeping although it is not whole."""
+    problem: str | None
+    error: Exception | None
+    retryable: bool
+
+
+class Run:
+    """One question on its way.
+
+    Args:
+        settings: How to decode.
+        config: For the model calls: callbacks, tags, metadata.
+        conversation: System prompt, history and question; may be set later.
+        limit: Most model calls in flight in this run, or in the batch it belongs to.
+        on_text: Called with every piece of the answer, in document order. Without it nobody sees the
+            answer grow, so a part that is started again leaves no mark.
+        on_event: Called with every event, in order.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        config: RunnableConfig,
+        *,
+        conversation: Sequence[BaseMessage] = (),
+        limit: Limit | None = None,
+        on_text: Callable[[str], None] | None = None,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.conversation = conversation
+        self.config = config
+        self.warnings: list[str] = []
+        self.records: dict[NodeId, NodeReport] = {}
+        """Every node that has ended, in the order of their ends."""
+        self.planner_attempts: list[Attempt] = []
+        self._limit = limit or Limit(None)
+        self._on_text = on_text
+        self._on_event = on_event
+        self._assembler = Assembler(headings=settings.headings)
+        self._text: list[str] = []
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._deadline = None if settings.deadline_s is None else self._began + settings.deadline_s
+        self._ttft: float | None = None
+        self._unconstrained = not settings.constrain
+        self._planned: dict[NodeId, float] = {}
+
+    # -- clock and events
+
+    def at(self, moment: float | None = None) -> float:
+        """Seconds since the run began."""
+        return (self._loop.time() if moment is None else moment) - self._began
+
+    def emit(self, event: Event) -> None:
+        """Take note of an event and pass it on."""
+        text = self._assembler.feed(event)
+        if text:
+            if self._ttft is None:
+                self._ttft = self.at()
+            if self._on_text is not None:
+                self._text.append(text)
+                self._on_text(text)
+        if self._on_event is not None:
+            self._on_event(event)
+
+    def planned(self, node: Node) -> None:
+        """A node stands; those of a given skeleton are planned at once."""
+        now = self.at()
+        self._planned[node.id] = now
+        self.emit(Planned(node, now))
+
+    def plan_ended(self, *, cut: bool = False) -> None:
+        """No more nodes will come."""
+        self.emit(PlanEnded(self.at(), cut=cut))
+
+    def restored(self, record: NodeReport) -> None:
+        """A node's answer came from a checkpoint, unless this run has decoded it."""
+        if record.id not in self.records:
+            self.records[record.id] = record.model_copy(update={"restored": True})
+            self.emit(Ended(record.id, record.status, record.answer, self.at()))
+
+    def absorb(
+        self, skeleton: Skeleton | None, records: Sequence[NodeReport], *, cut: bool
+    ) -> None:
+        """Take over what was decoded before a resume and did not pass by this run."""
+        if all(record.id in self.records for record in records):
+            return
+        if skeleton is None:
+            self.emit(PlainChosen("restored", self.at()))
+        for node in skeleton.nodes if skeleton else ():
+            if node.id not in self._planned:
+                self.planned(node)
+        self.plan_ended(cut=cut)
+        for record in records:
+            self.restored(record)
+
+    # -- planning
+
+    async def plan(self, on_node: Callable[[Node], None]) -> Plan:
+        """Ask the planner; `on_node` gets the nodes while it still writes.
+
+        A planner that fails before it gave a node ends in plain decoding, with a warning.
+        """
+        if self.settings.mode == "never":
+            return Plan(plain='mode="never"')
+
+        try:
+            result = await plan(
+                self.conversation,
+                self._ask_planner,
+                prompts=self.settings.prompts,
+                max_nodes=self.settings.max_nodes,
+                mode=self.settings.mode,
+                on_node=on_node,
+            )
+        except PlannerError as error:
+            result = Plan(plain="the planner failed", warnings=[str(error)])
+        self.warnings += result.warnings
+        return result
+
+    async def _ask_planner(
+        self, messages: Sequence[BaseMessage], on_text: Callable[[str], bool | None]
+    ) -> bool:
+        tier = self.settings.planner
+        number = 0
+        while True:
+            number += 1
+            model, grammar = self._planner_model()
+            outcome, heard = Outcome(), False
+
+            def listen(text: str) -> bool | None:
+                nonlocal heard
+                heard = True
+                return on_text(text)
+
+            try:
+                async with slots([self._limit, tier.limit]):
+                    await self._attempt(
+                        _Call(NodeId("planner"), messages, [tier], "planner", {}),
+                        Tier("planner", model),
+                        number,
+                        listen,
+                        outcome,
+                        self.planner_attempts,
+                        until=self._deadline,
+                    )
+            except Exception as error:
+                if grammar and not heard and status_of(error) in {400, 404, 422}:
+                    self._unconstrained = True
+                    self.warnings.append(
+                        f"the planner's server refused the grammar ({describe(error)}); asked without it"
+                    )
+                    continue
+                if heard or number > self.settings.retries or not is_retryable(error):
+                    msg = f"The planner's model failed: {describe(error)}"
+                    raise PlannerError(msg) from error
+                await self.settings.backoff.wait(number, error)
+            else:
+                return outcome.truncated
+
+    def _planner_model(self) -> tuple[Runnable[Any, Any], bool]:
+        model = self.settings.planner.model
+        if self._unconstrained:
+            return model, False
+        bound = constrained(
+            model, max_nodes=self.settings.max_nodes, plain=self.settings.mode == "auto"
+        )
+        return (model, False) if bound is None else (bound, True)
+
+    # -- decoding
+
+    async def decode(
+        self, node: Node, planned: Sequence[Node], answers: Mapping[NodeId, str | None]
+    ) -> NodeReport:
+        """One node's answer; every dependency has answered or failed.
+
+        Args:
+            node: The node.
+            planned: The skeleton up to and including it.
+            answers: Its dependencies' texts; None for one that has none, which skips the node.
+
+        Raises:
+            NodeDecodeError, DependencyFailedError, RunDeadlineError: It has no answer, and
+                `on_node_error` is "raise".
+        """
+        ready = self.at()
+        missing = [d for d in node.dependencies if answers.get(d) is None]
+        if missing:
+            problem = f"not decoded: its dependency {', '.join(missing)} has no answer"
+            call = _Call(node.id, [], [], node.heading, {}, node)
+            record = self._ended(call, "skipped", "", ready, None, (), problem)
+            if self.settings.on_node_error == "raise":
+                raise DependencyFailedError(node, missing[0])
+            return record
+        tier = self.settings.router(node)
+        call = _Call(
+            node.id,
+            self.settings.prompts.for_node(
+                self.conversation,
+                node,
+                planned=planned,
+                answers={d: text for d, text in answers.items() if text is not None},
+            ),
+            path_up(self.settings.tiers, tier, node),
+            node.heading,
+            {
+                "sgd_node_id": node.id,
+                "sgd_difficulty": node.difficulty,
+                "sgd_dependencies": list(node.dependencies),
+            },
+            node,
+        )
+        return await self._decode(call, ready)
+
+    async def answer_plainly(self, reason: str) -> NodeReport:
+        """The whole question, undivided, by the largest tier.
+
+        Raises:
+            NodeDecodeError: There is no answer, and in a plain run nothing else.
+        """
+        now = self.at()
+        self.emit(PlainChosen(reason, now))
+        call = _Call(
+            PLAIN_ID, self.conversation, [self.settings.largest], "", {"sgd_plain": reason}
+        )
+        return await self._decode(call, now)
+
+    async def _decode(self, call: _Call, ready: float) -> NodeReport:
+        """Try the call on its tiers, each with retries, until a text is good."""
+        attempts: list[Attempt] = []
+        best = ""
+        until = self._deadline
+        tier, tried = call.path[0], None
+        for tier in call.path:
+            for round_ in range(1, self.settings.retries + 2):
+                if tried is not None:
+                    self.emit(Discarded(call.id, tried.problem or "", self.at()))
+                    if round_ > 1:
+                        await self._pause(round_ - 1, tried, until)
+                tried, until = await self._try(call, tier, attempts, until)
+                if tried.problem is None:
+                    return self._ended(call, "complete", tried.text, ready, tier, attempts, None)
+                best = max(best, tried.kept, key=len)
+                if not tried.retryable or self._late(until):
+                    break
+            if self._late(until):
+                break
+        assert tried is not None  # noqa: S101 - a path has a tier, a tier has a round
+        late = self._late(until)
+        problem = "its time was used up" if late else (tried.problem or "")
+        status: NodeStatus = "truncated" if best else "failed"
+        if not best and (self.settings.on_node_error == "raise" or call.node is None):
+            self._ended(call, status, best, ready, tier, attempts, problem)
+            if late and self._late(self._deadline):
+                msg = f"The run's deadline of {self.settings.deadline_s:g} s passed: {problem}"
+                raise RunDeadlineError(msg) from tried.error
+            raise NodeDecodeError(call.node, tier.name, problem) from tried.error
+        return self._ended(call, status, best, ready, tier, attempts, problem)
+
+    async def _try(
+        self, call: _Call, tier: Tier, attempts: list[Attempt], until: float | None
+    ) -> tuple[_Tried, float | None]:
+        """One attempt, whatever becomes of it; and when the node's time ends."""
+        parts: list[str] = []
+        written = AnswerFilter(call.heading)
+        outcome = Outcome()
+        number = len(attempts) + 1
+
+        def show(visible: str) -> None:
+            if visible:
+                parts.append(visible)
+                self.emit(Token(call.id, visible, self.at()))
+
+        error: Exception | None = None
+        try:
+            async with asyncio.timeout_at(until), slots([self._limit, tier.limit]):
+                if number == 1 and (bound := self.settings.node_timeout_s) is not None:
+                    ends = self._loop.time() + bound
+                    until = ends if until is None else min(ends, until)
+                self.emit(Started(call.id, tier.name, number, self.at()))
+                await self._attempt(
+                    call,
+                    tier,
+                    number,
+                    lambda text: show(written.feed(text)),
+                    outcome,
+                    attempts,
+                    until=until,
+                )
+        except Exception as raised:  # noqa: BLE001 - kept in the report, and raised if nothing else helps
+            error = raised
+        show(written.close())
+        text = "".join(parts)
+        problem = self._fault(call, text, outcome) if error is None else describe(error)
+        if problem is not None and attempts and attempts[-1].error is None:
+            attempts[-1] = attempts[-1].model_copy(update={"error": problem})
+        kept = text if outcome.truncated or self._late(until) else ""
+        return _Tried(text, kept, problem, error, error is not None and is_retryable(error)), until
+
+    async def _attempt(
+        self,
+        call: _Call,
+        tier: Tier,
+        number: int,
+        on_text: Callable[[str], bool | None],
+        outcome: Outcome,
+        attempts: list[Attempt],
+        *,
+        until: float | None,
+    ) -> None:
+        """One model call, noted in `attempts` whatever becomes of it."""
+        started = self.at()
+        error: str | None = None
+        try:
+            await call_model(
+                tier.model,
+                call.messages,
+                self._child(call, tier, number),
+                on_text,
+                outcome,
+                patience=Patience(self.settings.stall_timeout_s, until),
+                options=self._options(call),
+            )
+        except BaseException as raised:
+            error = describe(raised)
+            raise
+        finally:
+            attempts.append(
+                Attempt(
+                    tier=tier.name,
+                    model=outcome.model,
+                    started_s=started,
+                    first_token_s=None if outcome.first_at is None else self.at(outcome.first_at),
+                    ended_s=self.at(),
+                    usage=outcome.usage,
+                    error=error,
+                )
+            )
+
+    def _child(self, call: _Call, tier: Tier, number: int) -> RunnableConfig:
+        """The config of one model call: its name, its tags, its place in the trace."""
+        name = call.id if call.id in {"planner", PLAIN_ID} else f"node:{call.id}"
+        return {
+            **self.config,
+            "run_name": name,
+            "tags": [*self.config.get("tags", []), f"sgd:{tier.name}", NOSTREAM],
+            "metadata": {
+                **self.config.get("metadata", {}),
+                **call.metadata,
+                "sgd_tier": tier.name,
+                "sgd_attempt": number,
+            },
+        }
+
+    def _options(self, call: _Call) -> dict[str, Any]:
+        """A seed of its own for each node, so that nodes do not all make the same choices."""
+        if self.settings.seed is None:
+            return {}
+        digest = hashlib.sha256(f"{self.settings.seed}:{call.id}".encode()).digest()
+        return {"seed": int.from_bytes(digest[:4], "big") >> 1}
+
+    def _fault(self, call: _Call, text: str, outcome: Outcome) -> str | None:
+        if not text:
+            return "the answer was empty"
+        if outcome.truncated:
+            return "a token limit cut the answer"
+        accept = self.settings.accept
+        if accept is not None and call.node is not None and not accept(call.node, text):
+            return "the answer was not accepted"
+        return None
+
+    def _late(self, until: float | None) -> bool:
+        return until is not None and self._loop.time() >= until
+
+    async def _pause(self, number: int, tried: _Tried, until: float | None) -> None:
+        if tried.error is None:
+            return
+        try:
+            async with asyncio.timeout_at(until):
+                await self.settings.backoff.wait(number, tried.error)
+        except TimeoutError:
+            return
+
+    def _ended(
+        self,
+        call: _Call,
+        status: NodeStatus,
+        text: str,
+        ready: float,
+        tier: Tier | None,
+        attempts: Sequence[Attempt],
+        error: str | None,
+    ) -> NodeReport:
+        now = self.at()
+        record = NodeReport(
+            id=call.id,
+            status=status,
+            tier=tier.name if tier else "",
+            answer=text,
+            planned_s=self._planned.get(call.id, 0.0),
+            ready_s=ready,
+            ended_s=now,
+            attempts=tuple(attempts),
+            error=error,
+        )
+        self.records[call.id] = record
+        self.emit(Ended(call.id, status, text, now))
+        return record
+
+    # -- the end
+
+    async def assemble(self, skeleton: Skeleton | None, *, cut: bool) -> str:
+        """The answer; a step of its own in the trace."""
+
+        def join(_: dict[NodeId, str]) -> str:
+            if self._on_text is not None:
+                return "".join(self._text)
+            if skeleton is None:
+                record = self.records[PLAIN_ID]
+                return assemble_plain(record.status, record.answer)
+            ended = {i: (record.status, record.answer) for i, record in self.records.items()}
+            return assemble(skeleton.nodes, ended, headings=self.settings.headings, cut=cut)
+
+        answers = {node_id: record.answer for node_id, record in self.records.items()}
+        config: RunnableConfig = {**self.config, "run_name": "assemble"}
+        return await RunnableLambda(join).ainvoke(answers, config)
+
+    def report(
+        self,
+        skeleton: Skeleton | None,
+        *,
+        source: Source,
+        reason: str | None = None,
+        cut: bool = False,
+    ) -> Report:
+        """The run as data.
+
+        Args:
+            skeleton: None for a plain run.
+            source: Where the skeleton came from.
+            reason: Why the run is plain.
+            cut: The planner failed half-way.
+        """
+        ids = [node.id for node in skeleton.nodes] if skeleton else [PLAIN_ID]
+        nodes = tuple(self.records[node_id] for node_id in ids)
+        warnings = list(self.warnings)
+        warnings += [
+            f"the shown text of node {node_id} broke off and was started again"
+            for node_id in self._assembler.interrupted
+        ]
+        warnings += [f"node {n.id}: {n.error}" for n in nodes if n.error]
+        planner = PlannerReport(
+            source=source,
+            attempts=tuple(self.planner_attempts),
+            ended_s=max((a.ended_s for a in self.planner_attempts), default=0.0),
+        )
+        return Report(
+            status=run_status(nodes, plain=skeleton is None, cut=cut),
+            reason=reason,
+            skeleton=skeleton,
+            planner=planner if self.settings.mode != "never" or skeleton else None,
+            nodes=nodes,
+            warnings=tuple(warnings),
+            ttft_s=self._ttft,
+            wall_s=self.at(),
+        )
