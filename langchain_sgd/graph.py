@@ -341,10 +341,9 @@ class _Decoding:
 
     def __init__(self, run: Run, seed: str) -> None:
         self._run = run
-        self._seed = seed
+        self._digest = seed
         self._planned: list[Node] = []
         self._futures: dict[NodeId, asyncio.Future[dict[str, Any]]] = {}
-        self._digests: dict[NodeId, str] = {}
 
     def start(self, node: Node) -> None:
         """Call the node's task, in planner order; a second call for a node does nothing."""
@@ -354,12 +353,9 @@ class _Decoding:
         self._planned.append(node)
         planned = tuple(self._planned)
         # Whatever the answer depends on is in the name, so that another plan, prompt or model never
-        # picks up an answer that was saved for this one.
-        self._digests[node.id] = _digest(
-            self._seed,
-            json.dumps([n.model_dump(mode="json") for n in planned]),
-            *(self._digests[d] for d in node.dependencies),
-        )
+        # picks up an answer that was saved for this one: the question, the models, and the skeleton
+        # up to this node, its dependencies among it.
+        self._digest = _digest(self._digest, node.model_dump_json())
         dependencies = {d: self._futures[d] for d in node.dependencies}
         run = self._run
 
@@ -368,7 +364,7 @@ class _Decoding:
             record = await _in_context(_OUTER.get(), run.decode(node, planned, answers))
             return record.model_dump(mode="json")
 
-        decode.__name__ = f"node-{node.id}-{self._digests[node.id]}"
+        decode.__name__ = f"node-{node.id}-{self._digest}"
         future: asyncio.Future[dict[str, Any]] = task(decode)()  # type: ignore[assignment]
         future.add_done_callback(self._note_restored)
         self._futures[node.id] = future

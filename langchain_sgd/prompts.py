@@ -142,6 +142,16 @@ class Prompts(BaseModel):
             text += self.repair.format(problem=problem)
         return extended(conversation, text)
 
+    def line_of(self, node: Node) -> str:
+        """A planned node as all later nodes see it."""
+        return self.line.format(
+            id=node.id,
+            heading=node.heading,
+            scope=node.scope,
+            dependencies=",".join(node.dependencies) or "-",
+            difficulty=node.difficulty,
+        )
+
     def for_node(
         self,
         conversation: Sequence[BaseMessage],
@@ -149,6 +159,7 @@ class Prompts(BaseModel):
         *,
         planned: Sequence[Node],
         answers: Mapping[str, str],
+        lines: Sequence[str] | None = None,
     ) -> list[BaseMessage]:
         """What the model that decodes `node` is asked.
 
@@ -157,20 +168,11 @@ class Prompts(BaseModel):
             node: The node to decode.
             planned: The skeleton up to and including `node`.
             answers: The texts of the node's dependencies by id.
+            lines: `line_of` of every planned node, if it is at hand.
         """
-        parts = [self.outline]
-        parts += [
-            self.line.format(
-                id=n.id,
-                heading=n.heading,
-                scope=n.scope,
-                dependencies=",".join(n.dependencies) or "-",
-                difficulty=n.difficulty,
-            )
-            for n in planned
-        ]
-        needed = [n for n in planned if n.id in node.dependencies and n.id in answers]
-        if needed:
+        parts = [self.outline, *(lines or map(self.line_of, planned))]
+        if node.dependencies:
+            needed = [n for n in planned if n.id in node.dependencies and n.id in answers]
             parts.append(self.dependencies)
             parts += [
                 self.dependency.format(id=n.id, heading=n.heading, answer=answers[n.id])

@@ -155,6 +155,8 @@ class Run:
         self._ttft: float | None = None
         self._unconstrained = not settings.constrain
         self._planned: dict[NodeId, float] = {}
+        self._lines: list[str] = []
+        """The planned nodes as prompts show them, rendered once."""
 
     # -- clock and events
 
@@ -178,6 +180,7 @@ class Run:
         """A node stands; those of a given skeleton are planned at once."""
         now = self.at()
         self._planned[node.id] = now
+        self._lines.append(self.settings.prompts.line_of(node))
         self.emit(Planned(node, now))
 
     def plan_ended(self, *, cut: bool = False) -> None:
@@ -311,6 +314,7 @@ class Run:
                 node,
                 planned=planned,
                 answers={d: text for d, text in answers.items() if text is not None},
+                lines=self._lines[: len(planned)],
             ),
             path_up(self.settings.tiers, tier, node),
             node.heading,

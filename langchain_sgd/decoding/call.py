@@ -7,8 +7,8 @@ work on the server, and first-token times exist only in streams.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,8 +80,8 @@ async def call_model(
 
     try:
         async with asyncio.timeout_at(bound(loop.time())) as timeout:
-            stream = pieces(model, messages, config, options or {})
-            async with aclosing(stream):
+            stream = _pieces(model, list(messages), config, options or {})
+            async with _closing(stream):
                 async for piece in stream:
                     text = _note(piece, outcome)
                     now = loop.time()
@@ -103,24 +103,31 @@ async def call_model(
         raise StalledError(msg) from error
 
 
-async def pieces(
+def _pieces(
     model: Runnable[Any, Any],
-    messages: Sequence[BaseMessage],
+    messages: list[BaseMessage],
+    config: RunnableConfig,
+    options: Mapping[str, Any],
+) -> AsyncIterator[Any]:
+    """What the model streams; a LangGraph graph, whose stream is no text, gives its last message."""
+    if _is_graph(model):
+        return _last_message(model, messages, config, options)
+    return model.astream(messages, config, **options)
+
+
+async def _last_message(
+    graph: Runnable[Any, Any],
+    messages: list[BaseMessage],
     config: RunnableConfig,
     options: Mapping[str, Any],
 ) -> AsyncGenerator[Any, None]:
-    """What the model streams; a LangGraph graph, whose stream is no text, gives its last message."""
-    if _is_graph(model):
-        state = await model.ainvoke({"messages": list(messages)}, config, **options)
-        yield state["messages"][-1] if isinstance(state, Mapping) else state
-        return
-    stream = model.astream(list(messages), config, **options)
-    try:
-        async for piece in stream:
-            yield piece
-    finally:
-        if isinstance(stream, AsyncGenerator):
-            await stream.aclose()
+    state = await graph.ainvoke({"messages": messages}, config, **options)
+    yield state["messages"][-1] if isinstance(state, Mapping) else state
+
+
+def _closing(stream: AsyncIterator[Any]) -> AbstractAsyncContextManager[Any]:
+    """Closes the stream at the end, if it can be closed: that is what stops a server."""
+    return aclosing(stream) if isinstance(stream, AsyncGenerator) else nullcontext()
 
 
 def _is_graph(model: Runnable[Any, Any]) -> bool:
