@@ -4,7 +4,7 @@ Nothing in the package's core imports this room until a TGI URL is used, because
 text-generation with it.
 """
 
-from langchain_sgd.tgi.chat_model import ChatTGI, as_chat_model
+from langchain_sgd.tgi.chat import ChatTGI, chat_model
 from langchain_sgd.tgi.client import TGIClient
 from langchain_sgd.tgi.endpoint import TGIEndpoint
 from langchain_sgd.tgi.errors import (
@@ -39,6 +39,6 @@ __all__ = [
     "TGIStreamBrokenError",
     "TGITimeoutError",
     "TGIUnavailableError",
-    "as_chat_model",
+    "chat_model",
     "to_error",
 ]

@@ -438,7 +438,7 @@ class ChatTGI(BaseChatModel):
         return RunnableMap(raw=llm) | parsed.with_fallbacks([failed], exception_key="parsing_error")
 
 
-def as_chat_model(value: str | endpoint.TGIEndpoint, **options: Any) -> ChatTGI:
+def chat_model(value: str | endpoint.TGIEndpoint, **options: Any) -> ChatTGI:
     """Make the chat model of a URL or an endpoint; nothing is sent.
 
     Args:

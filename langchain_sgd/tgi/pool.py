@@ -82,7 +82,8 @@ async def _hold(session: aiohttp.ClientSession) -> AsyncGenerator[None]:
 def _close_orphans() -> None:
     """Close sessions whose loop was closed before them: there is nothing left to wait for."""
     for session, loop in list(_open_sessions.items()):
-        if loop.is_closed() and _open_sessions.pop(session, None):
+        if loop.is_closed():
+            _open_sessions.pop(session, None)
             with contextlib.suppress(StopIteration):
                 session.close().send(None)
 

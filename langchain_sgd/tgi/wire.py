@@ -53,7 +53,7 @@ def _chat_message(message: BaseMessage) -> dict[str, Any]:
         if message.name:
             plain["name"] = message.name
         return plain
-    converted = convert_to_openai_messages(message)
+    converted = convert_to_openai_messages(message, text_format="block")
     wire: dict[str, Any] = dict(converted) if isinstance(converted, dict) else dict(converted[0])
     content = wire.get("content")
     if isinstance(content, list) and all(block.get("type") == "text" for block in content):

@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    ChatMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
+
+from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.tgi.wire import (
+    Delta,
+    StopTrimmer,
+    StreamReader,
+    chat_delta,
+    chat_messages,
+    generate_delta,
+    generated,
+    grammar,
+    message_of,
+    prompt_text,
+)
+
+SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
+
+
+def call(name: str | None = "add", arguments: Any = '{"a": 1}') -> dict[str, Any]:
+    function = {"name": name, "description": None, "arguments": arguments}
+    return {"index": 0, "id": "0", "type": "function", "function": function}
+
+
+# --- messages
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (SystemMessage("s"), {"role": "system", "content": "s"}),
+        (HumanMessage("h", name="ann"), {"role": "user", "content": "h", "name": "ann"}),
+        (AIMessage("a"), {"role": "assistant", "content": "a"}),
+        (AIMessageChunk(content="a"), {"role": "assistant", "content": "a"}),
+        (ChatMessage(role="critic", content="c"), {"role": "critic", "content": "c"}),
+        (
+            HumanMessage([{"type": "text", "text": "one "}, {"type": "text", "text": "two"}]),
+            {"role": "user", "content": "one two"},
+        ),
+        (
+            ToolMessage("3", tool_call_id="call_1", name="add"),
+            {"role": "tool", "tool_call_id": "call_1", "name": "add", "content": "3"},
+        ),
+    ],
+)
+def test_messages_on_the_wire(message: BaseMessage, expected: dict[str, Any]) -> None:
+    assert chat_messages([message]) == [expected]
+
+
+def test_a_message_with_calls_goes_without_content() -> None:
+    message = AIMessage("thinking", tool_calls=[{"name": "add", "args": {"a": 1}, "id": "call_1"}])
+    (wire,) = chat_messages([message])
+    assert "content" not in wire
+    assert wire["tool_calls"][0]["function"] == {"name": "add", "arguments": '{"a": 1}'}
+
+
+def test_an_image_stays_a_block() -> None:
+    image = {"type": "image_url", "image_url": {"url": "http://x/y.png"}}
+    (wire,) = chat_messages([HumanMessage([{"type": "text", "text": "see"}, image])])
+    assert wire["content"] == [{"type": "text", "text": "see"}, image]
+
+
+def test_a_raw_prompt_is_the_messages_texts() -> None:
+    assert prompt_text([SystemMessage("one"), HumanMessage([{"type": "text", "text": "two"}])]) == (
+        "one\n\ntwo"
+    )
+
+
+# --- grammars
+
+
+@pytest.mark.parametrize(
+    ("given_form", "expected"),
+    [
+        ({"type": "json", "value": SCHEMA}, {"type": "json", "value": SCHEMA}),
+        ({"type": "json_object", "value": SCHEMA}, {"type": "json_object", "value": SCHEMA}),
+        ({"type": "regex", "value": "[0-9]+"}, {"type": "regex", "value": "[0-9]+"}),
+        (
+            {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA, "strict": True}},
+            {"type": "json", "value": SCHEMA},
+        ),
+        ({"type": "json_object", "schema": SCHEMA}, {"type": "json", "value": SCHEMA}),
+        ({"type": "text"}, None),
+    ],
+)
+def test_every_form_becomes_tgis(
+    given_form: dict[str, Any], expected: dict[str, Any] | None
+) -> None:
+    assert grammar(given_form) == expected
+
+
+@pytest.mark.parametrize(
+    "form", [{"type": "json_object"}, {"type": "json_schema"}, {"type": "ebnf", "value": "x"}, {}]
+)
+def test_a_form_without_a_schema_is_refused_with_the_way_out(form: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInputError, match="JSON schema"):
+        grammar(form)
+
+
+# --- stop texts
+
+alphabet = st.sampled_from("ab\n")
+stops_strategy = st.lists(st.text(alphabet, min_size=1, max_size=4), min_size=0, max_size=3)
+
+
+@given(
+    body=st.text(alphabet, max_size=30),
+    stops=stops_strategy,
+    stopped=st.booleans(),
+    newline=st.booleans(),
+    data=st.data(),
+)
+def test_where_the_text_is_cut_never_matters(
+    body: str, stops: list[str], *, stopped: bool, newline: bool, data: st.DataObject
+) -> None:
+    stopped = stopped and bool(stops)
+    stop = data.draw(st.sampled_from(stops)) if stopped else ""
+    text = body + stop + ("\n" if stopped and newline else "")
+    whole = StopTrimmer(stops)
+    expected = whole.feed(text) + whole.end(stopped=stopped)
+
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=8)) | {0, len(text)})
+    trimmer = StopTrimmer(stops)
+    shown = "".join(trimmer.feed(text[a:b]) for a, b in pairwise(cuts))
+    assert text.startswith(shown)
+    assert shown + trimmer.end(stopped=stopped) == expected
+    if stopped:
+        assert len(expected) <= len(body) + (1 if newline and stop else 0)
+        assert body.startswith(expected) or expected.startswith(body)
+    else:
+        assert expected == text
+
+
+@pytest.mark.parametrize(
+    ("text", "stops", "expected"),
+    [
+        ("The end.\nQ:", ["Q:"], "The end.\n"),
+        ("The end.END\n", ["END"], "The end."),
+        ("x THE END", ["END", "THE END"], "x "),
+        ("no stop here", ["END"], "no stop here"),
+    ],
+)
+def test_the_stop_text_is_no_part_of_the_answer(text: str, stops: list[str], expected: str) -> None:
+    answer = Delta(text=text, finish_reason="stop_sequence")
+    assert message_of(answer, {}, stops).content == expected
+
+
+def test_only_what_may_be_a_stop_text_is_held_back() -> None:
+    trimmer = StopTrimmer(["END"])
+    assert trimmer.feed("a B") == "a B"
+    assert trimmer.feed(" E") == " "
+    assert trimmer.feed("N") == ""
+    assert trimmer.feed("ough") == "ENough"
+    assert trimmer.feed(" EN") == " "
+    assert trimmer.end(stopped=False) == "EN"
+
+
+# --- answers
+
+
+def chunk(text: str | None = None, reason: str | None = None, **delta: Any) -> dict[str, Any]:
+    message = {"role": "assistant", **({} if text is None else {"content": text}), **delta}
+    choice = {"index": 0, "delta": message, "logprobs": None, "finish_reason": reason}
+    return {"model": "m", "system_fingerprint": "f", "choices": [choice], "usage": None}
+
+
+USAGE = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+COUNTED = {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7}
+
+
+def read(events: list[Delta], stops: list[str] | None = None) -> AIMessageChunk:
+    reader = StreamReader(stops or [])
+    chunks = [made for event in events if (made := reader.feed(event))]
+    total = AIMessageChunk(content="")
+    for each in [*chunks, reader.last({"ttft_s": 0.1})]:
+        total = total + each
+    return total
+
+
+def test_a_chat_stream_becomes_a_message() -> None:
+    events = [chunk("Hel"), chunk("lo"), chunk("", "eos_token"), {"choices": [], "usage": USAGE}]
+    message = read([chat_delta(event) for event in events])
+    assert message.content == "Hello"
+    assert message.usage_metadata == COUNTED
+    assert message.response_metadata == {
+        "finish_reason": "stop",
+        "tgi_finish_reason": "eos_token",
+        "model_provider": "tgi",
+        "model_name": "m",
+        "system_fingerprint": "f",
+        "tgi": {"ttft_s": 0.1},
+    }
+
+
+def test_an_unknown_finish_reason_is_passed_on() -> None:
+    message = read([chat_delta(chunk("x", "speculative_abort"))])
+    assert message.response_metadata["finish_reason"] == "speculative_abort"
+
+
+def test_a_generate_stream_becomes_a_message_without_the_end_token() -> None:
+    details = {"finish_reason": "eos_token", "generated_tokens": 4, "input_length": 3}
+    events: list[dict[str, Any]] = [
+        {"token": {"text": "Hi", "special": False}, "generated_text": None, "details": None},
+        {
+            "token": {"text": "</s>", "special": True},
+            "generated_text": "Hi",
+            "details": details,
+        },
+    ]
+    message = read([generate_delta(event) for event in events])
+    assert message.content == "Hi"
+    assert message.usage_metadata == COUNTED
+    assert message.response_metadata["finish_reason"] == "stop"
+
+
+def test_a_generated_text_counts_its_prompt_by_the_headers() -> None:
+    body = {"generated_text": "Hi", "details": {"finish_reason": "length", "generated_tokens": 4}}
+    message = message_of(generated(body, {"prompt_tokens": 3}), {"prompt_tokens": 3}, [])
+    assert message.usage_metadata == COUNTED
+    assert message.response_metadata["finish_reason"] == "length"
+
+
+def test_a_streamed_call_is_put_together() -> None:
+    events = [
+        chunk(tool_calls=[call("add", "{")]),
+        chunk(tool_calls=[call(None, '"a": 1}')]),
+        chunk("", "stop"),
+    ]
+    message = read([chat_delta(event) for event in events])
+    (made,) = message.tool_calls
+    assert (made["name"], made["args"]) == ("add", {"a": 1})
+    assert made["id"] not in {None, "", "0"}
+
+
+@pytest.mark.parametrize("arguments", ['{"a": 1}', {"a": 1}])
+def test_a_whole_call_gets_an_id_of_its_own(arguments: Any) -> None:
+    answer = Delta(tool_calls=[call(arguments=arguments)], finish_reason="stop")
+    ids = set()
+    for _ in range(2):
+        (made,) = message_of(answer, {}, []).tool_calls
+        assert made["args"] == {"a": 1}
+        ids.add(made["id"])
+    assert len(ids) == 2  # TGI calls every call "0", which no conversation can keep apart
+
+
+def test_a_call_that_is_no_json_is_kept_as_invalid() -> None:
+    message = message_of(Delta(tool_calls=[call(arguments="{oops")], finish_reason="stop"), {}, [])
+    assert message.tool_calls == []
+    assert message.invalid_tool_calls[0]["args"] == "{oops"
+
+
+def test_answers_are_json_able() -> None:
+    message = message_of(chat_delta(chunk("x", "stop")), {"queue_time_ms": 1}, [])
+    assert json.loads(json.dumps(message.response_metadata))["tgi"] == {"queue_time_ms": 1}
