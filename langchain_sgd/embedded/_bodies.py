@@ -109,8 +109,6 @@ class ChatBody:
     tools: tuple[Tool, ...] | None = None
     tool_choice: ToolChoice = AUTO
     tool_prompt: str | None = None
-    images: bool = False
-    """Whether some message holds an image, which text models refuse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +185,7 @@ def _grammar(body: Value) -> GrammarForm:
 
 def chat_body(body: Value) -> ChatBody:
     """Read a `ChatRequest`."""
-    messages = [_message(item) for item in body.required("messages").items()]
+    messages = tuple(_message(item) for item in body.required("messages").items())
     _check_ignored(body)
     temperature = body.option("temperature", f32)
     presence_penalty = body.option("presence_penalty", f32)
@@ -210,7 +208,7 @@ def chat_body(body: Value) -> ChatBody:
         details=True,
     )
     return ChatBody(
-        tuple(message for message, _ in messages),
+        messages,
         parameters,
         model=body.option("model", string),
         stream=body.default("stream", boolean, default=False),
@@ -218,7 +216,6 @@ def chat_body(body: Value) -> ChatBody:
         tools=body.option("tools", _tools),
         tool_choice=body.option("tool_choice", _tool_choice) or AUTO,
         tool_prompt=body.option("tool_prompt", string),
-        images=any(image for _, image in messages),
     )
 
 
@@ -232,41 +229,37 @@ def _include_usage(options: Value) -> bool:
     return boolean(options.required("include_usage"))
 
 
-def _message(body: Value) -> tuple[dict[str, Any], bool]:
-    """A message and whether it holds an image."""
+def _message(body: Value) -> dict[str, Any]:
     message: dict[str, Any] = {"role": string(body.required("role"))}
     for extra in ("name", "tool_call_id"):
         text = body.option(extra, string)
         if text is not None:
             message[extra] = text
 
-    image = False
     content = body.field("content")
     calls = body.field("tool_calls")
     if content is not None and isinstance(content.raw, str):
         message["content"] = content.raw
     elif content is not None and isinstance(content.raw, list):
-        chunks = [_chunk(item, body) for item in content.items()]
-        image = None in chunks
-        message["content"] = "".join(chunk or "" for chunk in chunks)
+        message["content"] = "".join(_chunk(item, body) for item in content.items())
     elif calls is not None and isinstance(calls.raw, list):
         message["tool_calls"] = [_tool_call(call, body) for call in calls.raw]
     else:
         _no_variant(body)
-    return message, image
+    return message
 
 
 def _no_variant(body: Value) -> NoReturn:
     body.refuse("data did not match any variant of untagged enum MessageBody")
 
 
-def _chunk(chunk: Value, message: Value) -> str | None:
-    """The text of a content chunk; None for an image."""
+def _chunk(chunk: Value, message: Value) -> str:
+    """The text of a content chunk; an image is shown as Markdown, as to TGI's text models."""
     match chunk.raw:
         case {"type": "text", "text": str(text)}:
             return text
-        case {"type": "image_url", "image_url": {"url": str()}}:
-            return None
+        case {"type": "image_url", "image_url": {"url": str(url)}}:
+            return f"![]({url})"
         case _:
             _no_variant(message)
 

@@ -281,9 +281,9 @@ class _Routes:
                 "x-accel-buffering": "no",
             }
         )
+        await response.prepare(request)
+        events = _Events(response)
         try:
-            await response.prepare(request)
-            events = _Events(response)
             async with asyncio.TaskGroup() as group:
                 beat = group.create_task(events.keep_alive(self._keepalive_s))
                 try:

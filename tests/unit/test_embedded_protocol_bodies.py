@@ -1,0 +1,347 @@
+"""Bodies are read, and refused, as TGI's deserializer does it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from langchain_sgd.embedded._bodies import (
+    ChatBody,
+    CompletionBody,
+    GenerateBody,
+    GrammarForm,
+    Parameters,
+    Tool,
+    ToolChoice,
+    chat_body,
+    completion_body,
+    generate_body,
+)
+from langchain_sgd.embedded._errors import RejectionError
+from langchain_sgd.embedded._serde import Value, parse_json
+
+PREFIX = "Failed to deserialize the JSON body into the target type: "
+USER = {"role": "user", "content": "hi"}
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+
+
+def read_generate(body: Any) -> GenerateBody:
+    return generate_body(Value(body, end=9))
+
+
+def read_chat(**body: Any) -> ChatBody:
+    return chat_body(Value({"messages": [USER], **body}, end=9))
+
+
+def read_completion(body: Any) -> CompletionBody:
+    return completion_body(Value(body, end=9))
+
+
+class TestJson:
+    def test_parses_what_is_declared_as_json(self) -> None:
+        raw = '{"inputs": "größer 🙂"}'.encode()
+        for content_type in (
+            "application/json",
+            "Application/JSON; charset=utf-8",
+            "application/vnd.x+json",
+        ):
+            assert parse_json(raw, content_type) == {"inputs": "größer 🙂"}
+
+    @pytest.mark.parametrize("content_type", [None, "", "text/plain", "application/x-json", "json"])
+    def test_other_content_types_are_415(self, content_type: str | None) -> None:
+        with pytest.raises(RejectionError, match="Content-Type: application/json") as caught:
+            parse_json(b"{}", content_type)
+        assert caught.value.status == 415
+
+    @pytest.mark.parametrize(
+        "raw",
+        [
+            b"",
+            b"{",
+            b'{"inputs": NaN}',
+            b'{"inputs": Infinity}',
+            b'{"inputs": "\xff"}',
+            rb'{"inputs": "\ud800"}',
+            b"[" * 100_000,
+            '{"inputs": "x"}'.encode("utf-16"),
+        ],
+    )
+    def test_what_is_no_json_is_400(self, raw: bytes) -> None:
+        with pytest.raises(
+            RejectionError, match="Failed to parse the request body as JSON: "
+        ) as caught:
+            parse_json(raw, "application/json")
+        assert caught.value.status == 400
+
+    def test_whole_surrogate_pairs_are_text(self) -> None:
+        assert parse_json(rb'"\ud83d\ude42"', "application/json") == "🙂"
+
+
+class TestGenerate:
+    def test_missing_parameters_sample_and_given_ones_do_not(self) -> None:
+        assert read_generate({"inputs": "a"}).parameters == Parameters(do_sample=True)
+        assert read_generate({"inputs": "a", "parameters": {}}).parameters == Parameters()
+
+    def test_every_parameter_is_read(self) -> None:
+        given: dict[str, Any] = {
+            "best_of": 2,
+            "temperature": 0.5,
+            "repetition_penalty": 1.1,
+            "frequency_penalty": -1,
+            "top_k": 10,
+            "top_p": 0.9,
+            "typical_p": 0.8,
+            "do_sample": True,
+            "max_new_tokens": 20,
+            "return_full_text": False,
+            "stop": ["x"],
+            "truncate": 5,
+            "watermark": True,
+            "details": True,
+            "decoder_input_details": True,
+            "seed": 2**64 - 1,
+            "top_n_tokens": 5,
+            "grammar": {"type": "regex", "value": "a+"},
+            "adapter_id": "lora",
+            "unknown": {"is": "ignored"},
+        }
+        parameters = read_generate({"inputs": "a", "parameters": given}).parameters
+        assert parameters == Parameters(
+            best_of=2,
+            temperature=0.5,
+            repetition_penalty=1.1,
+            frequency_penalty=-1.0,
+            top_k=10,
+            top_p=0.9,
+            typical_p=0.8,
+            do_sample=True,
+            max_new_tokens=20,
+            return_full_text=False,
+            stop=("x",),
+            truncate=5,
+            details=True,
+            decoder_input_details=True,
+            seed=2**64 - 1,
+            top_n_tokens=5,
+            logprobs=True,
+            grammar=GrammarForm("regex", "a+"),
+        )
+
+    def test_optional_parameters_may_be_null(self) -> None:
+        nulls = dict.fromkeys(
+            ("best_of", "temperature", "top_k", "seed", "grammar", "max_new_tokens", "truncate")
+        )
+        assert read_generate({"inputs": "a", "parameters": nulls}).parameters == Parameters()
+
+    @pytest.mark.parametrize(
+        ("body", "reason"),
+        [
+            ([], "invalid type: sequence, expected a map"),
+            ({}, "missing field `inputs`"),
+            ({"inputs": None}, "inputs: invalid type: null, expected a string"),
+            ({"inputs": 3}, "inputs: invalid type: integer `3`, expected a string"),
+            ({"inputs": ["a"]}, "inputs: invalid type: sequence, expected a string"),
+            ({"inputs": "a", "parameters": None}, "parameters: invalid type: null, expected a map"),
+            (
+                {"inputs": "a", "stream": "yes"},
+                'stream: invalid type: string "yes", expected a boolean',
+            ),
+        ],
+    )
+    def test_bodies_that_do_not_fit(self, body: Any, reason: str) -> None:
+        with pytest.raises(RejectionError) as caught:
+            read_generate(body)
+        assert caught.value.status == 422
+        assert caught.value.text == f"{PREFIX}{reason} at line 1 column 9"
+
+    @pytest.mark.parametrize(
+        ("name", "value", "reason"),
+        [
+            ("temperature", "hot", 'invalid type: string "hot", expected f32'),
+            ("temperature", True, "invalid type: boolean `true`, expected f32"),
+            ("temperature", 1e39, "number out of range"),
+            ("temperature", 10**400, "number out of range"),
+            ("max_new_tokens", 1.5, "invalid type: floating point `1.5`, expected u32"),
+            ("max_new_tokens", -1, "invalid value: integer `-1`, expected u32"),
+            ("max_new_tokens", 2**32, "invalid value: integer `4294967296`, expected u32"),
+            ("max_new_tokens", False, "invalid type: boolean `false`, expected u32"),
+            ("seed", -1, "invalid value: integer `-1`, expected u64"),
+            ("top_k", 2**31, "invalid value: integer `2147483648`, expected i32"),
+            ("stop", "x", 'invalid type: string "x", expected a sequence'),
+            ("stop", None, "invalid type: null, expected a sequence"),
+            ("do_sample", None, "invalid type: null, expected a boolean"),
+            ("watermark", 1, "invalid type: integer `1`, expected a boolean"),
+            ("adapter_id", 1, "invalid type: integer `1`, expected a string"),
+        ],
+    )
+    def test_parameters_that_do_not_fit(self, name: str, value: Any, reason: str) -> None:
+        with pytest.raises(RejectionError) as caught:
+            read_generate({"inputs": "a", "parameters": {name: value}})
+        assert caught.value.text == f"{PREFIX}parameters.{name}: {reason} at line 1 column 9"
+
+    def test_elements_are_named_by_their_place(self) -> None:
+        with pytest.raises(
+            RejectionError, match=r"parameters\.stop\[1\]: invalid type: integer `2`"
+        ):
+            read_generate({"inputs": "a", "parameters": {"stop": ["x", 2]}})
+
+
+SCHEMA = {"properties": {"a": {"type": "string"}}}
+
+
+class TestGrammarForms:
+    @pytest.mark.parametrize(
+        ("form", "expected"),
+        [
+            ({"type": "json", "value": SCHEMA}, GrammarForm("json", SCHEMA)),
+            ({"type": "json_object", "value": SCHEMA}, GrammarForm("json", SCHEMA)),
+            (
+                {"type": "json", "value": json.dumps(SCHEMA)},
+                GrammarForm("json", json.dumps(SCHEMA)),
+            ),
+            (
+                {"type": "json_schema", "value": {"name": "x", "schema": SCHEMA}},
+                GrammarForm("json", SCHEMA),
+            ),
+            ({"type": "regex", "value": "a+"}, GrammarForm("regex", "a+")),
+        ],
+    )
+    def test_forms(self, form: Any, expected: GrammarForm) -> None:
+        assert read_chat(response_format=form).parameters.grammar == expected
+        parameters = read_generate({"inputs": "a", "parameters": {"grammar": form}}).parameters
+        assert parameters.grammar == expected
+
+    @pytest.mark.parametrize(
+        ("form", "reason"),
+        [
+            ({"type": "json_schema", "json_schema": {"schema": {}}}, "missing field `value`"),
+            ({"type": "json_object"}, "missing field `value`"),
+            ({"value": {}}, "missing field `type`"),
+            ({"type": "json_schema", "value": {"name": "x"}}, "missing field `schema`"),
+            ({"type": "xml", "value": ""}, "unknown variant `xml`, expected one of `json`"),
+            ({"type": "regex", "value": {}}, "invalid type: map, expected a string"),
+            ("json", 'invalid type: string "json", expected a map'),
+        ],
+    )
+    def test_openai_forms_and_others_are_refused(self, form: Any, reason: str) -> None:
+        with pytest.raises(RejectionError) as caught:
+            read_chat(response_format=form)
+        assert caught.value.status == 422
+        assert caught.value.text.startswith(f"{PREFIX}response_format")
+        assert reason in caught.value.text
+
+
+class TestChat:
+    def test_no_temperature_samples_and_zero_is_greedy(self) -> None:
+        assert read_chat().parameters.do_sample
+        greedy = read_chat(temperature=0, top_p=0.5).parameters
+        assert (greedy.do_sample, greedy.greedy, greedy.temperature) == (False, True, None)
+
+    def test_presence_penalty_becomes_a_repetition_penalty(self) -> None:
+        assert read_chat(presence_penalty=0).parameters.repetition_penalty == 2
+        assert read_chat().parameters.repetition_penalty is None
+
+    def test_max_completion_tokens_is_an_alias(self) -> None:
+        assert read_chat(max_completion_tokens=7).parameters.max_new_tokens == 7
+        assert read_chat(max_tokens=3, max_completion_tokens=7).parameters.max_new_tokens == 3
+
+    def test_content_chunks_are_joined(self) -> None:
+        chunks = [
+            {"type": "text", "text": "see "},
+            {"type": "image_url", "image_url": {"url": "http://x/y.png"}},
+        ]
+        body = read_chat(messages=[{"role": "user", "content": chunks}])
+        assert body.messages == ({"role": "user", "content": "see ![](http://x/y.png)"},)
+
+    def test_content_wins_over_tool_calls(self) -> None:
+        call = {"id": "0", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+        both = {"role": "assistant", "content": "text", "tool_calls": [call]}
+        only = {"role": "assistant", "content": None, "tool_calls": [call]}
+        assert read_chat(messages=[both, only]).messages == (
+            {"role": "assistant", "content": "text"},
+            {"role": "assistant", "tool_calls": [call]},
+        )
+
+    def test_ids_and_names_are_kept_for_templates(self) -> None:
+        message = {"role": "tool", "content": "42", "tool_call_id": "0", "name": "f"}
+        assert read_chat(messages=[message]).messages == (message,)
+
+    @pytest.mark.parametrize(
+        ("choice", "expected"),
+        [
+            (None, ToolChoice("auto")),
+            ("auto", ToolChoice("auto")),
+            ("none", ToolChoice("none")),
+            ("required", ToolChoice("required")),
+            ("f", ToolChoice("function", "f")),
+            ({"type": "function", "function": {"name": "f"}}, ToolChoice("function", "f")),
+        ],
+    )
+    def test_tool_choice(self, choice: Any, expected: ToolChoice) -> None:
+        assert read_chat(tools=[TOOL], tool_choice=choice).tool_choice == expected
+
+    @pytest.mark.parametrize("name", ["parameters", "arguments"])
+    def test_tools(self, name: str) -> None:
+        function = {"name": "f", "description": "d", name: {"type": "object"}}
+        tools = read_chat(tools=[{"type": "function", "function": function}]).tools
+        assert tools == (Tool("f", "d", {"type": "object"}),)
+
+    @pytest.mark.parametrize(
+        ("body", "reason"),
+        [
+            ({"messages": None}, "messages: invalid type: null, expected a sequence"),
+            ({"messages": [{"content": "x"}]}, "messages[0]: missing field `role`"),
+            ({"messages": [USER, {"role": "user"}]}, "messages[1]: data did not match any variant"),
+            ({"messages": [{"role": "user", "content": None}]}, "messages[0]: data did not match"),
+            ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "did not match"),
+            ({"messages": [{"role": "a", "tool_calls": [{"id": "0"}]}]}, "did not match"),
+            ({"stop": "x"}, 'stop: invalid type: string "x", expected a sequence'),
+            ({"logit_bias": {"5": 1}}, "logit_bias: invalid type: map, expected a sequence"),
+            ({"stream": None}, "stream: invalid type: null, expected a boolean"),
+            ({"n": "1"}, 'n: invalid type: string "1", expected u32'),
+            (
+                {"tools": [{"type": "function", "function": {"name": "f"}}]},
+                "missing field `arguments`",
+            ),
+            ({"tools": {}}, "tools: invalid type: map, expected a sequence"),
+            ({"tool_choice": {"function": {}}}, "tool_choice: data did not match any variant"),
+            ({"stream_options": {}}, "stream_options: missing field `include_usage`"),
+        ],
+    )
+    def test_bodies_that_do_not_fit(self, body: dict[str, Any], reason: str) -> None:
+        with pytest.raises(RejectionError) as caught:
+            read_chat(**body)
+        assert caught.value.status == 422
+        assert reason in caught.value.text
+
+    def test_messages_must_be_there(self) -> None:
+        with pytest.raises(RejectionError, match="missing field `messages`"):
+            chat_body(Value({}, end=2))
+
+
+class TestCompletions:
+    def test_one_prompt_or_several(self) -> None:
+        assert read_completion({"prompt": "a"}).prompts == ("a",)
+        assert read_completion({"prompt": ["a", "b"]}).prompts == ("a", "b")
+
+    @pytest.mark.parametrize("body", [{}, {"prompt": None}, {"prompt": [1]}, {"prompt": {}}])
+    def test_other_prompts_are_refused(self, body: Any) -> None:
+        with pytest.raises(RejectionError, match="prompt"):
+            read_completion(body)
+
+
+@pytest.mark.parametrize(
+    ("read", "body"),
+    [
+        (generate_body, {"inputs": "a", "parameters": {"stop": [], "watermark": False}}),
+        (chat_body, {"messages": [USER], "model": None, "tools": None, "stop": None}),
+        (completion_body, {"prompt": "a", "suffix": None, "model": "tgi"}),
+    ],
+)
+def test_what_clients_of_the_field_send_is_taken(
+    read: Callable[[Value], object], body: dict[str, Any]
+) -> None:
+    read(Value(body, end=1))

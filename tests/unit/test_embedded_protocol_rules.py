@@ -1,0 +1,231 @@
+"""Requests of the right shape are judged by TGI's rules, with its texts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from langchain_sgd.embedded._bodies import GrammarForm, Parameters
+from langchain_sgd.embedded._errors import ProtocolError
+from langchain_sgd.embedded._validation import (
+    Limits,
+    check_best_of,
+    check_parameters,
+    check_stream,
+    compile_grammar,
+    new_tokens,
+    sampling,
+)
+from langchain_sgd.embedded.engine import Sampling
+
+LIMITS = Limits(max_total_tokens=100)
+
+
+def text_of(error: ProtocolError) -> str:
+    assert (error.status, error.error_type) == (422, "validation")
+    assert error.message.startswith("Input validation error: ")
+    return error.message.removeprefix("Input validation error: ")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "text"),
+    [
+        (Parameters(temperature=0), "`temperature` must be strictly positive"),
+        (Parameters(temperature=-1), "`temperature` must be strictly positive"),
+        (Parameters(repetition_penalty=0), "`repetition_penalty` must be strictly positive"),
+        (Parameters(frequency_penalty=2.1), "`frequency_penalty` must be >= -2.0 and <= 2.0"),
+        (Parameters(frequency_penalty=-2.1), "`frequency_penalty` must be >= -2.0 and <= 2.0"),
+        (Parameters(top_p=1), "`top_p` must be > 0.0 and < 1.0"),
+        (Parameters(top_p=0), "`top_p` must be > 0.0 and < 1.0"),
+        (Parameters(typical_p=1), "`typical_p` must be > 0.0 and < 1.0"),
+        (Parameters(top_k=0), "`top_k` must be strictly positive"),
+        (Parameters(max_new_tokens=0), "`max_new_tokens` must be strictly positive"),
+        (Parameters(stop=("a",) * 5), "`stop` supports up to 4 stop sequences. Given: 5"),
+        (Parameters(best_of=2), "you must use sampling when `best_of` is > 1"),
+        (
+            Parameters(best_of=2, do_sample=True, seed=1),
+            "`seed` must not be set when `best_of` > 1",
+        ),
+        (Parameters(top_n_tokens=1), "`top_n_tokens` must be >= 0 and <= 0. Given: 1"),
+        (
+            Parameters(truncate=0),
+            "`truncate` must be strictly positive and less than 99. Given: 0",
+        ),
+        (
+            Parameters(truncate=100),
+            "`truncate` must be strictly positive and less than 99. Given: 100",
+        ),
+        # The first broken rule speaks.
+        (
+            Parameters(temperature=0, top_p=1, stop=("a",) * 9),
+            "`temperature` must be strictly positive",
+        ),
+    ],
+)
+def test_broken_rules(parameters: Parameters, text: str) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        check_parameters(parameters, "hi", LIMITS)
+    assert text_of(caught.value) == text
+
+
+def test_inputs_may_not_be_empty() -> None:
+    with pytest.raises(ProtocolError) as caught:
+        check_parameters(Parameters(), "", LIMITS)
+    assert text_of(caught.value) == "`inputs` cannot be empty"
+
+
+def test_values_at_the_bounds_pass() -> None:
+    parameters = Parameters(
+        temperature=1e-3,
+        top_p=0.999,
+        typical_p=0.001,
+        top_k=1,
+        frequency_penalty=-2,
+        stop=("a",) * 4,
+        best_of=1,
+        seed=0,
+        truncate=99,
+        max_new_tokens=1,
+        top_n_tokens=0,
+    )
+    check_parameters(parameters, "x", LIMITS)
+    check_stream(parameters)
+
+
+def test_rules_of_streams() -> None:
+    with pytest.raises(
+        ProtocolError, match="`best_of` != 1 is not supported when streaming tokens"
+    ):
+        check_stream(Parameters(best_of=2))
+    with pytest.raises(ProtocolError, match="`decoder_input_details` == true is not supported"):
+        check_stream(Parameters(decoder_input_details=True))
+
+
+def test_best_of_is_bounded() -> None:
+    check_best_of(2, LIMITS)
+    with pytest.raises(ProtocolError, match=r"`best_of` must be > 0 and <= 2\. Given: 3"):
+        check_best_of(3, LIMITS)
+    with pytest.raises(ProtocolError, match="`best_of` != 1 is not allowed for this endpoint"):
+        check_best_of(2, replace(LIMITS, max_best_of=1))
+
+
+class TestTokenBudget:
+    def test_no_number_takes_what_is_left(self) -> None:
+        assert new_tokens(Parameters(), 60, LIMITS) == 40
+        assert new_tokens(Parameters(max_new_tokens=40), 60, LIMITS) == 40
+
+    def test_prompt_and_answer_must_fit_together(self) -> None:
+        with pytest.raises(ProtocolError) as caught:
+            new_tokens(Parameters(max_new_tokens=41), 60, LIMITS)
+        assert text_of(caught.value) == (
+            "`inputs` tokens + `max_new_tokens` must be <= 100. "
+            "Given: 60 `inputs` tokens and 41 `max_new_tokens`"
+        )
+
+    def test_the_prompt_must_leave_room_for_one_token(self) -> None:
+        with pytest.raises(ProtocolError) as caught:
+            new_tokens(Parameters(), 100, LIMITS)
+        assert text_of(caught.value) == "`inputs` must have less than 99 tokens. Given: 100"
+        with pytest.raises(
+            ProtocolError, match="Given: 150 `inputs` tokens and 0 `max_new_tokens`"
+        ):
+            new_tokens(Parameters(), 150, LIMITS)
+
+
+class TestSampling:
+    @pytest.mark.parametrize(
+        "parameters",
+        [
+            Parameters(),
+            Parameters(seed=3),
+            Parameters(temperature=1.0),
+            Parameters(greedy=True, top_p=0.5),
+        ],
+    )
+    def test_greedy(self, parameters: Parameters) -> None:
+        assert sampling(parameters) == Sampling()
+
+    def test_greedy_keeps_penalties(self) -> None:
+        drawn = sampling(Parameters(repetition_penalty=1.2, frequency_penalty=0.5))
+        assert drawn == Sampling(repetition_penalty=1.2, frequency_penalty=0.5)
+
+    def test_any_warper_samples(self) -> None:
+        assert sampling(Parameters(do_sample=True, seed=7)) == Sampling(temperature=1.0, seed=7)
+        assert sampling(Parameters(temperature=0.3, seed=7)) == Sampling(temperature=0.3, seed=7)
+        assert sampling(Parameters(top_k=4, seed=7)) == Sampling(temperature=1.0, top_k=4, seed=7)
+
+    def test_a_request_without_a_seed_is_given_one(self) -> None:
+        seeds = {sampling(Parameters(do_sample=True)).seed for _ in range(20)}
+        assert None not in seeds
+        assert len(seeds) > 1
+
+
+SCHEMA: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "string"}}}
+
+
+class TestGrammars:
+    @pytest.mark.parametrize(
+        "schema",
+        [
+            SCHEMA,
+            json.dumps(SCHEMA),
+            {"properties": {}},
+            {"properties": {"a": {}}},
+            {"properties": {"a": {"anyOf": [{"type": "integer"}, {"type": "null"}]}}},
+            {"properties": {"a": {"type": "array", "items": {"enum": [1, 2]}, "maxItems": 3}}},
+            {
+                "properties": {"a": {"$ref": "#/$defs/A"}, "b": {"$ref": "#/$defs/A"}},
+                "$defs": {"A": {"type": "object", "properties": {"c": {"const": 1}}}},
+            },
+            {"properties": {"a": {"$ref": "#/x~1y"}}, "x/y": {"type": "null"}},
+        ],
+    )
+    def test_schemas_that_compile(self, schema: Any) -> None:
+        grammar = compile_grammar(GrammarForm("json", schema))
+        assert grammar.value == (json.loads(schema) if isinstance(schema, str) else schema)
+
+    @pytest.mark.parametrize(
+        ("schema", "text"),
+        [
+            ({}, "grammar is not valid: Grammar must have a 'properties' field"),
+            ({"type": "object"}, "grammar is not valid: Grammar must have a 'properties' field"),
+            ("{", "grammar is not valid: "),
+            ("[]", "grammar is not supported"),
+            ([], "grammar is not supported"),
+            (None, "grammar is not supported"),
+            ({"properties": []}, 'grammar is not valid: [] is not of type "object"'),
+            ({"properties": {}, "required": "a"}, 'is not of type "array"'),
+            ({"properties": {"a": 3}}, "cannot compile regex from schema: Unsupported JSON Schema"),
+            (
+                {"properties": {"a": {"title": "A"}}},
+                "cannot compile regex from schema: Unsupported",
+            ),
+            ({"properties": {"a": {"type": ["string", "null"]}}}, "'type' must be a string"),
+            ({"properties": {"a": {"type": "text"}}}, '"text" is not valid under any of'),
+            ({"properties": {"a": {"anyOf": []}}}, 'is not of type "array"'),
+            ({"properties": {"a": {"enum": []}}}, 'is not of type "array"'),
+            ({"properties": {"a": {"type": "array", "items": {"type": "x"}}}}, '"x" is not valid'),
+            ({"properties": {"a": {"$ref": "#/$defs/B"}}}, "unresolved reference #/$defs/B"),
+            ({"properties": {"a": {"$ref": "http://x"}}}, "external references"),
+            (
+                {
+                    "properties": {"a": {"$ref": "#/$defs/A"}},
+                    "$defs": {"A": {"properties": {"a": {"$ref": "#/$defs/A"}}}},
+                },
+                "recursive reference #/$defs/A",
+            ),
+            ({"properties": {"a": {"$ref": "#"}}}, "recursive reference #"),
+        ],
+    )
+    def test_schemas_that_do_not(self, schema: Any, text: str) -> None:
+        with pytest.raises(ProtocolError) as caught:
+            compile_grammar(GrammarForm("json", schema))
+        assert text in text_of(caught.value)
+
+    def test_regular_expressions(self) -> None:
+        assert compile_grammar(GrammarForm("regex", "a+\n")).value == "a+\n"
+        with pytest.raises(ProtocolError, match="grammar is not valid: unterminated character set"):
+            compile_grammar(GrammarForm("regex", "[a"))
