@@ -165,7 +165,10 @@ def _literal_node(
         if sgd is None:
             msg = "This graph can be drawn only: pass build_graph(skeleton, sgd) to run it"
             raise InvalidInputError(msg)
-        run = _RUN.get() or Run(sgd.settings, config, conversation=_conversation(state))
+        if (run := _RUN.get()) is None:
+            run = Run(sgd.settings, config, conversation=_conversation(state))
+            for planned in skeleton.nodes:
+                run.planned(planned)
         answers = {d: state.get(f"answer_{d}") for d in node.dependencies}
         work = run.decode(node, skeleton.up_to(node), answers)
         record = await _in_context(_OUTER.get(), work)

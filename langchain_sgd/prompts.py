@@ -15,7 +15,7 @@ from typing import Any, Self
 from langchain_core.messages import BaseMessage, HumanMessage
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from langchain_sgd.skeleton import Node
+from langchain_sgd.skeleton import Node, NodeId
 
 PLAIN_WORD = "PLAIN"
 """The planner's whole output when the question is better answered undivided."""
@@ -158,7 +158,7 @@ class Prompts(BaseModel):
         node: Node,
         *,
         planned: Sequence[Node],
-        answers: Mapping[str, str],
+        answers: Mapping[NodeId, str],
         lines: Sequence[str] | None = None,
     ) -> list[BaseMessage]:
         """What the model that decodes `node` is asked.
@@ -171,8 +171,8 @@ class Prompts(BaseModel):
             lines: `line_of` of every planned node, if it is at hand.
         """
         parts = [self.outline, *(lines or map(self.line_of, planned))]
-        if node.dependencies:
-            needed = [n for n in planned if n.id in node.dependencies and n.id in answers]
+        if answers:
+            needed = [n for n in planned if n.id in answers]
             parts.append(self.dependencies)
             parts += [
                 self.dependency.format(id=n.id, heading=n.heading, answer=answers[n.id])

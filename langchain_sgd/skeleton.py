@@ -154,8 +154,8 @@ class Skeleton(BaseModel):
 
     def critical_path(
         self,
-        seconds: Mapping[str, float] | None = None,
-        released: Mapping[str, float] | None = None,
+        seconds: Mapping[NodeId, float] | None = None,
+        released: Mapping[NodeId, float] | None = None,
     ) -> tuple[tuple[NodeId, ...], float]:
         """The chain of dependent nodes that bounds the latency from below.
 

@@ -1,0 +1,68 @@
+"""What all benchmarks share: options, tables, JSON with date and machine, order statistics."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+PACKAGES = ("langchain-core", "langgraph", "langchain-sgd")
+
+
+def parser(name: str, description: str) -> argparse.ArgumentParser:
+    """A benchmark's command line, with the options that all have."""
+    made = argparse.ArgumentParser(prog=f"langchain-sgd bench {name}", description=description)
+    made.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    return made
+
+
+def environment() -> dict[str, Any]:
+    """Where and with what a figure was measured."""
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "packages": {name: version(name) for name in PACKAGES},
+    }
+
+
+def save(path: Path | None, name: str, command: str, figures: Any) -> None:
+    """Write the figures as JSON, with what is needed to repeat them."""
+    if path is None:
+        return
+    record = {"benchmark": name, "command": command, **environment(), "figures": figures}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def show(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], note: str = ""
+) -> None:
+    """Print a table; the first column is text, the others are figures."""
+    table = Table(title=title, title_justify="left", caption=note or None, caption_justify="left")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left")
+    for row in rows:
+        table.add_row(*map(str, row))
+    Console().print(table)
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Mean, median, 95th percentile and maximum."""
+    ordered = sorted(values)
+    return {
+        "mean": statistics.fmean(ordered),
+        "median": statistics.median(ordered),
+        "p95": ordered[min(len(ordered) - 1, round(0.95 * (len(ordered) - 1)))],
+        "max": ordered[-1],
+    }
