@@ -131,6 +131,7 @@ class ScriptedEngine:
             template_uses_tools=template_uses_tools,
         )
         self._slots = asyncio.Semaphore(slots)
+        self._changed = asyncio.Event()
         self._cache: list[list[str]] = []
 
     @property
@@ -152,7 +153,7 @@ class ScriptedEngine:
         counters.cached_tokens = max((_common(prompt, past) for past in self._cache), default=0)
         ended = False
         async with self._slots:
-            self.active += 1
+            self._moved(+1)
             self.peak = max(self.peak, self.active)
             try:
                 await _pause(self.pace.first_token_s)
@@ -167,8 +168,19 @@ class ScriptedEngine:
                 self._cache.append(prompt)
                 ended = True
             finally:
-                self.active -= 1
                 self.closed_early += not ended
+                self._moved(-1)
+
+    def _moved(self, change: int) -> None:
+        self.active += change
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def until_active(self, count: int, timeout_s: float = 5.0) -> None:
+        """Wait until exactly so many requests are being decoded."""
+        async with asyncio.timeout(timeout_s):
+            while self.active != count:
+                await self._changed.wait()
 
     def _tokens(self, request: GenerateRequest) -> list[Token]:
         texts = self._split(self.text(request))

@@ -19,6 +19,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
@@ -98,6 +99,9 @@ class Fault:
     """For `slow`."""
     retry_after: str = "1"
     """For `rate_limited`."""
+
+
+_FAULT: ContextVar[Fault | None] = ContextVar("fault", default=None)
 
 
 @dataclass(slots=True)
@@ -273,7 +277,7 @@ class TGITestServer:
         entry = await _entry(request)
         entry.fault = self._take(entry)
         self.log.append(entry)
-        request["fault"] = entry.fault
+        reset_fault = _FAULT.set(entry.fault)
         trouble = _TROUBLES.get(entry.fault.kind) if entry.fault is not None else None
         after = entry.fault.after if entry.fault is not None else 0
         call = Call(None if trouble is None else Trouble(trouble, after), entry.requests)
@@ -290,6 +294,7 @@ class TGITestServer:
             return response
         finally:
             CALL.reset(reset)
+            _FAULT.reset(reset_fault)
             entry.ended = time.monotonic()
             transport = request.transport
             entry.disconnected |= transport is None or transport.is_closing()
@@ -341,7 +346,7 @@ class TGITestServer:
 
     async def _shape(self, request: web.Request, response: web.StreamResponse) -> None:
         """Put the fault between the application and the socket of a stream."""
-        fault: Fault | None = request.get("fault")
+        fault = _FAULT.get()
         if fault is not None and response.content_type == "text/event-stream":
             shaper = _Shaper(request, response, fault)
             response.write = shaper.write  # type: ignore[method-assign]
