@@ -39,7 +39,7 @@ from langchain_sgd.events import (
     Token,
 )
 from langchain_sgd.planning.constrain import constrained
-from langchain_sgd.planning.planner import Mode, Plan, plan
+from langchain_sgd.planning.planner import Mode, Plan, ReadLine, plan
 from langchain_sgd.prompts import Prompts
 from langchain_sgd.report import (
     Attempt,
@@ -82,6 +82,10 @@ class Settings:
     seed: int | None = None
     approve: bool = False
     constrain: bool = True
+    read_line: ReadLine | None = None
+    """How the planner's lines are read; the wire format if not given."""
+    whole_outline: bool = False
+    """Show every node all that is planned, not only what is planned before it."""
 
     @property
     def largest(self) -> Tier:
@@ -226,6 +230,7 @@ class Run:
                 max_nodes=self.settings.max_nodes,
                 mode=self.settings.mode,
                 on_node=on_node,
+                read_line=self.settings.read_line,
             )
         except PlannerError as error:
             result = Plan(plain="the planner failed", warnings=[str(error)])
@@ -314,7 +319,7 @@ class Run:
                 node,
                 planned=planned,
                 answers={d: text for d, text in answers.items() if text is not None},
-                lines=self._lines[: len(planned)],
+                lines=self._lines[: None if self.settings.whole_outline else len(planned)],
             ),
             path_up(self.settings.tiers, tier, node),
             node.heading,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 from langchain_core.messages import (
     AIMessage,
@@ -132,6 +132,8 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
     execution: Literal["pipelined", "planned", "superstep"] = "pipelined"
     """For comparison only: "planned" plans first, "superstep" runs the literal graph level by level."""
 
+    _method: ClassVar[Mapping[str, Any]] = {}
+    """Settings that make a subclass another method."""
     _settings: Settings = PrivateAttr()
     _graph: CompiledStateGraph[Any, Any, Any, Any] = PrivateAttr()
 
@@ -221,6 +223,7 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
             tiers=tiers,
             planner=planner,
             router=router,
+            **self._method,
             **{
                 name: getattr(self, name)
                 for name in (
@@ -555,10 +558,8 @@ def read_input(value: Any) -> tuple[list[BaseMessage], Skeleton | None]:
             raise InvalidInputError(msg)
         value = value["messages"] if value.get("question") is None else value["question"]
     messages = _as_messages(value)
-    if (
-        not messages
-        or (not str(messages[-1].text).strip()
-        and not isinstance(messages[-1].content, list))
+    if not messages or (
+        not str(messages[-1].text).strip() and not isinstance(messages[-1].content, list)
     ):
         msg = "The question is empty"
         raise InvalidInputError(msg)

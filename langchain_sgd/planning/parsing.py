@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +42,8 @@ _MAX_OBJECT = 20_000
 class SkeletonParser:
     """Feed it the planner's chunks; it gives the drafts that they close."""
 
+    read_line: Callable[[str], Draft | None] | None = None
+    """Reads one line; `parse_line` if not given."""
     plain: bool = False
     """The planner said that the question is better answered undivided."""
     begun: bool = False
@@ -102,7 +105,7 @@ class SkeletonParser:
             if not newline:
                 break
             self._pending = rest
-            if draft := parse_line(line):
+            if draft := (self.read_line or parse_line)(line):
                 self._given += 1
                 drafts.append(draft)
             elif not self._given and line.strip(" \t\r.*_`'\"").casefold() == PLAIN_WORD.casefold():

@@ -20,6 +20,9 @@ from langchain_sgd.skeleton import Draft, Node, Repairer, Skeleton
 Mode = Literal["auto", "always", "never"]
 """Whether to split a question: the planner decides, always if a skeleton comes, never."""
 
+ReadLine = Callable[[str], Draft | None]
+"""Reads one line of the planner's text; None if it is no node."""
+
 
 class Ask(Protocol):
     """Streams one call of the planner's model."""
@@ -56,6 +59,7 @@ async def plan(
     max_nodes: int,
     mode: Mode,
     on_node: Callable[[Node], None],
+    read_line: ReadLine | None = None,
 ) -> Plan:
     """Ask for a skeleton; `on_node` gets each node once it stands.
 
@@ -68,7 +72,7 @@ async def plan(
     warnings: list[str] = []
     problem: str | None = None
     for _ in range(2):
-        reading = _Reading(max_nodes, on_node)
+        reading = _Reading(max_nodes, on_node, read_line)
         messages = prompts.for_planner(conversation, max_nodes=max_nodes, problem=problem)
         try:
             cut = await ask(messages, reading.feed)
@@ -99,8 +103,10 @@ async def plan(
 class _Reading:
     """One attempt's text on its way to nodes."""
 
-    def __init__(self, max_nodes: int, on_node: Callable[[Node], None]) -> None:
-        self._parser = SkeletonParser()
+    def __init__(
+        self, max_nodes: int, on_node: Callable[[Node], None], read_line: ReadLine | None
+    ) -> None:
+        self._parser = SkeletonParser(read_line)
         self._repairer = Repairer(max_nodes)
         self._on_node = on_node
         self.given = False
