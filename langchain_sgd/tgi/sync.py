@@ -7,6 +7,7 @@ runs already, as in notebooks. One loop in a thread of our own keeps the pool an
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import AsyncGenerator, Coroutine, Iterator
 from typing import Any, TypeVar
@@ -24,7 +25,15 @@ class LoopThread:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine to its end in the thread; an interrupt here cancels it there."""
+        """Run a coroutine to its end in the thread; an interrupt here cancels it there.
+
+        Raises:
+            RuntimeError: The interpreter is ending: its threads no longer run.
+        """
+        if sys.is_finalizing():
+            work.close()
+            msg = "the interpreter is ending"
+            raise RuntimeError(msg)
         future = asyncio.run_coroutine_threadsafe(work, self._running())
         try:
             return future.result()
@@ -42,7 +51,8 @@ class LoopThread:
                     return
                 yield item
         finally:
-            self.run(_close(source))
+            if not sys.is_finalizing():  # then the process's end closes the connection
+                self.run(_close(source))
 
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:

@@ -193,7 +193,10 @@ class Transport:
                     if data == _DONE:
                         done = True
                         break
-                    event = self._event(data)
+                    event = self._json_object(data)
+                    if event.get("error") is not None:
+                        await _drain(response)
+                        raise self._error(_OK, event)
                     ended = ended or is_end(event)
                     yield event
                     due = self._next_event_due(deadline)
@@ -371,12 +374,6 @@ class Transport:
             return body
         return text if isinstance(body, str) else json.loads(text)
 
-    def _event(self, data: bytes) -> dict[str, Any]:
-        event = self._json_object(data)
-        if event.get("error") is not None:
-            raise self._error(_OK, event)
-        return event
-
     def _json_object(self, data: bytes) -> dict[str, Any]:
         body = _decoded(data)
         if isinstance(body, dict):
@@ -456,7 +453,7 @@ async def _in_time(due: float | None, late: Callable[[], TGIError]) -> AsyncIter
 
 
 async def _drain(response: aiohttp.ClientResponse) -> None:
-    """Read what follows `[DONE]`, which is the end of the body: then the connection can be used again."""
+    """Read what follows `[DONE]` or an error: the end of the body, which frees the connection."""
     with contextlib.suppress(TimeoutError, aiohttp.ClientError):
         async with asyncio.timeout(_DRAIN_TIMEOUT_S):
             await response.content.read()
