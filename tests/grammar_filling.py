@@ -81,7 +81,8 @@ class _Filling:
             case {"prefixItems": parts}:
                 return [self.value(part) for part in parts]
             case {"enum": values}:
-                mentioned = (value for value in values if str(value) in self._question)
+                words = set(re.findall(r"\w+", self._question))
+                mentioned = (value for value in values if str(value) in words)
                 return next(mentioned, values[0])
             case {"const": constant}:
                 return constant
