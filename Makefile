@@ -1,0 +1,47 @@
+# `make demo` and `make test` need git, make, Python 3.11 or newer and a package registry; no more.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: setup demo test lint types format lock newest clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[embedded]" --group dev
+	touch $@
+
+# A real question, planned and decoded by two real models on this machine, shown live.
+demo: setup
+	$(BIN)/langchain-sgd demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Resolve the newest versions that pyproject.toml allows and pin them for everybody.
+lock: setup
+	$(BIN)/uv pip compile pyproject.toml --extra embedded --group dev --universal --upgrade \
+	  --no-header --no-annotate --no-emit-index-url --output-file constraints.txt
+
+# The whole suite on the newest versions, in an environment of its own.
+newest:
+	$(PYTHON) -m venv $(VENV)-newest
+	$(VENV)-newest/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)-newest/bin/python -m pip install --quiet --upgrade --editable ".[embedded]" --group dev
+	$(VENV)-newest/bin/python -m pytest
+
+clean:
+	rm -rf $(VENV) $(VENV)-newest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
