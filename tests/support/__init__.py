@@ -1,0 +1,1 @@
+"""What the tests share: scripted models, gates, random skeletons."""
