@@ -1,0 +1,9 @@
+"""Local models behind TGI's protocol: two small bundled ones, or any GGUF file, on the CPU.
+
+Importing this package loads neither an engine nor an HTTP server; the modules do:
+
+- `server.EmbeddedServer` serves models on loopback, from scripts, notebooks and asyncio alike.
+- `xllamacpp.XLlamaCppEngine` (default) and `openvino.OpenVINOEngine` run one model each.
+- `app.make_app` speaks the protocol over any `engine.Engine`.
+- `doctor.diagnose` tells what is missing on a machine.
+"""

@@ -1,0 +1,271 @@
+"""The default engine: llama.cpp in the process, from the xllamacpp wheel.
+
+Any GGUF file of a decoder-only transformer runs. All requests of a model are decoded in one batch by one
+thread; they share every computed prefix by themselves, so `share_prefix` only computes one in advance.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import weakref
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any, Final
+
+from langchain_sgd.embedded._batching import Batcher, Job, Statistics
+from langchain_sgd.embedded._chat_template import ChatTemplate
+from langchain_sgd.embedded._context import Context, Model
+from langchain_sgd.embedded._grammar import Compiler, Matcher
+from langchain_sgd.embedded._llama import library
+from langchain_sgd.embedded._prefixes import Kept
+from langchain_sgd.embedded._sampling import make_sampler
+from langchain_sgd.embedded._streams import Outbox, TokenStream
+from langchain_sgd.embedded.engine import (
+    Counters,
+    EngineInfo,
+    EngineInputError,
+    GenerateRequest,
+    Grammar,
+    Token,
+)
+
+__all__ = ["Statistics", "XLlamaCppEngine"]
+
+# Prompt tokens per step: more of them delay the running requests' next tokens, fewer cost steps.
+_BATCH: Final = 128
+_KEPT_SEQUENCES: Final = 8
+# Below this size a model's step is so short that threads wait for each other more than they compute.
+_SMALL_MODEL: Final = 20_000_000
+
+
+class XLlamaCppEngine:
+    """One GGUF model on the CPU; an `engine.Engine`.
+
+    May be used from several event loops and threads at once. It lives until `aclose` or `close`, at the
+    latest until the process ends.
+
+    Args:
+        path: The GGUF file.
+        slots: Requests decoded together; more wait in a queue without limit.
+        context: Most tokens of a request, prompt and answer together; no more than the model was trained
+            for. Memory is reserved for `slots * context` tokens.
+        threads: Threads that compute. None chooses: 1 for models below 20 M parameters, else all cores.
+        model_id: What the model is called; the name in the file by default.
+        kept_tokens: Tokens of finished requests that stay in the cache for later prompts that begin
+            alike; half a context by default. Each makes steps a little slower.
+        json_separators: How JSON grammars separate items, and keys from values. Grammars allow no other
+            whitespace, so the separators should be those of the model's training data.
+
+    Raises:
+        EngineError: The file cannot be used, or xllamacpp cannot.
+        ValueError: A number is below 1.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        slots: int = 8,
+        context: int = 1024,
+        threads: int | None = None,
+        model_id: str | None = None,
+        kept_tokens: int | None = None,
+        json_separators: tuple[str, str] = (",", ":"),
+    ) -> None:
+        for name, value in (("slots", slots), ("context", context), ("threads", threads)):
+            if value is not None and value < 1:
+                msg = f"{name} must be at least 1, not {value}"
+                raise ValueError(msg)
+        file = Path(path)
+        self._lib = library()
+        model = Model(self._lib, file)
+        context = min(context, model.trained_context) if model.trained_context > 0 else context
+        sequences = slots + _KEPT_SEQUENCES
+        kept = Kept(
+            budget=context // 2 if kept_tokens is None else kept_tokens, limit=_KEPT_SEQUENCES
+        )
+        try:
+            cache = Context(
+                model,
+                cells=slots * context,
+                sequences=sequences,
+                batch=max(_BATCH, 2 * slots),
+                threads=threads or _default_threads(model.n_params),
+            )
+        except BaseException:
+            model.free()
+            raise
+        self._vocabulary = vocabulary = model.vocabulary
+        self._separators = json_separators
+        self._compiler: Compiler | None = None
+        self._compiler_lock = Lock()
+        self._outboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Outbox] = (
+            weakref.WeakKeyDictionary()
+        )
+        source = model.chat_template
+        self._template_source = source
+        self._template: ChatTemplate | None = None
+        self._info = EngineInfo(
+            model_id=model_id or model.name or file.stem,
+            max_total_tokens=context,
+            slots=slots,
+            dtype=model.dtype,
+            eos_token=vocabulary.eos_text,
+            template_uses_tools=source is not None and "tools" in source,
+        )
+
+        def free() -> None:
+            vocabulary.close()
+            cache.free()
+            model.free()
+
+        self._batcher = Batcher(
+            cache,
+            vocabulary,
+            slots=slots,
+            kept=kept,
+            sequences=sequences,
+            on_end=free,
+            name=f"engine:{self._info.model_id}",
+        )
+        # Also runs when the process ends: the library must not be computing while it is unloaded.
+        self._close = weakref.finalize(self, self._batcher.close)
+
+    @property
+    def info(self) -> EngineInfo:
+        """What the model is and what it can hold."""
+        return self._info
+
+    @property
+    def statistics(self) -> Statistics:
+        """Steps, tokens and time so far; for benchmarks."""
+        return self._batcher.statistics
+
+    async def generate(
+        self, request: GenerateRequest, counters: Counters
+    ) -> AsyncGenerator[Token, None]:
+        """Yield the tokens of a continuation as they are made; see `engine.Engine`.
+
+        Tokens that a grammar forces are not sampled and arrive together with the token before them.
+
+        Raises:
+            EngineInputError: The grammar cannot be compiled, or prompt and answer exceed the context.
+            EngineError: The engine failed or was closed.
+        """
+        prompt = self._vocabulary.tokenize(request.prompt.encode())
+        if not len(prompt):
+            msg = "The prompt is empty, and the model has no token that begins a text"
+            raise EngineInputError(msg)
+        limit = self._info.max_total_tokens
+        if len(prompt) + request.max_new_tokens > limit:
+            msg = (
+                f"{len(prompt)} prompt tokens and {request.max_new_tokens} new ones exceed"
+                f" the context of {limit} tokens"
+            )
+            raise EngineInputError(msg)
+        matcher = None if request.grammar is None else await self._matcher(request.grammar)
+        stream = TokenStream(self._outbox())
+        self._batcher.submit(
+            Job(
+                prompt=prompt,
+                max_new_tokens=request.max_new_tokens,
+                stream=stream,
+                counters=counters,
+                sampler=make_sampler(
+                    self._lib, request.sampling, prompt, len(self._vocabulary), limit
+                ),
+                matcher=matcher,
+                logprobs=request.logprobs,
+            )
+        )
+        try:
+            while await stream.ready():
+                arrived = stream.take()
+                while arrived:
+                    yield arrived.popleft()
+        finally:
+            stream.abandoned = True
+
+    async def render_chat(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None
+    ) -> str:
+        """Apply the model's chat template, generation prompt included.
+
+        Raises:
+            EngineInputError: The model has no template, or the template refuses these messages.
+            EngineError: The template is broken, or jinja2 is not installed.
+        """
+        if self._template is None:
+            if self._template_source is None:
+                msg = f"{self._info.model_id} has no chat template; use text generation instead"
+                raise EngineInputError(msg)
+            vocabulary = self._vocabulary
+            self._template = ChatTemplate(
+                self._template_source,
+                bos=vocabulary.bos_text,
+                eos=vocabulary.eos_text,
+                strip_bos=vocabulary.adds_bos,
+            )
+        return self._template.render(messages, tools)
+
+    async def tokenize(self, text: str) -> list[Token]:
+        """Split text into the model's tokens, the beginning-of-sequence token included."""
+        vocabulary = self._vocabulary
+        return [
+            Token(token, vocabulary.piece(token).decode(errors="replace"))
+            if vocabulary.piece(token)
+            else Token(token, vocabulary.special_text(token), special=True)
+            for token in vocabulary.tokenize(text.encode()).tolist()
+        ]
+
+    async def share_prefix(self, text: str) -> int:
+        """Compute a prefix now, so that prompts which begin with it need not.
+
+        Only a head start: prompts find computed prefixes by themselves.
+
+        Returns:
+            Tokens of the prefix; fewer are kept where it is longer than `kept_tokens`.
+
+        Raises:
+            EngineInputError: It does not fit into the context.
+            EngineError: The engine failed or was closed.
+        """
+        counters = Counters()
+        async for _ in self.generate(GenerateRequest(text, 0), counters):
+            pass
+        return counters.prompt_tokens
+
+    async def aclose(self) -> None:
+        """Free the model; requests in flight end with an `EngineError`. May be called again."""
+        await asyncio.to_thread(self.close)
+
+    def close(self) -> None:
+        """As `aclose`, for code without an event loop; waits for the step in progress."""
+        self._close()
+
+    def _outbox(self) -> Outbox:
+        loop = asyncio.get_running_loop()
+        outbox = self._outboxes.get(loop)
+        if outbox is None:
+            outbox = self._outboxes[loop] = Outbox(weakref.ref(loop))
+        return outbox
+
+    async def _matcher(self, grammar: Grammar) -> Matcher:
+        return await asyncio.to_thread(self._compile, grammar)
+
+    def _compile(self, grammar: Grammar) -> Matcher:
+        with self._compiler_lock:
+            if self._compiler is None:
+                self._compiler = Compiler(self._lib, self._vocabulary, self._separators)
+        return self._compiler.compile(grammar)
+
+
+def _default_threads(parameters: int) -> int:
+    if parameters < _SMALL_MODEL:
+        return 1
+    return min(
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        16,
+    )
