@@ -11,6 +11,7 @@ import json
 import random
 import re
 import zlib
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -132,7 +133,7 @@ class ScriptedEngine:
         )
         self._slots = asyncio.Semaphore(slots)
         self._changed = asyncio.Event()
-        self._cache: list[list[str]] = []
+        self._cache: deque[list[str]] = deque(maxlen=64)
 
     @property
     def info(self) -> EngineInfo:

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from langchain_sgd.embedded import _errors
@@ -202,10 +202,14 @@ class Model:
 
     async def open_prompt(self, chat: ChatBody) -> str:
         """The beginning that all chats share which continue the last of these messages."""
-        prompt = await self.prompt(chat, ())
-        content = str(chat.messages[-1].get("content", "")) if chat.messages else ""
-        end = prompt.rfind(content) + len(content) if content else -1
-        return prompt[:end] if end >= len(content) > 0 else prompt
+        *before, last = chat.messages or ({"role": "user", "content": ""},)
+        begun = last.get("content", "")
+        # Two continuations part exactly where the last message ends, whatever the template is.
+        one, other = [
+            await self.prompt(replace(chat, messages=(*before, {**last, "content": text})), ())
+            for text in (f"{begun}x", f"{begun}y")
+        ]
+        return one[: next(at for at, char in enumerate(one) if char != other[at])]
 
     async def share_prefix(self, text: str) -> int:
         """Ask the engine to hold a prefix ready for all its slots; how many tokens it holds."""

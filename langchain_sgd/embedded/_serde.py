@@ -19,6 +19,8 @@ _U32: Final = 2**32 - 1
 _U64: Final = 2**64 - 1
 _I32: Final = 2**31 - 1
 _MAX_F32: Final = 3.4028235e38
+_MAX_DEPTH: Final = 128
+_TOO_DEEP: Final = "recursion limit exceeded"
 _PREFIX: Final = "Failed to deserialize the JSON body into the target type: "
 
 
@@ -42,10 +44,29 @@ def parse_json(raw: bytes, content_type: str | None) -> Any:
     except (UnicodeDecodeError, UnicodeEncodeError) as error:
         _not_json(f"invalid unicode code point: {error.reason}")
     except RecursionError:
-        _not_json("recursion limit exceeded")
+        _not_json(_TOO_DEEP)
     except ValueError as error:
         _not_json(str(error))
+    if _is_deep(value, raw):
+        _not_json(_TOO_DEEP)
     return value
+
+
+def _is_deep(value: Any, raw: bytes) -> bool:
+    """Whether arrays and maps stand more than 127 deep in each other, serde's bound."""
+    if raw.count(b"[") + raw.count(b"{") < _MAX_DEPTH:
+        return False
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _is_json(content_type: str | None) -> bool:

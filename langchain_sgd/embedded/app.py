@@ -11,64 +11,22 @@ still open; answer `{"tokens": n}`, 0 where the engine needs no such hint.
 
 from __future__ import annotations
 
-import asyncio
-import hmac
 import re
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Final
 
 from aiohttp import web
 from pydantic import SecretStr
 
-from langchain_sgd.embedded import protocol
-from langchain_sgd.embedded._bodies import (
-    ChatBody,
-    CompletionBody,
-    GenerateBody,
-    GrammarForm,
-    Tool,
-    chat_body,
-    completion_body,
-    generate_body,
-)
-from langchain_sgd.embedded._errors import (
-    ProtocolError,
-    RejectionError,
-    batch_too_large,
-    suffix_unsupported,
-    tool_error,
-)
+from langchain_sgd.embedded._http import PAYLOAD_LIMIT
 from langchain_sgd.embedded._model import Model
-from langchain_sgd.embedded._serde import Value, parse_json, string
-from langchain_sgd.embedded._tools import (
-    NO_TOOL,
-    CallStream,
-    parse_call,
-    selected_tools,
-    tool_schema,
-)
-from langchain_sgd.embedded._validation import Limits, check_stream
-from langchain_sgd.embedded.engine import Engine, Token
-from langchain_sgd.embedded.protocol import (
-    DONE,
-    KEEPALIVE,
-    ChatAnswer,
-    CompletionAnswer,
-    GenerateAnswer,
-    Output,
-    dumps,
-    event,
-)
+from langchain_sgd.embedded._routes import Handler, Routes, unhealthy
+from langchain_sgd.embedded._validation import Limits
+from langchain_sgd.embedded.engine import Engine
 
 __all__ = ["make_app", "serving"]
 
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-_PAYLOAD_LIMIT: Final = 2_000_000
-_COMPUTE_TYPE: Final = "cpu+optimized"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -93,7 +51,7 @@ def make_app(
         keepalive_s: Seconds without an event after which a stream sends a comment.
 
     Raises:
-        ValueError: No engine, or a name that cannot be a path segment.
+        ValueError: No engine, a name that cannot be a path segment, or an empty key.
     """
     if not engines:
         msg = "make_app needs at least one engine, such as {'small': engine}"
@@ -106,16 +64,20 @@ def make_app(
             raise ValueError(msg)
 
     key = api_key.get_secret_value() if isinstance(api_key, SecretStr) else api_key
-    app = web.Application(client_max_size=_PAYLOAD_LIMIT)
+    if key is not None and not key.strip():
+        msg = "api_key is empty; pass None to serve without a key"
+        raise ValueError(msg)
+
+    app = web.Application(client_max_size=PAYLOAD_LIMIT)
     models = {
         name: Model(engine, _limits(engine, max_concurrent_requests))
         for name, engine in engines.items()
     }
     for name, model in models.items():
-        _Routes(model, key, keepalive_s).register(app.router, f"/{name}")
+        Routes(model, key, keepalive_s).register(app.router, f"/{name}")
     if len(models) == 1:
         (model,) = models.values()
-        _Routes(model, key, keepalive_s).register(app.router, "")
+        Routes(model, key, keepalive_s).register(app.router, "")
     else:
         app.router.add_get("/health", _health_of(list(models.values())))
     return app
@@ -159,418 +121,11 @@ def _limits(engine: Engine, max_concurrent_requests: int) -> Limits:
     )
 
 
-def _health_of(models: Sequence[Model]) -> _Handler:
+def _health_of(models: Sequence[Model]) -> Handler:
     async def health(_: web.Request) -> web.StreamResponse:
         for model in models:
             if not await model.healthy():
-                return _unhealthy()
+                return unhealthy()
         return web.Response()
 
     return health
-
-
-def _unhealthy() -> web.Response:
-    return _json({"error": "unhealthy", "error_type": "healthcheck"}, status=503)
-
-
-class _Events:
-    """The server-sent events of one response."""
-
-    __slots__ = ("_last", "_time", "response")
-
-    def __init__(self, response: web.StreamResponse) -> None:
-        self.response = response
-        self._time = asyncio.get_running_loop().time
-        self._last = self._time()
-
-    async def send(self, data: bytes) -> None:
-        """Write one event."""
-        self._last = self._time()
-        await self.response.write(data)
-
-    async def keep_alive(self, interval_s: float) -> None:
-        """Send a comment whenever there was nothing to send for so long."""
-        while True:
-            quiet_s = self._time() - self._last
-            if quiet_s >= interval_s:
-                await self.send(KEEPALIVE)
-                quiet_s = 0.0
-            await asyncio.sleep(interval_s - quiet_s)
-
-
-class _Routes:
-    """The routes of one model."""
-
-    def __init__(self, model: Model, key: str | None, keepalive_s: float) -> None:
-        self._model = model
-        self._authorization = None if key is None else f"bearer {key}".lower().encode()
-        self._keepalive_s = keepalive_s
-
-    def register(self, router: web.UrlDispatcher, prefix: str) -> None:
-        """Add the routes under a prefix; clients post to the prefix itself as well."""
-        private: dict[str, _Handler] = {
-            "/": self._compat,
-            "/generate": self._generate,
-            "/generate_stream": self._generate_stream,
-            "/v1/chat/completions": self._chat,
-            "/v1/completions": self._completions,
-            "/tokenize": self._tokenize,
-            "/prefix": self._share_prefix,
-        }
-        public: dict[str, _Handler] = {
-            "/": self._health,
-            "/health": self._health,
-            "/ping": self._health,
-            "/info": self._info,
-            "/metrics": self._metrics,
-            "/v1/models": self._models,
-        }
-        for path, handler in private.items():
-            router.add_post(prefix + path, self._guarded(handler, private=True))
-        for path, handler in public.items():
-            router.add_get(prefix + path, self._guarded(handler, private=False))
-        router.add_post(
-            f"{prefix}/chat_tokenize", self._guarded(self._chat_tokenize, private=False)
-        )
-        if prefix:
-            router.add_post(prefix, self._guarded(self._compat, private=True))
-            router.add_get(prefix, self._guarded(self._health, private=False))
-
-    def _guarded(self, handler: _Handler, *, private: bool) -> _Handler:
-        """The handler behind the key, with its errors turned into TGI's bodies."""
-
-        async def guarded(request: web.Request) -> web.StreamResponse:
-            if private and not self._authorized(request):
-                return web.Response(status=401)
-            try:
-                return await handler(request)
-            except RejectionError as rejection:
-                return web.Response(status=rejection.status, text=rejection.text)
-            except ProtocolError as error:
-                self._model.metrics.failed(error.error_type)
-                return _json(error.body, status=error.status)
-
-        return guarded
-
-    def _authorized(self, request: web.Request) -> bool:
-        if self._authorization is None:
-            return True
-        given = request.headers.get("Authorization", "").lower().encode(errors="replace")
-        return hmac.compare_digest(given, self._authorization)
-
-    async def _body(self, request: web.Request) -> Value:
-        try:
-            raw = await request.read()
-        except web.HTTPRequestEntityTooLarge:
-            text = "Failed to buffer the request body: length limit exceeded"
-            raise RejectionError(413, text) from None
-        return Value(parse_json(raw, request.headers.get("Content-Type")), end=len(raw))
-
-    @asynccontextmanager
-    async def _events(self, request: web.Request, characters: int) -> AsyncIterator[_Events]:
-        """Open a stream of events; headers leave at once, as TGI's do.
-
-        A client that has gone away ends the block, and with it the engine's work, silently.
-        """
-        response = web.StreamResponse(
-            headers={
-                "Content-Type": "text/event-stream",
-                "Cache-Control": "no-cache",
-                "x-compute-type": _COMPUTE_TYPE,
-                "x-compute-characters": str(characters),
-                "x-accel-buffering": "no",
-            }
-        )
-        await response.prepare(request)
-        events = _Events(response)
-        try:
-            async with asyncio.TaskGroup() as group:
-                beat = group.create_task(events.keep_alive(self._keepalive_s))
-                try:
-                    yield events
-                finally:
-                    beat.cancel()
-        except* ConnectionResetError:
-            pass
-
-    # --- generate
-
-    async def _compat(self, request: web.Request) -> web.StreamResponse:
-        body = await self._generate_request(request)
-        if body.parameters.return_full_text is None:
-            parameters = replace(body.parameters, return_full_text=True)
-            body = replace(body, parameters=parameters)
-        if body.stream:
-            return await self._stream_generate(request, body)
-        return await self._whole_generate(body, as_list=True)
-
-    async def _generate(self, request: web.Request) -> web.StreamResponse:
-        return await self._whole_generate(await self._generate_request(request))
-
-    async def _generate_stream(self, request: web.Request) -> web.StreamResponse:
-        return await self._stream_generate(request, await self._generate_request(request))
-
-    async def _generate_request(self, request: web.Request) -> GenerateBody:
-        body = generate_body(await self._body(request))
-        self._model.metrics.requested()
-        return body
-
-    async def _whole_generate(
-        self, body: GenerateBody, *, as_list: bool = False
-    ) -> web.StreamResponse:
-        started = time.monotonic()
-        parameters = body.parameters
-        if parameters.best_of is not None and parameters.best_of > 1:
-            output, *others = await self._model.run_best_of(body.inputs, parameters)
-        else:
-            output, others = await self._model.run(body.inputs, parameters), []
-        answer = _generate_answer(body).body(output, others)
-        headers = _timing_headers(started, len(body.inputs), [output])
-        return _json([answer] if as_list else answer, headers=headers)
-
-    async def _stream_generate(
-        self, request: web.Request, body: GenerateBody
-    ) -> web.StreamResponse:
-        answer = _generate_answer(body)
-        index = 0
-        async with self._events(request, len(body.inputs)) as events:
-
-            async def on_token(token: Token) -> None:
-                nonlocal index
-                index += 1
-                await events.send(answer.token(index, token))
-
-            try:
-                check_stream(body.parameters)
-                output = await self._model.run(body.inputs, body.parameters, on_token)
-                await events.send(answer.last(output))
-            except ProtocolError as error:
-                self._model.metrics.failed(error.error_type)
-                await events.send(event(error.body))
-        return events.response
-
-    # --- chat
-
-    async def _chat(self, request: web.Request) -> web.StreamResponse:
-        body, tools, prompt = await self._chat_request(request)
-        if body.stream:
-            return await self._stream_chat(request, body, tools, prompt)
-
-        started = time.monotonic()
-        answer = self._chat_answer(body)
-        output = await self._model.run(prompt, _with_grammar(body, tools).parameters)
-        call = parse_call(output.text) if tools else None
-        if tools and call is None:
-            prompt = await self._model.prompt(body, ())
-            output = await self._model.run(prompt, body.parameters)
-        headers = _timing_headers(started, len(prompt), [output])
-        return _json(answer.body(output, call), headers=headers)
-
-    async def _chat_request(self, request: web.Request) -> tuple[ChatBody, tuple[Tool, ...], str]:
-        body = chat_body(await self._body(request))
-        self._model.metrics.requested()
-        if body.tools is not None and body.parameters.grammar is not None:
-            msg = "Grammar and tools are mutually exclusive"
-            raise tool_error(msg)
-        tools = selected_tools(body.tools, body.tool_choice)
-        return body, tools, await self._model.prompt(body, tools)
-
-    def _chat_answer(self, body: ChatBody) -> ChatAnswer:
-        # TGI takes another name for an adapter and, where there is none, echoes it.
-        own = body.model in (None, "tgi")
-        model = self._model.engine.info.model_id if own else f"{body.model}"
-        return ChatAnswer(model, logprobs=body.parameters.logprobs)
-
-    async def _stream_chat(
-        self, request: web.Request, body: ChatBody, tools: Sequence[Tool], prompt: str
-    ) -> web.StreamResponse:
-        answer = self._chat_answer(body)
-        async with self._events(request, len(prompt)) as events:
-            try:
-                output = None
-                if tools:
-                    output = await self._stream_call(events, answer, body, tools, prompt)
-                    if output is None:
-                        prompt = await self._model.prompt(body, ())
-                if output is None:
-                    output = await self._stream_text(events, answer, body, prompt)
-                if body.include_usage:
-                    await events.send(answer.usage(output))
-            except ProtocolError as error:
-                self._model.metrics.failed(error.error_type)
-                await events.send(event(error.chat_event))
-            await events.send(DONE)
-        return events.response
-
-    async def _stream_text(
-        self, events: _Events, answer: ChatAnswer, body: ChatBody, prompt: str
-    ) -> Output:
-        async def on_token(token: Token) -> None:
-            await events.send(answer.token(token))
-
-        output = await self._model.run(prompt, body.parameters, on_token)
-        await events.send(answer.last(output))
-        return output
-
-    async def _stream_call(
-        self,
-        events: _Events,
-        answer: ChatAnswer,
-        body: ChatBody,
-        tools: Sequence[Tool],
-        prompt: str,
-    ) -> Output | None:
-        """Stream a function call; None where the model chose to write text instead."""
-        call = CallStream()
-
-        async def on_token(token: Token) -> None:
-            named = call.name is not None
-            arguments = "" if token.special else call.push(token.text)
-            if call.name == NO_TOOL:
-                raise _NoToolChosenError
-            if arguments:
-                await events.send(answer.call(arguments, None if named else call.name))
-
-        try:
-            parameters = _with_grammar(body, tools).parameters
-            output = await self._model.run(prompt, parameters, on_token)
-            await on_token(output.tokens[-1])
-        except _NoToolChosenError:
-            return None
-
-        if call.name is None:
-            # Not the form that the grammar gives: let the reader of whole calls say what is wrong.
-            whole = parse_call(output.text)
-            if whole is None:
-                return None
-            await events.send(answer.call(whole.arguments, whole.name))
-        elif rest := call.finish():
-            await events.send(answer.call(rest))
-        await events.send(answer.call_end(output))
-        return output
-
-    # --- completions
-
-    async def _completions(self, request: web.Request) -> web.StreamResponse:
-        body = completion_body(await self._body(request))
-        self._model.metrics.requested()
-        if body.suffix is not None:
-            raise suffix_unsupported()
-        limit = self._model.limits.max_client_batch_size
-        if len(body.prompts) > limit:
-            raise batch_too_large(limit)
-
-        if body.stream:
-            return await self._stream_completions(request, body)
-        started = time.monotonic()
-        outputs = await self._model.run_all(body.prompts, body.parameters)
-        answer = CompletionAnswer(self._model.engine.info.model_id)
-        headers = _timing_headers(started, sum(map(len, body.prompts)), outputs)
-        # TGI adds the headers of its parts up and leaves this one out.
-        del headers["x-compute-time"]
-        return _json(answer.body(outputs), headers=headers)
-
-    async def _stream_completions(
-        self, request: web.Request, body: CompletionBody
-    ) -> web.StreamResponse:
-        answer = CompletionAnswer(self._model.engine.info.model_id)
-        async with self._events(request, sum(map(len, body.prompts))) as events:
-
-            async def complete(index: int, prompt: str) -> None:
-                async def on_token(token: Token) -> None:
-                    await events.send(answer.token(index, token))
-
-                try:
-                    output = await self._model.run(prompt, body.parameters, on_token)
-                    await events.send(answer.last(index, output))
-                except ProtocolError as error:
-                    self._model.metrics.failed(error.error_type)
-                    await events.send(event(error.chat_event))
-
-            async with asyncio.TaskGroup() as group:
-                for index, prompt in enumerate(body.prompts):
-                    group.create_task(complete(index, prompt))
-            await events.send(DONE)
-        return events.response
-
-    # --- the rest
-
-    async def _tokenize(self, request: web.Request) -> web.StreamResponse:
-        body = await self._generate_request(request)
-        tokens = await self._model.engine.tokenize(body.inputs)
-        return _json(protocol.simple_tokens(tokens))
-
-    async def _chat_tokenize(self, request: web.Request) -> web.StreamResponse:
-        _, _, prompt = await self._chat_request(request)
-        tokens = protocol.simple_tokens(await self._model.engine.tokenize(prompt))
-        return _json({"tokenize_response": tokens, "templated_text": prompt})
-
-    async def _share_prefix(self, request: web.Request) -> web.StreamResponse:
-        body = await self._body(request)
-        if body.field("messages") is None:
-            prefix = string(body.required("inputs"))
-        else:
-            prefix = await self._model.open_prompt(chat_body(body))
-        return _json({"tokens": await self._model.share_prefix(prefix)})
-
-    async def _info(self, _: web.Request) -> web.StreamResponse:
-        return _json(protocol.info_body(self._model.engine.info, self._model.limits))
-
-    async def _models(self, _: web.Request) -> web.StreamResponse:
-        return _json(protocol.models_body(self._model.engine.info))
-
-    async def _health(self, _: web.Request) -> web.StreamResponse:
-        return web.Response() if await self._model.healthy() else _unhealthy()
-
-    async def _metrics(self, _: web.Request) -> web.StreamResponse:
-        text = self._model.metrics.render(self._model.engine.info.model_id)
-        return web.Response(text=text)
-
-
-class _NoToolChosenError(Exception):
-    """Ends a stream in which the model chose to call no function."""
-
-
-def _with_grammar(body: ChatBody, tools: Sequence[Tool]) -> ChatBody:
-    if not tools:
-        return body
-    grammar = GrammarForm("json", tool_schema(tools))
-    return replace(body, parameters=replace(body.parameters, grammar=grammar))
-
-
-def _generate_answer(body: GenerateBody) -> GenerateAnswer:
-    parameters = body.parameters
-    return GenerateAnswer(
-        details=parameters.details or parameters.decoder_input_details,
-        prompt=body.inputs if parameters.return_full_text else "",
-    )
-
-
-def _timing_headers(started: float, characters: int, outputs: Sequence[Output]) -> dict[str, str]:
-    """The headers of an answer that is not streamed; times in ms but for `x-compute-time` (s).
-
-    Engines do not report when a request left their queue: all the time counts as inference.
-    """
-    seconds = time.monotonic() - started
-    milliseconds = int(seconds * 1000)
-    generated = sum(len(output.tokens) for output in outputs)
-    return {
-        "x-compute-type": _COMPUTE_TYPE,
-        "x-compute-time": str(seconds),
-        "x-compute-characters": str(characters),
-        "x-total-time": str(milliseconds),
-        "x-validation-time": "0",
-        "x-queue-time": "0",
-        "x-inference-time": str(milliseconds),
-        "x-time-per-token": str(milliseconds // max(1, generated)),
-        "x-prompt-tokens": str(sum(output.prompt_tokens for output in outputs)),
-        "x-generated-tokens": str(generated),
-    }
-
-
-def _json(
-    value: object, *, status: int = 200, headers: Mapping[str, str] | None = None
-) -> web.Response:
-    return web.Response(
-        status=status, body=dumps(value), content_type="application/json", headers=headers
-    )

@@ -23,6 +23,8 @@ from langchain_sgd.embedded._validation import Limits
 from langchain_sgd.embedded.engine import EngineInfo, Token
 
 __all__ = [
+    "DONE",
+    "KEEPALIVE",
     "ROUTER",
     "VERSION",
     "ChatAnswer",
@@ -239,10 +241,8 @@ class ChatAnswer:
         }
         self._logprobs = logprobs
         # Text chunks differ in one field: the rest is encoded once per stream.
-        before, after = (
-            self._chunk({"role": "assistant", "content": "\0"}, None).decode().split('"\\u0000"')
-        )
-        self._before, self._after = before, after
+        chunk = self._chunk({"role": "assistant", "content": "\0"}, None).decode()
+        self._before, _, self._after = chunk.rpartition('"\\u0000"')
 
     def body(self, output: Output, call: Call | None = None) -> dict[str, Any]:
         """The whole answer: text, or a function call where `call` is given."""

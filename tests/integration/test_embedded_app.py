@@ -84,6 +84,10 @@ class TestModels:
         with pytest.raises(ValueError, match="cannot be a path segment"):
             make_app({name: ScriptedEngine()})
 
+    def test_keys_may_not_be_empty(self) -> None:
+        with pytest.raises(ValueError, match="api_key is empty"):
+            make_app({"m": ScriptedEngine()}, api_key=" ")
+
     def test_there_must_be_an_engine(self) -> None:
         with pytest.raises(ValueError, match="at least one engine"):
             make_app({})
@@ -240,10 +244,12 @@ class TestDisconnect:
             assert engine.closed_early >= 1
             assert server.log[0].disconnected
 
-    async def test_between_tokens_without_cancellation_of_handlers(self) -> None:
+    @pytest.mark.parametrize(("after", "pace"), [("index", Pace(0.001)), (":", Pace(1, 30))])
+    async def test_without_cancellation_of_handlers(self, after: str, pace: Pace) -> None:
         """Where the runner does not cancel handlers, the next write ends the stream."""
-        engine = ScriptedEngine("word " * 2000, pace=Pace(token_s=0.001))
-        runner = aiohttp.web.AppRunner(make_app({"m": engine}), access_log=None)
+        engine = ScriptedEngine("word " * 2000, pace=pace)
+        app = make_app({"m": engine}, keepalive_s=0.01)
+        runner = aiohttp.web.AppRunner(app, access_log=None)
         await runner.setup()
         try:
             await aiohttp.web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -254,7 +260,8 @@ class TestDisconnect:
                 b"POST /generate_stream HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
                 b"Content-Length: " + str(len(body)).encode() + b"\r\n\r\n" + body
             )
-            await reader.readuntil(b'"index":1')
+            await reader.readuntil(b"\r\n\r\n")
+            await reader.readuntil(after.encode())
             writer.close()
             await engine.until_active(0)
             assert engine.closed_early == 1
@@ -566,6 +573,10 @@ class TestPrompts:
         assert (await post(http, url, {"messages": messages}))[0] == 200
         prefix = f"<|system|>\nBe kind.</s>\n<|user|>\n{USER['content']}"
         assert tgi_server.engine.shared == ["Hi you", prefix]
+
+        # Text that also stands in the template after the message does not mislead.
+        await post(http, url, {"messages": [{"role": "user", "content": "a"}]})
+        assert tgi_server.engine.shared[-1] == "<|user|>\na"
 
         longer = [messages[0], {"role": "user", "content": f"{USER['content']} And at 9?"}]
         _, answer = await post(http, tgi_server.url + CHAT, {"messages": longer})

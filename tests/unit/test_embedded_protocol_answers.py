@@ -150,9 +150,9 @@ class TestGenerateEvents:
 
 
 class TestChatEvents:
-    @given(st.text())
-    def test_text(self, text: str) -> None:
-        chunk = parsed(ChatAnswer("m").token(Token(7, text)))
+    @given(st.text(), st.sampled_from(["m", "\0", 'a\0"b']))
+    def test_text(self, text: str, model: str) -> None:
+        chunk = parsed(ChatAnswer(model).token(Token(7, text)))
         assert chunk["choices"] == [
             {
                 "index": 0,
@@ -161,7 +161,8 @@ class TestChatEvents:
                 "finish_reason": None,
             }
         ]
-        assert (chunk["object"], chunk["model"], chunk["id"]) == ("chat.completion.chunk", "m", "")
+        shown = (chunk["object"], chunk["model"], chunk["id"])
+        assert shown == ("chat.completion.chunk", model, "")
         assert chunk["usage"] is None
 
     @pytest.mark.parametrize(

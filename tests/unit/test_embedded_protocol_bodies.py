@@ -76,6 +76,16 @@ class TestJson:
             parse_json(raw, "application/json")
         assert caught.value.status == 400
 
+    def test_nesting_is_bounded(self) -> None:
+        def nested(depth: int) -> bytes:
+            return b'{"a":[' * (depth // 2) + b"1" + b"]}" * (depth // 2)
+
+        assert parse_json(nested(126), "application/json")
+        assert parse_json(b"[" + b"[]," * 500 + b"0]", "application/json")
+        for depth in (130, 900):
+            with pytest.raises(RejectionError, match="recursion limit exceeded"):
+                parse_json(nested(depth), "application/json")
+
     def test_whole_surrogate_pairs_are_text(self) -> None:
         assert parse_json(rb'"\ud83d\ude42"', "application/json") == "🙂"
 
