@@ -133,6 +133,7 @@ class ScriptedEngine:
         )
         self._slots = asyncio.Semaphore(slots)
         self._changed = asyncio.Event()
+        self._closed = False
         self._cache: deque[list[str]] = deque(maxlen=64)
 
     @property
@@ -142,6 +143,7 @@ class ScriptedEngine:
     async def generate(
         self, request: GenerateRequest, counters: Counters
     ) -> AsyncGenerator[Token, None]:
+        self._check_open()
         call = CALL.get() or Call()
         call.requests.append(request)
         trouble = call.trouble
@@ -226,6 +228,7 @@ class ScriptedEngine:
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None
     ) -> str:
         """`<|role|>`, the text, `</s>`; the tools, if they are given, stand before all."""
+        self._check_open()
         for message in messages:
             if message["role"] == self.refused_role:
                 msg = f"the template knows no role {message['role']!r}"
@@ -235,16 +238,24 @@ class ScriptedEngine:
         return f"{shown}{''.join(turns)}<|assistant|>\n"
 
     async def tokenize(self, text: str) -> list[Token]:
+        self._check_open()
         return [self._token(piece) for piece in self._split(text)]
 
     async def share_prefix(self, text: str) -> int:
+        self._check_open()
         self.shared.append(text)
         prefix = self._split(text)
         self._cache.append(prefix)
         return len(prefix)
 
     async def aclose(self) -> None:
-        """Nothing to free."""
+        """Every later call fails."""
+        self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            msg = "the engine is closed"
+            raise EngineError(msg)
 
 
 def question_of(prompt: str) -> str:

@@ -73,11 +73,26 @@ class Model:
         finally:
             self.metrics.in_flight -= 1
 
+    @contextmanager
+    def _translated(
+        self, refused: Callable[[str], _errors.ProtocolError] = _errors.invalid
+    ) -> Iterator[None]:
+        """Turn the engine's errors into the protocol's; `refused` makes that of its input."""
+        try:
+            yield
+        except EngineBusyError as error:
+            raise _errors.overloaded() from error
+        except EngineInputError as error:
+            raise refused(str(error)) from error
+        except EngineError as error:
+            self._healthy = False
+            raise _errors.generation_failed(str(error)) from error
+
     async def prompt(self, chat: ChatBody, tools: Sequence[Tool]) -> str:
         """The prompt of a chat; a last message of the assistant is continued, not answered.
 
         Raises:
-            ProtocolError: The chat template refuses the messages.
+            ProtocolError: The chat template refuses the messages, or the engine failed.
         """
         messages: Sequence[Mapping[str, Any]] = [_as_text(message) for message in chat.messages]
         in_template = self.engine.info.template_uses_tools
@@ -90,10 +105,17 @@ class Model:
             *messages, last = messages
             begun = last["content"]
         shown = [tool.as_json() for tool in tools] if tools and in_template else None
-        try:
+        with self._translated(_errors.template_error):
             return await self.engine.render_chat(messages, shown) + begun
-        except EngineInputError as error:
-            raise _errors.template_error(str(error)) from error
+
+    async def tokenize(self, text: str) -> Sequence[Token]:
+        """Split text into tokens.
+
+        Raises:
+            ProtocolError: The engine failed.
+        """
+        with self._translated():
+            return await self.engine.tokenize(text)
 
     async def run(
         self, inputs: str, parameters: Parameters, on_token: OnToken | None = None
@@ -140,7 +162,7 @@ class Model:
             ProtocolError: The first rule that is broken.
         """
         check_parameters(parameters, inputs, self.limits)
-        tokens = await self.engine.tokenize(inputs)
+        tokens = await self.tokenize(inputs)
         if parameters.truncate is not None and len(tokens) > parameters.truncate:
             tokens = tokens[-parameters.truncate :]
             inputs = "".join(token.text for token in tokens if not token.special)
@@ -166,7 +188,7 @@ class Model:
         counters = Counters()
         decoding = Decoding(job.request.max_new_tokens, job.stop)
         reason = None
-        try:
+        with self._translated():
             async with aclosing(self.engine.generate(job.request, counters)) as stream:
                 async for token in stream:
                     reason = decoding.push(token)
@@ -177,13 +199,6 @@ class Model:
                 if reason in ("length", "eos_token"):
                     # The engine's stream ends here by itself, and only then its counters are full.
                     await anext(stream, None)
-        except EngineBusyError as error:
-            raise _errors.overloaded() from error
-        except EngineInputError as error:
-            raise _errors.invalid(str(error)) from error
-        except EngineError as error:
-            self._healthy = False
-            raise _errors.generation_failed(str(error)) from error
         if reason is None:
             raise _errors.incomplete(stream=on_token is not None)
 
@@ -209,18 +224,13 @@ class Model:
             await self.prompt(replace(chat, messages=(*before, {**last, "content": text})), ())
             for text in (f"{begun}x", f"{begun}y")
         ]
-        return one[: next(at for at, char in enumerate(one) if char != other[at])]
+        pairs = enumerate(zip(one, other, strict=False))
+        return one[: next((at for at, (left, right) in pairs if left != right), len(one))]
 
     async def share_prefix(self, text: str) -> int:
         """Ask the engine to hold a prefix ready for all its slots; how many tokens it holds."""
-        try:
+        with self._translated():
             return await self.engine.share_prefix(text)
-        except EngineBusyError as error:
-            raise _errors.overloaded() from error
-        except EngineInputError as error:
-            raise _errors.invalid(str(error)) from error
-        except EngineError as error:
-            raise _errors.generation_failed(str(error)) from error
 
     async def healthy(self) -> bool:
         """Whether the engine answers; it is asked only when the last request failed."""

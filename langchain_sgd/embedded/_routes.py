@@ -326,12 +326,12 @@ class Routes:
 
     async def _tokenize(self, request: web.Request) -> web.StreamResponse:
         body = await self._generate_request(request)
-        tokens = await self._model.engine.tokenize(body.inputs)
+        tokens = await self._model.tokenize(body.inputs)
         return json_response(protocol.simple_tokens(tokens))
 
     async def _chat_tokenize(self, request: web.Request) -> web.StreamResponse:
         _, _, prompt = await self._chat_request(request)
-        tokens = protocol.simple_tokens(await self._model.engine.tokenize(prompt))
+        tokens = protocol.simple_tokens(await self._model.tokenize(prompt))
         return json_response({"tokenize_response": tokens, "templated_text": prompt})
 
     async def _share_prefix(self, request: web.Request) -> web.StreamResponse:

@@ -448,6 +448,19 @@ class TestWholeAnswers:
         status, error = await post(http, f"{tgi_server.url}/v1/completions", {"prompt": ["a", "b"]})
         assert (status, error["error_type"]) == (424, "generation")
 
+    async def test_an_engine_that_is_closed(
+        self, http: aiohttp.ClientSession, tgi_server: TGITestServer
+    ) -> None:
+        await tgi_server.engine.aclose()
+        message = "Request failed during generation: the engine is closed"
+        error = {"error": message, "error_type": "generation"}
+        body = {"inputs": "Hi", "messages": [USER]}
+        for path in ("/generate", "/tokenize", "/prefix", "/chat_tokenize", CHAT):
+            assert await post(http, tgi_server.url + path, body) == (424, error)
+        assert await events(http, f"{tgi_server.url}/generate_stream", body) == [error]
+        async with http.get(f"{tgi_server.url}/health") as response:
+            assert response.status == 503
+
     async def test_completions(
         self, http: aiohttp.ClientSession, tgi_server: TGITestServer
     ) -> None:
