@@ -77,7 +77,7 @@ class Matcher:
         return bool(self._lib.llg_matcher_is_stopped(self._pointer))
 
     def _fail(self) -> None:
-        reason = _first_line(self._lib.llg_matcher_get_error(self._pointer))
+        reason = _reason(self._lib.llg_matcher_get_error(self._pointer))
         msg = f"The grammar could not be followed any further: {reason}"
         raise EngineError(msg)
 
@@ -125,7 +125,7 @@ class Compiler:
         error = self._lib.llg_matcher_get_error(pointer)
         if error:
             what = "regular expression" if kind == "regex" else "JSON schema"
-            msg = f"The {what} cannot be compiled: {_first_line(error)}"
+            msg = f"The {what} cannot be compiled: {_reason(error)}"
             raise EngineInputError(msg)
         return matcher
 
@@ -147,7 +147,7 @@ class Compiler:
         complaint = c.create_string_buffer(_INIT_SIZE)
         tokenizer: int | None = self._lib.llg_new_tokenizer(c.byref(init), complaint, _INIT_SIZE)
         if tokenizer is None:
-            msg = f"llguidance refuses this model's vocabulary: {_first_line(complaint.value)}"
+            msg = f"llguidance refuses this model's vocabulary: {_reason(complaint.value)}"
             raise EngineError(msg)
         return tokenizer
 
@@ -162,7 +162,7 @@ class Compiler:
 
 
 def grammar_text(grammar: Grammar, separators: tuple[str, str]) -> tuple[str, str]:
-    """llguidance's name of the grammar's kind, and its text.
+    """Say a grammar in llguidance's words: the name of its kind, and its text.
 
     JSON is written without optional whitespace, with the given item and key separators, because
     small models drown in whitespace where it is legal; a schema's own `x-guidance` is kept.
@@ -220,6 +220,8 @@ def _check_schema(schema: Mapping[str, Any], where: str) -> None:
             _check_schema(inner, f"property {name!r}")
 
 
-def _first_line(text: bytes | None) -> str:
-    line = (text or b"unknown error").decode(errors="replace").strip().splitlines()
-    return line[0] if line else "unknown error"
+def _reason(text: bytes | None) -> str:
+    """The complaint in one line: of several, the first says where and the last says what."""
+    lines = [line.strip() for line in (text or b"").decode(errors="replace").splitlines()]
+    lines = [line for line in lines if line] or ["unknown error"]
+    return lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}"

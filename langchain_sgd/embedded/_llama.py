@@ -352,7 +352,10 @@ def _library_path() -> Path:
     folder = Path(spec.origin).parent
     found = sorted(folder.glob("xllamacpp*.so"))
     if not found:
-        msg = f"No shared library in {folder}: reinstall it with: pip install --force-reinstall xllamacpp=={TESTED_VERSION}"
+        msg = (
+            f"No shared library in {folder}; reinstall it with:"
+            f" pip install --force-reinstall xllamacpp=={TESTED_VERSION}"
+        )
         raise EngineError(msg)
     return found[0]
 

@@ -38,6 +38,7 @@ _BATCH: Final = 128
 _KEPT_SEQUENCES: Final = 8
 # Below this size a model's step is so short that threads wait for each other more than they compute.
 _SMALL_MODEL: Final = 20_000_000
+_MOST_THREADS: Final = 16
 
 
 class XLlamaCppEngine:
@@ -154,7 +155,7 @@ class XLlamaCppEngine:
             EngineInputError: The grammar cannot be compiled, or prompt and answer exceed the context.
             EngineError: The engine failed or was closed.
         """
-        prompt = self._vocabulary.tokenize(request.prompt.encode())
+        prompt = self._vocabulary.tokenize(_utf8(request.prompt))
         if not len(prompt):
             msg = "The prompt is empty, and the model has no token that begins a text"
             raise EngineInputError(msg)
@@ -217,7 +218,7 @@ class XLlamaCppEngine:
             Token(token, vocabulary.piece(token).decode(errors="replace"))
             if vocabulary.piece(token)
             else Token(token, vocabulary.special_text(token), special=True)
-            for token in vocabulary.tokenize(text.encode()).tolist()
+            for token in vocabulary.tokenize(_utf8(text)).tolist()
         ]
 
     async def share_prefix(self, text: str) -> int:
@@ -262,10 +263,14 @@ class XLlamaCppEngine:
         return self._compiler.compile(grammar)
 
 
+def _utf8(text: str) -> bytes:
+    """Text as bytes; half of a surrogate pair, which JSON can carry, becomes a question mark."""
+    return text.encode(errors="replace")
+
+
 def _default_threads(parameters: int) -> int:
     if parameters < _SMALL_MODEL:
         return 1
-    return min(
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        16,
-    )
+    allowed = getattr(os, "sched_getaffinity", None)
+    cores = len(allowed(0)) if allowed else os.cpu_count() or 1
+    return min(cores, _MOST_THREADS)

@@ -1,0 +1,259 @@
+"""Local models at URLs: the TGI-protocol app over engines, in a thread of its own.
+
+    with EmbeddedServer() as server:
+        sgd = SGDRunnable(small=server.urls["small"], large=server.urls["large"])
+        print(sgd.invoke("...").content)
+
+The thread runs its own event loop, so scripts, notebooks and asyncio programs use it alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Final, Self
+
+from pydantic import SecretStr
+
+from langchain_sgd.embedded.app import make_app, serving
+from langchain_sgd.embedded.engine import Engine, EngineError
+from langchain_sgd.embedded.xllamacpp import XLlamaCppEngine
+
+__all__ = ["EmbeddedServer", "bundled_models"]
+
+BUNDLED: Final = ("small", "large")
+
+
+def bundled_models() -> dict[str, Path]:
+    """The GGUF files in this package: `small` and `large`.
+
+    Raises:
+        EngineError: A file is missing, as in a checkout where the models were not yet trained.
+    """
+    folder = Path(str(resources.files("langchain_sgd.embedded"))) / "models"
+    models = {name: folder / f"{name}.gguf" for name in BUNDLED}
+    for name, path in models.items():
+        if not path.is_file():
+            msg = (
+                f"The bundled {name} model is missing at {path}; reinstall langchain-sgd, or name"
+                f" GGUF files of your own: EmbeddedServer({{{name!r}: '/path/to/model.gguf'}})"
+            )
+            raise EngineError(msg)
+    return models
+
+
+class EmbeddedServer:
+    """Serves local models on loopback, each at a URL of its own, with TGI's protocol.
+
+    A context manager, sync and async; or `start` and `close`; or `serve_forever` in the foreground.
+    The bundled models are ready in about 0.2 s. It can be started once.
+
+    Args:
+        models: GGUF files or engines by name; the bundled `small` and `large` by default. Engines that
+            are passed in stay the caller's and are not closed.
+        host: Address to listen on. Anything but loopback opens the models to the network: set `api_key`.
+        port: 0 takes a free one.
+        api_key: Where set, clients must send it as a bearer token.
+        slots: Requests that a model decodes together.
+        context: Most tokens of a request, prompt and answer together.
+        threads: Threads per model; see `XLlamaCppEngine`.
+        max_concurrent_requests: Requests in flight per model; one more is refused as overloaded.
+
+    Raises:
+        EngineError: The bundled models are missing.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, str | os.PathLike[str] | Engine] | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        api_key: SecretStr | str | None = None,
+        slots: int = 8,
+        context: int = 1024,
+        threads: int | None = None,
+        max_concurrent_requests: int = 128,
+    ) -> None:
+        self._plan = _Plan(
+            models=dict(bundled_models() if models is None else models),
+            host=host,
+            port=port,
+            api_key=SecretStr(api_key) if isinstance(api_key, str) else api_key,
+            slots=slots,
+            context=context,
+            threads=threads,
+            max_concurrent_requests=max_concurrent_requests,
+        )
+        self._engines: dict[str, Engine] = {}
+        self._url: str | None = None
+        self._stop: Callable[[], object] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the server listens; a model is at `url/name`.
+
+        Raises:
+            RuntimeError: It is not running.
+        """
+        if self._url is None:
+            msg = "The server is not running; use it in a with statement, or call start()"
+            raise RuntimeError(msg)
+        return self._url
+
+    @property
+    def urls(self) -> Mapping[str, str]:
+        """The URL of every model, by name.
+
+        Raises:
+            RuntimeError: The server is not running.
+        """
+        return MappingProxyType({name: f"{self.url}/{name}" for name in self._plan.models})
+
+    @property
+    def engines(self) -> Mapping[str, Engine]:
+        """The engines of a running server, by name; for their statistics."""
+        return MappingProxyType(self._engines)
+
+    def start(self) -> Self:
+        """Load the models and listen; returns when clients may connect.
+
+        Raises:
+            EngineError: A model cannot be loaded.
+            OSError: The address cannot be bound.
+            RuntimeError: The server was started before.
+        """
+        if self._stop is not None:
+            msg = "This server was started before; make another one"
+            raise RuntimeError(msg)
+        ready: Future[str] = Future()
+        stop: Future[None] = Future()
+        # The thread must not hold this object: a server that is forgotten is stopped with it.
+        thread = threading.Thread(
+            target=_run,
+            args=(self._plan, self._engines, ready, stop),
+            name="langchain-sgd-server",
+            daemon=True,
+        )
+        # Runs also at the end of the process, and only once.
+        self._stop = weakref.finalize(self, _stop, stop, thread)
+        thread.start()
+        try:
+            self._url = ready.result()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def close(self) -> None:
+        """Stop listening, end requests in flight within about a second, free the models."""
+        self._url = None
+        if self._stop is not None:
+            self._stop()
+
+    def serve_forever(self, on_ready: Callable[[EmbeddedServer], None] | None = None) -> None:
+        """Serve in this thread, which must be the main one, until SIGINT or SIGTERM.
+
+        Args:
+            on_ready: Called once clients may connect, for instance to print the URLs.
+
+        Raises:
+            EngineError: A model cannot be loaded.
+            OSError: The address cannot be bound.
+        """
+        stopped = threading.Event()
+        previous = {
+            number: signal.signal(number, lambda *_: stopped.set())
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            with self:
+                if on_ready is not None:
+                    on_ready(self)
+                stopped.wait()
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return await asyncio.to_thread(self.start)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await asyncio.to_thread(self.close)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What to serve and where."""
+
+    models: Mapping[str, str | os.PathLike[str] | Engine]
+    host: str
+    port: int
+    api_key: SecretStr | None
+    slots: int
+    context: int
+    threads: int | None
+    max_concurrent_requests: int
+
+    def engine(self, path: str | os.PathLike[str]) -> XLlamaCppEngine:
+        return XLlamaCppEngine(path, slots=self.slots, context=self.context, threads=self.threads)
+
+
+async def _serve(
+    plan: _Plan, engines: dict[str, Engine], ready: Future[str], stop: Future[None]
+) -> None:
+    async with AsyncExitStack() as stack:
+        for name, model in plan.models.items():
+            if isinstance(model, str | os.PathLike):
+                engine: Engine = plan.engine(model)
+                stack.push_async_callback(engine.aclose)
+            else:
+                engine = model
+            engines[name] = engine
+        app = make_app(
+            engines, api_key=plan.api_key, max_concurrent_requests=plan.max_concurrent_requests
+        )
+        url = await stack.enter_async_context(serving(app, host=plan.host, port=plan.port))
+        ready.set_result(url)
+        await asyncio.wrap_future(stop)
+
+
+def _run(plan: _Plan, engines: dict[str, Engine], ready: Future[str], stop: Future[None]) -> None:
+    try:
+        asyncio.run(_serve(plan, engines, ready, stop))
+    except BaseException as error:
+        if ready.done():
+            raise
+        ready.set_exception(error)
+
+
+def _stop(stop: Future[None], thread: threading.Thread) -> None:
+    if not stop.done():
+        stop.set_result(None)
+    thread.join()
