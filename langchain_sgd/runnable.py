@@ -21,7 +21,15 @@ from langchain_core.runnables.graph import Graph
 from langchain_core.tools import BaseTool
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Checkpointer, Command
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SkipValidation,
+    field_validator,
+    model_validator,
+)
 
 from langchain_sgd._sync import iterate_sync, run_sync
 from langchain_sgd.decoding.limits import Limit
@@ -96,7 +104,7 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
     """Difficulty from which a node leaves the first tier; 1 sends all up, 6 none."""
     large_share: float | None = Field(default=None, ge=0, le=1)
     """Wanted share of nodes for the largest tier, the hardest first; instead of `threshold`."""
-    limits: Mapping[str, int | Limit] = Field(default_factory=dict)
+    limits: Mapping[str, int | SkipValidation[Limit]] = Field(default_factory=dict)
     """Most calls in flight for each tier, by name (`planner` too), in this process."""
 
     mode: Mode = "auto"
