@@ -1,0 +1,19 @@
+"""What the bundled models are asked: the package's own prompts with templates of a few tokens.
+
+Few-shot English would drown models of this size; order and content are those of every other model. The
+models were trained on exactly these bytes, so changing a template means training again.
+"""
+
+from __future__ import annotations
+
+from langchain_sgd.prompts import Prompts
+
+BRIEFS_PROMPTS = Prompts(
+    planner="\n\nPlan",
+    repair="",
+    outline="",
+    line="",
+    dependencies="",
+    dependency="\n\n## {heading}\n\n{answer}",
+    node="\n\nWrite {heading}",
+)

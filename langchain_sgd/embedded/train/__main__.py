@@ -1,0 +1,208 @@
+"""`python -m langchain_sgd.embedded.train`: from a seed to the bundled models.
+
+    python -m langchain_sgd.embedded.train large --out build/large
+    python -m langchain_sgd.embedded.train small --out build/small
+
+Writes `tokenizer.json`, `log.jsonl`, `checkpoint.pt` and at the end `<model>.gguf`. Started again with
+the same folder it goes on from the checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name everybody gives it
+
+from langchain_sgd.embedded.train import tokenizer as pieces
+from langchain_sgd.embedded.train.batches import Batch, batches
+from langchain_sgd.embedded.train.export import write_gguf
+from langchain_sgd.embedded.train.model import Llama, Shape
+from langchain_sgd.embedded.train.optimizer import Muon
+from langchain_sgd.embedded.train.probe import probe, probe_examples
+
+VOCABULARY = 1920
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one model is trained; the schedule is in steps, so that every machine does the same."""
+
+    shape: Shape
+    steps: int
+    tokens: int
+    """Padded tokens in one batch."""
+    batches: int
+    """Batches whose gradients make one step."""
+    emphasis: float
+    """What a fact that can be known counts in the loss, beside 1 for other tokens."""
+    kind: str
+    """Number format of the file: F16 or Q8_0."""
+    muon: float = 0.006
+    adam: float = 3e-3
+    warm_up: int = 60
+    decay: float = 0.5
+    """Share of the steps, at the end, in which the rates fall to zero."""
+
+
+RECIPES = {
+    "large": Recipe(Shape(VOCABULARY, 192, 5, 6, 512), 3000, 2048, 2, 4.0, "Q8_0"),
+    "small": Recipe(Shape(VOCABULARY, 64, 3, 2, 192), 4000, 2048, 2, 4.0, "F16"),
+}
+
+
+class Run:
+    """One training run in one folder."""
+
+    def __init__(self, name: str, recipe: Recipe, out: Path, *, seed: int) -> None:
+        self.name, self.recipe, self.out, self.seed = name, recipe, out, seed
+        out.mkdir(parents=True, exist_ok=True)
+        path = out / "tokenizer.json"
+        if not path.exists():
+            pieces.learn(VOCABULARY, seed=0).save(str(path))
+        self.tokenizer = pieces.load(path)
+        self.model = Llama(recipe.shape, seed=seed)
+        layers = [p for p in self.model.blk.parameters() if p.dim() > 1]
+        rest = [p for p in self.model.parameters() if all(p is not q for q in layers)]
+        self.muon = Muon(layers)
+        self.adam = torch.optim.AdamW(rest, lr=0.0, betas=(0.9, 0.98), weight_decay=0.0)
+        self.step = self.pool = 0
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.out / "checkpoint.pt"
+
+    def save(self) -> None:
+        """Write the checkpoint; a run that is killed while writing keeps the one before."""
+        state = {
+            "step": self.step,
+            "pool": self.pool,
+            "recipe": asdict(self.recipe),
+            "model": self.model.state_dict(),
+            "muon": self.muon.state_dict(),
+            "adam": self.adam.state_dict(),
+        }
+        part = self._checkpoint.with_suffix(".part")
+        torch.save(state, part)
+        part.replace(self._checkpoint)
+
+    def resume(self) -> None:
+        """Go on from the checkpoint of this folder, if there is one."""
+        if not self._checkpoint.exists():
+            return
+        state = torch.load(self._checkpoint, weights_only=True)
+        if state["recipe"]["shape"] != asdict(self.recipe.shape):
+            msg = f"{self._checkpoint} is of a model of another shape; choose another --out"
+            raise SystemExit(msg)
+        self.model.load_state_dict(state["model"])
+        self.muon.load_state_dict(state["muon"])
+        self.adam.load_state_dict(state["adam"])
+        self.step, self.pool = state["step"], state["pool"]
+        self.log("resumed", step=self.step)
+
+    def log(self, event: str, **values: Any) -> None:
+        """One line of JSON into the log, and to the terminal."""
+        line = json.dumps({"event": event, **values})
+        with (self.out / "log.jsonl").open("a") as file:
+            file.write(line + "\n")
+        print(line, flush=True)  # noqa: T201 - a command's output
+
+    def rate(self) -> float:
+        """The share of the full learning rates that this step uses."""
+        left = (self.recipe.steps - self.step) / (self.recipe.steps * self.recipe.decay)
+        return min(1.0, (self.step + 1) / self.recipe.warm_up, left)
+
+    def learn(self, group: list[Batch]) -> float:
+        """One step on the answers of these batches; the mean loss of a token."""
+        count = sum(batch.weights.sum().item() for batch in group)
+        total = 0.0
+        for batch in group:
+            logits = self.model(batch.ids, batch.chosen)
+            each = F.cross_entropy(logits, batch.targets, reduction="none")
+            loss = (each * batch.weights).sum() / count
+            loss.backward()
+            total += loss.item()
+        rate = self.rate()
+        self.muon.step(self.recipe.muon * rate)
+        for parameters in self.adam.param_groups:
+            parameters["lr"] = self.recipe.adam * rate
+        self.adam.step()
+        self.adam.zero_grad(set_to_none=True)
+        self.step += 1
+        return total
+
+    def train(self, *, until: int, probe_every: int) -> None:
+        """Learn up to step `until`, with a log line every 20 steps and checkpoints at pool ends."""
+        shown = probe_examples(16)
+        started, cpu, tokens, losses = time.monotonic(), time.process_time(), 0, 0.0
+        pending: list[Batch] = []
+        logged = self.step
+        for pool in batches(
+            self.tokenizer,
+            seed=self.seed,
+            tokens=self.recipe.tokens,
+            emphasis=self.recipe.emphasis,
+            pool=self.pool,
+        ):
+            for batch in pool:
+                pending.append(batch)
+                if len(pending) < self.recipe.batches:
+                    continue
+                tokens += sum(b.ids.numel() for b in pending)
+                losses += self.learn(pending)
+                pending = []
+                if self.step % 20 == 0:
+                    self.log(
+                        "step",
+                        step=self.step,
+                        loss=round(losses / (self.step - logged), 4),
+                        rate=round(self.rate(), 3),
+                        tokens=tokens,
+                        wall_s=round(time.monotonic() - started, 1),
+                        cpu_s=round(time.process_time() - cpu, 1),
+                    )
+                    losses, logged = 0.0, self.step
+                if self.step % probe_every == 0 or self.step == until:
+                    self.log("probe", step=self.step, **probe(self.model, self.tokenizer, shown))
+                if self.step >= until:
+                    self.save()
+                    return
+            self.pool += 1
+            self.save()
+
+    def export(self) -> Path:
+        """Write the GGUF file."""
+        path = self.out / f"{self.name}.gguf"
+        write_gguf(path, self.model, self.tokenizer, kind=self.recipe.kind, name=self.name)
+        return path
+
+
+def main(arguments: list[str]) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m langchain_sgd.embedded.train")
+    parser.add_argument("model", choices=RECIPES)
+    parser.add_argument("--out", type=Path, required=True, help="folder of this run")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--steps", type=int, help="stop (and export) after this step")
+    parser.add_argument("--probe-every", type=int, default=100)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    recipe = RECIPES[options.model]
+    run = Run(options.model, recipe, options.out, seed=options.seed)
+    run.resume()
+    run.log("started", parameters=sum(p.numel() for p in run.model.parameters()))
+    run.train(
+        until=min(options.steps or recipe.steps, recipe.steps), probe_every=options.probe_every
+    )
+    run.log("exported", path=str(run.export()))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
