@@ -1,0 +1,49 @@
+"""Numbers and nodes in words, for pictures, tables and terminals alike."""
+
+from __future__ import annotations
+
+import math
+
+from langchain_sgd.drawing.colors import STATUS_WORDS
+from langchain_sgd.events import PLAIN_ID, NodeStatus
+from langchain_sgd.report import Report, Usage
+from langchain_sgd.skeleton import Node, NodeId
+
+
+def seconds(value: float) -> str:
+    """A duration."""
+    if not math.isfinite(value):
+        return "?"
+    if value < 0.9995:
+        return f"{value * 1000:.3g} ms" if value >= 0.0005 else "0 ms"
+    return f"{value:.2f} s" if value < 99.995 else f"{value:,.0f} s"
+
+
+def spent(duration_s: float, usage: Usage) -> str:
+    """What a call took."""
+    tokens = f" · {usage.output_tokens:,} tokens" if usage.output_tokens else ""
+    return f"{seconds(duration_s)}{tokens}"
+
+
+def name_of(report: Report, node_id: NodeId) -> str:
+    """A node's id and heading."""
+    if report.skeleton is None:
+        return "undivided answer" if node_id == PLAIN_ID else node_id
+    return f"{node_id} {report.skeleton[node_id].heading}"
+
+
+def node_hint(node: Node, tier: str = "", status: NodeStatus = "complete") -> str:
+    """All about a node, a line each."""
+    lines = [
+        f"{node.id}. {node.heading}",
+        node.scope,
+        f"difficulty {node.difficulty}" + (f", {tier}" if tier else ""),
+        f"needs {', '.join(node.dependencies)}" if node.dependencies else "needs nothing",
+        STATUS_WORDS[status],
+    ]
+    return "\n".join(line for line in lines if line)
+
+
+def sentence(hint: str) -> str:
+    """A hint's lines as one sentence."""
+    return f"{'; '.join(hint.splitlines())}."
