@@ -1,7 +1,7 @@
 """Pure filters over a model's streamed text: reasoning left out, a repeated heading left out.
 
 Each takes chunks and gives back what may be shown; where the chunks are cut never changes the joined
-result.
+result, and the cost is linear in the text.
 """
 
 from __future__ import annotations
@@ -9,53 +9,67 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-_OPEN = ("<think>", "<thinking>", "<thought>", "<reasoning>")
-_CLOSE = {tag: "</" + tag[1:] for tag in _OPEN}
+_TAGS = ("<think>", "<thinking>", "<thought>", "<reasoning>")
+_LONGEST_TAG = max(map(len, _TAGS))
+_OPENING = re.compile("|".join(_TAGS))
 
 
 @dataclass(slots=True)
 class ThoughtFilter:
-    """Leaves out `<think>...</think>` and its kin, which reasoning models write into their text."""
+    """Leaves out `<think>...</think>` and its kin, which reasoning models write into their text.
 
-    _pending: str = ""
+    A tag opens a thought only at the beginning of a line: inside a sentence it is being talked about.
+    """
+
+    _held: str = ""
+    """The end of the text so far, where it may be the beginning of a tag."""
     _closing: str = ""
     """The tag that ends the thought we are in; empty outside."""
+    _blank: bool = True
+    """The current line has nothing but white space so far."""
 
     def feed(self, chunk: str) -> str:
         """The visible part of what has arrived and not been given yet."""
-        if not self._closing and not self._pending and "<" not in chunk:
-            return chunk
-        self._pending += chunk
+        if not self._closing and not self._held and "<" not in chunk:
+            return self._seen(chunk)
+        text, self._held = self._held + chunk, ""
         out: list[str] = []
-        while self._pending:
+        at = 0
+        while at < len(text):
             if self._closing:
-                start = self._pending.find(self._closing)
-                if start < 0:
-                    self._pending = self._pending[-(len(self._closing) - 1) :]
+                end = text.find(self._closing, at)
+                if end < 0:
+                    self._held = text[max(at, len(text) - len(self._closing) + 1) :]
                     break
-                self._pending = self._pending[start + len(self._closing) :]
-                self._closing = ""
+                at, self._closing = end + len(self._closing), ""
                 continue
-            start = self._pending.find("<")
+            start = text.find("<", at)
             if start < 0:
-                start = len(self._pending)
-            out.append(self._pending[:start])
-            self._pending = self._pending[start:]
-            opened = next((tag for tag in _OPEN if self._pending.startswith(tag)), None)
-            if opened:
-                self._closing = _CLOSE[opened]
-                self._pending = self._pending[len(opened) :]
-            elif self._pending and any(tag.startswith(self._pending) for tag in _OPEN):
+                out.append(self._seen(text[at:]))
                 break
-            elif self._pending:
-                out.append("<")
-                self._pending = self._pending[1:]
+            out.append(self._seen(text[at:start]))
+            if self._blank:
+                if opening := _OPENING.match(text, start):
+                    self._closing = "</" + opening[0][1:]
+                    at = opening.end()
+                    continue
+                begun = text[start : start + _LONGEST_TAG]
+                if any(tag.startswith(begun) for tag in _TAGS):
+                    self._held = begun
+                    break
+            out.append(self._seen("<"))
+            at = start + 1
         return "".join(out)
 
     def close(self) -> str:
         """What was held back as the possible beginning of a tag."""
-        rest, self._pending = ("" if self._closing else self._pending), ""
+        rest, self._held = ("" if self._closing else self._held), ""
         return rest
+
+    def _seen(self, text: str) -> str:
+        _, newline, line = text.rpartition("\n")
+        self._blank = (self._blank or bool(newline)) and not line.strip()
+        return text
 
 
 @dataclass(slots=True)
@@ -66,12 +80,13 @@ class AnswerFilter:
     """
 
     heading: str
+    """Empty if there is none to be repeated."""
     _thoughts: ThoughtFilter = field(default_factory=ThoughtFilter)
     _head: str | None = ""
     """The held first line; None once it was decided on."""
     _skip_space: bool = False
     """Between a dropped heading and the text."""
-    _space: str = ""
+    _space: list[str] = field(default_factory=list)
     """White space that is given only if text follows."""
 
     def feed(self, chunk: str) -> str:
@@ -93,24 +108,36 @@ class AnswerFilter:
         if self._skip_space:
             text = text.lstrip()
             self._skip_space = not text
-        text = self._space + text
         shown = text.rstrip()
-        self._space = "" if last else text[len(shown) :]
+        space = text[len(shown) :]
+        if shown and self._space:
+            shown = "".join(self._space) + shown
+            self._space.clear()
+        if space and not last:
+            self._space.append(space)
         return shown
 
 
-_MARKS = re.compile(r"^[\s#*_>\d.()-]*|[\s*_:.#-]*$")
+_NUMBERED = re.compile(r"^[\s#*_>\d.()-]+|[\s*_:.#-]+$")
+_MARKED = re.compile(r"^[\s#*_>]+|[\s*_:#]+$")
+_MOST_MARKS = 40
+"""Characters around a repeated heading; a longer line is text."""
 
 
-def _bare(line: str) -> str:
-    return _MARKS.sub("", line).casefold()
+def _bare(line: str, heading: str) -> tuple[str, str]:
+    """Both without marks and numbers around them; a heading that is a number keeps it."""
+    marks = _NUMBERED if _NUMBERED.sub("", heading) else _MARKED
+    return marks.sub("", line).casefold(), marks.sub("", heading).casefold()
 
 
 def _is_heading(line: str, heading: str) -> bool:
-    return bool(line.strip()) and _bare(line) == _bare(heading)
+    bare, wanted = _bare(line, heading)
+    return bool(wanted) and bare == wanted and len(line) <= len(heading) + _MOST_MARKS
 
 
 def _may_become(line: str, heading: str) -> bool:
-    """Whether more text could still make this first line the heading."""
-    bare, whole = _bare(line), _bare(heading)
-    return whole.startswith(bare) if len(bare) <= len(whole) else False
+    """Whether more text could still make this first line the heading, or give it a first letter."""
+    bare, wanted = _bare(line, heading)
+    if not line or not wanted:
+        return not line
+    return wanted.startswith(bare) and len(line) <= len(heading) + _MOST_MARKS
