@@ -8,6 +8,7 @@ Skeleton Graph Decoding (arXiv 2402.12280), which fixes the triple summary, depe
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NewType, Self
@@ -36,7 +37,7 @@ class Node(BaseModel):
     scope: str = ""
     """One line: what this node covers and what it leaves to others."""
     dependencies: tuple[NodeId, ...] = ()
-    """Earlier nodes whose answers this node needs."""
+    """Earlier nodes whose answers this node needs, each once."""
     difficulty: Annotated[int, Field(ge=MIN_DIFFICULTY, le=MAX_DIFFICULTY)] = DEFAULT_DIFFICULTY
     """The planner's estimate, 1 (easy) to 5 (hard)."""
 
@@ -45,12 +46,22 @@ class Node(BaseModel):
     def _number_to_id(cls, value: Any) -> Any:
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
+    @field_validator("heading", "scope", mode="before")
+    @classmethod
+    def _one_line(cls, value: Any) -> Any:
+        return " ".join(value.split()) if isinstance(value, str) else value
+
     @field_validator("dependencies", mode="before")
     @classmethod
     def _numbers_to_ids(cls, value: Any) -> Any:
         if isinstance(value, list | tuple):
             return tuple(cls._number_to_id(item) for item in value)
         return value
+
+    @field_validator("dependencies", mode="after")
+    @classmethod
+    def _each_once(cls, value: tuple[NodeId, ...]) -> tuple[NodeId, ...]:
+        return tuple(dict.fromkeys(value))
 
 
 class Skeleton(BaseModel):
@@ -91,8 +102,10 @@ class Skeleton(BaseModel):
         """
         if isinstance(value, Skeleton):
             return value
-        if isinstance(value, Sequence) and not isinstance(value, str):
-            value = {"nodes": value}
+        if isinstance(value, Mapping):
+            value = dict(value)
+        elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
+            value = {"nodes": tuple(value)}
         try:
             return cls.model_validate(value)
         except ValidationError as error:
@@ -115,7 +128,7 @@ class Skeleton(BaseModel):
 
     def up_to(self, node: Node) -> tuple[Node, ...]:
         """The nodes up to and including `node`: what was planned when it could first start."""
-        return self.nodes[: self.nodes.index(node) + 1]
+        return self.nodes[: [other.id for other in self.nodes].index(node.id) + 1]
 
     @property
     def roots(self) -> tuple[Node, ...]:
@@ -133,24 +146,14 @@ class Skeleton(BaseModel):
         """Most nodes that can be in flight together: the largest antichain.
 
         By Dilworth's theorem it is the number of nodes less a maximum matching of the transitive
-        closure. Cubic in the number of nodes.
+        closure. Cubic in the number of nodes at worst.
         """
         ancestors: dict[NodeId, set[NodeId]] = {}
         for node in self.nodes:
             ancestors[node.id] = set(node.dependencies).union(
                 *(ancestors[dependency] for dependency in node.dependencies)
             )
-        matched: dict[NodeId, NodeId] = {}
-
-        def augment(node_id: NodeId, visited: set[NodeId]) -> bool:
-            for ancestor in ancestors[node_id] - visited:
-                visited.add(ancestor)
-                if ancestor not in matched or augment(matched[ancestor], visited):
-                    matched[ancestor] = node_id
-                    return True
-            return False
-
-        return len(self.nodes) - sum(augment(node.id, set()) for node in self.nodes)
+        return len(self.nodes) - _matching(ancestors)
 
     def critical_path(
         self,
@@ -186,7 +189,8 @@ class Skeleton(BaseModel):
         lines = ["graph TD"]
         names = {node.id: f"n{index}" for index, node in enumerate(self.nodes, 1)}
         for node in self.nodes:
-            label = _mermaid_text(f"{node.id}. {node.heading} ({node.difficulty})")
+            # "1. x" would be a Markdown list to Mermaid, which it refuses to draw.
+            label = _mermaid_text(f"{node.id}: {node.heading} ({node.difficulty})")
             tier = f":::{_slug(tiers[node.id])}" if tiers and node.id in tiers else ""
             lines.append(f'    {names[node.id]}["{label}"]{tier}')
         lines.extend(
@@ -197,20 +201,52 @@ class Skeleton(BaseModel):
         return "\n".join(lines) + "\n"
 
 
+def _matching(options: Mapping[NodeId, set[NodeId]]) -> int:
+    """Size of a maximum matching: each key with one of its options, no option twice."""
+    key_of: dict[NodeId, NodeId] = {}
+    option_of: dict[NodeId, NodeId] = {}
+    for start in options:
+        came_from: dict[NodeId, NodeId] = {}
+        keys = deque([start])
+        free: NodeId | None = None
+        while keys and free is None:
+            key = keys.popleft()
+            for option in options[key]:
+                if option in came_from:
+                    continue
+                came_from[option] = key
+                if option not in key_of:
+                    free = option
+                    break
+                keys.append(key_of[option])
+        # Along the path found, every key takes the option by which it was left.
+        while free is not None:
+            key = came_from[free]
+            key_of[free], option_of[key], free = key, free, option_of.get(key)
+    return len(option_of)
+
+
 def _mermaid_text(text: str) -> str:
     """Escape what Mermaid would read as markup inside a quoted label."""
-    return "".join(
-        c if c.isalnum() or c in " .,:()-'!?/" else f"#{ord(c)};" for c in " ".join(text.split())
-    )
+    return "".join(c if c.isalnum() or c in " .,:()-'!?/" else f"#{ord(c)};" for c in text)
 
 
 def _slug(text: str) -> str:
-    return re.sub(r"\W+", "_", text) or "tier"
+    return re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_") or "tier"
+
+
+def _clean(text: str) -> str:
+    """One line; half a surrogate pair, which JSON can spell and UTF-8 cannot, becomes a question mark."""
+    return " ".join(text.encode(errors="replace").decode().split())
+
+
+ALL_EARLIER = "all"
+"""A draft's dependency on every node before it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A node as the planner wrote it, before anything was checked."""
+    """A node as the planner wrote it, before anything was checked; ids are those of drafts."""
 
     id: str
     heading: str
@@ -223,13 +259,16 @@ class Draft:
 class Repairer:
     """Turns drafts into nodes one by one, as they arrive, and says what it had to mend.
 
-    Nothing raises: a bad reference is dropped, a bad id renumbered, a difficulty clamped, nodes over
-    the limit are left out; each becomes one line in `warnings`.
+    Nothing raises: a bad reference is dropped, a bad id renumbered (references to it follow), a
+    difficulty clamped, a repeated node and nodes over the limit are left out; each becomes one line in
+    `warnings`.
     """
 
     max_nodes: int
     nodes: list[Node] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    _meant: dict[str, NodeId] = field(default_factory=dict)
+    """What a draft's id stands for in later drafts."""
 
     @property
     def full(self) -> bool:
@@ -238,52 +277,68 @@ class Repairer:
 
     def admit(self, draft: Draft) -> Node | None:
         """The node this draft becomes; None if it is left out."""
-        heading = " ".join(draft.heading.split()) or " ".join(draft.scope.split())[:60]
+        scope = _clean(draft.scope)
+        heading = _clean(draft.heading) or scope[:60].strip()
+        wanted = draft.id.strip()
         if self.full:
-            self._warn(f"left out node {draft.id!r} ({heading!r}): the limit is {self.max_nodes}")
+            self._warn(f"left out node {wanted!r} ({heading!r}): the limit is {self.max_nodes}")
             return None
-        scope = " ".join(draft.scope.split())
         for node in self.nodes:
             if (node.heading.casefold(), node.scope) == (heading.casefold(), scope):
-                self._warn(f"left out node {draft.id!r} ({heading!r}): it repeats node {node.id}")
+                self._warn(f"left out node {wanted!r} ({heading!r}): it repeats node {node.id}")
+                self._meant.setdefault(wanted, node.id)
                 return None
+        node_id = self._id(wanted)
+        if not draft.heading.strip():
+            heading = heading or f"Part {node_id}"
+            self._warn(f"node {node_id} has no heading; {heading!r} is taken")
+        node = Node(
+            id=node_id,
+            heading=heading,
+            scope=scope,
+            dependencies=self._dependencies(draft, node_id),
+            difficulty=self._difficulty(draft, node_id),
+        )
+        self._meant.setdefault(wanted, node_id)
+        self.nodes.append(node)
+        return node
+
+    def _id(self, wanted: str) -> NodeId:
         taken = {node.id for node in self.nodes}
-        node_id = draft.id.strip()
-        if node_id in taken or not re.match(_ID_PATTERN, node_id):
-            node_id = next(str(n) for n in range(1, len(taken) + 2) if str(n) not in taken)
-            reason = "stands twice" if draft.id.strip() in taken else "is no usable id"
-            self._warn(f"renumbered a node to {node_id}: {draft.id!r} {reason}")
-        if not heading:
-            heading = f"Part {node_id}"
-            self._warn(f"node {node_id} has no heading")
+        usable = re.fullmatch(_ID_PATTERN, wanted) is not None
+        if usable and wanted not in taken:
+            return NodeId(wanted)
+        node_id = next(str(n) for n in range(1, len(taken) + 2) if str(n) not in taken)
+        reason = "is taken" if usable else "is no usable id"
+        self._warn(f"renumbered a node to {node_id}: {wanted!r} {reason}")
+        return NodeId(node_id)
+
+    def _dependencies(self, draft: Draft, node_id: NodeId) -> tuple[NodeId, ...]:
+        known = {str(node.id): node.id for node in self.nodes} | self._meant
         dependencies: list[NodeId] = []
         for dependency in draft.dependencies:
-            if dependency == draft.id:
+            if dependency == draft.id.strip() and dependency not in self._meant:
                 self._warn(f"dropped a dependency of node {node_id} on itself")
-            elif dependency not in taken:
+            elif dependency in known:
+                dependencies.append(known[dependency])
+            elif dependency == ALL_EARLIER:
+                dependencies += [node.id for node in self.nodes]
+            elif dependency != "0":  # with no node 0, it says that there is none
                 self._warn(
                     f"dropped a dependency of node {node_id} on {dependency!r},"
                     " which is not an earlier node"
                 )
-            elif dependency not in dependencies:
-                dependencies.append(NodeId(dependency))
+        return tuple(dict.fromkeys(dependencies))
+
+    def _difficulty(self, draft: Draft, node_id: NodeId) -> int:
         difficulty = draft.difficulty
         if difficulty is None:
-            difficulty = DEFAULT_DIFFICULTY
-            self._warn(f"node {node_id} has no difficulty; {difficulty} is assumed")
-        elif not MIN_DIFFICULTY <= difficulty <= MAX_DIFFICULTY:
-            clamped = min(max(difficulty, MIN_DIFFICULTY), MAX_DIFFICULTY)
+            self._warn(f"node {node_id} has no difficulty; {DEFAULT_DIFFICULTY} is assumed")
+            return DEFAULT_DIFFICULTY
+        clamped = min(max(difficulty, MIN_DIFFICULTY), MAX_DIFFICULTY)
+        if clamped != difficulty:
             self._warn(f"node {node_id} has difficulty {difficulty}; {clamped} is taken")
-            difficulty = clamped
-        node = Node(
-            id=NodeId(node_id),
-            heading=heading,
-            scope=scope,
-            dependencies=tuple(dependencies),
-            difficulty=difficulty,
-        )
-        self.nodes.append(node)
-        return node
+        return clamped
 
     def _warn(self, text: str) -> None:
         self.warnings.append(text)

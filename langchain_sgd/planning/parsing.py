@@ -2,7 +2,7 @@
 
 Reads lines of the wire format and JSON objects, whatever stands around them: prose, reasoning, code
 fences, table borders, carriage returns. A draft is given when its line or object is *closed*, never on a
-partial number or text.
+partial number or text. The cost is linear in the text, whatever it holds.
 """
 
 from __future__ import annotations
@@ -14,13 +14,31 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_sgd.prompts import PLAIN_WORD
-from langchain_sgd.skeleton import Draft
+from langchain_sgd.skeleton import ALL_EARLIER, Draft
 from langchain_sgd.text import ThoughtFilter
 
-_ID = re.compile(r"^\W*(?:[A-Za-z]+\s*)?(\d{1,4})\W*$")
-_NUMBER = re.compile(r"\d{1,4}")
-_LINE_BEGUN = re.compile(r"^\W*\d{1,4}\W*\|")
-_NO_DEPENDENCIES = {"", "-", "none", "n/a", "na", "no", "nothing", "[]", "0"}
+_MAX_LINE = 4_000
+"""Characters of one line; a longer one is no node."""
+_MAX_OBJECT = 4_000
+"""Characters of one node's JSON object, and of the text between two of them."""
+_MAX_DEPTH = 8
+_MAX_MISTAKEN = 3
+"""Braces taken for JSON that were none; after so many, only lines are read."""
+
+_BETWEEN = re.compile(r"[ \t\r\n,[\]]*")
+_OBJECT = re.compile(r'\{\s{0,200}"')
+_OBJECT_SO_FAR = re.compile(r"\{\s{0,200}")
+_LINE_BEGUN = re.compile(r"\W*(?:[A-Za-z]+\s*)?\d{1,4}\W*\|")
+
+_ID = re.compile(r"\W*(?:[A-Za-z]+\s*)?(\d{1,4})\W*")
+_OTHER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
+_RANGE = re.compile(r"(\d{1,4})(?:\s*(?:-|–|—|\.\.+|to)\s*(\d{1,4}))?")  # noqa: RUF001
+_DEPENDENCIES = re.compile(rf"[\s,;&+#]*{_RANGE.pattern}(?:[\s,;&+#]+{_RANGE.pattern})*[\s,;&+#]*")
+_FILLER = re.compile(r"\b(?:and|parts?|nodes?|needs?|lines?|numbers?)\b")
+_NO_DEPENDENCIES = {"", "-", "–", "—", "/", "none", "n/a", "na", "nil", "no", "nothing", "null"}  # noqa: RUF001
+_ALL_DEPENDENCIES = re.compile(r"all(?: (?:of )?(?:the )?(?:above|previous|earlier|others?))?")
+_DIFFICULTY = re.compile(r"(?:difficulty\s*[:=]?\s*)?(-?\d{1,4})(?:\.\d+)?(?:\s*/\s*\d+)?")
+_REMARK = re.compile(r"[(:–-]\s*[a-z][^|]*$")  # noqa: RUF001
 _WORDS = {
     "easy": 2,
     "simple": 2,
@@ -31,11 +49,10 @@ _WORDS = {
     "high": 4,
     "difficult": 4,
 }
+_LIST_KEYS = ("nodes", "parts", "skeleton")
 _HEADING_KEYS = ("heading", "title", "summary", "name")
 _SCOPE_KEYS = ("scope", "description", "covers")
 _DEPENDENCY_KEYS = ("dependencies", "deps", "needed", "needs", "depends_on")
-_MAX_OBJECT = 20_000
-"""Characters of one JSON object; a longer one is no node."""
 
 
 @dataclass(slots=True)
@@ -48,22 +65,30 @@ class SkeletonParser:
     """The planner said that the question is better answered undivided."""
     begun: bool = False
     """A node's line or object has begun that is not closed yet."""
+    unread: list[str] = field(default_factory=list)
+    """Lines that begin like a node's but could not be read."""
     _thoughts: ThoughtFilter = field(default_factory=ThoughtFilter)
-    _pending: str = ""
-    _open: list[int] = field(default_factory=list)
-    """Offsets in `_pending` of the braces that are open."""
+    _text: str = ""
+    _at: int = 0
+    """What stands before it in `_text` has been read."""
+    _overlong: bool = False
+    """The rest of the current line is skipped."""
+    _braces: list[int] = field(default_factory=list)
+    """Offsets in `_text` of the braces that are open."""
     _around: int = 0
     """Braces that stand around a node's own: 1 in `{"nodes": [{...}]}`."""
     _scanned: int = 0
     _in_string: bool = False
     _escaped: bool = False
-    _given: int = 0
+    _mistaken: int = 0
+    _given: bool = False
+    _ended: bool = False
 
     def feed(self, chunk: str) -> list[Draft]:
         """Drafts closed by this chunk, in order."""
         if self.plain:
             return []
-        self._pending += self._thoughts.feed(chunk)
+        self._text += self._thoughts.feed(chunk)
         return self._drain()
 
     def close(self, *, cut: bool = False) -> list[Draft]:
@@ -73,52 +98,101 @@ class SkeletonParser:
         """
         if self.plain:
             return []
-        self._pending += self._thoughts.close()
-        if cut and not self._open:
-            self._pending = self._pending.rpartition("\n")[0]
-        self._pending += "\n"
+        self._text += self._thoughts.close()
+        if cut and not self._braces:
+            self._text = self._text[: self._text.rfind("\n") + 1]
+        self._text += "\n"
+        self._ended = True
         drafts = self._drain()
-        while self._open:
-            # A brace that never closed was prose, or the object was cut off: read on by lines.
-            self._pending, self._open = self._pending[self._open[-1] + 1 :], []
+        while self._braces:
+            self._leave_object()
             drafts += self._drain()
         self.begun = False
         return drafts
 
     def _drain(self) -> list[Draft]:
         drafts: list[Draft] = []
-        while True:
-            if self._open:
-                if not self._scan_object(drafts):
-                    break
-                continue
-            stripped = self._pending.lstrip(" \t\r\n,[")
-            if stripped.startswith("{"):
-                self._pending = stripped
-                self._open, self._scanned = [0], 1
-                self._in_string = self._escaped = False
-                continue
-            if not self._given and stripped.startswith(PLAIN_WORD):
-                self.plain = True
-                return drafts
-            line, newline, rest = self._pending.partition("\n")
-            if not newline:
-                break
-            self._pending = rest
-            if draft := (self.read_line or parse_line)(line):
-                self._given += 1
-                drafts.append(draft)
-            elif not self._given and line.strip(" \t\r.*_`'\"").casefold() == PLAIN_WORD.casefold():
-                self.plain = True
-                return drafts
-        self.begun = len(self._open) > self._around or bool(_LINE_BEGUN.match(self._pending))
+        while not self.plain and (
+            self._scan_object(drafts) if self._braces else self._read_line(drafts)
+        ):
+            pass
+        self._forget()
+        self.begun = not self.plain and (
+            len(self._braces) > self._around
+            or (not self._braces and bool(_LINE_BEGUN.match(self._text)))
+        )
         return drafts
+
+    def _forget(self) -> None:
+        """Drop the text that was read; braces around what was dropped are behind its beginning."""
+        read, self._at = self._at, 0
+        self._text = self._text[read:]
+        self._braces = [brace - read for brace in self._braces]
+        self._scanned -= read
+
+    def _read_line(self, drafts: list[Draft]) -> bool:
+        """Go on to the end of the line, or to an object in it; False when the text is used up."""
+        text = self._text
+        if self._overlong:
+            end = text.find("\n", self._at)
+            self._overlong = end < 0
+            self._at = len(text) if end < 0 else end + 1
+            return end >= 0
+        self._at = at = _BETWEEN.match(text, self._at).end()  # type: ignore[union-attr]
+        if not self._given and text.startswith(PLAIN_WORD, at):
+            self.plain = True
+            return False
+        end = text.find("\n", at, at + _MAX_LINE + 1)
+        if self._mistaken < _MAX_MISTAKEN:
+            brace = self._find_object(at, end if end >= 0 else min(len(text), at + _MAX_LINE))
+            if brace is None:
+                return False
+            if brace >= 0:
+                self._at, self._braces, self._scanned = brace, [brace], brace + 1
+                self._in_string = self._escaped = False
+                self._around = 0
+                return True
+        if end < 0:
+            self._overlong = len(text) - at > _MAX_LINE
+            return self._overlong
+        self._at = end + 1
+        self._take_line(text[at:end], drafts)
+        return True
+
+    def _find_object(self, at: int, end: int) -> int | None:
+        """Offset of the line's first brace that opens a JSON object; -1: none; None: not yet clear.
+
+        What stands behind a bar is a field of a node's line.
+        """
+        text = self._text
+        bar = text.find("|", at, end)
+        end = bar if bar >= 0 else end
+        last = text.rfind("{", at, end)
+        if last < 0:
+            return -1
+        if (found := _OBJECT.search(text, at)) and found.start() <= last:
+            return found.start()
+        if not self._ended and _OBJECT_SO_FAR.fullmatch(text, last):
+            return None
+        return -1
+
+    def _take_line(self, line: str, drafts: list[Draft]) -> None:
+        if draft := (self.read_line or parse_line)(line):
+            self._given = True
+            drafts.append(draft)
+        elif not self._given and line.strip(" \t\r.*_`'\"").casefold() == PLAIN_WORD.casefold():
+            self.plain = True
+        elif _LINE_BEGUN.match(line):
+            self.unread.append(line.strip())
 
     def _scan_object(self, drafts: list[Draft]) -> bool:
         """Go on through an open JSON object; False when the text is used up."""
-        text = self._pending
+        text, braces = self._text, self._braces
         for index in range(self._scanned, len(text)):
             char = text[index]
+            if index - self._at > _MAX_OBJECT:
+                self._leave_object()
+                return True
             if self._in_string:
                 if self._escaped:
                     self._escaped = False
@@ -129,89 +203,115 @@ class SkeletonParser:
             elif char == '"':
                 self._in_string = True
             elif char == "{":
-                self._open.append(index)
+                braces.append(index)
+                if len(braces) > _MAX_DEPTH:
+                    self._leave_object()
+                    return True
             elif char == "}":
-                start = self._open.pop()
-                if draft := _parse_object(text[start : index + 1]):
-                    self._given += 1
-                    self._around = len(self._open)
-                    drafts.append(draft)
-                if not self._open:
-                    self._pending, self._scanned = text[index + 1 :], 0
+                start = braces.pop()
+                if len(braces) < self._around:
+                    self._around = len(braces)
+                elif self._take_object(text[start : index + 1], drafts):
+                    self._at = index + 1
+                if not braces:
+                    self._at = index + 1
                     return True
         self._scanned = len(text)
-        if len(text) - self._open[-1] > _MAX_OBJECT:
-            # No node is this long: a brace in prose was taken for JSON. Read on by lines.
-            self._pending, self._open, self._scanned = text[self._open[0] + 1 :], [], 0
-            return True
         return False
+
+    def _take_object(self, text: str, drafts: list[Draft]) -> bool:
+        value = _parse_object(text)
+        if draft := _draft(value):
+            self._given, self._around = True, len(self._braces)
+            drafts.append(draft)
+        elif not self._given and any(value.get(key) == [] for key in _LIST_KEYS):
+            self.plain = True
+        return draft is not None
+
+    def _leave_object(self) -> None:
+        """The braces were prose, or the object was cut off: read on by lines."""
+        self._mistaken += 1
+        self._at = max(self._at, self._braces[0] + 1)
+        self._braces, self._around, self._scanned = [], 0, 0
 
 
 def parse_line(line: str) -> Draft | None:
     """One line of the wire format; None if it is something else."""
     fields = [part.strip() for part in line.strip().strip("|`").split("|")]
-    if len(fields) < 3 or not (match := _ID.match(fields[0])):
+    if len(fields) < 3 or not (match := _ID.fullmatch(fields[0])):
         return None
-    heading = fields[1].strip('*_ #`"')
     rest = fields[2:]
     difficulty = None
     if len(rest) > 1 and (difficulty := _difficulty(rest[-1])) is not None:
         rest = rest[:-1]
-    dependencies: tuple[str, ...] = ()
-    if rest and _looks_like_dependencies(rest[-1]):
-        dependencies = tuple(_NUMBER.findall(rest[-1])) if rest[-1].strip("()") != "0" else ()
+    dependencies = _dependencies(rest[-1])
+    if dependencies is not None:
         rest = rest[:-1]
     elif difficulty is None:
         return None
+    heading = fields[1].strip('*_ #`"')
     if not heading and not any(rest):
         return None
     return Draft(
-        id=match[1],
+        id=str(int(match[1])),
         heading=heading,
         scope=" | ".join(part for part in rest if part),
-        dependencies=dependencies,
+        dependencies=dependencies or (),
         difficulty=difficulty,
     )
 
 
-def _looks_like_dependencies(text: str) -> bool:
-    bare = text.strip(" []().").casefold()
+def _dependencies(text: str) -> tuple[str, ...] | None:
+    """The numbers in a field of dependencies; None if it is something else."""
+    bare = _FILLER.sub(" ", text.strip(" []().*`").casefold()).strip()
     if bare in _NO_DEPENDENCIES:
-        return True
-    without_words = re.sub(r"\b(?:and|part|parts|node|nodes|needs|line|lines)\b", "", bare)
-    return bool(re.fullmatch(r"[\s,;&+#]*\d{1,4}(?:[\s,;&+#]+\d{1,4})*[\s,;&+#]*", without_words))
+        return ()
+    if _ALL_DEPENDENCIES.fullmatch(bare):
+        return (ALL_EARLIER,)
+    return _numbers(bare) if _DEPENDENCIES.fullmatch(bare) else None
+
+
+def _numbers(text: str) -> tuple[str, ...]:
+    numbers: list[int] = []
+    for match in _RANGE.finditer(text):
+        first = int(match[1])
+        last = int(match[2]) if match[2] else first
+        numbers += range(first, last + 1) if first < last < first + 100 else {first, last}
+    return tuple(str(number) for number in numbers)
 
 
 def _difficulty(text: str) -> int | None:
-    bare = text.strip(" .*()[]`").casefold()
+    bare = _REMARK.sub("", text.strip(" .*()[]`").casefold()).strip()
     if bare in _WORDS:
         return _WORDS[bare]
-    match = re.fullmatch(r"(?:difficulty\s*[:=]?\s*)?(-?\d{1,4})(?:\s*/\s*\d+)?", bare)
+    match = _DIFFICULTY.fullmatch(bare)
     return int(match[1]) if match else None
 
 
-def _parse_object(text: str) -> Draft | None:
+def _parse_object(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text, strict=False)
-    except ValueError:
-        return None
-    if not isinstance(value, dict):
-        return None
-    heading = _first(value, _HEADING_KEYS)
-    if not isinstance(heading, str):
-        return None
-    scope = _first(value, _SCOPE_KEYS)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _draft(value: dict[str, Any]) -> Draft | None:
+    heading, scope = _first(value, _HEADING_KEYS), _first(value, _SCOPE_KEYS)
     raw = _first(value, _DEPENDENCY_KEYS)
-    if isinstance(raw, str | int):
-        raw = _NUMBER.findall(str(raw))
-    dependencies = [_id_text(item) for item in raw] if isinstance(raw, list) else []
     difficulty = value.get("difficulty")
+    if not isinstance(heading, str) or (scope, raw, difficulty, value.get("id")) == (None,) * 4:
+        return None
+    if isinstance(raw, str | int):
+        raw = _dependencies(str(raw)) or ()
     return Draft(
         id=_id_text(value.get("id", "")),
         heading=heading,
         scope=scope if isinstance(scope, str) else "",
-        dependencies=tuple(item for item in dependencies if item),
-        difficulty=_difficulty(str(difficulty)) if difficulty is not None else None,
+        dependencies=tuple(
+            filter(None, map(_id_text, raw if isinstance(raw, list | tuple) else ()))
+        ),
+        difficulty=None if difficulty is None else _difficulty(str(difficulty)),
     )
 
 
@@ -220,5 +320,11 @@ def _first(value: dict[str, Any], keys: tuple[str, ...]) -> Any:
 
 
 def _id_text(value: Any) -> str:
-    match = _NUMBER.search(str(value))
-    return match[0] if match else str(value).strip()
+    """An id or a reference as a node's line would spell it: `"n1"` and `1` are the same."""
+    text = str(value).strip()
+    if match := _ID.fullmatch(text):
+        return str(int(match[1]))
+    if _OTHER_ID.fullmatch(text):
+        return text
+    match = re.search(r"\d{1,4}", text)
+    return str(int(match[0])) if match else text

@@ -6,6 +6,7 @@ plainly. Nothing here raises for what a model wrote.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -16,6 +17,10 @@ from langchain_sgd.planning.parsing import SkeletonParser
 from langchain_sgd.planning.wire import MIN_NODES
 from langchain_sgd.prompts import PLAIN_WORD, Prompts
 from langchain_sgd.skeleton import Draft, Node, Repairer, Skeleton
+
+_LONG_QUESTION = 4
+"""Words from which a heading that equals the question is no heading."""
+_UNREAD_SHOWN = 3
 
 Mode = Literal["auto", "always", "never"]
 """Whether to split a question: the planner decides, always if a skeleton comes, never."""
@@ -44,6 +49,8 @@ class Plan:
     warnings: list[str] = field(default_factory=list)
     cut: bool = False
     """The planner failed half-way: the nodes are a beginning."""
+    failed: bool = False
+    """The planner's model failed: whether the question splits is not known."""
 
     @property
     def skeleton(self) -> Skeleton | None:
@@ -71,8 +78,12 @@ async def plan(
     """
     warnings: list[str] = []
     problem: str | None = None
+    question = conversation[-1].text
+    example = "" if question.strip() in prompts.planner else prompts.planner
     for _ in range(2):
-        reading = _Reading(max_nodes, on_node, read_line)
+        reading = _Reading(
+            max_nodes, on_node, read_line=read_line, question=question, example=example
+        )
         messages = prompts.for_planner(conversation, max_nodes=max_nodes, problem=problem)
         try:
             cut = await ask(messages, reading.feed)
@@ -81,8 +92,8 @@ async def plan(
                 raise
             warnings += reading.warnings
             warnings.append(
-                f"the planner failed after {len(reading.nodes)} nodes ({type(error).__name__});"
-                " the answer may lack parts"
+                f"the planner broke off after {len(reading.nodes)} nodes; the answer may lack parts:"
+                f" {str(error) or type(error).__name__}"
             )
             return Plan(reading.nodes, warnings=warnings, cut=True)
         reading.close(cut=cut)
@@ -93,7 +104,7 @@ async def plan(
             return Plan(reading.nodes, warnings=warnings, cut=cut)
         if mode == "auto" and reading.plain:
             return Plan(plain="the planner chose to answer undivided", warnings=warnings)
-        if mode == "auto" and reading.nodes:
+        if mode == "auto" and (reading.nodes or reading.echoed):
             return Plan(plain="the plan has one part only", warnings=warnings)
         problem = reading.problem
         warnings.append(f"unusable plan: {problem}")
@@ -104,13 +115,27 @@ class _Reading:
     """One attempt's text on its way to nodes."""
 
     def __init__(
-        self, max_nodes: int, on_node: Callable[[Node], None], read_line: ReadLine | None
+        self,
+        max_nodes: int,
+        on_node: Callable[[Node], None],
+        *,
+        read_line: ReadLine | None,
+        question: str,
+        example: str,
     ) -> None:
         self._parser = SkeletonParser(read_line)
         self._repairer = Repairer(max_nodes)
         self._on_node = on_node
+        self._question = _words(question)
+        self._example = example
         self.given = False
         """Nodes were handed out: there is a skeleton, whatever comes."""
+        self.echoed = False
+        """A part was the question itself."""
+        self._parroted = False
+        """The plan is that of an example in the prompt."""
+        self._over = False
+        """More nodes came than are taken."""
 
     @property
     def nodes(self) -> list[Node]:
@@ -128,26 +153,37 @@ class _Reading:
     def problem(self) -> str:
         if self.plain:
             return f"this question must be split; {PLAIN_WORD} is not allowed."
-        if self.nodes:
+        if self._parroted:
+            return "it repeats an example; plan the question itself."
+        if self.nodes or self.echoed:
             return f"it has one part only; at least {MIN_NODES} are needed."
         return "it holds no line of the form number|heading|scope|needed|difficulty."
 
     def feed(self, text: str) -> bool:
         """Read more; True when enough was read."""
         self._admit(self._parser.feed(text))
-        if self._parser.begun and not self.given and self.nodes and not self._repairer.full:
+        if self._parser.begun and not self.given and self.nodes:
             self._give(self.nodes)
-        return self.plain or (self._repairer.full and self._parser.begun and self._left_out())
+        if self._repairer.full and self._parser.begun:
+            self._over = True
+        return self.plain or self._parroted or self._over
 
     def close(self, *, cut: bool) -> None:
         self._admit(self._parser.close(cut=cut))
-
-    def _left_out(self) -> bool:
-        self.warnings.append(f"the planner wrote more than {self._repairer.max_nodes} nodes")
-        return True
+        if self._over:
+            self.warnings.append(f"the planner wrote more than {self._repairer.max_nodes} nodes")
+        self.warnings.extend(
+            f"could not read a line of the plan: {line[:80]!r}"
+            for line in self._parser.unread[:_UNREAD_SHOWN]
+        )
 
     def _admit(self, drafts: Sequence[Draft]) -> None:
         for draft in drafts:
+            if self._parroted or self._repeats(draft):
+                continue
+            if self._repairer.full:
+                self._over = True
+                return
             node = self._repairer.admit(draft)
             if node is None:
                 continue
@@ -156,7 +192,22 @@ class _Reading:
             elif len(self.nodes) >= MIN_NODES:
                 self._give(self.nodes)
 
+    def _repeats(self, draft: Draft) -> bool:
+        """Whether it is the question again, or, at the plan's beginning, an example of the prompt."""
+        if draft.scope and not self.nodes and f"|{draft.heading}|{draft.scope}|" in self._example:
+            self._parroted = True
+            return True
+        if len(self._question) >= _LONG_QUESTION and _words(draft.heading) == self._question:
+            self.warnings.append(f"left out node {draft.id!r}: it repeats the question")
+            self.echoed = True
+            return True
+        return False
+
     def _give(self, nodes: Sequence[Node]) -> None:
         self.given = True
         for node in nodes:
             self._on_node(node)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())

@@ -20,7 +20,7 @@ MIN_NODES = 2
 PLANNER_MAX_TOKENS = 1024
 """TGI restarts a grammar after 1024 tokens (router, `infer/mod.rs`), which would break the plan."""
 
-_LINE = r"[1-9][0-9]?\|[^|\n]{1,80}\|[^|\n]{0,240}\|(-|[1-9][0-9]?(,[1-9][0-9]?){0,15})\|[1-5]"
+_LINE = r'[1-9][0-9]?\|[^|\s*_#`"][^|\n]{0,79}\|[^|\n]{0,240}\|(-|[1-9][0-9]?(,[1-9][0-9]?){0,15})\|[1-5]'
 
 
 @cache
