@@ -23,42 +23,46 @@ PLAIN_WORD = "PLAIN"
 _PLANNER = """
 
 ---
-Plan the answer to the question above, so that several writers can write its parts at the same time. \
-Do not answer it.
+Do not answer yet. Plan the answer to the question above, so that several writers can write its parts at \
+the same time.
 
-Write one line for each part, 2 to {max_nodes} lines, in the order of the answer, and nothing else:
-number|heading|what this part covers and what it leaves to others|needed|difficulty
+Write one line for each part, in the order of the answer, and nothing else:
+number|heading|scope|needed|difficulty
 
-- "needed" are the numbers of the earlier parts whose text the writer must read first, such as 1,3. Write - \
-if there are none. A part needs another only if it uses something decided or worked out there: a name, \
-a number, a choice, a definition. Most parts need none; the fewer, the sooner the answer is ready.
-- "difficulty" is 1 (common knowledge, short) to 5 (careful reasoning, many facts to bring together).
-- The parts together answer the whole question; no two say the same thing.
+- heading: 1 to 6 words. It appears in the answer, so use the language of the question.
+- scope: what this part covers and what it leaves to the others. Together the parts answer the whole \
+question; no two say the same thing.
+- needed: numbers of the earlier parts whose text the writer must have read, such as 1,3, or - for none. \
+A part needs another only if it uses something decided or worked out there: a name, a number, a choice, a \
+definition. Most parts need none; the fewer, the sooner the answer is ready.
+- difficulty: from 1 (common knowledge, short) to 5 (careful reasoning, many facts to bring together).
+- As few parts as the question asks for, mostly 3 to 6, at most {max_nodes}. Write | only between fields.
 
 If the answer is short, is one chain of steps, is a story, a poem or code, or would suffer from being \
 written in parts, write only the word PLAIN.
 
-Example question: Compare trains and planes for a family trip from Paris to Rome, and recommend one.
+Examples, for other questions:
+
+Question: Compare trains and planes for a family trip from Paris to Rome, and recommend one.
 1|Travel by train|route, duration, comfort with children; no prices|-|2
 2|Travel by plane|airports, duration, comfort with children; no prices|-|2
 3|Costs|fares, luggage and transfers of both for four people|-|3
 4|Recommendation|weighs what parts 1 to 3 found and recommends one; repeats no details|1,2,3|4
 
-Example question: What is the capital of France?
+Question: What is the capital of France?
 PLAIN
 
-Example question: Invent a small board game and write its rules, a sample turn and a blurb for the box.
+Question: Invent a small board game and write its rules, a sample turn and a blurb for the box.
 1|Rules|theme, name, pieces, aim and complete rules|-|4
 2|Sample turn|one turn played by two people under exactly these rules|1|3
 3|Blurb|40 words for the box that use the name and theme|1|2
 
-Now plan the answer to the question at the top.
+The examples end here. Now write the plan, or PLAIN, for the question above the line ---.
 """
 
 _REPAIR = """
-
 Your last plan could not be used: {problem}
-Write the plan again in the form shown, one line for each part, or only the word PLAIN.
+Write it again in the form shown: one line for each part, or only the word PLAIN.
 """
 
 _OUTLINE = """
@@ -75,8 +79,9 @@ _DEPENDENCY = "\n\n## {heading}\n\n{answer}"
 _NODE = """
 
 ---
-Write part {id}, "{heading}", and nothing else. It covers: {scope}. Leave everything else to the other \
-parts. Write the text only: no heading, no introduction, no remark about the other parts or the writers."""
+Write part {id}, "{heading}", and nothing else. It covers: {scope}
+Leave everything else to the other parts, and make yours as long as it deserves in the whole answer. Write \
+the text only: no heading, no introduction, no remark about the other parts or the writers."""
 
 _FIELDS = {
     "planner": {"max_nodes"},
@@ -89,11 +94,14 @@ _FIELDS = {
 }
 
 
+_NUMBERS = {"max_nodes", "difficulty"}
+
+
 class Prompts(BaseModel):
     """Templates in `str.format` syntax; write `{{` for a brace.
 
     Raises:
-        pydantic.ValidationError: A template names a field that it is not given.
+        pydantic.ValidationError: A template names a field that it is not given, or is no format string.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -116,16 +124,16 @@ class Prompts(BaseModel):
     @model_validator(mode="after")
     def _known_fields_only(self) -> Self:
         for name, known in _FIELDS.items():
+            template = getattr(self, name)
             try:
-                used = {
-                    f
-                    for _, f, _, _ in string.Formatter().parse(getattr(self, name))
-                    if f is not None
-                }
-            except ValueError as error:
+                parsed = list(string.Formatter().parse(template))
+                unknown = {f for _, f, _, _ in parsed if f is not None} - known
+                if not unknown:
+                    template.format(**{f: 1 if f in _NUMBERS else "" for f in known})
+            except (ValueError, LookupError) as error:
                 msg = f"the {name!r} template is not a format string: {error}"
                 raise ValueError(msg) from None
-            if unknown := used - known:
+            if unknown:
                 msg = (
                     f"the {name!r} template names {', '.join(sorted(map(repr, unknown)))};"
                     f" it is given {', '.join(sorted(known)) or 'no field'} (write {{{{ for a brace)"
@@ -170,10 +178,10 @@ class Prompts(BaseModel):
             answers: The texts of the node's dependencies by id.
             lines: `line_of` of every planned node, if it is at hand.
         """
-        parts = [self.outline, *(lines or map(self.line_of, planned))]
+        parts = [self.outline.format(), *(lines or map(self.line_of, planned))]
         if answers:
             needed = [n for n in planned if n.id in answers]
-            parts.append(self.dependencies)
+            parts.append(self.dependencies.format())
             parts += [
                 self.dependency.format(id=n.id, heading=n.heading, answer=answers[n.id])
                 for n in needed
@@ -196,5 +204,7 @@ def extended(conversation: Sequence[BaseMessage], text: str) -> list[BaseMessage
         return [*conversation, HumanMessage(text.lstrip("\n"))]
     content: str | list[Any] = last.content
     if isinstance(content, str):
-        return [*before, HumanMessage(content + text)]
-    return [*before, HumanMessage([*content, {"type": "text", "text": text}])]
+        content += text
+    else:
+        content = [*content, {"type": "text", "text": text}]
+    return [*before, last.model_copy(update={"content": content})]
