@@ -7,20 +7,37 @@ a waiting node never holds one, and always in the same order, so calls cannot wa
 from __future__ import annotations
 
 import asyncio
+import threading
 import weakref
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
+from langchain_sgd.errors import InvalidInputError
+
 
 @dataclass(eq=False, slots=True)
 class Limit:
-    """At most `size` holders at once on each event loop; None is no limit."""
+    """At most `size` holders at once on each event loop; None is no limit.
+
+    Raises:
+        InvalidInputError: The size is less than 1, so that nothing could ever start.
+    """
 
     size: int | None
     _slots: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = field(
-        default_factory=weakref.WeakKeyDictionary, repr=False
+        default_factory=weakref.WeakKeyDictionary, init=False, repr=False
     )
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.size is not None and self.size < 1:
+            msg = f"A limit must be a whole number from 1 on, or None, not {self.size!r}"
+            raise InvalidInputError(msg)
+
+    def __deepcopy__(self, _: object) -> Limit:
+        """Itself: a copied model still shares its slots."""
+        return self
 
     def slot(self) -> asyncio.Semaphore | None:
         """The semaphore of the running loop; None without a limit.
@@ -31,8 +48,12 @@ class Limit:
         if self.size is None:
             return None
         loop = asyncio.get_running_loop()
-        if (semaphore := self._slots.get(loop)) is None:
-            semaphore = self._slots[loop] = asyncio.Semaphore(self.size)
+        with self._lock:
+            if (semaphore := self._slots.get(loop)) is None:
+                # A semaphore that had waiters holds its loop, so the weak key alone never frees it.
+                for other in [known for known in self._slots if known.is_closed()]:
+                    del self._slots[other]
+                semaphore = self._slots[loop] = asyncio.Semaphore(self.size)
         return semaphore
 
 

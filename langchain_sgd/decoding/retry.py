@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 from dataclasses import dataclass
 
-_RETRY_STATUS = frozenset({408, 409, 424, 425, 429, 500, 502, 503, 504, 529})
+_PASSING_STATUS = frozenset({408, 409, 424, 425, 429})
+_LASTING_STATUS = frozenset({501, 505})
 _PASSING_NAMES = frozenset(
     {
         "APIConnectionError",
@@ -19,9 +21,11 @@ _PASSING_NAMES = frozenset(
         "ClientConnectionError",
         "ClientConnectorError",
         "ClientOSError",
+        "ChunkedEncodingError",
         "ClientPayloadError",
         "ConnectError",
         "ConnectTimeout",
+        "ConnectionError",
         "IncompleteGenerationError",
         "InternalServerError",
         "NetworkError",
@@ -33,29 +37,45 @@ _PASSING_NAMES = frozenset(
         "ReadTimeout",
         "RemoteProtocolError",
         "ServerDisconnectedError",
+        "ShardNotReadyError",
         "ShardTimeoutError",
+        "Timeout",
         "TransportError",
     }
 )
+_LASTING_NAMES = frozenset({"LocalProtocolError", "UnsupportedProtocol"})
 
 
 def is_retryable(error: BaseException) -> bool:
     """Whether the same call may succeed later: overload, 5xx, lost connections, timeouts.
 
     Never for a refused key (401, 403) or an impossible request (400, 413, 422), nor for an error that
-    it does not know.
+    it does not know, nor for a server's certificate.
     """
     said = getattr(error, "is_retryable", None)
     if isinstance(said, bool):
         return said
     if (status := status_of(error)) is not None:
-        return status in _RETRY_STATUS
-    if isinstance(error, TimeoutError | ConnectionError):
-        return True
-    if any(base.__name__ in _PASSING_NAMES for base in type(error).__mro__):
+        return status in _PASSING_STATUS or (status >= 500 and status not in _LASTING_STATUS)
+    names = {base.__name__ for base in type(error).__mro__}
+    if names & _LASTING_NAMES or _is_about_certificates(error):
+        return False
+    if isinstance(error, TimeoutError | ConnectionError | EOFError) or names & _PASSING_NAMES:
         return True
     # TGI clients report overload inside a stream as text only.
     return "Model is overloaded" in str(error)
+
+
+def _is_about_certificates(error: BaseException) -> bool:
+    """Whether TLS trust is at the bottom of it: connection errors are wrapped around that."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        if isinstance(cause, ssl.CertificateError):
+            return True
+        seen.add(id(cause))
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 def status_of(error: BaseException) -> int | None:
@@ -87,6 +107,6 @@ class Backoff:
         if isinstance(asked, int | float) and asked >= 0:
             delay = min(float(asked), self.most_s)
         else:
-            ceiling = min(self.most_s, self.first_s * 2 ** (attempt - 1))
+            ceiling = min(self.most_s, self.first_s * 2 ** min(attempt - 1, 30))
             delay = random.uniform(0, ceiling)  # noqa: S311 - spreads load, guards no secret
         await asyncio.sleep(delay)
