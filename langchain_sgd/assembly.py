@@ -25,7 +25,7 @@ from langchain_sgd.skeleton import Node, NodeId
 MISSING = "*[This part is missing: it could not be written.]*"
 CUT = "*[The text breaks off here.]*"
 CUT_PLAN = "*[The plan of this answer broke off; parts may be missing.]*"
-AGAIN = "*[The connection broke here; the part starts again.]*"
+AGAIN = "*[The text breaks off here; this part starts again.]*"
 
 
 def section(node: Node, status: NodeStatus, text: str, *, headings: bool = True) -> str:
@@ -139,8 +139,10 @@ class Assembler:
             out.append(self._more(node_id, part))
             if part.status is None:
                 return "".join(out)
-            if mark := mark_of(part.status, part.shown):
-                out.append(f"\n\n{mark}" if part.shown else mark)
+            if part.shown and part.status != "complete":
+                out.append(f"\n\n{CUT}")
+            elif mark := mark_of(part.status, part.shown):
+                out.append(mark)
             self._current += 1
             self._opened = False
         if self._cut:
@@ -151,7 +153,8 @@ class Assembler:
     def _more(self, node_id: NodeId, part: _Part) -> str:
         if part.text.startswith(part.shown):
             more = part.text[len(part.shown) :]
-        elif part.shown.startswith(part.text):
+        elif part.shown.startswith(part.text) and part.status != "complete":
+            # So far it repeats what was shown; without an answer, that stays and is marked as cut.
             return ""
         else:
             self.interrupted.append(node_id)

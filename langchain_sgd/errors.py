@@ -13,7 +13,7 @@ Errors of endpoints are `langchain_sgd.tgi.TGIError`s; they arrive here as the c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from langchain_sgd.skeleton import Node
@@ -43,6 +43,10 @@ class NodeDecodeError(SkeletonGraphError):
         super().__init__(f"{what} failed on the {tier!r} tier: {reason}")
         self.node = node
         self.tier = tier
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.node, self.tier, self.reason)
 
 
 class DependencyFailedError(SkeletonGraphError):
@@ -54,6 +58,9 @@ class DependencyFailedError(SkeletonGraphError):
         )
         self.node = node
         self.dependency = dependency
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.node, self.dependency)
 
 
 class RunDeadlineError(SkeletonGraphError):

@@ -11,13 +11,16 @@ from collections.abc import Iterable
 from typing import Any, Literal, Self
 
 from langchain_core.messages import AIMessage
-from pydantic import BaseModel, ConfigDict, Field, computed_field
+from pydantic import BaseModel, ConfigDict, ValidationError, computed_field
 
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.events import NodeStatus
 from langchain_sgd.skeleton import NodeId, Skeleton
 
 REPORT_KEY = "sgd"
+
+AWAITING_APPROVAL = "awaiting_approval"
+"""In the place of a status: the run stands still until a human has seen its skeleton."""
 
 RunStatus = Literal["complete", "partial", "plain"]
 """`partial`: a part is missing or cut; `plain`: one model answered undivided."""
@@ -126,7 +129,7 @@ class Report(_Value):
     ttft_s: float | None = None
     """When the first text of the answer could be shown."""
     wall_s: float
-    thread_id: str | None = Field(default=None)
+    thread_id: str | None = None
     """The checkpointer's thread, if the run was saved."""
 
     @classmethod
@@ -134,7 +137,7 @@ class Report(_Value):
         """The report that an answer carries.
 
         Raises:
-            InvalidInputError: The message carries none.
+            InvalidInputError: The message carries none, or its run still awaits an approval.
         """
         data = message.response_metadata.get(REPORT_KEY)
         if not isinstance(data, dict):
@@ -143,7 +146,18 @@ class Report(_Value):
                 " Only answers of SGDRunnable and ChatSGD do."
             )
             raise InvalidInputError(msg)
-        return cls.model_validate(data)
+        if data.get("status") == AWAITING_APPROVAL:
+            msg = (
+                "This run awaits the approval of its skeleton, so there is no report yet: look at"
+                f" response_metadata[{REPORT_KEY!r}]['skeleton'] and resume with a Command"
+            )
+            raise InvalidInputError(msg)
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            places = ", ".join(".".join(map(str, fault["loc"])) for fault in error.errors())
+            msg = f"What stands in response_metadata[{REPORT_KEY!r}] is no report: see {places}"
+            raise InvalidInputError(msg) from error
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types; the computed totals included."""
@@ -171,12 +185,17 @@ class Report(_Value):
     @property
     def critical_path(self) -> tuple[NodeId, ...]:
         """The chain of nodes, first to last, that the run's end waited for."""
-        if self.skeleton is None or not self.nodes:
-            return ()
         ended = {node.id: node.ended_s for node in self.nodes}
-        path = [max(ended, key=ended.__getitem__)]
-        while dependencies := self.skeleton[path[-1]].dependencies:
-            path.append(max(dependencies, key=ended.__getitem__))
+        needs = (
+            {node.id: node.dependencies for node in self.skeleton.nodes if node.id in ended}
+            if self.skeleton
+            else {}
+        )
+        path: list[NodeId] = []
+        candidates = list(needs)
+        while candidates:
+            path.append(max(candidates, key=ended.__getitem__))
+            candidates = [d for d in needs[path[-1]] if d in needs]
         return tuple(reversed(path))
 
     @computed_field  # type: ignore[prop-decorator]
