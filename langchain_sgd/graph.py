@@ -221,7 +221,7 @@ class _Host:
         whole_first = self.settings.approve or self.settings.execution != "pipelined"
         if state.get("skeleton") is not None or not whole_first or self.settings.mode == "never":
             return None
-        planned = await self._planner_task(self._run(state), lambda _: None)
+        planned = await _planned(self._planner_task(self._run(state), lambda _: None))
         if planned["plain"] is not None:
             return {"plan": planned}
         skeleton: Skeleton | None = Skeleton.parse(planned["nodes"])
@@ -242,7 +242,8 @@ class _Host:
             skeleton = Skeleton.parse(given)
             if self.settings.execution == "superstep":
                 return await self._supersteps(run, state, skeleton, config)
-            return {"records": await decoding.all(skeleton, cut=bool(plan and plan["cut"]))}
+            cut = bool(plan and plan["cut"])
+            return {"records": _answered(run, skeleton, await decoding.all(skeleton, cut=cut))}
         if plan is None:
             plan = await self._pipelined(run, decoding)
         if plan["plain"] is not None:
@@ -254,7 +255,7 @@ class _Host:
             "plan": plan,
             "skeleton": skeleton.model_dump(mode="json"),
             "source": "planner",
-            "records": await decoding.all(skeleton, cut=plan["cut"]),
+            "records": _answered(run, skeleton, await decoding.all(skeleton, cut=plan["cut"])),
         }
 
     async def assemble(self, state: SGDState) -> dict[str, Any]:
@@ -264,9 +265,6 @@ class _Host:
         cut = bool(plan and plan["cut"])
         skeleton = Skeleton.parse(given) if given else None
         records = [NodeReport.model_validate(record) for record in state["records"].values()]
-        if skeleton and not any(record.answer for record in records):
-            first = next(record for record in records if record.status == "failed")
-            raise NodeDecodeError(skeleton[first.id], first.tier, first.error or "no answer")
         run.absorb(skeleton, records, cut=cut)
         text = await _in_context(_OUTER.get(), run.assemble(skeleton, cut=cut))
         report = run.report(
@@ -294,7 +292,7 @@ class _Host:
         planning.add_done_callback(lambda _: queue.put_nowait(None))
         while (node := await queue.get()) is not None:
             decoding.start(node)
-        plan = await planning
+        plan = await _planned(planning)
         _note_plan(run, plan)
         return plan
 
@@ -305,6 +303,8 @@ class _Host:
 
         async def planner() -> dict[str, Any]:
             plan = await _in_context(_OUTER.get(), run.plan(on_node))
+            if plan.failed:
+                raise _NothingToSave(_plan_to_json(plan, run))
             return _plan_to_json(plan, run)
 
         planner.__name__ = f"planner-{_digest(self._question(run))}"
@@ -336,7 +336,34 @@ class _Host:
             "recursion_limit": len(skeleton) + 2,
         }
         result = await graph.ainvoke({"messages": state["messages"]}, {**config, **limits})
-        return {"records": result["records"]}
+        return {"records": _answered(run, skeleton, result["records"])}
+
+
+class _NothingToSave(Exception):  # noqa: N818 - not an error: what is raised is not saved, so a resume tries again
+    """Carries what a task came to, when it came to nothing, past the checkpointer."""
+
+    def __init__(self, outcome: dict[str, Any]) -> None:
+        super().__init__("nothing to save")
+        self.outcome = outcome
+
+
+async def _planned(planning: asyncio.Future[dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return await planning
+    except _NothingToSave as failed:
+        return failed.outcome
+
+
+def _answered(run: Run, skeleton: Skeleton, records: dict[str, Any]) -> dict[str, Any]:
+    """The records, if there is an answer among them.
+
+    Raises:
+        NodeDecodeError, RunDeadlineError: There is none.
+    """
+    if not any(record["answer"] for record in records.values()):
+        first = next(record for record in records.values() if record["status"] == "failed")
+        raise run.failure(skeleton[first["id"]], first["tier"], first["error"])
+    return records
 
 
 class _Decoding:
@@ -365,6 +392,8 @@ class _Decoding:
         async def decode() -> dict[str, Any]:
             answers = {d: await _answer(future) for d, future in dependencies.items()}
             record = await _in_context(_OUTER.get(), run.decode(node, planned, answers))
+            if not record.answer:
+                raise _NothingToSave(record.model_dump(mode="json"))
             return record.model_dump(mode="json")
 
         decode.__name__ = f"node-{node.id}-{self._digest}"
@@ -385,11 +414,19 @@ class _Decoding:
             self.start(node)
         self._run.plan_ended(cut=cut)
         await asyncio.wait(self._futures.values())
-        errors = [e for f in self._futures.values() if (e := f.exception()) is not None]
+        records: dict[str, Any] = {}
+        errors: list[BaseException] = []
+        for node_id, future in self._futures.items():
+            if (error := future.exception()) is None:
+                records[node_id] = future.result()
+            elif isinstance(error, _NothingToSave):
+                records[node_id] = error.outcome
+            else:
+                errors.append(error)
         errors.sort(key=lambda e: isinstance(e, DependencyFailedError))
         if errors:
             raise errors[0]
-        return {node_id: future.result() for node_id, future in self._futures.items()}
+        return records
 
 
 async def _answer(future: asyncio.Future[dict[str, Any]]) -> str | None:
@@ -399,7 +436,7 @@ async def _answer(future: asyncio.Future[dict[str, Any]]) -> str | None:
     """
     try:
         record = await asyncio.shield(future)
-    except (NodeDecodeError, DependencyFailedError):
+    except (_NothingToSave, NodeDecodeError, DependencyFailedError):
         return None
     return record["answer"] or None
 

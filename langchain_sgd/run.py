@@ -10,13 +10,14 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 
 from langchain_sgd.assembly import Assembler, assemble, assemble_plain
-from langchain_sgd.decoding.call import Outcome, Patience, call_model
+from langchain_sgd.costs import Price, Pricing
+from langchain_sgd.decoding.call import TIME_USED_UP, Outcome, Patience, call_model
 from langchain_sgd.decoding.limits import Limit, slots
 from langchain_sgd.decoding.retry import Backoff, describe, is_retryable, status_of
 from langchain_sgd.decoding.routing import Router, Tier, path_up
@@ -25,6 +26,7 @@ from langchain_sgd.errors import (
     NodeDecodeError,
     PlannerError,
     RunDeadlineError,
+    SkeletonGraphError,
 )
 from langchain_sgd.events import (
     PLAIN_ID,
@@ -86,6 +88,8 @@ class Settings:
     """How the planner's lines are read; the wire format if not given."""
     whole_outline: bool = False
     """Show every node all that is planned, not only what is planned before it."""
+    prices: Mapping[str, Price] | None = None
+    """For every tier and the planner."""
 
     @property
     def largest(self) -> Tier:
@@ -161,6 +165,7 @@ class Run:
         self._planned: dict[NodeId, float] = {}
         self._lines: list[str] = []
         """The planned nodes as prompts show them, rendered once."""
+        self._question_tokens: int | None = None
 
     # -- clock and events
 
@@ -222,58 +227,56 @@ class Run:
         if self.settings.mode == "never":
             return Plan(plain='mode="never"')
 
-        try:
-            result = await plan(
-                self.conversation,
-                self._ask_planner,
-                prompts=self.settings.prompts,
-                max_nodes=self.settings.max_nodes,
-                mode=self.settings.mode,
-                on_node=on_node,
-                read_line=self.settings.read_line,
-            )
-        except PlannerError as error:
-            result = Plan(plain="the planner failed", warnings=[str(error)])
-        self.warnings += result.warnings
-        return result
+        number = 0
+        while True:
+            number += 1
+            try:
+                result = await plan(
+                    self.conversation,
+                    self._ask_planner,
+                    prompts=self.settings.prompts,
+                    max_nodes=self.settings.max_nodes,
+                    mode=self.settings.mode,
+                    on_node=on_node,
+                    read_line=self.settings.read_line,
+                )
+            except PlannerError as error:
+                cause = cast("Exception", error.__cause__)
+                again = number <= self.settings.retries and is_retryable(cause)
+                if again and not self._late(self._deadline):
+                    await self._pause(number, cause, self._deadline)
+                    continue
+                result = Plan(plain="the planner failed", failed=True, warnings=[str(error)])
+            self.warnings += result.warnings
+            return result
 
     async def _ask_planner(
         self, messages: Sequence[BaseMessage], on_text: Callable[[str], bool | None]
     ) -> bool:
         tier = self.settings.planner
-        number = 0
         while True:
-            number += 1
             model, grammar = self._planner_model()
-            outcome, heard = Outcome(), False
-
-            def listen(text: str) -> bool | None:
-                nonlocal heard
-                heard = True
-                return on_text(text)
-
+            outcome = Outcome()
             try:
-                async with slots([self._limit, tier.limit]):
+                async with asyncio.timeout_at(self._deadline), slots([self._limit, tier.limit]):
                     await self._attempt(
                         _Call(NodeId("planner"), messages, [tier], "planner", {}),
                         Tier("planner", model),
-                        number,
-                        listen,
+                        len(self.planner_attempts) + 1,
+                        on_text,
                         outcome,
                         self.planner_attempts,
                         until=self._deadline,
                     )
             except Exception as error:
-                if grammar and not heard and status_of(error) in {400, 404, 422}:
+                if grammar and outcome.first_at is None and status_of(error) in {400, 404, 422}:
                     self._unconstrained = True
                     self.warnings.append(
                         f"the planner's server refused the grammar ({describe(error)}); asked without it"
                     )
                     continue
-                if heard or number > self.settings.retries or not is_retryable(error):
-                    msg = f"The planner's model failed: {describe(error)}"
-                    raise PlannerError(msg) from error
-                await self.settings.backoff.wait(number, error)
+                msg = f"The planner's model failed: {describe(error)}"
+                raise PlannerError(msg) from error
             else:
                 return outcome.truncated
 
@@ -350,13 +353,16 @@ class Run:
         attempts: list[Attempt] = []
         best = ""
         until = self._deadline
-        tier, tried = call.path[0], None
+        tier = call.path[0]
+        tried: _Tried | None = None
         for tier in call.path:
             for round_ in range(1, self.settings.retries + 2):
                 if tried is not None:
                     self.emit(Discarded(call.id, tried.problem or "", self.at()))
                     if round_ > 1:
-                        await self._pause(round_ - 1, tried, until)
+                        await self._pause(round_ - 1, tried.error, until)
+                if self._late(until):
+                    break
                 tried, until = await self._try(call, tier, attempts, until)
                 if tried.problem is None:
                     return self._ended(call, "complete", tried.text, ready, tier, attempts, None)
@@ -365,17 +371,20 @@ class Run:
                     break
             if self._late(until):
                 break
-        assert tried is not None  # noqa: S101 - a path has a tier, a tier has a round
-        late = self._late(until)
-        problem = "its time was used up" if late else (tried.problem or "")
+        late = tried is None or self._late(until)
+        problem = TIME_USED_UP if tried is None or late else tried.problem or ""
         status: NodeStatus = "truncated" if best else "failed"
+        record = self._ended(call, status, best, ready, tier, attempts, problem)
         if not best and (self.settings.on_node_error == "raise" or call.node is None):
-            self._ended(call, status, best, ready, tier, attempts, problem)
-            if late and self._late(self._deadline):
-                msg = f"The run's deadline of {self.settings.deadline_s:g} s passed: {problem}"
-                raise RunDeadlineError(msg) from tried.error
-            raise NodeDecodeError(call.node, tier.name, problem) from tried.error
-        return self._ended(call, status, best, ready, tier, attempts, problem)
+            raise self.failure(call.node, tier.name, problem) from (tried.error if tried else None)
+        return record
+
+    def failure(self, node: Node | None, tier: str, problem: str) -> SkeletonGraphError:
+        """What is raised when nothing else can be given."""
+        if self._late(self._deadline):
+            msg = f"The deadline of {self.settings.deadline_s:g} s passed with nothing answered"
+            return RunDeadlineError(msg)
+        return NodeDecodeError(node, tier, problem)
 
     async def _try(
         self, call: _Call, tier: Tier, attempts: list[Attempt], until: float | None
@@ -456,6 +465,9 @@ class Run:
                     error=error,
                 )
             )
+            if outcome.usage is not None and self._question_tokens is None:
+                share = _characters(self.conversation) / max(1, _characters(call.messages))
+                self._question_tokens = round(share * outcome.usage.input_tokens)
 
     def _child(self, call: _Call, tier: Tier, number: int) -> RunnableConfig:
         """The config of one model call: its name, its tags, its place in the trace."""
@@ -492,12 +504,12 @@ class Run:
     def _late(self, until: float | None) -> bool:
         return until is not None and self._loop.time() >= until
 
-    async def _pause(self, number: int, tried: _Tried, until: float | None) -> None:
-        if tried.error is None:
+    async def _pause(self, number: int, error: Exception | None, until: float | None) -> None:
+        if error is None:
             return
         try:
             async with asyncio.timeout_at(until):
-                await self.settings.backoff.wait(number, tried.error)
+                await self.settings.backoff.wait(number, error)
         except TimeoutError:
             return
 
@@ -583,4 +595,18 @@ class Run:
             warnings=tuple(warnings),
             ttft_s=self._ttft,
             wall_s=self.at(),
+            pricing=self._pricing(),
         )
+
+    def _pricing(self) -> Pricing | None:
+        if self.settings.prices is None:
+            return None
+        return Pricing(
+            prices=self.settings.prices,
+            plain_tier=self.settings.largest.name,
+            question_tokens=self._question_tokens,
+        )
+
+
+def _characters(messages: Sequence[BaseMessage]) -> int:
+    return sum(len(str(message.text)) for message in messages)

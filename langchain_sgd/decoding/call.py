@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig
@@ -19,6 +19,7 @@ from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.report import Usage
 
 _TRUNCATED = frozenset({"length", "max_tokens", "MAX_TOKENS", "max_output_tokens", "model_length"})
+TIME_USED_UP = "its time was used up"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,13 @@ class Patience:
     """Between two pieces of text, and before the first."""
     until: float | None = None
     """Loop time at which it must have ended."""
+
+    def ends(self, now: float) -> float | None:
+        """When it ends if nothing comes from `now` on."""
+        if self.stall_s is None:
+            return self.until
+        stalled = now + self.stall_s
+        return stalled if self.until is None else min(stalled, self.until)
 
 
 @dataclass(slots=True)
@@ -63,44 +71,54 @@ async def call_model(
 ) -> None:
     """Stream one call's text into `on_text`, which may return True to stop it.
 
-    Cancelling it, or `on_text` returning True, closes the model's stream.
+    Cancelling it, or `on_text` returning True, closes the model's stream. A model that swallows the
+    cancellation is stopped at its next piece.
 
     Raises:
         StalledError: The patience ended.
+        ConnectionAbortedError: The model's client cancelled its own call.
         Exception: Whatever the model raises.
     """
     loop = asyncio.get_running_loop()
-    stall, until = patience.stall_s, patience.until
+    until = patience.until
+    task = cast("asyncio.Task[Any]", asyncio.current_task())
+    cancellations = task.cancelling()
 
-    def bound(now: float) -> float | None:
-        ends = [
-            end for end in (until, now + stall if stall is not None else None) if end is not None
-        ]
-        return min(ends, default=None)
+    def listen(piece: Any) -> bool | None:
+        now = loop.time()
+        if until is not None and now >= until:
+            # A stream that never waits gives the timer no turn.
+            raise StalledError(TIME_USED_UP)
+        text = _note(piece, outcome)
+        if patience.stall_s is not None:
+            timeout.reschedule(patience.ends(now))
+        if not text:
+            return None
+        if outcome.first_at is None:
+            outcome.first_at = now
+        return on_text(text)
 
     try:
-        async with asyncio.timeout_at(bound(loop.time())) as timeout:
+        async with asyncio.timeout_at(patience.ends(loop.time())) as timeout:
             stream = _pieces(model, list(messages), config, options or {})
             async with _closing(stream):
                 async for piece in stream:
-                    text = _note(piece, outcome)
-                    now = loop.time()
-                    if stall is not None:
-                        timeout.reschedule(bound(now))
-                    if not text:
-                        continue
-                    if outcome.first_at is None:
-                        outcome.first_at = now
-                    if on_text(text):
-                        return
+                    if task.cancelling() > cancellations or listen(piece):
+                        break
+            if task.cancelling() > cancellations:
+                raise asyncio.CancelledError  # noqa: TRY301 - once more: the model swallowed it
     except TimeoutError as error:
         if not timeout.expired():
             raise
-        if until is not None and loop.time() >= until:
-            msg = "its time was used up"
-        else:
-            msg = f"nothing came for {stall:g} s"
+        late = until is not None and loop.time() >= until
+        msg = TIME_USED_UP if late else f"nothing came for {patience.stall_s:g} s"
         raise StalledError(msg) from error
+    except asyncio.CancelledError as error:
+        if task.cancelling() > cancellations:
+            raise
+        # LangGraph would take it for the end of the run, and no node would be asked again.
+        msg = "the model's client cancelled its own call"
+        raise ConnectionAbortedError(msg) from error
 
 
 def _pieces(
