@@ -22,6 +22,7 @@ from typing import Annotated, Any, Protocol, TypeVar
 
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
+from langgraph.config import get_stream_writer
 from langgraph.func import task
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
@@ -110,6 +111,14 @@ async def _in_context(context: contextvars.Context | None, work: Coroutine[Any, 
         return await work
     # Awaited at once: the awaiter owns it, and its cancellation is passed on.
     return await asyncio.get_running_loop().create_task(work, context=context.copy())
+
+
+def stream_writer() -> Callable[[Any], None]:
+    """What writes to the `custom` stream of the LangGraph graph around us; nothing where there is none."""
+    try:
+        return get_stream_writer()
+    except (RuntimeError, KeyError):
+        return lambda _: None
 
 
 def new_question(messages: Sequence[BaseMessage], skeleton: Skeleton | None) -> dict[str, Any]:

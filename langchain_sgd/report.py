@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 from langchain_core.messages import AIMessage
 from pydantic import BaseModel, ConfigDict, ValidationError, computed_field
 
+from langchain_sgd.costs import Costs, Pricing, costs_of
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.events import NodeStatus
 from langchain_sgd.skeleton import NodeId, Skeleton
@@ -131,6 +132,8 @@ class Report(_Value):
     wall_s: float
     thread_id: str | None = None
     """The checkpointer's thread, if the run was saved."""
+    pricing: Pricing | None = None
+    """From `prices=`; `costs` follows from it."""
 
     @classmethod
     def from_message(cls, message: AIMessage) -> Self:
@@ -203,6 +206,12 @@ class Report(_Value):
     def decode_s(self) -> float:
         """Seconds of decoding, one node after the other; over `wall_s` it is the parallelism won."""
         return sum(a.ended_s - a.started_s for node in self.nodes for a in node.attempts)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def costs(self) -> Costs | None:
+        """What the run cost, beside an estimate for plain decoding; None without `prices=`."""
+        return costs_of(self)
 
     @property
     def answers(self) -> dict[NodeId, str]:

@@ -13,12 +13,11 @@ from langchain_core.messages import (
     HumanMessage,
     convert_to_messages,
 )
-from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable, ensure_config
 from langchain_core.runnables.config import get_config_list
 from langchain_core.runnables.graph import Graph
-from langchain_core.tools import BaseTool
+from langchain_core.tools import BaseTool, StructuredTool
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Checkpointer, Command
 from pydantic import (
@@ -32,6 +31,7 @@ from pydantic import (
 )
 
 from langchain_sgd._sync import iterate_sync, run_sync
+from langchain_sgd.costs import PLANNER, Price
 from langchain_sgd.decoding.limits import Limit
 from langchain_sgd.decoding.routing import (
     LARGE,
@@ -43,7 +43,7 @@ from langchain_sgd.decoding.routing import (
 )
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.events import Event
-from langchain_sgd.graph import build_graph, host_graph, new_question, run_graph
+from langchain_sgd.graph import build_graph, host_graph, new_question, run_graph, stream_writer
 from langchain_sgd.planning.planner import Mode, Plan
 from langchain_sgd.prompts import Prompts
 from langchain_sgd.report import REPORT_KEY
@@ -106,6 +106,10 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
     """Wanted share of nodes for the largest tier, the hardest first; instead of `threshold`."""
     limits: Mapping[str, int | SkipValidation[Limit]] = Field(default_factory=dict)
     """Most calls in flight for each tier, by name (`planner` too), in this process."""
+
+    prices: Mapping[str, Price] | None = None
+    """Per million tokens, `(input, output)` or `(input, output, cached)` by tier, `planner` too if it is a
+    model of its own: the report then says what the run cost."""
 
     mode: Mode = "auto"
     """Split a question if the planner says so ("auto"), whenever it can ("always"), or "never"."""
@@ -194,7 +198,20 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
         if unknown := set(self.limits) - names:
             msg = f"limits for {sorted(unknown)}, but the tiers are {sorted(names)}"
             raise ValueError(msg)
+        self._check_prices(names)
         return self
+
+    def _check_prices(self, names: set[str]) -> None:
+        """All or none: with a price missing, a total would be a lie."""
+        if self.prices is None:
+            return
+        if unknown := set(self.prices) - names:
+            msg = f"prices for {sorted(unknown)}, but the tiers are {sorted(names)}"
+            raise ValueError(msg)
+        needed = names if self.planner is not None else names - {PLANNER}
+        if missing := needed - set(self.prices):
+            msg = f"prices are missing for {sorted(missing)}; give one for every tier"
+            raise ValueError(msg)
 
     def _named_models(self) -> dict[str, Runnable[Any, Any]]:
         if self.tiers is not None:
@@ -231,6 +248,7 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
             tiers=tiers,
             planner=planner,
             router=router,
+            prices=self._all_prices(tiers[-1].name),
             **self._method,
             **{
                 name: getattr(self, name)
@@ -253,6 +271,12 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
             },
         )
         self._graph = host_graph(self._settings, self.checkpointer)
+
+    def _all_prices(self, largest: str) -> Mapping[str, Price] | None:
+        """With the planner's, which is the largest tier's unless it is a model of its own."""
+        if self.prices is None or largest not in self.prices:
+            return None
+        return {PLANNER: self.prices[largest], **self.prices}
 
     @property
     def settings(self) -> Settings:
@@ -418,7 +442,7 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
         **kwargs: Any,
     ) -> list[AIMessage]:
         """Answer several questions; `max_concurrency` bounds the model calls of all of them."""
-        configs = _sharing_a_limit(config, len(inputs))
+        configs = sharing_a_limit(config, len(inputs))
         return await super().abatch(inputs, configs, return_exceptions=return_exceptions, **kwargs)
 
     def batch(
@@ -443,7 +467,7 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
         **kwargs: Any,
     ) -> AsyncIterator[tuple[int, AIMessage | Exception]]:
         """Answer several questions, each given with its index when it is done."""
-        configs = _sharing_a_limit(config, len(inputs))
+        configs = sharing_a_limit(config, len(inputs))
         done = super().abatch_as_completed(
             inputs, configs, return_exceptions=return_exceptions, **kwargs
         )
@@ -500,16 +524,51 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
         description: str | None = None,
         arg_types: dict[str, type] | None = None,
     ) -> BaseTool:
-        """SGD as a tool for agents: takes `question`, gives the answer's text."""
-        return (self | StrOutputParser()).as_tool(
-            args_schema or SkeletonInput,
-            name=name or "write_long_answer",
+        """SGD as a tool for agents: takes `question`, gives the answer's text.
+
+        The run's report is the `ToolMessage`'s `artifact`. Inside a LangGraph graph, the text goes piece
+        by piece to `stream_mode="custom"` as `{"sgd_tool": name, "text": piece}`.
+
+        Args:
+            args_schema: The arguments that the agent sees; their names are keys of this Runnable's input.
+            name: What the agent calls it.
+            description: When the agent should use it.
+            arg_types: Not taken; give an `args_schema`.
+
+        Raises:
+            InvalidInputError: `arg_types` is given.
+        """
+        if arg_types is not None:
+            msg = "SGDRunnable.as_tool takes no arg_types: give args_schema, a pydantic model"
+            raise InvalidInputError(msg)
+        name = name or "write_long_answer"
+
+        async def write(config: RunnableConfig, **arguments: Any) -> tuple[str, dict[str, Any]]:
+            show = stream_writer()
+            texts: list[str] = []
+            metadata: dict[str, Any] = {}
+            async for chunk in self.astream(arguments, config):
+                if chunk.text:
+                    texts.append(chunk.text)
+                    show({"sgd_tool": name, "text": chunk.text})
+                metadata |= chunk.response_metadata
+            return "".join(texts), metadata[REPORT_KEY]
+
+        def write_sync(config: RunnableConfig, **arguments: Any) -> tuple[str, dict[str, Any]]:
+            return run_sync(lambda: write(config, **arguments))
+
+        return StructuredTool.from_function(
+            write_sync,
+            coroutine=write,
+            name=name,
             description=description
             or (
                 "Writes a long, structured answer to a question quickly, several parts at the same"
                 " time. Use it for reports, comparisons, guides and overviews."
             ),
-            arg_types=arg_types,
+            args_schema=args_schema or SkeletonInput,
+            infer_schema=False,
+            response_format="content_and_artifact",
         )
 
     def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:
@@ -633,7 +692,7 @@ def _limit_of(config: RunnableConfig) -> Limit:
     return Limit(size)
 
 
-def _sharing_a_limit(config: Any, count: int) -> list[RunnableConfig]:
+def sharing_a_limit(config: Any, count: int) -> list[RunnableConfig]:
     configs = get_config_list(config, count)
     limit = _limit_of(configs[0]) if configs else Limit(None)
     return [

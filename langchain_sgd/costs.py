@@ -1,0 +1,117 @@
+"""What a run cost, and about what plain decoding would have cost: pure arithmetic on the report.
+
+Prices come from the user: a server of one's own has no price list. They are per million tokens, in any
+currency, and so are the costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from langchain_sgd.skeleton import NodeId
+
+if TYPE_CHECKING:
+    from langchain_sgd.report import Attempt, Report, Usage
+
+PLANNER = "planner"
+_MILLION = 1_000_000
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Price(_Value):
+    """Price of a model per million tokens; may be written `(input, output)` or `(input, output, cached)`."""
+
+    input: float = Field(ge=0, allow_inf_nan=False)
+    output: float = Field(ge=0, allow_inf_nan=False)
+    cached: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """For input tokens that the server had in its prefix cache; like `input` if not given."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_tuple(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple) and len(value) in {2, 3}:
+            return dict(zip(("input", "output", "cached"), value, strict=False))
+        return value
+
+    def of(self, usage: Usage) -> float:
+        """What these tokens cost."""
+        cached = self.input if self.cached is None else self.cached
+        fresh = usage.input_tokens - usage.cached_tokens
+        return (
+            fresh * self.input + usage.cached_tokens * cached + usage.output_tokens * self.output
+        ) / _MILLION
+
+
+class Pricing(_Value):
+    """What a report needs to know its costs."""
+
+    prices: Mapping[str, Price]
+    """By tier, and the planner's under `planner`."""
+    plain_tier: str
+    """The tier that would have answered the question undivided."""
+    question_tokens: int | None = None
+    """Tokens of the conversation alone, estimated from a longer prompt by its share of the characters;
+    None if no server counted."""
+
+
+class Costs(_Value):
+    """What a run cost: every call that its server counted, discarded attempts included."""
+
+    total: float
+    planner: float
+    nodes: Mapping[NodeId, float]
+    tiers: Mapping[str, float]
+    """By the tier that was asked, and the planner's under `planner`."""
+    uncounted_calls: int
+    """Calls whose servers reported no tokens; what they cost is missing in every figure here."""
+    plain_estimate: float | None
+    """What plain decoding on the largest tier would have cost for as many output tokens, its prompt being
+    the conversation, once. An estimate: nobody knows how long that answer would have been. None where
+    tokens were not counted."""
+
+
+def costs_of(report: Report) -> Costs | None:
+    """The costs of a run; None without prices."""
+    if (pricing := report.pricing) is None:
+        return None
+    nodes: dict[NodeId, float] = {}
+    tiers: dict[str, float] = {}
+    uncounted = 0
+
+    def cost(attempt: Attempt) -> float:
+        nonlocal uncounted
+        price = pricing.prices.get(attempt.tier)
+        if attempt.usage is None or price is None:
+            uncounted += 1
+            return 0.0
+        paid = price.of(attempt.usage)
+        tiers[attempt.tier] = tiers.get(attempt.tier, 0.0) + paid
+        return paid
+
+    planner = sum(cost(attempt) for attempt in (report.planner.attempts if report.planner else ()))
+    for node in report.nodes:
+        nodes[node.id] = sum(cost(attempt) for attempt in node.attempts)
+    return Costs(
+        total=planner + sum(nodes.values()),
+        planner=planner,
+        nodes=nodes,
+        tiers=tiers,
+        uncounted_calls=uncounted,
+        plain_estimate=_plain_estimate(report, pricing),
+    )
+
+
+def _plain_estimate(report: Report, pricing: Pricing) -> float | None:
+    written = [node.attempts[-1].usage for node in report.nodes if node.answer and node.attempts]
+    counted = [usage for usage in written if usage is not None]
+    if pricing.question_tokens is None or len(counted) < len(written):
+        return None
+    price = pricing.prices[pricing.plain_tier]
+    output = sum(usage.output_tokens for usage in counted)
+    return (pricing.question_tokens * price.input + output * price.output) / _MILLION
