@@ -134,7 +134,7 @@ class Stage:
             if say.hang:
                 await asyncio.Event().wait()
             if say.error is not None:
-                raise say.error
+                raise say.error  # noqa: TRY301 - noted below like any other end
             call.outcome = "done"
             yield "", say
         except GeneratorExit:
@@ -196,9 +196,9 @@ class ScriptedChat(BaseChatModel):
 
     def _chunk(self, text: str, end: Say | None) -> AIMessageChunk:
         if end is None:
-            return AIMessageChunk(text)
+            return AIMessageChunk(content=text)
         said: dict[str, Any] = {"finish_reason": end.finish, "model_name": f"{self.name}-model"}
-        chunk = AIMessageChunk(text, response_metadata=said)
+        chunk = AIMessageChunk(content=text, response_metadata=said)
         if end.usage is not None:
             spent, written = end.usage
             chunk.usage_metadata = {
@@ -288,4 +288,4 @@ async def settle(until: Callable[[], bool] | None = None, rounds: int = 500) -> 
 
 def others() -> set[asyncio.Task[Any]]:
     """The tasks beside the current one."""
-    return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+    return asyncio.all_tasks() - {asyncio.current_task()}

@@ -1,0 +1,460 @@
+"""What goes wrong and what becomes of it: retries, larger tiers, gaps, deadlines, deaf models."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from langchain_core.runnables import RunnableGenerator
+from langgraph.checkpoint.memory import InMemorySaver
+
+from langchain_sgd import (
+    DependencyFailedError,
+    InvalidInputError,
+    NodeDecodeError,
+    Report,
+    RunDeadlineError,
+    SGDRunnable,
+)
+from langchain_sgd.assembly import CUT, MISSING
+from langchain_sgd.bench.virtual_time import run_virtual
+from tests.support.models import PLAIN, PLANNER, Say, Stage, others, planning
+from tests.support.skeletons import skeleton
+
+BROKEN = ConnectionError("connection lost: SECRET-DETAIL")
+WRONG = ValueError("no such thing: SECRET-DETAIL")
+TWO = skeleton("1", "2 <- 1")
+
+
+async def reported(stage: Stage, planned: Any = TWO, **options: Any) -> Report:
+    sgd = SGDRunnable(**stage.pair(), **options)
+    message = await sgd.ainvoke({"question": "Why?", "skeleton": planned})
+    report = Report.from_message(message)
+    assert not any("SECRET-DETAIL" in call.prompt for call in stage.calls)
+    assert "SECRET-DETAIL" not in message.text
+    return report
+
+
+def tiers(report: Report, node_id: str) -> list[str]:
+    return [attempt.tier for attempt in report[node_id].attempts]
+
+
+# -- retries and larger tiers
+
+
+def test_a_passing_error_is_retried_on_the_same_tier() -> None:
+    stage = Stage({"1": [Say(error=BROKEN), Say(error=BROKEN), Say("well")]})
+    report = run_virtual(reported(stage))
+    assert tiers(report, "1") == ["small", "small", "small"]
+    assert report.status == "complete"
+    assert [attempt.error for attempt in report["1"].attempts][2] is None
+    assert "ConnectionError" in (report["1"].attempts[0].error or "")
+
+
+def test_after_its_retries_the_larger_tier_is_tried() -> None:
+    stage = Stage({"small/1": Say(error=BROKEN)})
+    report = run_virtual(reported(stage, retries=1))
+    assert tiers(report, "1") == ["small", "small", "large"]
+    assert report.status == "complete"
+
+
+def test_an_error_that_will_not_pass_is_not_retried() -> None:
+    stage = Stage({"small/1": Say(error=WRONG)})
+    report = run_virtual(reported(stage))
+    assert tiers(report, "1") == ["small", "large"]
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (Say(""), "empty"),
+        (Say("  \n "), "empty"),
+        (Say("<think>hm</think>"), "empty"),
+        (Say("begun", finish="length"), "token limit"),
+        (Say("REFUSED"), "not accepted"),
+    ],
+)
+def test_a_poor_answer_goes_to_the_larger_tier_at_once(said: Say, reason: str) -> None:
+    stage = Stage({"small/1": said, "large/1": Say("good")})
+    report = run_virtual(reported(stage, accept=lambda _, text: "REFUSED" not in text))
+    assert tiers(report, "1") == ["small", "large"]
+    assert reason in (report["1"].attempts[0].error or "")
+    assert report["1"].answer == "good"
+    assert report.status == "complete"
+
+
+def test_a_hard_node_has_no_larger_tier() -> None:
+    stage = Stage({"1": Say(error=WRONG)})
+    report = run_virtual(reported(stage, skeleton("1!", "2")))
+    assert tiers(report, "1") == ["large"]
+    assert report["1"].status == "failed"
+
+
+def test_all_tiers_are_tried_in_order() -> None:
+    stage = Stage({f"{name}/1": Say(error=WRONG) for name in ("a", "b")})
+    models = {name: stage.model(name) for name in ("a", "b", "c")}
+    sgd = SGDRunnable(tiers=models)
+    given = {"question": "Why?", "skeleton": skeleton("1", "2")}
+    report = Report.from_message(run_virtual(sgd.ainvoke(given)))
+    assert tiers(report, "1") == ["a", "b", "c"]
+
+
+def test_a_cut_answer_is_kept_if_nothing_better_comes() -> None:
+    stage = Stage({"1": Say("the beginning", finish="length")})
+    sgd = SGDRunnable(**stage.pair())
+    message = run_virtual(sgd.ainvoke({"question": "Why?", "skeleton": TWO}))
+    report = Report.from_message(message)
+    assert report.status == "partial"
+    assert report["1"].status == "truncated"
+    assert f"the beginning\n\n{CUT}" in message.text
+    assert report["2"].status == "complete"  # a beginning is better than nothing
+    assert "the beginning" in stage.of("2")[0].prompt
+
+
+def test_retries_multiply_in_no_other_layer() -> None:
+    stage = Stage({"1": Say(error=BROKEN)})
+    report = run_virtual(reported(stage, skeleton("1", "2 <- 1", "3"), retries=2))
+    assert len(stage.of("1")) == 6  # three on each tier
+    assert stage.of("2") == []
+    assert report["2"].attempts == ()
+
+
+# -- partial or raise
+
+
+def test_a_gap_is_named_and_its_dependents_are_skipped() -> None:
+    stage = Stage({"1": Say(error=WRONG)})
+    sgd = SGDRunnable(**stage.pair())
+    planned = skeleton("1", "2 <- 1", "3 <- 2", "4")
+    message = run_virtual(sgd.ainvoke({"question": "Why?", "skeleton": planned}))
+    report = Report.from_message(message)
+    assert report.status == "partial"
+    assert [node.status for node in report.nodes] == ["failed", "skipped", "skipped", "complete"]
+    assert message.text.count(MISSING) == 3
+    assert "SECRET-DETAIL" not in message.text
+    assert any("node 1" in warning for warning in report.warnings)
+    assert any("node 2" in warning and "1" in warning for warning in report.warnings)
+
+
+def test_raise_lets_siblings_end_and_names_the_node() -> None:
+    stage = Stage({"1": Say(error=WRONG), "3": Say("late", then_s=5.0)})
+    sgd = SGDRunnable(**stage.pair(), on_node_error="raise")
+    with pytest.raises(NodeDecodeError, match=r"Node 1 \('Heading 1'\).*'large'") as caught:
+        run_virtual(sgd.ainvoke({"question": "Why?", "skeleton": skeleton("1", "2 <- 1", "3")}))
+    assert caught.value.__cause__ is WRONG
+    assert caught.value.node is not None
+    assert caught.value.node.id == "1"
+    assert stage.of("3")[0].outcome == "done"
+    assert stage.of("2") == []
+
+
+def test_a_failed_dependency_never_hides_the_first_error() -> None:
+    stage = Stage({"2": Say(error=WRONG)})
+    sgd = SGDRunnable(**stage.pair(), on_node_error="raise")
+    planned = skeleton("1", "2", "3 <- 1,2", "4 <- 3")
+    with pytest.raises(NodeDecodeError) as caught:
+        run_virtual(sgd.ainvoke({"question": "Why?", "skeleton": planned}))
+    assert not isinstance(caught.value, DependencyFailedError)
+
+
+def test_nothing_answered_raises_whatever_was_asked_for() -> None:
+    stage = Stage({"1": Say(error=WRONG), "2": Say(error=WRONG)})
+    sgd = SGDRunnable(**stage.pair())
+    with pytest.raises(NodeDecodeError, match="Node 1"):
+        run_virtual(sgd.ainvoke({"question": "Why?", "skeleton": skeleton("1", "2", "3 <- 1")}))
+
+
+def test_a_run_with_no_answer_at_all_can_be_resumed() -> None:
+    # The servers were down; when they are back, the thread goes on.
+    down = [Say(error=WRONG), Say(error=WRONG), Say("well")]
+    stage = Stage({PLANNER: planning(skeleton("1", "2 <- 1", "3")), "1": down, "3": down})
+    sgd = SGDRunnable(**stage.pair(), checkpointer=InMemorySaver())
+    thread: Any = {"configurable": {"thread_id": "t"}}
+    with pytest.raises(NodeDecodeError):
+        run_virtual(sgd.ainvoke("Why?", thread))
+    report = Report.from_message(run_virtual(sgd.ainvoke(None, thread)))
+    assert report.status == "complete"
+    assert len(stage.of(PLANNER)) == 1
+    assert [node.status for node in report.nodes] == ["complete"] * 3
+
+
+def test_a_plain_run_that_fails_raises() -> None:
+    stage = Stage({PLANNER: Say("PLAIN"), PLAIN: Say(error=WRONG)})
+    sgd = SGDRunnable(**stage.pair())
+    with pytest.raises(NodeDecodeError, match="Plain decoding") as caught:
+        run_virtual(sgd.ainvoke("Why?"))
+    assert caught.value.node is None
+
+
+@pytest.mark.parametrize("on_node_error", ["partial", "raise"])
+def test_a_user_s_own_error_is_raised_as_it_is(on_node_error: str) -> None:
+    def accept(_: object, __: str) -> bool:
+        msg = "my bug"
+        raise LookupError(msg)
+
+    sgd = SGDRunnable(**Stage().pair(), accept=accept, on_node_error=on_node_error)
+    with pytest.raises(LookupError, match="my bug"):
+        run_virtual(sgd.ainvoke({"question": "Why?", "skeleton": skeleton("1", "2 <- 1", "3")}))
+
+
+def test_a_router_that_names_no_tier_is_told_which_there_are() -> None:
+    sgd = SGDRunnable(**Stage().pair(), router=lambda _: "huge")
+    with pytest.raises(InvalidInputError, match=r"'huge'.*node 1.*'small', 'large'"):
+        run_virtual(sgd.ainvoke({"question": "Why?", "skeleton": skeleton("1", "2 <- 1")}))
+
+
+# -- the planner
+
+
+def test_a_planner_that_fails_ends_in_plain_decoding() -> None:
+    stage = Stage({PLANNER: Say("1|A|a", error=BROKEN)})
+    sgd = SGDRunnable(**stage.pair(), retries=1)
+    message = run_virtual(sgd.ainvoke("Why?"))
+    report = Report.from_message(message)
+    assert stage.parts() == [PLANNER, PLANNER, PLAIN]
+    assert report.status == "plain"
+    assert report.reason == "the planner failed"
+    assert any("ConnectionError" in warning for warning in report.warnings)
+    assert "SECRET-DETAIL" not in message.text
+
+
+def test_a_planner_that_talks_nonsense_is_asked_once_more() -> None:
+    stage = Stage({PLANNER: Say("Sure! Here is a poem about trains.")})
+    report = Report.from_message(run_virtual(SGDRunnable(**stage.pair()).ainvoke("Why?")))
+    assert stage.parts() == [PLANNER, PLANNER, PLAIN]
+    assert "could not be used" in stage.of(PLANNER)[1].prompt
+    assert report.status == "plain"
+
+
+def test_a_planner_that_breaks_off_leaves_a_partial_answer() -> None:
+    planned = skeleton("1", "2", "3", "4")
+    lines = ["1|A|a|-|1\n", "2|B|b|1|1\n", "3|C|c"]
+    stage = Stage({PLANNER: Say(lines, error=BROKEN)})
+    report = Report.from_message(run_virtual(SGDRunnable(**stage.pair()).ainvoke("Why?")))
+    assert report.skeleton is not None
+    assert len(report.skeleton) < len(planned)
+    assert report.status == "partial"
+    assert any("broke off after" in warning for warning in report.warnings)
+
+
+def test_a_planner_that_repeats_itself_for_ever_is_stopped() -> None:
+    async def endless() -> Report:
+        stage = Stage({PLANNER: Say([f"{n}|Part {n}|x|-|1\n" for n in range(1, 5000)])})
+        report = Report.from_message(await SGDRunnable(**stage.pair()).ainvoke("Why?"))
+        assert stage.of(PLANNER)[0].outcome == "closed"
+        return report
+
+    report = run_virtual(endless())
+    assert len(report.nodes) == 12
+    assert any("more than 12" in warning for warning in report.warnings)
+
+
+# -- time
+
+
+def test_a_silent_model_is_given_up() -> None:
+    stage = Stage({"small/1": Say("I", hang=True), "large/1": Say("good")})
+
+    async def main() -> float:
+        report = await reported(stage, stall_timeout_s=10.0, retries=0)
+        assert "nothing came for 10 s" in (report["1"].attempts[0].error or "")
+        assert not others()
+        return report.wall_s
+
+    assert run_virtual(main()) == pytest.approx(10.0)
+    assert stage.calls[0].outcome == "cancelled"
+
+
+def test_slow_but_steady_is_no_stall() -> None:
+    stage = Stage({"1": Say(["a"] * 50, each_s=9.0)})
+    report = run_virtual(reported(stage, stall_timeout_s=10.0))
+    assert tiers(report, "1") == ["small"]
+    assert report.wall_s == pytest.approx(450.0)
+
+
+def test_a_node_s_time_begins_with_its_first_call() -> None:
+    # 2 waits 20 s for 1, and 3 waits 20 s for a slot; neither wait is its own.
+    stage = Stage({str(n): Say(then_s=10.0) for n in (1, 2, 3)})
+    planned = skeleton("1", "2 <- 1", "3")
+    report = run_virtual(reported(stage, planned, node_timeout_s=11.0, limits={"small": 1}))
+    assert report.status == "complete"
+    assert report.wall_s == pytest.approx(30.0)
+
+
+def test_a_node_s_time_covers_all_its_attempts() -> None:
+    stage = Stage({"1": Say(["some", " words"], each_s=2.0, then_s=1.0, error=BROKEN)})
+    report = run_virtual(reported(stage, skeleton("1", "2"), node_timeout_s=12.0, retries=9))
+    assert report["1"].ended_s == pytest.approx(12.0)
+    assert report["1"].status in {"failed", "truncated"}
+    assert "time" in (report["1"].error or "")
+
+
+def test_the_deadline_returns_what_is_finished() -> None:
+    stage = Stage({"1": Say("quick", then_s=1.0), "2": Say(["half", " more"], each_s=6.0)})
+
+    async def main() -> Report:
+        report = await reported(stage, skeleton("1", "2", "3 <- 2"), deadline_s=10.0)
+        assert not others()
+        return report
+
+    report = run_virtual(main())
+    assert report.wall_s == pytest.approx(10.0)
+    assert [node.status for node in report.nodes] == ["complete", "truncated", "failed"]
+    assert report["2"].answer == "half"
+    assert stage.parts() == ["1", "2"]  # nobody is asked after the deadline
+    assert report["3"].attempts == ()
+
+
+def test_the_deadline_holds_while_waiting_for_a_slot() -> None:
+    stage = Stage({"1": Say(then_s=8.0), "2": Say(then_s=8.0)})
+    planned = skeleton("1", "2", "3")
+    report = run_virtual(reported(stage, planned, deadline_s=10.0, limits={"small": 1}))
+    assert report.wall_s == pytest.approx(10.0)
+    assert [node.status for node in report.nodes] == ["complete", "truncated", "failed"]
+    assert "time was used up" in (report["3"].error or "")
+    assert stage.parts() == ["1", "2"]
+
+
+def test_the_deadline_holds_while_planning() -> None:
+    stage = Stage({PLANNER: Say((), hang=True)})
+    sgd = SGDRunnable(**stage.pair(), deadline_s=10.0)
+
+    async def main() -> float:
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(RunDeadlineError, match="10 s"):
+            await sgd.ainvoke("Why?")
+        assert not others()
+        return asyncio.get_running_loop().time() - began
+
+    assert run_virtual(main()) == pytest.approx(10.0)
+    assert stage.parts() == [PLANNER]
+
+
+def test_the_deadline_holds_while_the_planner_waits_for_a_slot() -> None:
+    stage = Stage({PLANNER: Say(["PL", "AIN"], each_s=4.0), PLAIN: Say(then_s=1.0)})
+    sgd = SGDRunnable(**stage.pair(), deadline_s=10.0, limits={"planner": 1})
+
+    async def main() -> float:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        first, second = await sgd.abatch(["One?", "Two?"], return_exceptions=True)
+        assert Report.from_message(first).status == "plain"
+        assert isinstance(second, RunDeadlineError)
+        return clock() - began
+
+    assert run_virtual(main()) == pytest.approx(10.0)
+
+
+def test_a_plan_cut_by_the_deadline_keeps_its_finished_nodes() -> None:
+    lines = ["1|A|a|-|1\n", "2|B|b|-|1\n", "3|C|c|-|1\n"]
+    stage = Stage({PLANNER: Say(lines, each_s=1.0, hang=True)})
+    sgd = SGDRunnable(**stage.pair(), deadline_s=10.0)
+    report = Report.from_message(run_virtual(sgd.ainvoke("Why?")))
+    assert report.wall_s == pytest.approx(10.0)
+    assert report.status == "partial"
+    assert [node.status for node in report.nodes] == ["complete"] * 3
+
+
+@pytest.mark.parametrize("on_node_error", ["partial", "raise"])
+def test_a_deadline_with_nothing_answered_raises(on_node_error: str) -> None:
+    stage = Stage({"1": Say((), hang=True), "2": Say((), hang=True)})
+    sgd = SGDRunnable(**stage.pair(), deadline_s=10.0, on_node_error=on_node_error)
+    with pytest.raises(RunDeadlineError, match="deadline of 10 s"):
+        run_virtual(sgd.ainvoke({"question": "Why?", "skeleton": skeleton("1", "2", "3 <- 1")}))
+
+
+def test_without_any_bound_a_hanging_model_can_still_be_cancelled() -> None:
+    stage = Stage({"1": Say(hang=True)})
+    sgd = SGDRunnable(**stage.pair(), stall_timeout_s=None)
+
+    async def main() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1000):
+                await sgd.ainvoke({"question": "Why?", "skeleton": TWO})
+        assert not others()
+
+    run_virtual(main())
+
+
+# -- models that do not behave
+
+
+def test_a_model_that_is_slow_to_stop_is_waited_for() -> None:
+    stage = Stage({"small/1": Say(hang=True, stubborn_s=3.0), "large/1": Say("good")})
+
+    async def main() -> Report:
+        report = await reported(stage, stall_timeout_s=10.0, retries=0)
+        assert not others()
+        return report
+
+    report = run_virtual(main())
+    assert report["1"].answer == "good"
+    assert report.wall_s == pytest.approx(13.0)
+
+
+def test_a_model_that_ignores_its_timeout_is_stopped_at_its_next_word() -> None:
+    stage = Stage({"small/1": Say(["a", "b", "c"], each_s=7.0, deaf=True), "large/1": Say("good")})
+    report = run_virtual(reported(stage, skeleton("1", "2"), node_timeout_s=10.0))
+    assert report["1"].answer == "a"
+    assert report["1"].status == "truncated"
+    assert "time was used up" in (report["1"].error or "")
+
+
+def test_a_model_that_ignores_a_cancellation_is_stopped_at_its_next_word() -> None:
+    stage = Stage({"1": Say(["a"] * 1000, each_s=1.0, deaf=True)})
+    sgd = SGDRunnable(**stage.pair())
+
+    async def main() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(10.5):
+                await sgd.ainvoke({"question": "Why?", "skeleton": TWO})
+        assert asyncio.get_running_loop().time() < 13.0
+        assert not others()
+
+    run_virtual(main())
+
+
+def test_a_model_that_cancels_itself_has_failed() -> None:
+    stage = Stage({"small/1": Say(error=asyncio.CancelledError()), "large/1": Say("good")})
+    report = run_virtual(reported(stage, retries=0))
+    assert tiers(report, "1") == ["small", "large"]
+    assert report.status == "complete"
+
+
+def test_a_planner_that_cancels_itself_has_failed() -> None:
+    stage = Stage({PLANNER: Say(error=asyncio.CancelledError())})
+    report = Report.from_message(run_virtual(SGDRunnable(**stage.pair()).ainvoke("Why?")))
+    assert report.status == "plain"
+
+
+def test_a_model_that_never_lets_go_of_the_loop_is_stopped() -> None:
+    async def endless(_: Any) -> Any:
+        while True:
+            yield "word "
+
+    async def main() -> Report:
+        sgd = SGDRunnable(
+            small=RunnableGenerator(endless), large=Stage().model("large"), node_timeout_s=0.05
+        )
+        given = {"question": "Why?", "skeleton": skeleton("1", "2!")}
+        return Report.from_message(await sgd.ainvoke(given))
+
+    report = asyncio.run(main())
+    assert report["1"].status == "truncated"
+    assert report["2"].status == "complete"
+
+
+async def test_a_tier_that_gives_no_text_says_so() -> None:
+    stage = Stage()
+    numbers: Any = RunnableGenerator(_numbers)
+    sgd = SGDRunnable(small=numbers, large=stage.model("large"))
+    report = Report.from_message(
+        await sgd.ainvoke({"question": "Why?", "skeleton": skeleton("1", "2")})
+    )
+    assert "it gave int" in (report["1"].attempts[0].error or "")
+    assert report.status == "complete"
+
+
+async def _numbers(_: Any) -> Any:
+    yield 1
