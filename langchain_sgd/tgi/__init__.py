@@ -20,6 +20,7 @@ from langchain_sgd.tgi.errors import (
     TGIUnavailableError,
     to_error,
 )
+from langchain_sgd.tgi.huggingface import from_huggingface, huggingface_faults
 from langchain_sgd.tgi.server import ServerInfo
 from langchain_sgd.tgi.transport import Patience
 
@@ -40,5 +41,7 @@ __all__ = [
     "TGITimeoutError",
     "TGIUnavailableError",
     "chat_model",
+    "from_huggingface",
+    "huggingface_faults",
     "to_error",
 ]

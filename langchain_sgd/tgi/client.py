@@ -68,6 +68,10 @@ class TGIClient(AsyncClient):  # type: ignore[misc]
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.base_url!r})"
 
+    def __deepcopy__(self, _memo: object) -> Self:
+        """Give itself: it may be shared, and connections cannot be copied."""
+        return self
+
     async def __aenter__(self) -> Self:
         return self
 

@@ -89,10 +89,12 @@ def key_from_environment(url: str) -> SecretStr | None:
     `TGI_API_KEY` is for any server. `HF_TOKEN` opens a whole Hugging Face account, so it is sent to
     Hugging Face's own hosts over https only.
     """
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    is_hf = parts.scheme == "https" and any(
-        host == known or host.endswith(f".{known}") for known in _HF_HOSTS
-    )
-    key = os.environ.get("TGI_API_KEY") or (os.environ.get("HF_TOKEN") if is_hf else None)
+    own = os.environ.get("HF_TOKEN") if url.startswith("https:") and is_hugging_face(url) else None
+    key = os.environ.get("TGI_API_KEY") or own
     return SecretStr(key) if key else None
+
+
+def is_hugging_face(url: str) -> bool:
+    """Whether a URL's host belongs to Hugging Face."""
+    host = urlsplit(url).hostname or ""
+    return any(host == known or host.endswith(f".{known}") for known in _HF_HOSTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from langchain_sgd.tgi import ChatTGI
+from langchain_sgd.tgi import ChatTGI, TGIUnavailableError
 from langchain_sgd.tgi.pool import _open_sessions
 from langchain_sgd.tgi.sync import LoopThread, tgi_thread
 from tests.tgi_server import TGITestServer
@@ -91,6 +92,16 @@ def test_threads_share_the_pool(server: TGITestServer) -> None:
         answers = list(pool.map(lambda _: model.invoke("Hi").content, range(12)))
     assert answers == ["Hello."] * 12
     assert server.connections <= 4
+
+
+async def test_a_copy_with_another_url_goes_there(server: TGITestServer) -> None:
+    model = ChatTGI(base_url="http://127.0.0.1:9", max_retries=0)
+    with pytest.raises(TGIUnavailableError):
+        await model.ainvoke("Hi")
+    for deep in (False, True):
+        moved = model.model_copy(update={"base_url": server.url}, deep=deep)
+        assert (await moved.ainvoke("Hi")).content == "Hello."
+    assert copy.deepcopy(moved).base_url == server.url
 
 
 PREAMBLE = """
