@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
+from langchain_core.exceptions import ModelInvalidRequestError
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 
@@ -269,10 +270,11 @@ class Run:
                         until=self._deadline,
                     )
             except Exception as error:
-                if grammar and outcome.first_at is None and status_of(error) in {400, 404, 422}:
+                if grammar and outcome.first_at is None and _is_refusal(error):
                     self._unconstrained = True
                     self.warnings.append(
-                        f"the planner's server refused the grammar ({describe(error)}); asked without it"
+                        f"the planner's server refused the constrained call ({describe(error)});"
+                        " asked without the grammar"
                     )
                     continue
                 msg = f"The planner's model failed: {describe(error)}"
@@ -610,3 +612,8 @@ class Run:
 
 def _characters(messages: Sequence[BaseMessage]) -> int:
     return sum(len(str(message.text)) for message in messages)
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether a server found the request itself wrong; in TGI's streams the status of that is 200."""
+    return isinstance(error, ModelInvalidRequestError) or status_of(error) in {400, 404, 422}

@@ -10,7 +10,7 @@ from typing import Any
 
 from langchain_core.runnables import Runnable, RunnableBinding
 
-from langchain_sgd.planning.wire import PLANNER_MAX_TOKENS, skeleton_regex, skeleton_schema
+from langchain_sgd.planning.wire import planner_max_tokens, skeleton_regex, skeleton_schema
 
 
 def constrained(
@@ -25,12 +25,13 @@ def constrained(
     bind = getattr(model, "bind", None)
     if bind is None:
         return None
+    tokens = planner_max_tokens(max_nodes)
     if "ChatTGI" in names:
         expression = skeleton_regex(max_nodes, plain=plain)
-        return _bound(bind, {"type": "regex", "value": expression}, max_tokens=PLANNER_MAX_TOKENS)
+        return _bound(bind, {"type": "regex", "value": expression}, max_tokens=tokens)
     if "ChatHuggingFace" in names and getattr(_innermost(model).llm, "endpoint_url", None):
         wanted = skeleton_schema(max_nodes)
-        return _bound(bind, {"type": "json", "value": wanted}, max_tokens=PLANNER_MAX_TOKENS)
+        return _bound(bind, {"type": "json", "value": wanted}, max_tokens=tokens)
     if "BaseChatOpenAI" in names:
         schema = {"name": "skeleton", "schema": skeleton_schema(max_nodes), "strict": True}
         return _bound(bind, {"type": "json_schema", "json_schema": schema})

@@ -17,10 +17,19 @@ from langchain_sgd.prompts import PLAIN_WORD
 MIN_NODES = 2
 """A skeleton of one node is plain decoding with an extra call."""
 
-PLANNER_MAX_TOKENS = 1024
-"""TGI restarts a grammar after 1024 tokens (router, `infer/mod.rs`), which would break the plan."""
+_TOKENS_PER_LINE = 64
+_MOST_TOKENS = 1024
 
 _LINE = r'[1-9][0-9]?\|[^|\s*_#`"][^|\n]{0,79}\|[^|\n]{0,240}\|(-|[1-9][0-9]?(,[1-9][0-9]?){0,15})\|[1-5]'
+
+
+def planner_max_tokens(max_nodes: int) -> int:
+    """Tokens that a plan of so many nodes may take: twice what lines mostly need.
+
+    Never more than 1024: TGI restarts a grammar after so many (router, `infer/mod.rs`), which would break
+    the plan. No more than needed: servers reserve memory for them and count them into the context.
+    """
+    return min(_MOST_TOKENS, _TOKENS_PER_LINE * max_nodes)
 
 
 @cache
