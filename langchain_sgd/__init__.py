@@ -5,6 +5,8 @@ decoded at once, each by the small or the large model, dependents get their depe
 """
 
 from langchain_sgd._version import __version__
+from langchain_sgd.chat import ChatSGD
+from langchain_sgd.costs import Costs, Price
 from langchain_sgd.decoding.routing import Router
 from langchain_sgd.errors import (
     DependencyFailedError,
@@ -23,6 +25,8 @@ from langchain_sgd.runnable import SGDRunnable, SkeletonInput
 from langchain_sgd.skeleton import Node, NodeId, Skeleton
 
 __all__ = [
+    "ChatSGD",
+    "Costs",
     "DependencyFailedError",
     "InvalidInputError",
     "Node",
@@ -31,6 +35,7 @@ __all__ = [
     "NodeReport",
     "Plan",
     "PlannerError",
+    "Price",
     "Prompts",
     "Report",
     "Router",

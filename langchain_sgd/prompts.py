@@ -12,7 +12,7 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from langchain_core.messages import BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from langchain_sgd.skeleton import Node, NodeId
@@ -83,6 +83,9 @@ Write part {id}, "{heading}", and nothing else. It covers: {scope}
 Leave everything else to the other parts, and make yours as long as it deserves in the whole answer. Write \
 the text only: no heading, no introduction, no remark about the other parts or the writers."""
 
+_FUSE = """Give your answer above in the required form. Keep everything it says; leave out what has no place \
+in the form, and add nothing."""
+
 _FIELDS = {
     "planner": {"max_nodes"},
     "repair": {"problem"},
@@ -91,6 +94,7 @@ _FIELDS = {
     "dependencies": set[str](),
     "dependency": {"id", "heading", "answer"},
     "node": {"id", "heading", "scope", "difficulty"},
+    "fuse": set[str](),
 }
 
 
@@ -120,6 +124,8 @@ class Prompts(BaseModel):
     """One dependency answer. Fields: `id`, `heading`, `answer`."""
     node: str = _NODE
     """The node's own part, last. Fields: `id`, `heading`, `scope`, `difficulty`."""
+    fuse: str = _FUSE
+    """After the finished answer, where it is to be put into a schema's form. No field."""
 
     @model_validator(mode="after")
     def _known_fields_only(self) -> Self:
@@ -195,6 +201,10 @@ class Prompts(BaseModel):
             )
         )
         return extended(conversation, "".join(parts))
+
+    def for_fusing(self, conversation: Sequence[BaseMessage], answer: str) -> list[BaseMessage]:
+        """What the large model is asked when the answer is to be put into a schema's form."""
+        return [*conversation, AIMessage(answer), HumanMessage(self.fuse.format())]
 
 
 def extended(conversation: Sequence[BaseMessage], text: str) -> list[BaseMessage]:

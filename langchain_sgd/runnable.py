@@ -693,6 +693,7 @@ def _limit_of(config: RunnableConfig) -> Limit:
 
 
 def sharing_a_limit(config: Any, count: int) -> list[RunnableConfig]:
+    """A config for each input of a batch, so that `max_concurrency` bounds the model calls of all."""
     configs = get_config_list(config, count)
     limit = _limit_of(configs[0]) if configs else Limit(None)
     return [

@@ -1,0 +1,485 @@
+"""`ChatSGD`: the same engine where a chat model is expected.
+
+What one model call does as well goes to the large model undivided: tool calls, and answers in a schema's
+form.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import aclosing
+from typing import Any, NamedTuple, Self, cast
+from uuid import UUID, uuid4
+
+from langchain_core.caches import BaseCache
+from langchain_core.callbacks import (
+    AsyncCallbackManager,
+    AsyncCallbackManagerForLLMRun,
+    CallbackManagerForLLMRun,
+)
+from langchain_core.globals import get_llm_cache
+from langchain_core.language_models import (
+    BaseChatModel,
+    LangSmithParams,
+    LanguageModelInput,
+    ModelProfile,
+)
+from langchain_core.language_models.chat_models import (
+    agenerate_from_stream,
+    generate_from_stream,
+)
+from langchain_core.load import dumps
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    message_chunk_to_message,
+)
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, Generation
+from langchain_core.runnables import (
+    Runnable,
+    RunnableBinding,
+    RunnableConfig,
+    RunnableLambda,
+    ensure_config,
+)
+from langchain_core.tools import BaseTool
+from langchain_core.utils.uuid import uuid7
+from pydantic import BaseModel, Field, PrivateAttr, field_validator
+
+from langchain_sgd._sync import iterate_sync, run_sync
+from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.run import NOSTREAM
+from langchain_sgd.runnable import SGDRunnable, sharing_a_limit
+from langchain_sgd.stops import StopFilter
+
+_NO_PART_IN_THE_ANSWER = frozenset({"name", "limits", "prices", "checkpointer"})
+
+
+class ChatSGD(BaseChatModel):
+    """Skeleton Graph Decoding as a chat model.
+
+    Made of an `SGDRunnable`, or of what one is made of: `ChatSGD(small=..., large=...)`.
+
+    The message carries the report in `response_metadata["sgd"]`. It has no `usage_metadata` and no
+    `model_name`: tracers add up the model calls inside, and would count them twice.
+
+    With tools, or with a schema unless `fuse` is set, the answer is one call of the large model itself,
+    with its own usage and under its own limits.
+
+    Raises:
+        InvalidInputError: A call option that is not for this model; bind it to the models inside.
+        SkeletonGraphError: As `SGDRunnable`.
+
+    Example:
+        >>> model = ChatSGD(small="http://gpu:8081", large="http://gpu:8082")
+        >>> for chunk in model.stream("Compare trains and planes for a family trip."):
+        ...     print(chunk.text, end="")
+    """
+
+    sgd: SGDRunnable = Field(repr=False)
+    """The engine."""
+    stop: list[str] | None = None
+    """The answer ends before the first of these texts, wherever in it that is; what is still being
+    decoded then is cancelled, so such an answer has no report."""
+    streaming: bool = False
+    """Whether `invoke` streams behind the scenes."""
+
+    _inside: RunnableConfig | None = PrivateAttr(default=None)
+    """In a copy made for one call: the config of what happens inside that call."""
+    _token: str = PrivateAttr(default_factory=lambda: uuid4().hex)
+    """Stands in cache keys for what cannot be told apart otherwise."""
+
+    def __init__(self, sgd: SGDRunnable | None = None, **options: Any) -> None:
+        own = {name: options.pop(name) for name in [*options] if name in type(self).model_fields}
+        if sgd is None:
+            sgd = SGDRunnable(**options)
+        elif options:
+            msg = f"ChatSGD was given an SGDRunnable and {sorted(options)}: set them on that one"
+            raise InvalidInputError(msg)
+        super().__init__(sgd=sgd, **own)
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _list_stop(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    # -- what LangChain asks of a chat model
+
+    @property
+    def _llm_type(self) -> str:
+        return "chat-sgd"
+
+    @property
+    def _identifying_params(self) -> Mapping[str, Any]:
+        """Equal only where equal answers may be expected; it is part of every cache key."""
+        options = {
+            name: self._identity(getattr(self.sgd, name))
+            for name in type(self.sgd).model_fields
+            if name not in _NO_PART_IN_THE_ANSWER
+        }
+        said = json.dumps([type(self.sgd).__qualname__, options, self.stop], sort_keys=True)
+        return {
+            "sgd_fingerprint": hashlib.sha256(said.encode()).hexdigest()[:16],
+            "sgd_tiers": [tier.name for tier in self.sgd.settings.tiers],
+            "sgd_mode": self.sgd.mode,
+        }
+
+    def _identity(self, value: Any) -> Any:
+        if value is None or isinstance(value, str | int | float):
+            return value
+        if isinstance(value, Mapping):
+            return {key: self._identity(item) for key, item in value.items()}
+        if isinstance(value, BaseChatModel):
+            # What LangChain itself tells this model's cached answers apart by.
+            return value._get_llm_string()  # noqa: SLF001
+        if isinstance(value, RunnableBinding):
+            return [self._identity(value.bound), repr(sorted(value.kwargs.items()))]
+        if isinstance(value, BaseModel) and not isinstance(value, Runnable):
+            return value.model_dump_json()
+        # Another Runnable or a function: equal to nothing but itself.
+        return f"{type(value).__qualname__}@{self._token}"
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        params = super()._get_ls_params(stop=stop or self.stop, **kwargs)
+        params.setdefault("ls_model_name", "sgd")
+        return params
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        if stop or self.stop:
+            return generate_from_stream(self._stream(messages, stop, run_manager, **kwargs))
+        message = self.sgd.invoke(messages, self._config_inside(run_manager, kwargs))
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        if stop or self.stop:
+            chunks = self._astream(messages, stop, run_manager, **kwargs)
+            return await agenerate_from_stream(chunks)
+        message = await self.sgd.ainvoke(messages, self._config_inside(run_manager, kwargs))
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        config = self._config_inside(run_manager, kwargs)
+        return iterate_sync(lambda: self._chunks(messages, stop or self.stop, config))
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        config = self._config_inside(run_manager, kwargs)
+        async with aclosing(self._chunks(messages, stop or self.stop, config)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def _chunks(
+        self, messages: list[BaseMessage], stop: Sequence[str] | None, config: RunnableConfig
+    ) -> AsyncGenerator[ChatGenerationChunk]:
+        stops = StopFilter(stop or ())
+        answer = cast("AsyncGenerator[AIMessageChunk]", self.sgd.astream(messages, config))
+        async with aclosing(answer):
+            async for chunk in answer:
+                last = chunk.chunk_position == "last"
+                text = stops.feed(chunk.text, last=last)
+                if stops.found is not None:
+                    said = {"finish_reason": "stop", "stop_sequence": stops.found}
+                    end = AIMessageChunk(
+                        content=text, response_metadata=said, chunk_position="last"
+                    )
+                    yield ChatGenerationChunk(message=end)
+                    return
+                if text or last:
+                    yield ChatGenerationChunk(message=chunk.model_copy(update={"content": text}))
+
+    # -- the caller's ways in
+
+    def invoke(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        """Answer the last message."""
+        model, config = self._for_call(config)
+        return super(ChatSGD, model).invoke(input, config, stop=stop, **kwargs)
+
+    async def ainvoke(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        """Answer the last message."""
+        model, config = self._for_call(config)
+        return await super(ChatSGD, model).ainvoke(input, config, stop=stop, **kwargs)
+
+    def stream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Iterator[AIMessageChunk]:
+        """Stream the answer in document order; in one piece if it is cached."""
+        model, config = self._for_call(config)
+        place = self._cache_place(input, stop, kwargs)
+        if place is not None and place.cache.lookup(place.prompt, place.model) is not None:
+            yield _as_chunk(super(ChatSGD, model).invoke(input, config, stop=stop, **kwargs))
+            return
+        chunks: list[AIMessageChunk] = []
+        for chunk in super(ChatSGD, model).stream(input, config, stop=stop, **kwargs):
+            if place is not None:
+                chunks.append(chunk)
+            yield chunk
+        if place is not None:
+            place.cache.update(place.prompt, place.model, _as_cached(chunks))
+
+    async def astream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[AIMessageChunk]:
+        """Stream the answer in document order; in one piece if it is cached."""
+        model, config = self._for_call(config)
+        place = self._cache_place(input, stop, kwargs)
+        if place is not None and await place.cache.alookup(place.prompt, place.model) is not None:
+            yield _as_chunk(await super(ChatSGD, model).ainvoke(input, config, stop=stop, **kwargs))
+            return
+        chunks: list[AIMessageChunk] = []
+        stream = super(ChatSGD, model).astream(input, config, stop=stop, **kwargs)
+        async with aclosing(cast("AsyncGenerator[AIMessageChunk]", stream)):
+            async for chunk in stream:
+                if place is not None:
+                    chunks.append(chunk)
+                yield chunk
+        if place is not None:
+            await place.cache.aupdate(place.prompt, place.model, _as_cached(chunks))
+
+    def stream_events(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """As `BaseChatModel.stream_events`."""
+        model, config = self._for_call(config)
+        return super(ChatSGD, model).stream_events(input, config, **kwargs)
+
+    def astream_events(
+        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> Any:
+        """As `BaseChatModel.astream_events`."""
+        model, config = self._for_call(config)
+        return super(ChatSGD, model).astream_events(input, config, **kwargs)
+
+    async def abatch(
+        self,
+        inputs: list[Any],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        """Answer several questions; `max_concurrency` bounds the model calls of all of them."""
+        configs = sharing_a_limit(config, len(inputs))
+        return await super().abatch(inputs, configs, return_exceptions=return_exceptions, **kwargs)
+
+    def batch(
+        self,
+        inputs: list[Any],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        """`abatch` on a loop of its own."""
+        return run_sync(
+            lambda: self.abatch(inputs, config, return_exceptions=return_exceptions, **kwargs)
+        )
+
+    def _for_call(self, config: RunnableConfig | None) -> tuple[Self, RunnableConfig]:
+        """A copy of the model for one call, which knows the config of what happens inside that call.
+
+        LangChain hands `_stream` no run manager, so the runs inside would be orphans in every trace; and
+        `max_concurrency` and `configurable` reach no chat model at all.
+        """
+        config = ensure_config(config)
+        callbacks = AsyncCallbackManager.configure(config.get("callbacks"))
+        run_id = config.get("run_id") or uuid7()
+        inside = RunnableConfig(**config)
+        inside["callbacks"] = _children(run_id, callbacks)
+        inside.pop("run_name", None)
+        inside.pop("run_id", None)
+        model = self.model_copy()
+        model._inside = inside  # noqa: SLF001 - our own copy
+        return model, {**config, "callbacks": callbacks, "run_id": run_id}
+
+    def _config_inside(
+        self,
+        run_manager: CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun | None,
+        options: Mapping[str, Any],
+    ) -> RunnableConfig:
+        given = {name for name, value in options.items() if value is not None and name != "stream"}
+        if given:
+            msg = (
+                f"ChatSGD takes no call options, but was given {sorted(given)}: bind them to the models"
+                " inside; for tools there is bind_tools, for a schema with_structured_output"
+            )
+            raise InvalidInputError(msg)
+        if self._inside is not None:
+            return self._inside
+        # `generate` and `agenerate`, which nobody calls but LangChain's oldest users.
+        return {"callbacks": _children(run_manager.run_id, run_manager)} if run_manager else {}
+
+    def _cache_place(
+        self, input: LanguageModelInput, stop: list[str] | None, options: Mapping[str, Any]
+    ) -> _CachePlace | None:
+        """Where LangChain keeps this call's answer; it looks there in `invoke`, and not in `stream`."""
+        cache = self.cache if isinstance(self.cache, BaseCache) else get_llm_cache()
+        if self.cache is False or cache is None:
+            return None
+        messages = self._convert_input(input).to_messages()
+        prompt = dumps([message.model_copy(update={"id": None}) for message in messages])
+        return _CachePlace(cache, prompt, self._get_llm_string(stop=stop, **options))
+
+    # -- what is not split
+
+    def _resolve_model_profile(self) -> ModelProfile | None:
+        return getattr(self.sgd.settings.largest.model, "profile", None)
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: str | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """The large model with these tools: a tool call does not split.
+
+        To have an agent write long answers in parallel, give it `SGDRunnable.as_tool()`.
+        """
+        if tool_choice is not None:
+            kwargs["tool_choice"] = tool_choice
+        bound: Runnable[LanguageModelInput, AIMessage] = self._undivided().bind_tools(
+            tools, **kwargs
+        )
+        return bound
+
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type,
+        *,
+        include_raw: bool = False,
+        fuse: bool = False,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
+        """Answer in the form of a schema.
+
+        Args:
+            schema: Whatever the large model takes.
+            include_raw: Whether to give `raw`, `parsed` and `parsing_error`.
+            fuse: Decode the answer in parallel first, then have the large model put it into the form; for
+                forms that hold long texts. Without it the large model answers in the form at once.
+            **kwargs: For the large model's own `with_structured_output`.
+        """
+        structured: Runnable[LanguageModelInput, dict[str, Any] | BaseModel]
+        structured = self._undivided().with_structured_output(
+            schema, include_raw=include_raw, **kwargs
+        )
+        if not fuse:
+            return structured
+        unseen = self.with_config(tags=[NOSTREAM])
+
+        def decode(input: Any, config: RunnableConfig) -> list[BaseMessage]:
+            messages = self._convert_input(input).to_messages()
+            answer = unseen.invoke(messages, config)
+            return self.sgd.prompts.for_fusing(messages, answer.text)
+
+        async def adecode(input: Any, config: RunnableConfig) -> list[BaseMessage]:
+            messages = self._convert_input(input).to_messages()
+            answer = await unseen.ainvoke(messages, config)
+            return self.sgd.prompts.for_fusing(messages, answer.text)
+
+        return RunnableLambda(decode, afunc=adecode, name="decode") | structured
+
+    def _undivided(self) -> Any:
+        """The large model, with our cache and rate limiter where it has none of its own."""
+        large: Any = self.sgd.settings.largest.model
+        if not hasattr(large, "bind_tools"):
+            msg = (
+                f"Tools and schemas go to the largest tier, but that is a {type(large).__name__}, no chat"
+                " model"
+            )
+            raise InvalidInputError(msg)
+        if not isinstance(large, BaseChatModel):
+            return large
+        ours = {
+            name: value
+            for name in ("cache", "rate_limiter")
+            if (value := getattr(self, name)) is not None and getattr(large, name) is None
+        }
+        return large.model_copy(update=ours) if ours else large
+
+
+def _children(
+    run_id: UUID,
+    parent: AsyncCallbackManager | CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun,
+) -> AsyncCallbackManager:
+    """Callbacks for runs inside the run `run_id`; a model's own run manager has no `get_child`."""
+    handlers = parent.inheritable_handlers
+    children = AsyncCallbackManager([*handlers], [*handlers], parent_run_id=run_id)
+    children.add_tags(parent.inheritable_tags)
+    children.add_metadata(parent.inheritable_metadata)
+    return children
+
+
+class _CachePlace(NamedTuple):
+    cache: BaseCache
+    prompt: str
+    model: str
+
+
+def _as_chunk(message: AIMessage) -> AIMessageChunk:
+    return AIMessageChunk(
+        content=message.content,
+        id=message.id,
+        response_metadata=message.response_metadata,
+        chunk_position="last",
+    )
+
+
+def _as_cached(chunks: list[AIMessageChunk]) -> list[Generation]:
+    whole = chunks[0] + chunks[1:]
+    return [ChatGeneration(message=message_chunk_to_message(whole))]
