@@ -20,7 +20,7 @@ class ChatTemplate:
 
     def __init__(self, source: str, *, bos: str, eos: str, strip_bos: bool) -> None:
         try:
-            from jinja2 import TemplateSyntaxError  # noqa: PLC0415 - only local models need it
+            from jinja2 import TemplateSyntaxError, meta  # noqa: PLC0415 - only local models need it
             from jinja2.ext import loopcontrols  # noqa: PLC0415
             from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: PLC0415
         except ImportError as error:
@@ -34,6 +34,7 @@ class ChatTemplate:
         environment.globals["strftime_now"] = _now
         try:
             self._template = environment.from_string(source)
+            self.uses_tools = "tools" in meta.find_undeclared_variables(environment.parse(source))
         except TemplateSyntaxError as error:
             msg = f"The model's chat template is not valid: {error} (line {error.lineno})"
             raise EngineError(msg) from error

@@ -225,7 +225,7 @@ class Context:
         """
         address = self._lib.llama_get_logits(self.pointer)
         values = (c.c_float * (self._outputs * self._vocabulary_size)).from_address(address)
-        return np.frombuffer(values, np.float32).reshape(self._outputs, self._vocabulary_size)
+        return np.frombuffer(memoryview(values), np.float32).reshape(self._outputs, self._vocabulary_size)
 
     def sample(self, sampler: int, place: int) -> int:
         """Let a sampler choose a token after the given place in the batch."""

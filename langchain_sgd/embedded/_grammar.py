@@ -221,7 +221,7 @@ def _check_schema(schema: Mapping[str, Any], where: str) -> None:
 
 
 def _reason(text: bytes | None) -> str:
-    """The complaint in one line: of several, the first says where and the last says what."""
-    lines = [line.strip() for line in (text or b"").decode(errors="replace").splitlines()]
-    lines = [line for line in lines if line] or ["unknown error"]
-    return lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}"
+    """The complaint in one line; a regex parser's own stands after "error:"."""
+    lines = (text or b"unknown error").decode(errors="replace").strip().splitlines()
+    named = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return (named or lines or ["unknown error"])[0]

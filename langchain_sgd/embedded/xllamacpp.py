@@ -24,6 +24,7 @@ from langchain_sgd.embedded._sampling import make_sampler
 from langchain_sgd.embedded._streams import Outbox, TokenStream
 from langchain_sgd.embedded.engine import (
     Counters,
+    EngineError,
     EngineInfo,
     EngineInputError,
     GenerateRequest,
@@ -105,16 +106,15 @@ class XLlamaCppEngine:
         self._outboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Outbox] = (
             weakref.WeakKeyDictionary()
         )
-        source = model.chat_template
-        self._template_source = source
-        self._template: ChatTemplate | None = None
+        # Now, because loading Jinja takes 0.1 s that the first chat should not wait for.
+        template = self._template = self._compile_template(model.chat_template)
         self._info = EngineInfo(
             model_id=model_id or model.name or file.stem,
             max_total_tokens=context,
             slots=slots,
             dtype=model.dtype,
             eos_token=vocabulary.eos_text,
-            template_uses_tools=source is not None and "tools" in source,
+            template_uses_tools=isinstance(template, ChatTemplate) and template.uses_tools,
         )
 
         def free() -> None:
@@ -198,17 +198,8 @@ class XLlamaCppEngine:
             EngineInputError: The model has no template, or the template refuses these messages.
             EngineError: The template is broken, or jinja2 is not installed.
         """
-        if self._template is None:
-            if self._template_source is None:
-                msg = f"{self._info.model_id} has no chat template; use text generation instead"
-                raise EngineInputError(msg)
-            vocabulary = self._vocabulary
-            self._template = ChatTemplate(
-                self._template_source,
-                bos=vocabulary.bos_text,
-                eos=vocabulary.eos_text,
-                strip_bos=vocabulary.adds_bos,
-            )
+        if isinstance(self._template, EngineError):
+            raise self._template
         return self._template.render(messages, tools)
 
     async def tokenize(self, text: str) -> list[Token]:
@@ -252,6 +243,21 @@ class XLlamaCppEngine:
         if outbox is None:
             outbox = self._outboxes[loop] = Outbox(weakref.ref(loop))
         return outbox
+
+    def _compile_template(self, source: str | None) -> ChatTemplate | EngineError:
+        """The chat template, or why there is none: text generation works without."""
+        if source is None:
+            return EngineInputError("The model has no chat template; use text generation instead")
+        vocabulary = self._vocabulary
+        try:
+            return ChatTemplate(
+                source,
+                bos=vocabulary.bos_text,
+                eos=vocabulary.eos_text,
+                strip_bos=vocabulary.adds_bos,
+            )
+        except EngineError as error:
+            return error
 
     async def _matcher(self, grammar: Grammar) -> Matcher:
         return await asyncio.to_thread(self._compile, grammar)
