@@ -225,6 +225,11 @@ def _matching(options: Mapping[NodeId, set[NodeId]]) -> int:
             key_of[free], option_of[key], free = key, free, option_of.get(key)
     return len(option_of)
 
+    def _repr_html_(self) -> str:
+        from langchain_sgd.drawing import skeleton_html  # noqa: PLC0415 - only notebooks draw
+
+        return skeleton_html(self)
+
 
 def _mermaid_text(text: str) -> str:
     """Escape what Mermaid would read as markup inside a quoted label."""
