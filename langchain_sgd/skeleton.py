@@ -200,6 +200,11 @@ class Skeleton(BaseModel):
         )
         return "\n".join(lines) + "\n"
 
+    def _repr_html_(self) -> str:
+        from langchain_sgd.drawing import skeleton_html  # noqa: PLC0415 - only notebooks draw
+
+        return skeleton_html(self)
+
 
 def _matching(options: Mapping[NodeId, set[NodeId]]) -> int:
     """Size of a maximum matching: each key with one of its options, no option twice."""
@@ -224,11 +229,6 @@ def _matching(options: Mapping[NodeId, set[NodeId]]) -> int:
             key = came_from[free]
             key_of[free], option_of[key], free = key, free, option_of.get(key)
     return len(option_of)
-
-    def _repr_html_(self) -> str:
-        from langchain_sgd.drawing import skeleton_html  # noqa: PLC0415 - only notebooks draw
-
-        return skeleton_html(self)
 
 
 def _mermaid_text(text: str) -> str:
