@@ -26,6 +26,7 @@ _MAX_MISTAKEN = 3
 """Braces taken for JSON that were none; after so many, only lines are read."""
 
 _BETWEEN = re.compile(r"[ \t\r\n,[\]]*")
+_LONGEST_OPENING = 202
 _OBJECT = re.compile(r'\{\s{0,200}"')
 _OBJECT_SO_FAR = re.compile(r"\{\s{0,200}")
 _LINE_BEGUN = re.compile(r"\W*(?:[A-Za-z]+\s*)?\d{1,4}\W*\|")
@@ -38,7 +39,7 @@ _FILLER = re.compile(r"\b(?:and|parts?|nodes?|needs?|lines?|numbers?)\b")
 _NO_DEPENDENCIES = {"", "-", "–", "—", "/", "none", "n/a", "na", "nil", "no", "nothing", "null"}  # noqa: RUF001
 _ALL_DEPENDENCIES = re.compile(r"all(?: (?:of )?(?:the )?(?:above|previous|earlier|others?))?")
 _DIFFICULTY = re.compile(r"(?:difficulty\s*[:=]?\s*)?(-?\d{1,4})(?:\.\d+)?(?:\s*/\s*\d+)?")
-_REMARK = re.compile(r"[(:–-]\s*[a-z][^|]*$")  # noqa: RUF001
+_REMARK = re.compile(r"(?:\(|[:–-]\s*[a-z]).*", re.DOTALL)  # noqa: RUF001
 _WORDS = {
     "easy": 2,
     "simple": 2,
@@ -170,7 +171,7 @@ class SkeletonParser:
         last = text.rfind("{", at, end)
         if last < 0:
             return -1
-        if (found := _OBJECT.search(text, at)) and found.start() <= last:
+        if (found := _OBJECT.search(text, at, last + _LONGEST_OPENING)) and found.start() <= last:
             return found.start()
         if not self._ended and _OBJECT_SO_FAR.fullmatch(text, last):
             return None
