@@ -215,5 +215,8 @@ def _secret_headers(
     }
     key = api_key.get_secret_value() if isinstance(api_key, SecretStr) else api_key
     if key and key.strip():
+        secrets = {
+            name: value for name, value in secrets.items() if name.lower() != "authorization"
+        }
         secrets["Authorization"] = SecretStr(f"Bearer {key.strip()}")
     return secrets

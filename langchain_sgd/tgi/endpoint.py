@@ -47,7 +47,12 @@ def base_url(text: str) -> str:
             a fragment. A URL is shown in traces and messages, so it must hold no secret; the message
             repeats none.
     """
-    parts = urlsplit(text.strip())
+    try:
+        parts = urlsplit(text.strip())
+        _ = parts.port  # reading it checks it
+    except ValueError:
+        msg = "The URL's host or port is malformed. Give http://host:port."
+        raise InvalidInputError(msg) from None
     if parts.username is not None or parts.password is not None:
         msg = (
             f"The URL of {parts.hostname!r} holds a user name or a password. Give it without, and pass "
@@ -55,8 +60,9 @@ def base_url(text: str) -> str:
         )
         raise InvalidInputError(msg)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
+        shown = "The given string" if "@" in text else repr(text)
         msg = (
-            f"{text!r} is no URL of a TGI server: expected http://host:port or https://host, "
+            f"{shown} is no URL of a TGI server: expected http://host:port or https://host, "
             "or a LangChain chat model."
         )
         raise InvalidInputError(msg)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import json
+import math
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
@@ -17,15 +17,14 @@ from yarl import URL
 
 from langchain_sgd.tgi.endpoint import proxy_for
 from langchain_sgd.tgi.errors import (
-    NotTGIError,
     TGIError,
     TGIGenerationError,
     TGIOverloadedError,
     TGIStreamBrokenError,
     TGITimeoutError,
     TGIUnavailableError,
-    to_error,
 )
+from langchain_sgd.tgi.faults import Faults, decoded, is_refusal
 from langchain_sgd.tgi.gate import Gate, shared_gate
 from langchain_sgd.tgi.pool import LoopPool
 from langchain_sgd.tgi.server import Timings, read_timings
@@ -68,6 +67,15 @@ class Patience:
     """Longest wait before the first repetition; it doubles with each."""
 
 
+class _Due(NamedTuple):
+    """Until when something must have come; the earlier is the smaller."""
+
+    at: float
+    """Loop time; infinity is no bound."""
+    missed: str
+    endpoint: str
+
+
 class Transport:
     """Sends requests to one server, from any task, event loop or thread.
 
@@ -90,6 +98,7 @@ class Transport:
         self._limit = max_concurrent_requests
         self._limit_asked = max_concurrent_requests is not None
         self._proxy = proxy_for(url)
+        self._faults = Faults(url, secret_headers)
         self._pools: dict[asyncio.AbstractEventLoop, LoopPool] = {}
         self._urls: dict[str, URL] = {}
 
@@ -106,12 +115,9 @@ class Transport:
             TGIError: There was no success.
         """
         pool = await self._pool()
-        due = _after(_PROBE_TIMEOUT_S)
-        async with (
-            self._response(pool, "GET", path, None, due=due) as response,
-            _in_time(due, self._too_slow),
-        ):
-            return _decoded(await response.read())
+        due = self._due(_PROBE_TIMEOUT_S, "no answer")
+        async with self._response(pool, "GET", path, None, due) as response, _in_time(due):
+            return decoded(await response.read())
 
     async def post(self, path: str, payload: Mapping[str, Any]) -> Answer:
         """Post JSON and give the JSON answer.
@@ -120,17 +126,17 @@ class Transport:
             TGIError: The call failed, after its retries.
         """
         body = json.dumps(payload).encode()
-        async with _in_time(_after(self._patience.timeout_s), self._too_slow):
-            for attempt in itertools.count():
+        attempt = 0
+        async with _in_time(self._due(self._patience.timeout_s, "no complete answer")):
+            while True:
                 try:
                     pool = await self._admissible_pool()
                     async with pool.gate, self._response(pool, "POST", path, body) as response:
-                        return Answer(
-                            self._json_object(await response.read()), read_timings(response.headers)
-                        )
+                        answer = self._faults.json_object(await response.read())
+                        return Answer(answer, read_timings(response.headers))
                 except TGIError as error:
                     await self._before_retry(error, attempt)
-        raise AssertionError  # pragma: no cover - the loop has no end of its own
+                attempt += 1
 
     async def events(
         self,
@@ -150,11 +156,12 @@ class Transport:
             TGIError: The call failed: before the first event after its retries, later at once.
         """
         body = json.dumps(payload).encode()
-        deadline = _after(self._patience.timeout_s)
-        for attempt in itertools.count():
+        deadline = self._due(self._patience.timeout_s, "no complete answer")
+        attempt = 0
+        while True:
             opened = False
             try:
-                async with _in_time(deadline, self._too_slow):
+                async with _in_time(deadline):
                     pool = await self._admissible_pool()
                     await pool.gate.acquire()
                 try:
@@ -168,35 +175,37 @@ class Transport:
             except TGIError as error:
                 if opened:
                     raise
-                async with _in_time(deadline, self._too_slow):
+                async with _in_time(deadline):
                     await self._before_retry(error, attempt)
             else:
                 return
+            attempt += 1
 
     async def _read_events(
         self,
         pool: LoopPool,
         path: str,
         body: bytes,
-        deadline: float | None,
+        deadline: _Due,
         is_end: Callable[[Mapping[str, Any]], bool],
     ) -> AsyncGenerator[dict[str, Any]]:
         """Open one stream and read it; a stall is counted from event to event, not from byte to byte."""
         due = self._next_event_due(deadline)
         ended = done = False
-        async with self._response(pool, "POST", path, body, due=due) as response:
+        async with self._response(pool, "POST", path, body, due) as response:
             if response.content_type != "text/event-stream":
-                await self._refuse_body(response, due)
+                async with _in_time(due):
+                    raise await self._faults.no_stream(response)
             parser = EventParser()
-            while not done and (chunk := await self._chunk(response, due)):
+            while not done and (chunk := await _chunk(response, due)):
                 for data in parser.feed(chunk):
                     if data == _DONE:
                         done = True
                         break
-                    event = self._json_object(data)
+                    event = self._faults.json_object(data)
                     if event.get("error") is not None:
                         await _drain(response)
-                        raise self._error(_OK, event)
+                        raise self._faults.in_stream(event)
                     ended = ended or is_end(event)
                     yield event
                     due = self._next_event_due(deadline)
@@ -206,12 +215,15 @@ class Transport:
             msg = "the stream ended without its end event"
             raise TGIStreamBrokenError(msg, endpoint=self._base, status=_OK)
 
-    async def _chunk(self, response: aiohttp.ClientResponse, due: float | None) -> bytes:
-        async with _in_time(due, self._stalled):
-            return await response.content.readany()
+    def _due(self, seconds: float | None, missed: str) -> _Due:
+        """Say until when something must have come, and how to name that it did not."""
+        if seconds is None:
+            return _Due(math.inf, "", self._base)
+        now = asyncio.get_running_loop().time()
+        return _Due(now + seconds, f"{missed} in {seconds:g} s", self._base)
 
-    def _next_event_due(self, deadline: float | None) -> float | None:
-        return _earlier(deadline, _after(self._patience.stall_timeout_s))
+    def _next_event_due(self, deadline: _Due) -> _Due:
+        return min(deadline, self._due(self._patience.stall_timeout_s, "no event"))
 
     @contextlib.asynccontextmanager
     async def _response(
@@ -220,8 +232,7 @@ class Transport:
         method: str,
         path: str,
         body: bytes | None,
-        *,
-        due: float | None = None,
+        due: _Due | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Open an answer that is a success; leaving early closes its connection.
 
@@ -230,7 +241,7 @@ class Transport:
         """
         answered = False
         try:
-            async with _in_time(due, self._stalled):
+            async with _in_time(due):
                 response = await pool.session.request(
                     method,
                     self._url(path),
@@ -242,12 +253,13 @@ class Transport:
             pool.refusals = 0
             try:
                 if response.status != _OK:
-                    raise await self._refusal(response)
+                    raise await self._faults.refused(response)
                 yield response
             finally:
                 response.close()  # a response read to its end has given its connection back already
         except aiohttp.ClientError as error:
-            raise self._lost(pool, error, answered=answered) from None
+            pool.refusals += is_refusal(error)
+            raise self._faults.lost(error, answered=answered) from None
 
     async def _admissible_pool(self) -> LoopPool:
         """Give the loop's pool, after what the server's state asks for: a health check, its limit."""
@@ -262,7 +274,9 @@ class Transport:
         loop = asyncio.get_running_loop()
         pool = self._pools.get(loop)
         if pool is None or pool.closed:
-            self._pools = {key: kept for key, kept in self._pools.items() if not kept.closed}
+            for past, kept in list(self._pools.items()):  # other threads may add theirs meanwhile
+                if kept.closed:
+                    self._pools.pop(past, None)
             gate = shared_gate(self._base)
             self._narrow(gate)
             pool = self._pools[loop] = await LoopPool.open(
@@ -278,28 +292,21 @@ class Transport:
             if pool.loop.time() < pool.refused_until:
                 msg = f"{pool.refusals} connections in a row failed"
                 raise TGIUnavailableError(msg, endpoint=self._base)
-            try:
+            with contextlib.suppress(TGIError):
                 await self.get("/health")
-            except TGIError:
-                if pool.refusals:  # any HTTP answer sets it to zero: then the server is back
-                    pool.refused_until = pool.loop.time() + _PROBE_COUNTS_S
-                    raise
+            if pool.refusals:  # any HTTP answer sets it to zero
+                pool.refused_until = pool.loop.time() + _PROBE_COUNTS_S
+                msg = f"{pool.refusals} connections in a row failed, and /health does not answer"
+                raise TGIUnavailableError(msg, endpoint=self._base)
 
     async def _learn_limit(self, pool: LoopPool) -> None:
         """Set the gate from `/info`; a server without that route keeps an open gate."""
-        if self._limit_asked:
-            return
         async with pool.asking:
-            if self._limit_asked:
-                return
-            with contextlib.suppress(TGIError):
-                info = await self.get("/info")
-                limit = info.get("max_concurrent_requests") if isinstance(info, Mapping) else None
-                if isinstance(limit, int):
-                    # Others use the server too, and one request more than it takes is an error.
-                    self._limit = max(1, limit - max(1, limit // 16))
-                    self._narrow(pool.gate)
-            self._limit_asked = True
+            if not self._limit_asked:
+                with contextlib.suppress(TGIError):
+                    self._limit = _limit_of(await self.get("/info"))
+                self._limit_asked = True
+        self._narrow(pool.gate)
 
     def _narrow(self, gate: Gate) -> None:
         if self._limit is not None:
@@ -332,86 +339,6 @@ class Transport:
             **{name: value.get_secret_value() for name, value in self._secrets.items()},
         }
 
-    async def _refusal(self, response: aiohttp.ClientResponse) -> TGIError:
-        text = await response.text(errors="replace")
-        error = self._error(response.status, _decoded(text), response)
-        location = response.headers.get("Location")
-        if location is not None and isinstance(error, NotTGIError):
-            target = URL(location)
-            where = f"{target.origin()}{target.path}" if target.absolute else target.path
-            error.remedy = f"It redirects to {where}: give that server's base URL."
-        return error
-
-    async def _refuse_body(self, response: aiohttp.ClientResponse, due: float | None) -> None:
-        """Raise for a success that is no stream: an error body, or another service."""
-        async with _in_time(due, self._stalled):
-            body = _decoded(await response.text(errors="replace"))
-        if isinstance(body, Mapping) and "error" in body:
-            raise self._error(response.status, body, response)
-        msg = f"a stream was asked for and {response.content_type!r} came"
-        raise NotTGIError(msg, endpoint=self._base, status=_OK)
-
-    def _error(
-        self, status: int, body: Any, response: aiohttp.ClientResponse | None = None
-    ) -> TGIError:
-        wait = response.headers.get("Retry-After", "") if response is not None else ""
-        return to_error(
-            status,
-            self._without_secrets(body),
-            endpoint=self._base,
-            retry_after_s=float(wait) if wait.isdecimal() else None,
-        )
-
-    def _without_secrets(self, body: Any) -> Any:
-        """Blank our secrets in what the server said: gateways echo headers."""
-        text = body if isinstance(body, str) else json.dumps(body)
-        found = False
-        for value in self._secrets.values():
-            secret = value.get_secret_value().removeprefix("Bearer ")
-            if secret and secret in text:
-                text, found = text.replace(secret, "***"), True
-        if not found:
-            return body
-        return text if isinstance(body, str) else json.loads(text)
-
-    def _json_object(self, data: bytes) -> dict[str, Any]:
-        body = _decoded(data)
-        if isinstance(body, dict):
-            return body
-        if isinstance(body, str):
-            error = to_error(_OK, self._without_secrets(body), endpoint=self._base)
-            if isinstance(error, NotTGIError):
-                raise error
-        msg = "the answer is no JSON object"
-        raise NotTGIError(msg, endpoint=self._base, status=_OK)
-
-    def _too_slow(self) -> TGIError:
-        msg = f"no complete answer in {self._patience.timeout_s or 0:g} s"
-        return TGITimeoutError(msg, endpoint=self._base)
-
-    def _stalled(self) -> TGIError:
-        msg = f"no event for {self._patience.stall_timeout_s or 0:g} s"
-        return TGITimeoutError(msg, endpoint=self._base)
-
-    def _lost(self, pool: LoopPool, error: aiohttp.ClientError, *, answered: bool) -> TGIError:
-        """Say what became of the connection."""
-        if isinstance(error, aiohttp.ClientSSLError):
-            return NotTGIError(
-                f"TLS failed ({_reason(error)})",
-                endpoint=self._base,
-                remedy="Check the certificate, and whether the server speaks https or http.",
-            )
-        if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)):
-            pool.refusals += 1
-            return TGIUnavailableError(f"cannot connect ({_reason(error)})", endpoint=self._base)
-        if isinstance(error, aiohttp.ClientResponseError):
-            return NotTGIError(f"no HTTP answer ({error.message[:80]!r})", endpoint=self._base)
-        if answered:
-            msg = "the connection broke in the middle of the answer"
-            return TGIStreamBrokenError(msg, endpoint=self._base)
-        msg = f"the connection was closed without an answer ({_reason(error)})"
-        return TGIUnavailableError(msg, endpoint=self._base)
-
 
 def backoff_wait_s(
     attempt: int, base_s: float, retry_after_s: float | None, chance: float
@@ -426,30 +353,32 @@ def backoff_wait_s(
     return min(_LONGEST_BACKOFF_S, base_s * 2.0**attempt) * chance
 
 
-def _decoded(data: bytes | str) -> Any:
-    """Read JSON; what is none comes back as text."""
-    try:
-        return json.loads(data)
-    except ValueError:
-        return data if isinstance(data, str) else data.decode(errors="replace")
-
-
-def _after(seconds: float | None) -> float | None:
-    return None if seconds is None else asyncio.get_running_loop().time() + seconds
-
-
-def _earlier(one: float | None, other: float | None) -> float | None:
-    return min((time for time in (one, other) if time is not None), default=None)
+def _limit_of(info: Any) -> int | None:
+    """Take a little less than the server does: others use it too, and one too many is an error."""
+    limit = info.get("max_concurrent_requests") if isinstance(info, Mapping) else None
+    return max(1, limit - max(1, limit // 16)) if isinstance(limit, int) else None
 
 
 @contextlib.asynccontextmanager
-async def _in_time(due: float | None, late: Callable[[], TGIError]) -> AsyncIterator[None]:
-    """Bound what is awaited inside to a time of the loop; never put around a `yield` to callers."""
+async def _in_time(due: _Due | None) -> AsyncIterator[None]:
+    """Bound what is awaited inside; never put around a `yield` to callers.
+
+    Raises:
+        TGITimeoutError: The time is over. A timeout of another hand passes as it is.
+    """
+    at = None if due is None or due.at == math.inf else due.at
     try:
-        async with asyncio.timeout_at(due):
+        async with asyncio.timeout_at(at) as timer:
             yield
     except TimeoutError:
-        raise late() from None
+        if due is None or not timer.expired():
+            raise
+        raise TGITimeoutError(due.missed, endpoint=due.endpoint) from None
+
+
+async def _chunk(response: aiohttp.ClientResponse, due: _Due) -> bytes:
+    async with _in_time(due):
+        return await response.content.readany()
 
 
 async def _drain(response: aiohttp.ClientResponse) -> None:
@@ -457,9 +386,3 @@ async def _drain(response: aiohttp.ClientResponse) -> None:
     with contextlib.suppress(TimeoutError, aiohttp.ClientError):
         async with asyncio.timeout(_DRAIN_TIMEOUT_S):
             await response.content.read()
-
-
-def _reason(error: Exception) -> str:
-    """Name a connection's fault without what aiohttp's own texts may hold."""
-    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    return str(getattr(cause, "strerror", None) or type(cause).__name__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -265,7 +266,7 @@ async def test_a_lasting_fault_has_its_error_after_its_attempts(
 @MODES
 @WAYS
 @pytest.mark.parametrize(
-    "fault", ["overloaded", "rate_limited", "unavailable", "drop", "cut", "fail"]
+    "fault", ["overloaded", "rate_limited", "unavailable", "drop", "cut", "eof", "fail"]
 )
 async def test_a_passing_fault_is_not_seen(
     server: TGITestServer, way: Way, mode: str, fault: Any
@@ -315,7 +316,7 @@ async def test_a_stall_is_counted_in_tokens_not_in_keepalives(
 @WAYS
 async def test_a_deadline_bounds_a_whole_call(server: TGITestServer, way: Way) -> None:
     server.inject("stall")
-    with pytest.raises(TGITimeoutError):
+    with pytest.raises(TGITimeoutError, match=r"no complete answer in 0\.2 s"):
         await way(ChatTGI(base_url=server.url, timeout=0.2))
     await server.idle()
     assert server.log[0].disconnected
@@ -387,6 +388,25 @@ async def test_a_redirect_is_named_and_not_followed() -> None:
 
 
 # --- a server that is down
+
+
+async def test_a_connection_that_does_not_come_about_is_repeated_and_named() -> None:
+    """A listener whose queue is full lets further connections hang."""
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        port = full.getsockname()[1]
+        waiting = [socket.socket() for _ in range(4)]
+        for each in waiting:
+            each.settimeout(0)
+            each.connect_ex(("127.0.0.1", port))
+        model = ChatTGI(base_url=f"http://127.0.0.1:{port}", connect_timeout_s=0.1, max_retries=1)
+        with pytest.raises(TGIUnavailableError, match="no connection in the time allowed"):
+            await model.ainvoke("Hi")
+        (pool,) = model.client._transport._pools.values()
+        assert pool.refusals == 2
+        for each in waiting:
+            each.close()
 
 
 async def test_a_closed_port_is_named(server: TGITestServer) -> None:
@@ -479,6 +499,22 @@ async def test_an_overload_teaches_the_limit() -> None:
             for _ in range(20):
                 group.create_task(model.ainvoke("Hi"))
         assert len(server.requests("/v1/chat/completions")) == before + 20
+
+
+async def test_what_one_loop_learned_holds_in_the_next() -> None:
+    engine = ScriptedEngine(REPLY, slots=64, pace=Pace(token_s=0.002))
+    async with TGITestServer(engine, max_concurrent_requests=16) as server:
+        model = ChatTGI(base_url=server.url)
+
+        async def burst() -> None:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(32):
+                    group.create_task(model.ainvoke("Hi"))
+
+        await burst()
+        await asyncio.to_thread(lambda: asyncio.run(burst()))
+        assert engine.peak == 15
+        assert len(server.requests("/info")) == 1
 
 
 async def test_a_server_without_info_keeps_its_gate_open(server: TGITestServer) -> None:
