@@ -10,7 +10,7 @@ import ctypes as c
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -165,7 +165,8 @@ def grammar_text(grammar: Grammar, separators: tuple[str, str]) -> tuple[str, st
     """Say a grammar in llguidance's words: the name of its kind, and its text.
 
     JSON is written without optional whitespace, with the given item and key separators, because
-    small models drown in whitespace where it is legal; a schema's own `x-guidance` is kept.
+    small models drown in whitespace where it is legal; a schema's own `x-guidance` is kept. As in
+    TGI, objects hold the properties that their schema names unless it allows others.
 
     Raises:
         EngineInputError: The schema is no JSON object, or not JSON at all.
@@ -188,11 +189,11 @@ def grammar_text(grammar: Grammar, separators: tuple[str, str]) -> tuple[str, st
     if not isinstance(schema, Mapping):
         msg = f"A JSON schema must be an object, not {type(schema).__name__}"
         raise EngineInputError(msg)
-    _check_schema(schema, "the schema")
     item, key = separators
     style = {"whitespace_flexible": False, "item_separator": item, "key_separator": key}
     try:
-        return "json", json.dumps({"x-guidance": style, **schema}, ensure_ascii=False)
+        closed = {"x-guidance": style, **_closed(schema, "the schema")}
+        return "json", json.dumps(closed, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as error:
         msg = f"The JSON schema cannot be written as JSON: {error}"
         raise EngineInputError(msg) from error
@@ -201,23 +202,43 @@ def grammar_text(grammar: Grammar, separators: tuple[str, str]) -> tuple[str, st
 _TYPES: Final = frozenset({"object", "array", "string", "integer", "number", "boolean", "null"})
 
 
-def _check_schema(schema: Mapping[str, Any], where: str) -> None:
-    """Refuse what llguidance would quietly read as "anything"."""
+def _closed(schema: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The schema as TGI reads it: what has properties is an object, and has no others.
+
+    Raises:
+        EngineInputError: Something is unknown that llguidance would quietly read as "anything".
+    """
     named = schema.get("type")
-    types: Sequence[Any] = [named] if isinstance(named, str) else named or []
-    for name in types if isinstance(types, list) else [types]:
+    for name in named if isinstance(named, list) else [] if named is None else [named]:
         if name not in _TYPES:
             msg = f"Unknown type {name!r} in {where}; JSON schema knows {', '.join(sorted(_TYPES))}"
             raise EngineInputError(msg)
-    properties = schema.get("properties")
-    if properties is None:
-        return
-    if not isinstance(properties, Mapping):
-        msg = f"'properties' in {where} must be an object, not {type(properties).__name__}"
-        raise EngineInputError(msg)
-    for name, inner in properties.items():
-        if isinstance(inner, Mapping):
-            _check_schema(inner, f"property {name!r}")
+
+    closed = dict(schema)
+    for keyword in ("properties", "$defs", "definitions"):
+        if keyword in schema:
+            inner = schema[keyword]
+            if not isinstance(inner, Mapping):
+                msg = f"{keyword!r} in {where} must be an object, not {type(inner).__name__}"
+                raise EngineInputError(msg)
+            closed[keyword] = {
+                name: _closed(each, f"{keyword} {name!r}") if isinstance(each, Mapping) else each
+                for name, each in inner.items()
+            }
+    if isinstance(schema.get("items"), Mapping):
+        closed["items"] = _closed(schema["items"], f"items of {where}")
+    for keyword in ("anyOf", "oneOf", "prefixItems"):
+        if isinstance(schema.get(keyword), list):
+            closed[keyword] = [
+                _closed(each, f"{keyword} of {where}") if isinstance(each, Mapping) else each
+                for each in schema[keyword]
+            ]
+    if "properties" in schema:
+        closed.setdefault("type", "object")
+        # Parts of an allOf add to each other's properties.
+        if "allOf" not in schema:
+            closed.setdefault("additionalProperties", False)
+    return closed
 
 
 def _reason(text: bytes | None) -> str:

@@ -47,7 +47,10 @@ def test_a_regex_goes_through_as_it_is() -> None:
         ({"type": ["string", "text"]}, "Unknown type 'text'"),
         ({"type": 3}, "Unknown type 3"),
         ({"properties": ["a"]}, "'properties' in the schema must be an object, not list"),
-        ({"properties": {"a": {"type": "int"}}}, "Unknown type 'int' in property 'a'"),
+        ({"properties": {"a": {"type": "int"}}}, "Unknown type 'int' in properties 'a'"),
+        ({"items": {"type": "int"}}, "Unknown type 'int' in items of the schema"),
+        ({"anyOf": [{"type": "int"}]}, "Unknown type 'int' in anyOf of the schema"),
+        ({"$defs": {"a": {"type": "int"}}}, r"Unknown type 'int' in \$defs 'a'"),
         ({"enum": [{1, 2}]}, "cannot be written as JSON"),
     ],
 )
@@ -60,3 +63,25 @@ def test_what_the_engine_would_ignore_is_refused(value: Any, reason: str) -> Non
 def test_a_regex_must_be_text(value: Any, reason: str) -> None:
     with pytest.raises(EngineInputError, match=reason):
         grammar_text(Grammar("regex", value), COMPACT)
+
+
+def test_objects_hold_what_their_schema_names_and_no_more() -> None:
+    inner = {"properties": {"b": {"type": "null"}}}
+    schema = {"properties": {"a": inner}, "anyOf": [inner], "$defs": {"c": inner}, "items": inner}
+    _, text = grammar_text(Grammar("json", schema), COMPACT)
+    read = json.loads(text)
+    for part in (read, read["properties"]["a"], read["anyOf"][0], read["$defs"]["c"]):
+        assert part["type"] == "object"
+        assert part["additionalProperties"] is False
+    assert "type" not in schema
+
+
+def test_what_a_schema_says_itself_stands() -> None:
+    schema = {"type": ["object", "null"], "properties": {}, "additionalProperties": True}
+    _, text = grammar_text(Grammar("json", schema), COMPACT)
+    read = json.loads(text)
+    assert (read["type"], read["additionalProperties"]) == (["object", "null"], True)
+    parts = {"properties": {"a": {}}, "allOf": [{"properties": {"b": {}}}]}
+    assert "additionalProperties" not in json.loads(
+        grammar_text(Grammar("json", parts), COMPACT)[1]
+    )
