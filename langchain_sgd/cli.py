@@ -1,0 +1,260 @@
+"""The command `langchain-sgd`: its options, its errors, its exit codes.
+
+What the commands do is in `commands`, `demo` and `bench`, which are imported when they are needed:
+`--help` loads neither LangChain nor LangGraph.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from langchain_sgd._version import __version__
+from langchain_sgd.errors import InvalidInputError, SkeletonError
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+BENCHES = {
+    "schedule": "wall time over critical path, in virtual time",
+    "overhead": "what planning, scheduling and streaming cost beside the models",
+    "transport": "ChatTGI beside the stock clients on the same server",
+}
+"""Each is a module of `langchain_sgd.bench` with a `main(argv)`."""
+
+_EPILOG = """\
+endpoints:
+  --small, --large and --planner, or the environment variables SGD_SMALL_URL, SGD_LARGE_URL and
+  SGD_PLANNER_URL, name servers that speak TGI's protocol. The planner is the large model if not
+  named; without a small model the large one writes every part. Keys come from the environment
+  only: SGD_SMALL_API_KEY, SGD_LARGE_API_KEY, SGD_PLANNER_API_KEY, or SGD_API_KEY for all, or the
+  variable that --api-key-env names. Without any endpoint the bundled demonstration models answer,
+  which know launch briefs only.
+
+exit codes:
+  0 done; 1 failed, or parts of the answer are missing; 2 wrong usage; 130 interrupted
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and give its exit code.
+
+    Raises:
+        SystemExit: For wrong options (2) and after `--help` (0), as argparse does.
+        Exception: Whatever failed, with `--debug` only.
+    """
+    args = _parser().parse_args(argv)
+    run: Callable[[argparse.Namespace], int] = args.run
+    try:
+        return run(args)
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read us has gone. Python would complain again when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:  # the edge: a line for people, the trace with --debug
+        if args.debug:
+            raise
+        _complain(_explained(error))
+        return USAGE if isinstance(error, InvalidInputError | SkeletonError) else FAILED
+
+
+def _complain(text: str) -> None:
+    print(f"langchain-sgd: {text}", file=sys.stderr)
+
+
+def _explained(error: Exception) -> str:
+    """The error in one line; of one that tells nothing, its class too."""
+    text = " ".join(str(error).split())
+    expected = type(error).__module__.startswith("langchain_sgd") or isinstance(error, OSError)
+    if expected and text:
+        return text
+    return f"{type(error).__name__}: {text} (--debug shows where)"
+
+
+# -- commands
+
+
+def _lazily(where: str, name: str) -> Callable[[argparse.Namespace], int]:
+    def run(args: argparse.Namespace) -> int:
+        function = getattr(importlib.import_module(f"langchain_sgd.{where}"), name)
+        code: int = function(args)
+        return code
+
+    return run
+
+
+def _bench(args: argparse.Namespace) -> int:
+    if args.name is None:
+        print("langchain-sgd bench NAME [options]; --help after a name shows its options\n")
+        for name, what in BENCHES.items():
+            print(f"  {name:<12} {what}")
+        return DONE
+    module = importlib.import_module(f"langchain_sgd.bench.{args.name}")
+    code: int | None = module.main(args.rest)
+    return DONE if code is None else code
+
+
+# -- options
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show where an error came from")
+    parser = argparse.ArgumentParser(
+        prog="langchain-sgd",
+        description="Skeleton Graph Decoding: long answers, planned as a graph, decoded in parallel.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, what: str, run: Callable[[argparse.Namespace], int]) -> _Parser:
+        made = commands.add_parser(name, help=what, description=f"{what}.", parents=[common])
+        made.set_defaults(run=run)
+        return made
+
+    ask = command("ask", "answer a question, and show how", _lazily("commands", "ask"))
+    _question(ask)
+    _endpoints(ask)
+    _decoding(ask)
+    ask.add_argument("--plain", action="store_true", help="only the text, as it comes")
+    ask.add_argument(
+        "--json", type=_file, metavar="FILE", help="write answer and report; - for standard output"
+    )
+
+    plan = command("plan", "plan a question without answering it", _lazily("commands", "plan"))
+    _question(plan)
+    _endpoints(plan)
+    _planning(plan)
+    formats = ("tree", "mermaid", "json", "svg")
+    plan.add_argument("--format", choices=formats, default="tree", help="default: %(default)s")
+
+    demo = command(
+        "demo",
+        "answer a sample question with the bundled models, then compare with other ways to answer",
+        _lazily("demo", "demo"),
+    )
+    demo.add_argument("--questions", type=_count(0), default=8, metavar="N", help="compared on")
+    demo.add_argument(
+        "--seed", type=int, help="of the questions; another one each time if not given"
+    )
+    demo.add_argument("--plain", action="store_true", help="only text, as it comes")
+
+    serve = command("serve", "serve models with TGI's protocol", _lazily("commands", "serve"))
+    serve.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        type=_named_file,
+        metavar="NAME=GGUF",
+        help="a GGUF file under a name, such as large=/models/x.gguf; the bundled ones if not given",
+    )
+    serve.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
+    serve.add_argument("--port", type=_count(0), default=0, help="default: a free one")
+    serve.add_argument("--slots", type=_count(1), default=8, help="requests decoded together")
+    serve.add_argument("--context", type=_count(16), default=1024, help="tokens of a request")
+    serve.add_argument("--threads", type=_count(1), help="threads for each model")
+    _key(serve)
+
+    doctor = command("doctor", "check this machine, or endpoints", _lazily("commands", "doctor"))
+    _endpoints(doctor)
+
+    bench = commands.add_parser("bench", help="measure; without a name, list what", add_help=False)
+    bench.add_argument("name", nargs="?", choices=BENCHES, metavar="NAME")
+    bench.add_argument("rest", nargs=argparse.REMAINDER)
+    bench.set_defaults(run=_bench, debug=False)
+    return parser
+
+
+_Parser = argparse.ArgumentParser
+
+
+def _question(parser: _Parser) -> None:
+    parser.add_argument("question", nargs="+", metavar="QUESTION", help="- reads standard input")
+
+
+def _endpoints(parser: _Parser) -> None:
+    group = parser.add_argument_group("endpoints")
+    group.add_argument("--small", metavar="URL", help="TGI server of the small model")
+    group.add_argument("--large", metavar="URL", help="TGI server of the large model")
+    group.add_argument("--planner", metavar="URL", help="TGI server of the planner")
+    _key(group)
+
+
+def _key(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--api-key-env", metavar="NAME", help="environment variable that holds the key"
+    )
+
+
+def _planning(parser: _Parser) -> None:
+    modes = ("auto", "always", "never")
+    parser.add_argument(
+        "--mode",
+        choices=modes,
+        default="auto",
+        help="whether to split; default: the planner decides",
+    )
+    parser.add_argument("--max-nodes", type=_count(2, 99), default=12, metavar="N")
+
+
+def _decoding(parser: _Parser) -> None:
+    group = parser.add_argument_group("decoding")
+    _planning(group)  # type: ignore[arg-type]
+    group.add_argument(
+        "--threshold",
+        type=_count(1, 6),
+        default=3,
+        metavar="1-6",
+        help="difficulty from which the large model writes; default: %(default)s",
+    )
+    group.add_argument("--deadline", type=_seconds, metavar="SECONDS", help="of the whole answer")
+    group.add_argument("--seed", type=_count(0), metavar="N", help="passed to the models")
+
+
+def _count(least: int, most: int | None = None) -> Callable[[str], int]:
+    def count(text: str) -> int:
+        number = int(text)
+        if number < least or (most is not None and number > most):
+            wanted = f"{least} to {most}" if most is not None else f"{least} or more"
+            msg = f"must be {wanted}, not {number}"
+            raise argparse.ArgumentTypeError(msg)
+        return number
+
+    count.__name__ = "whole number"
+    return count
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        msg = f"must be more than 0, not {text}"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+_seconds.__name__ = "number"
+
+
+def _file(text: str) -> Path | None:
+    """A file that can be written, known before the models have worked for it; None for `-`."""
+    path = Path(text)
+    if text != "-" and not path.parent.is_dir():
+        msg = f"there is no folder {path.parent}"
+        raise argparse.ArgumentTypeError(msg)
+    return path
+
+
+def _named_file(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not (name and equals and Path(path).is_file()):
+        msg = f"{text!r} is not NAME=FILE with a file that exists"
+        raise argparse.ArgumentTypeError(msg)
+    return name, Path(path)
