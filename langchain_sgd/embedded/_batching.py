@@ -30,7 +30,7 @@ from langchain_sgd.embedded.engine import Counters, EngineError, Token
 _WORTH_WAITING: Final = 16
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Job:
     """A request that has been checked and translated."""
 
