@@ -1,8 +1,9 @@
 """`python -m langchain_sgd.embedded.briefs.evaluate`: what the bundled models can do, measured.
 
 Held-out questions only. First each model by itself, on the prompts that the package sends: skeletons,
-routes, sections given the right sections that they need, whole answers. Every share comes with Wilson's
-95 % interval and the number of trials.
+routes, sections given the right sections that they need, whole answers. Then whole runs through
+`SGDRunnable` and its baselines, on the embedded server. Every share comes with Wilson's 95 % interval,
+the number of trials, and what guessing would give where that is not zero.
 """
 
 from __future__ import annotations
@@ -15,17 +16,23 @@ import random
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from langchain_core.language_models import BaseChatModel
+
+from langchain_sgd.baselines import PlainDecoding, SkeletonOfThought
 from langchain_sgd.embedded.briefs import domain, grammar
 from langchain_sgd.embedded.briefs.checker import Share, Tally, check_section
 from langchain_sgd.embedded.briefs.domain import Brief, Plain
+from langchain_sgd.embedded.briefs.prompts import BRIEFS_PROMPTS
 from langchain_sgd.embedded.briefs.texts import SECTIONS
 from langchain_sgd.embedded.briefs.turns import node_prompt, planner_prompt
 from langchain_sgd.embedded.engine import Counters, Engine, GenerateRequest, Sampling
 from langchain_sgd.planning.parsing import SkeletonParser
+from langchain_sgd.report import Report
+from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.skeleton import Node, Repairer
 
 EASY = 2
@@ -34,6 +41,8 @@ EASY = 2
 MAX_NODES = 16
 
 _WHOLE_TOKENS, _PART_TOKENS = 640, 160
+
+_RUNS_AT_ONCE = 2
 
 Ask = Callable[[str, int], Awaitable[str]]
 """Asks a model: the user's turn and the most tokens in, its answer out."""
@@ -120,7 +129,7 @@ async def wholes(ask: Ask, briefs: Sequence[Brief], plains: Sequence[Plain]) -> 
 
 
 async def evaluate_models(
-    engines: dict[str, Engine], *, questions: int, temperatures: Sequence[float], seed: int
+    engines: Mapping[str, Engine], *, questions: int, temperatures: Sequence[float], seed: int
 ) -> dict[str, Any]:
     """Every model at every temperature."""
     briefs = list(itertools.islice(domain.briefs(seed, held_out=True), questions))
@@ -136,6 +145,72 @@ async def evaluate_models(
             "wall_s": round(time.monotonic() - started, 1),
         }
     return out
+
+
+def methods(models: Mapping[str, BaseChatModel], seed: int | None = None) -> dict[str, SGDRunnable]:
+    """The ways to answer that are compared, by name; `models` are `small` and `large`."""
+    small, large = models["small"], models["large"]
+    common: dict[str, Any] = {"prompts": BRIEFS_PROMPTS, "seed": seed}
+    return {
+        "plain decoding": PlainDecoding(large=large, **common),
+        "SGD, large": SGDRunnable(large=large, **common),
+        "SGD, adaptive": SGDRunnable(small=small, large=large, **common),
+        "Skeleton-of-Thought": SkeletonOfThought(large=large, **common),
+    }
+
+
+async def evaluate_runs(
+    models: Mapping[str, BaseChatModel], *, questions: int, seed: int, sampled: bool
+) -> dict[str, Any]:
+    """The same questions by every method.
+
+    Args:
+        models: `small` and `large`, with their temperatures set.
+        questions: How many briefs.
+        seed: Of the questions, and of the runs if `sampled`.
+        sampled: Give every run a seed of its own.
+    """
+    briefs = list(itertools.islice(domain.briefs(seed, held_out=True), questions))
+    tallies: dict[str, Tally] = defaultdict(Tally)
+    reports: dict[str, list[Report]] = defaultdict(list)
+    room = asyncio.Semaphore(_RUNS_AT_ONCE)
+
+    async def answer(number: int, brief: Brief) -> None:
+        async with room:
+            for name, method in methods(models, seed + number if sampled else None).items():
+                message = await method.ainvoke(brief.question)
+                tallies[name].add(brief.question, message.text)
+                reports[name].append(Report.from_message(message))
+
+    async with asyncio.TaskGroup() as group:
+        for number, brief in enumerate(briefs):
+            group.create_task(answer(number, brief))
+    return {name: tallies[name].summary() | _costs(reports[name]) for name in tallies}
+
+
+def _costs(reports: Sequence[Report]) -> dict[str, Any]:
+    """Tokens of a run: all, in sequence, and the small model's share of the nodes'."""
+    everything = in_sequence = nodes_tokens = small = 0
+    for report in reports:
+        tokens = {node.id: node.usage.output_tokens for node in report.nodes}
+        plan = sum(
+            a.usage.output_tokens
+            for a in (report.planner.attempts if report.planner else ())
+            if a.usage
+        )
+        everything += plan + sum(tokens.values())
+        if report.skeleton is None:
+            in_sequence += plan + sum(tokens.values())
+        else:
+            in_sequence += plan + round(report.skeleton.critical_path(tokens)[1])
+        nodes_tokens += sum(tokens.values())
+        small += sum(tokens[node.id] for node in report.nodes if node.tier == "small")
+    return {
+        "tokens a run": round(everything / len(reports), 1),
+        "of them in sequence": round(in_sequence / len(reports), 1),
+        "small model's share of the nodes' tokens": round(small / max(1, nodes_tokens), 3),
+        "runs that are not complete": sum(r.status != "complete" for r in reports),
+    }
 
 
 async def _all(asked: Iterable[Awaitable[str]]) -> list[str]:
@@ -177,25 +252,37 @@ def _rows(results: dict[str, Any], path: str = "") -> Iterable[str]:
             )
         elif isinstance(value, dict):
             yield from _rows(value, where)
+        else:
+            yield f"{where:<78} {value:>7}"
 
 
 async def _main(options: argparse.Namespace) -> None:
-    from langchain_sgd.embedded.xllamacpp import XLlamaCppEngine  # noqa: PLC0415 - an extra
+    from langchain_sgd.embedded.server import EmbeddedServer  # noqa: PLC0415 - an extra
+    from langchain_sgd.tgi.chat import ChatTGI  # noqa: PLC0415
 
-    engines: dict[str, Engine] = {
-        name: XLlamaCppEngine(path)
-        for name, path in (("large", options.large), ("small", options.small))
-    }
-    try:
-        results = await evaluate_models(
-            engines,
-            questions=options.questions,
-            temperatures=options.temperature,
-            seed=options.seed,
-        )
-    finally:
-        for engine in engines.values():
-            await engine.aclose()
+    results: dict[str, Any] = {}
+    with EmbeddedServer({"small": options.small, "large": options.large}) as server:
+        for temperature in options.temperature:
+            if "models" in options.parts:
+                results |= await evaluate_models(
+                    server.engines,
+                    questions=options.questions,
+                    temperatures=[temperature],
+                    seed=options.seed,
+                )
+            if "runs" in options.parts:
+                models = {
+                    name: ChatTGI(base_url=url, temperature=temperature, max_tokens=_WHOLE_TOKENS)
+                    for name, url in server.urls.items()
+                }
+                results[f"runs, temperature {temperature:g}"] = await evaluate_runs(
+                    models,
+                    questions=options.questions,
+                    seed=options.seed,
+                    sampled=temperature > 0,
+                )
+                for model in models.values():
+                    await model.aclose()
     print("\n".join(_rows(results)))  # noqa: T201 - a command's output
     if options.out:
         options.out.write_text(json.dumps(results, indent=1) + "\n")
@@ -209,6 +296,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--large", type=Path, default=models / "large.gguf")
     parser.add_argument("--questions", type=int, default=300, help="of each type; default 300")
     parser.add_argument("--temperature", type=float, nargs="+", default=[0.0, 0.7])
+    parser.add_argument(
+        "--parts", choices=("models", "runs"), nargs="+", default=["models", "runs"]
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, help="write the results as JSON")
     asyncio.run(_main(parser.parse_args(arguments)))

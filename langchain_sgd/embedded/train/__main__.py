@@ -36,24 +36,41 @@ class Recipe:
 
     shape: Shape
     steps: int
-    tokens: int
-    """Padded tokens in one batch."""
-    batches: int
-    """Batches whose gradients make one step."""
-    emphasis: float
-    """What a fact that can be known counts in the loss, beside 1 for other tokens."""
+    muon: float
+    """Learning rate of the layers' matrices."""
+    adam: float
+    """Learning rate of everything else."""
     kind: str
     """Number format of the file: F16 or Q8_0."""
-    muon: float = 0.006
-    adam: float = 3e-3
+    tokens: int = 2048
+    """Padded tokens in one batch."""
+    batches: int = 2
+    """Batches whose gradients make one step."""
+    emphasis: float = 12.0
+    """What a fact that can be known counts in the loss, beside 1 for other tokens.
+
+    Without it the small model copied no invented fact in 8 M tokens, with 10 nine of ten after 1.5 M.
+    """
     warm_up: int = 60
     decay: float = 0.5
     """Share of the steps, at the end, in which the rates fall to zero."""
 
 
 RECIPES = {
-    "large": Recipe(Shape(VOCABULARY, 192, 5, 6, 512), 3000, 2048, 2, 4.0, "Q8_0"),
-    "small": Recipe(Shape(VOCABULARY, 64, 3, 2, 192), 4000, 2048, 2, 4.0, "F16"),
+    "large": Recipe(
+        Shape(VOCABULARY, width=192, layers=5, heads=6, hidden=512),
+        steps=2000,
+        muon=0.010,
+        adam=6e-3,
+        kind="F16",
+    ),
+    "small": Recipe(
+        Shape(VOCABULARY, width=64, layers=3, heads=2, hidden=192),
+        steps=3000,
+        muon=0.012,
+        adam=8e-3,
+        kind="F16",
+    ),
 }
 
 
@@ -174,7 +191,9 @@ class Run:
                     self.save()
                     return
             self.pool += 1
-            self.save()
+            if not pending:
+                # Only here does a resumed run see the same batches as one that was never stopped.
+                self.save()
 
     def export(self) -> Path:
         """Write the GGUF file."""
