@@ -163,7 +163,7 @@ def chat_delta(body: Mapping[str, Any]) -> Delta:
         text=message.get("content") or "",
         tool_calls=message.get("tool_calls") or (),
         finish_reason=choice.get("finish_reason"),
-        usage=usage and _usage(usage["prompt_tokens"], usage["completion_tokens"]),
+        usage=usage and _chat_usage(usage),
         model=body.get("model"),
         fingerprint=body.get("system_fingerprint"),
     )
@@ -268,6 +268,15 @@ def _metadata(answer: Delta, timings: Timings) -> dict[str, Any]:
     if answer.fingerprint is not None:
         metadata["system_fingerprint"] = answer.fingerprint
     return metadata
+
+
+def _chat_usage(usage: Mapping[str, Any]) -> UsageMetadata | None:
+    """Count tokens; those of a cached prefix where the server tells them, as TGI itself does not."""
+    counted = _usage(usage["prompt_tokens"], usage["completion_tokens"])
+    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
+    if counted is not None and isinstance(cached, int):
+        counted["input_token_details"] = {"cache_read": cached}
+    return counted
 
 
 def _usage(prompt: Any, generated_tokens: Any) -> UsageMetadata | None:

@@ -209,6 +209,12 @@ def test_a_chat_stream_becomes_a_message() -> None:
     }
 
 
+def test_cached_tokens_are_told_where_the_server_tells_them() -> None:
+    usage = {**USAGE, "prompt_tokens_details": {"cached_tokens": 2}}
+    delta = chat_delta({"choices": [], "usage": usage})
+    assert delta.usage == {**COUNTED, "input_token_details": {"cache_read": 2}}
+
+
 def test_an_unknown_finish_reason_is_passed_on() -> None:
     message = read([chat_delta(chunk("x", "speculative_abort"))])
     assert message.response_metadata["finish_reason"] == "speculative_abort"
