@@ -29,7 +29,7 @@ _BETWEEN = re.compile(r"[ \t\r\n,[\]]*")
 _LONGEST_OPENING = 202
 _OBJECT = re.compile(r'\{\s{0,200}"')
 _OBJECT_SO_FAR = re.compile(r"\{\s{0,200}")
-_LINE_BEGUN = re.compile(r"\W*(?:[A-Za-z]+\s*)?\d{1,4}\W*\|")
+_LINE_BEGUN = re.compile(r"\W{0,20}(?:[A-Za-z]{1,20}\s{0,5})?\d{1,4}\W{0,20}\|")
 
 _ID = re.compile(r"\W*(?:[A-Za-z]+\s*)?(\d{1,4})\W*")
 _OTHER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
