@@ -1,0 +1,27 @@
+"""Stream an answer, then read what happened."""
+
+from langchain_sgd import Report
+from langchain_sgd.embedded.server import EmbeddedServer
+
+QUESTION = (
+    "Write a launch brief for a new lamp from Oakham for nurses, price under 60 dollars. "
+    "Include: design, slogan, delivery, invitation, summary."
+)
+
+
+def main() -> None:
+    with EmbeddedServer() as server:  # your own servers: SGDRunnable(small="http://...", large="http://...")
+        sgd = server.runnable()
+        answer = None
+        for chunk in sgd.stream(QUESTION):
+            print(chunk.content, end="", flush=True)
+            answer = chunk if answer is None else answer + chunk
+
+    report = Report.from_message(answer)
+    print(f"\n\n{report.status} in {report.wall_s:.2f} s, first text after {report.ttft_s:.2f} s")
+    for node in report.nodes:
+        print(f"  {node.id:>2} {report.skeleton[node.id].heading:<12} {node.tier:<6} {node.usage.output_tokens} tokens")
+
+
+if __name__ == "__main__":
+    main()
