@@ -164,7 +164,7 @@ class ChatSGD(BaseChatModel):
         if stop or self.stop:
             return generate_from_stream(self._stream(messages, stop, run_manager, **kwargs))
         message = self.sgd.invoke(messages, self._config_inside(run_manager, kwargs))
-        return ChatResult(generations=[ChatGeneration(message=message)])
+        return _result(message)
 
     async def _agenerate(
         self,
@@ -177,7 +177,7 @@ class ChatSGD(BaseChatModel):
             chunks = self._astream(messages, stop, run_manager, **kwargs)
             return await agenerate_from_stream(chunks)
         message = await self.sgd.ainvoke(messages, self._config_inside(run_manager, kwargs))
-        return ChatResult(generations=[ChatGeneration(message=message)])
+        return _result(message)
 
     def _stream(
         self,
@@ -218,7 +218,8 @@ class ChatSGD(BaseChatModel):
                     yield ChatGenerationChunk(message=end)
                     return
                 if text or last:
-                    yield ChatGenerationChunk(message=chunk.model_copy(update={"content": text}))
+                    changes = {"content": text, "id": None}
+                    yield ChatGenerationChunk(message=chunk.model_copy(update=changes))
 
     # -- the caller's ways in
 
@@ -463,6 +464,11 @@ def _children(
     children.add_tags(parent.inheritable_tags)
     children.add_metadata(parent.inheritable_metadata)
     return children
+
+
+def _result(message: AIMessage) -> ChatResult:
+    # Without its id: LangChain names it after this model's run, as it names the chunks of a stream.
+    return ChatResult(generations=[ChatGeneration(message=message.model_copy(update={"id": None}))])
 
 
 class _CachePlace(NamedTuple):
