@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_sgd.planning.parsing import SkeletonParser, parse_line
-from langchain_sgd.skeleton import ALL_EARLIER, Draft
+from langchain_sgd.skeleton import ALL_EARLIER, Draft, Skeleton
 from tests.support.chunks import cut, pieces, two_cuts
 from tests.support.skeletons import skeletons
 
@@ -89,10 +89,7 @@ class TestForms:
         assert [d.id for d in SkeletonParser().feed(text)] == ["1", "2", "3", "4"]
 
     @given(skeletons(min_nodes=1), st.data())
-    def test_rendered_and_read_back(self, value: object, data: st.DataObject) -> None:
-        from langchain_sgd.skeleton import Skeleton  # noqa: PLC0415
-
-        assert isinstance(value, Skeleton)
+    def test_rendered_and_read_back(self, value: Skeleton, data: st.DataObject) -> None:
         wanted = [
             Draft(str(n.id), n.heading, n.scope, tuple(map(str, n.dependencies)), n.difficulty)
             for n in value.nodes
