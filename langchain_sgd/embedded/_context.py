@@ -48,18 +48,24 @@ def check_model_file(path: Path) -> None:
 class Model:
     """The weights of one GGUF file."""
 
-    def __init__(self, lib: Library, path: Path) -> None:
+    def __init__(self, lib: Library, path: Path, *, vocabulary_only: bool = False) -> None:
         """Load a file; milliseconds for the bundled ones, seconds for billions of parameters.
+
+        Args:
+            lib: The library.
+            path: The file.
+            vocabulary_only: Leave the weights, for where something else computes.
 
         Raises:
             EngineError: The file cannot be used.
         """
         check_model_file(path)
         self.lib: Final = lib
+        self.path: Final = path
+        params = lib.llama_model_default_params()
+        params.vocab_only = vocabulary_only
         lib.errors.clear()
-        pointer: int | None = lib.llama_model_load_from_file(
-            str(path).encode(), lib.llama_model_default_params()
-        )
+        pointer: int | None = lib.llama_model_load_from_file(str(path).encode(), params)
         if pointer is None:
             reason = "; ".join(lib.errors) or "no reason given"
             msg = f"llama.cpp could not load {path}: {reason}"
@@ -225,7 +231,9 @@ class Context:
         """
         address = self._lib.llama_get_logits(self.pointer)
         values = (c.c_float * (self._outputs * self._vocabulary_size)).from_address(address)
-        return np.frombuffer(memoryview(values), np.float32).reshape(self._outputs, self._vocabulary_size)
+        return np.frombuffer(memoryview(values), np.float32).reshape(
+            self._outputs, self._vocabulary_size
+        )
 
     def sample(self, sampler: int, place: int) -> int:
         """Let a sampler choose a token after the given place in the batch."""

@@ -60,8 +60,7 @@ class ModelParams(c.Structure):
         ("load_mtp", c.c_bool),
         ("_reserve", c.c_char * _RESERVE),
     ]
-    use_extra_bufts: bool
-    n_gpu_layers: int
+    vocab_only: bool
 
 
 class ContextParams(c.Structure):
@@ -345,8 +344,8 @@ def _library_path() -> Path:
         raise EngineError(msg)
     if sys.platform == "win32":
         msg = (
-            "xllamacpp's Windows wheel does not export llama.cpp's functions; use WSL, the OpenVINO"
-            ' engine (pip install "langchain-sgd[openvino]"), or --small/--large with endpoint URLs'
+            "xllamacpp's Windows wheel does not export llama.cpp's functions; use WSL, or"
+            " --small/--large with endpoint URLs"
         )
         raise EngineError(msg)
     folder = Path(spec.origin).parent

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from langchain_sgd.embedded.engine import EngineError, Token
 
@@ -26,27 +26,26 @@ class TokenStream:
         self._error: EngineError | None = None
         self._waiter: asyncio.Future[None] | None = None
 
-    async def ready(self) -> bool:
-        """Wait for tokens; False when there will be no more.
+    async def tokens(self) -> AsyncGenerator[Token, None]:
+        """Yield tokens as they arrive; leaving it stops the request.
 
         Raises:
             EngineError: The engine ended the stream with it, after its last token.
         """
-        while not self._tokens:
-            if self._ended:
-                if self._error is not None:
-                    raise self._error
-                return False
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
+        arrived = self._tokens
+        try:
+            while True:
+                while arrived:
+                    yield arrived.popleft()
+                if self._ended:
+                    break
+                self._waiter = asyncio.get_running_loop().create_future()
                 await self._waiter
-            finally:
                 self._waiter = None
-        return True
-
-    def take(self) -> deque[Token]:
-        """What has arrived; the reader takes from its left."""
-        return self._tokens
+        finally:
+            self.abandoned = True
+        if self._error is not None:
+            raise self._error
 
     def arrive(self, tokens: Sequence[Token], *, ended: bool, error: EngineError | None) -> None:
         """Take delivery; called in the reader's loop."""
@@ -101,3 +100,20 @@ class Outbox:
         while self._mail:
             stream, tokens, ended, error = self._mail.popleft()
             stream.arrive(tokens, ended=ended, error=error)
+
+
+class Outboxes:
+    """The outboxes of one engine, one per event loop that reads from it."""
+
+    def __init__(self) -> None:
+        self._known: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Outbox] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def mine(self) -> Outbox:
+        """The outbox of the running loop."""
+        loop = asyncio.get_running_loop()
+        outbox = self._known.get(loop)
+        if outbox is None:
+            outbox = self._known[loop] = Outbox(weakref.ref(loop))
+        return outbox

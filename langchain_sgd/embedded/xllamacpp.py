@@ -10,27 +10,18 @@ import asyncio
 import os
 import weakref
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
-from threading import Lock
 from typing import Any, Final
 
 from langchain_sgd.embedded._batching import Batcher, Job, Statistics
-from langchain_sgd.embedded._chat_template import ChatTemplate
 from langchain_sgd.embedded._context import Context, Model
-from langchain_sgd.embedded._grammar import Compiler, Matcher
 from langchain_sgd.embedded._llama import library
 from langchain_sgd.embedded._prefixes import Kept
 from langchain_sgd.embedded._sampling import make_sampler
-from langchain_sgd.embedded._streams import Outbox, TokenStream
-from langchain_sgd.embedded.engine import (
-    Counters,
-    EngineError,
-    EngineInfo,
-    EngineInputError,
-    GenerateRequest,
-    Grammar,
-    Token,
-)
+from langchain_sgd.embedded._streams import Outboxes, TokenStream
+from langchain_sgd.embedded._text import Text, check_numbers
+from langchain_sgd.embedded.engine import Counters, EngineInfo, GenerateRequest, Token
 
 __all__ = ["Statistics", "XLlamaCppEngine"]
 
@@ -76,14 +67,17 @@ class XLlamaCppEngine:
         kept_tokens: int | None = None,
         json_separators: tuple[str, str] = (",", ":"),
     ) -> None:
-        for name, value in (("slots", slots), ("context", context), ("threads", threads)):
-            if value is not None and value < 1:
-                msg = f"{name} must be at least 1, not {value}"
-                raise ValueError(msg)
-        file = Path(path)
+        check_numbers(slots=slots, context=context, threads=threads)
         self._lib = library()
-        model = Model(self._lib, file)
-        context = min(context, model.trained_context) if model.trained_context > 0 else context
+        model = Model(self._lib, Path(path))
+        self._text = text = Text(
+            model,
+            slots=slots,
+            context=context,
+            model_id=model_id,
+            json_separators=json_separators,
+        )
+        context = text.info.max_total_tokens
         sequences = slots + _KEPT_SEQUENCES
         kept = Kept(
             budget=context // 2 if kept_tokens is None else kept_tokens, limit=_KEPT_SEQUENCES
@@ -99,37 +93,21 @@ class XLlamaCppEngine:
         except BaseException:
             model.free()
             raise
-        self._vocabulary = vocabulary = model.vocabulary
-        self._separators = json_separators
-        self._compiler: Compiler | None = None
-        self._compiler_lock = Lock()
-        self._outboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Outbox] = (
-            weakref.WeakKeyDictionary()
-        )
-        # Now, because loading Jinja takes 0.1 s that the first chat should not wait for.
-        template = self._template = self._compile_template(model.chat_template)
-        self._info = EngineInfo(
-            model_id=model_id or model.name or file.stem,
-            max_total_tokens=context,
-            slots=slots,
-            dtype=model.dtype,
-            eos_token=vocabulary.eos_text,
-            template_uses_tools=isinstance(template, ChatTemplate) and template.uses_tools,
-        )
+        self._outboxes = Outboxes()
 
         def free() -> None:
-            vocabulary.close()
+            text.vocabulary.close()
             cache.free()
             model.free()
 
         self._batcher = Batcher(
             cache,
-            vocabulary,
+            text.vocabulary,
             slots=slots,
             kept=kept,
             sequences=sequences,
             on_end=free,
-            name=f"engine:{self._info.model_id}",
+            name=f"engine:{text.info.model_id}",
         )
         # Also runs when the process ends: the library must not be computing while it is unloaded.
         self._close = weakref.finalize(self, self._batcher.close)
@@ -137,7 +115,7 @@ class XLlamaCppEngine:
     @property
     def info(self) -> EngineInfo:
         """What the model is and what it can hold."""
-        return self._info
+        return self._text.info
 
     @property
     def statistics(self) -> Statistics:
@@ -155,19 +133,12 @@ class XLlamaCppEngine:
             EngineInputError: The grammar cannot be compiled, or prompt and answer exceed the context.
             EngineError: The engine failed or was closed.
         """
-        prompt = self._vocabulary.tokenize(_utf8(request.prompt))
-        if not len(prompt):
-            msg = "The prompt is empty, and the model has no token that begins a text"
-            raise EngineInputError(msg)
-        limit = self._info.max_total_tokens
-        if len(prompt) + request.max_new_tokens > limit:
-            msg = (
-                f"{len(prompt)} prompt tokens and {request.max_new_tokens} new ones exceed"
-                f" the context of {limit} tokens"
-            )
-            raise EngineInputError(msg)
-        matcher = None if request.grammar is None else await self._matcher(request.grammar)
-        stream = TokenStream(self._outbox())
+        text = self._text
+        prompt = text.prompt(request)
+        matcher = None
+        if request.grammar is not None:
+            matcher = await asyncio.to_thread(text.compile, request.grammar)
+        stream = TokenStream(self._outboxes.mine())
         self._batcher.submit(
             Job(
                 prompt=prompt,
@@ -175,19 +146,19 @@ class XLlamaCppEngine:
                 stream=stream,
                 counters=counters,
                 sampler=make_sampler(
-                    self._lib, request.sampling, prompt, len(self._vocabulary), limit
+                    self._lib,
+                    request.sampling,
+                    prompt,
+                    len(text.vocabulary),
+                    text.info.max_total_tokens,
                 ),
                 matcher=matcher,
                 logprobs=request.logprobs,
             )
         )
-        try:
-            while await stream.ready():
-                arrived = stream.take()
-                while arrived:
-                    yield arrived.popleft()
-        finally:
-            stream.abandoned = True
+        async with aclosing(stream.tokens()) as tokens:
+            async for token in tokens:
+                yield token
 
     async def render_chat(
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None
@@ -198,19 +169,11 @@ class XLlamaCppEngine:
             EngineInputError: The model has no template, or the template refuses these messages.
             EngineError: The template is broken, or jinja2 is not installed.
         """
-        if isinstance(self._template, EngineError):
-            raise self._template
-        return self._template.render(messages, tools)
+        return self._text.render_chat(messages, tools)
 
     async def tokenize(self, text: str) -> list[Token]:
         """Split text into the model's tokens, the beginning-of-sequence token included."""
-        vocabulary = self._vocabulary
-        return [
-            Token(token, vocabulary.piece(token).decode(errors="replace"))
-            if vocabulary.piece(token)
-            else Token(token, vocabulary.special_text(token), special=True)
-            for token in vocabulary.tokenize(_utf8(text)).tolist()
-        ]
+        return self._text.tokenize(text)
 
     async def share_prefix(self, text: str) -> int:
         """Compute a prefix now, so that prompts which begin with it need not.
@@ -236,42 +199,6 @@ class XLlamaCppEngine:
     def close(self) -> None:
         """As `aclose`, for code without an event loop; waits for the step in progress."""
         self._close()
-
-    def _outbox(self) -> Outbox:
-        loop = asyncio.get_running_loop()
-        outbox = self._outboxes.get(loop)
-        if outbox is None:
-            outbox = self._outboxes[loop] = Outbox(weakref.ref(loop))
-        return outbox
-
-    def _compile_template(self, source: str | None) -> ChatTemplate | EngineError:
-        """The chat template, or why there is none: text generation works without."""
-        if source is None:
-            return EngineInputError("The model has no chat template; use text generation instead")
-        vocabulary = self._vocabulary
-        try:
-            return ChatTemplate(
-                source,
-                bos=vocabulary.bos_text,
-                eos=vocabulary.eos_text,
-                strip_bos=vocabulary.adds_bos,
-            )
-        except EngineError as error:
-            return error
-
-    async def _matcher(self, grammar: Grammar) -> Matcher:
-        return await asyncio.to_thread(self._compile, grammar)
-
-    def _compile(self, grammar: Grammar) -> Matcher:
-        with self._compiler_lock:
-            if self._compiler is None:
-                self._compiler = Compiler(self._lib, self._vocabulary, self._separators)
-        return self._compiler.compile(grammar)
-
-
-def _utf8(text: str) -> bytes:
-    """Text as bytes; half of a surrogate pair, which JSON can carry, becomes a question mark."""
-    return text.encode(errors="replace")
 
 
 def _default_threads(parameters: int) -> int:

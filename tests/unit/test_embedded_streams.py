@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from contextlib import aclosing
 
 import pytest
 
-from langchain_sgd.embedded._streams import Outbox, TokenStream
+from langchain_sgd.embedded._streams import Outbox, Outboxes, TokenStream
 from langchain_sgd.embedded.engine import EngineError, Token
 
 
@@ -46,8 +47,8 @@ def test_a_busy_loop_is_woken_once_for_all_tokens_of_all_streams() -> None:
         box.flush()
     assert len(loop.calls) == 1
     loop.run()
-    assert [each.id for each in first.take()] == [0, 1, 2]
-    assert [each.id for each in second.take()] == [10, 11, 12]
+    assert [each.id for each in first._tokens] == [0, 1, 2]
+    assert [each.id for each in second._tokens] == [10, 11, 12]
 
 
 def test_what_comes_after_a_delivery_asks_for_another_one() -> None:
@@ -58,7 +59,7 @@ def test_what_comes_after_a_delivery_asks_for_another_one() -> None:
         box.post(stream, [token(number)])
         box.flush()
         loop.run()
-    assert [each.id for each in stream.take()] == [0, 1]
+    assert [each.id for each in stream._tokens] == [0, 1]
 
 
 @pytest.mark.parametrize("gone", ["closed", "collected"])
@@ -73,26 +74,62 @@ def test_streams_of_a_loop_that_is_gone_are_abandoned(gone: str) -> None:
     assert stream.abandoned
 
 
+async def _collect(stream: TokenStream) -> list[Token]:
+    async with aclosing(stream.tokens()) as tokens:
+        return [each async for each in tokens]
+
+
+def of_this_loop() -> TokenStream:
+    return TokenStream(Outboxes().mine())
+
+
 async def test_an_error_comes_after_the_tokens_before_it() -> None:
-    stream = TokenStream(Outbox(weakref.ref(asyncio.get_running_loop())))
+    stream = of_this_loop()
     stream.arrive([token(1)], ended=True, error=EngineError("broke"))
-    assert await stream.ready()
-    stream.take().clear()
+    tokens = stream.tokens()
+    assert (await anext(tokens)).id == 1
     with pytest.raises(EngineError, match="broke"):
-        await stream.ready()
+        await anext(tokens)
 
 
 async def test_a_waiting_reader_is_woken_by_tokens_and_by_the_end() -> None:
-    stream = TokenStream(Outbox(weakref.ref(asyncio.get_running_loop())))
+    stream = of_this_loop()
+    read: list[int] = []
+
+    async def reader() -> None:
+        async for each in stream.tokens():
+            read.append(each.id)  # noqa: PERF401 - looked at in between
+
     async with asyncio.TaskGroup() as group:
-        waiting = group.create_task(stream.ready())
+        task = group.create_task(reader())
+        for number in range(3):
+            await asyncio.sleep(0)
+            stream.arrive([token(number)], ended=False, error=None)
         await asyncio.sleep(0)
-        assert not waiting.done()
-        stream.arrive([token(1)], ended=False, error=None)
-    assert waiting.result()
-    stream.take().clear()
-    async with asyncio.TaskGroup() as group:
-        waiting = group.create_task(stream.ready())
-        await asyncio.sleep(0)
+        assert read == [0, 1, 2]
+        assert not task.done()
         stream.arrive([], ended=True, error=None)
-    assert not waiting.result()
+
+
+async def test_leaving_a_stream_abandons_it() -> None:
+    stream = of_this_loop()
+    stream.arrive([token(1)], ended=False, error=None)
+    async with aclosing(stream.tokens()) as tokens:
+        await anext(tokens)
+        assert not stream.abandoned
+    assert stream.abandoned
+
+
+async def test_tokens_for_a_reader_that_was_cancelled_do_no_harm() -> None:
+    stream = of_this_loop()
+    async with asyncio.TaskGroup() as group:
+        reading = group.create_task(_collect(stream))
+        await asyncio.sleep(0)
+        reading.cancel()
+    stream.arrive([token(1)], ended=True, error=None)
+    assert stream.abandoned
+
+
+async def test_a_loop_has_one_outbox_per_engine() -> None:
+    outboxes = Outboxes()
+    assert outboxes.mine() is outboxes.mine()
