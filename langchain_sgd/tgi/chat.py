@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from functools import cached_property
 from operator import itemgetter
 from typing import Any, Final, Literal, Self, cast
@@ -230,10 +230,11 @@ class ChatTGI(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        for chunk in tgi_thread.iterate(self._chunks(messages, stop, kwargs)):
-            if run_manager:
-                run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-            yield chunk
+        with closing(tgi_thread.iterate(self._chunks(messages, stop, kwargs))) as chunks:
+            for chunk in chunks:
+                if run_manager:
+                    run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
 
     async def _agenerate(
         self,
@@ -360,6 +361,9 @@ class ChatTGI(BaseChatModel):
             )
             raise InvalidInputError(msg)
         settings = {**{name: getattr(self, name) for name in names}, **given}
+        if settings.get("temperature") == 0:
+            for name in ("top_p", "top_k", "typical_p"):  # any of them makes TGI sample after all
+                settings.pop(name, None)
         for name in ("top_p", "typical_p"):
             if settings.get(name) == 1:  # all of the mass is no restriction, and TGI refuses 1
                 del settings[name]

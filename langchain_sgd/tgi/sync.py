@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import AsyncGenerator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Generator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ class LoopThread:
             future.cancel()
             raise
 
-    def iterate(self, source: AsyncGenerator[T]) -> Iterator[T]:
+    def iterate(self, source: AsyncGenerator[T]) -> Generator[T]:
         """Pull from an asynchronous generator item by item; closing this closes it."""
         try:
             while True:

@@ -118,7 +118,7 @@ async def test_the_stop_text_is_cut_off(way: Way, mode: str, pieces: Any) -> Non
 
 async def test_every_setting_is_on_the_wire_and_nothing_else(server: TGITestServer) -> None:
     model = ChatTGI(
-        base_url=server.url, temperature=0, top_p=0.9, seed=3, max_tokens=5, stop=["x"],
+        base_url=server.url, temperature=0.5, top_p=0.9, seed=3, max_tokens=5, stop=["x"],
         frequency_penalty=0.1,
     )  # fmt: skip
     await model.ainvoke("Hi")
@@ -126,7 +126,7 @@ async def test_every_setting_is_on_the_wire_and_nothing_else(server: TGITestServ
     body = {
         "model": "tgi",
         "messages": [{"role": "user", "content": "Hi"}],
-        "temperature": 0,
+        "temperature": 0.5,
         "top_p": 0.9,
         "seed": 3,
         "max_tokens": 5,

@@ -98,7 +98,7 @@ def test_other_models_have_nothing_to_report(server: TGITestServer) -> None:
 def test_its_chat_tgi_sends_everything(server: TGITestServer) -> None:
     hugging_face = made(
         server.url,
-        {"temperature": 0, "max_new_tokens": 9},
+        {"temperature": 0.3, "max_new_tokens": 9},
         seed=7,
         top_p=0.5,
         stop_sequences=["END"],
@@ -106,7 +106,7 @@ def test_its_chat_tgi_sends_everything(server: TGITestServer) -> None:
     model = from_huggingface(hugging_face)
     assert model.invoke("Hi").content == "Hello. "
     body = sent(server)
-    assert (body["temperature"], body["seed"], body["top_p"]) == (0, 7, 0.5)
+    assert (body["temperature"], body["seed"], body["top_p"]) == (0.3, 7, 0.5)
     assert (body["max_tokens"], body["stop"]) == (9, ["END"])
     assert from_huggingface(made(server.url), temperature=0).temperature == 0
 

@@ -105,9 +105,13 @@ def test_what_is_unset_is_not_sent() -> None:
 
 
 def test_greedy_decoding_is_zero_in_chat_and_silence_in_generate() -> None:
-    assert chat_body(ChatTGI(base_url=URL, temperature=0))["temperature"] == 0
-    parameters = generate_body(ChatTGI(base_url=URL, mode="generate", temperature=0))
-    assert "temperature" not in parameters
+    body = chat_body(ChatTGI(base_url=URL, temperature=0, top_p=0.9))
+    assert body["temperature"] == 0
+    assert "top_p" not in body  # TGI would sample
+    parameters = generate_body(
+        ChatTGI(base_url=URL, mode="generate", temperature=0, top_k=5, top_p=0.9)
+    )
+    assert not {"temperature", "top_k", "top_p"} & parameters.keys()
     assert parameters["do_sample"] is False
 
 
