@@ -85,6 +85,8 @@ class Settings:
     seed: int | None = None
     approve: bool = False
     constrain: bool = True
+    warnings: tuple[str, ...] = ()
+    """What every report must say of these settings."""
     read_line: ReadLine | None = None
     """How the planner's lines are read; the wire format if not given."""
     whole_outline: bool = False
@@ -123,6 +125,26 @@ class _Tried:
     retryable: bool
 
 
+_RUNTIME_KEY = "__pregel_runtime"
+"""Where LangGraph keeps its store and stream writer, which a tier's tools may use."""
+_PLACE_KEYS = frozenset({"thread_id", "checkpoint_id", "checkpoint_map"})
+
+
+def _for_models(config: RunnableConfig) -> RunnableConfig:
+    """The caller's config without the caller's place in a graph.
+
+    A tier may be a graph itself. With these keys it would take itself for a part of the caller's graph and
+    save under a name made from the order of calls: after a resume it would be given another node's answer.
+    And a tier that is an `SGDRunnable` would wait for a slot of the batch that it holds itself.
+    """
+    configurable = {
+        key: value
+        for key, value in config.get("configurable", {}).items()
+        if key == _RUNTIME_KEY or not (key.startswith("__") or key in _PLACE_KEYS)
+    }
+    return {**config, "configurable": configurable}
+
+
 class Run:
     """One question on its way.
 
@@ -148,8 +170,8 @@ class Run:
     ) -> None:
         self.settings = settings
         self.conversation = conversation
-        self.config = config
-        self.warnings: list[str] = []
+        self.config = _for_models(config)
+        self.warnings: list[str] = [*settings.warnings]
         self.records: dict[NodeId, NodeReport] = {}
         """Every node that has ended, in the order of their ends."""
         self.planner_attempts: list[Attempt] = []
@@ -162,6 +184,8 @@ class Run:
         self._began = self._loop.time()
         self._deadline = None if settings.deadline_s is None else self._began + settings.deadline_s
         self._ttft: float | None = None
+        self._answered = False
+        self._held = ""
         self._unconstrained = not settings.constrain
         self._planned: dict[NodeId, float] = {}
         self._lines: list[str] = []
@@ -177,7 +201,13 @@ class Run:
     def emit(self, event: Event) -> None:
         """Take note of an event and pass it on."""
         text = self._assembler.feed(event)
-        if text:
+        # Until there is an answer, marks of missing parts wait: nothing else may come, and then the run
+        # raises, which a fallback can only mend while nothing was shown.
+        self._answered |= isinstance(event, Token | Ended) and bool(event.text and text)
+        if text and not self._answered:
+            self._held += text
+        elif text:
+            text, self._held = self._held + text, ""
             if self._ttft is None:
                 self._ttft = self.at()
             if self._on_text is not None:

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
+from uuid import uuid4
 
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig
@@ -128,7 +129,11 @@ def _pieces(
     options: Mapping[str, Any],
 ) -> AsyncIterator[Any]:
     """What the model streams; a LangGraph graph, whose stream is no text, gives its last message."""
-    if _is_graph(model):
+    if (graph := _graph_of(model)) is not None:
+        if getattr(graph, "checkpointer", None) is not None:
+            # Its memory would run from node to node; each call has a thread of its own.
+            thread = {"thread_id": uuid4().hex}
+            config = {**config, "configurable": {**config.get("configurable", {}), **thread}}
         return _last_message(model, messages, config, options)
     return model.astream(messages, config, **options)
 
@@ -148,10 +153,11 @@ def _closing(stream: AsyncIterator[Any]) -> AbstractAsyncContextManager[Any]:
     return aclosing(stream) if isinstance(stream, AsyncGenerator) else nullcontext()
 
 
-def _is_graph(model: Runnable[Any, Any]) -> bool:
+def _graph_of(model: Any) -> Any:
+    """The model as a LangGraph graph, if it is one; known by its looks, to import nothing for it."""
     while isinstance(model, RunnableBinding):
         model = model.bound
-    return hasattr(model, "aget_state")
+    return model if hasattr(model, "aget_state") else None
 
 
 def _note(piece: Any, outcome: Outcome) -> str:

@@ -1,0 +1,115 @@
+"""A tier may be a graph of its own: it keeps to itself, whatever graph we are called from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage, AnyMessage
+from langchain_core.runnables import RunnableConfig, RunnableLambda
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.config import get_stream_writer
+from langgraph.graph import END, START, MessagesState, StateGraph
+from typing_extensions import TypedDict
+
+from langchain_sgd import NodeDecodeError, Report, SGDRunnable
+from langchain_sgd.bench.virtual_time import run_virtual
+from tests.support.models import Say, ScriptedChat, Stage
+from tests.support.skeletons import skeleton
+
+THREAD: RunnableConfig = {"configurable": {"thread_id": "t"}}
+
+
+def agent(model: ScriptedChat, checkpointer: BaseCheckpointSaver[Any] | None = None) -> Any:
+    async def answer(state: MessagesState) -> dict[str, Any]:
+        message = await model.ainvoke(state["messages"])
+        return {"messages": [AIMessage(message.text)]}
+
+    graph: StateGraph[Any] = StateGraph(MessagesState)
+    graph.add_node("answer", answer)
+    graph.add_edge(START, "answer")
+    graph.add_edge("answer", END)
+    return graph.compile(checkpointer=checkpointer, name="agent")
+
+
+class State(TypedDict, total=False):
+    question: str
+    answer: str
+    messages: list[AnyMessage]
+
+
+def parent(sgd: SGDRunnable, checkpointer: BaseCheckpointSaver[Any] | None = None) -> Any:
+    async def write(state: State) -> State:
+        given = {"question": state["question"], "skeleton": skeleton("1", "2", "3 <- 1", "4 <- 2")}
+        message = await sgd.ainvoke(given)
+        return {"answer": message.text, "messages": [message]}
+
+    graph: StateGraph[Any] = StateGraph(State)
+    graph.add_node("write", write)
+    graph.add_edge(START, "write")
+    graph.add_edge("write", END)
+    return graph.compile(checkpointer=checkpointer)
+
+
+def texts(n: int) -> Say:
+    return Say(f"ANSWER-{n}")
+
+
+def test_an_agent_decodes_nodes() -> None:
+    stage = Stage({str(n): texts(n) for n in range(1, 5)})
+    sgd = SGDRunnable(large=agent(stage.model("a")))
+    answer = run_virtual(parent(sgd).ainvoke({"question": "Why?"}))["answer"]
+    assert [f"ANSWER-{n}" in answer for n in range(1, 5)] == [True] * 4
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_resumed_agent_is_not_given_another_nodes_answer(*, wrapped: bool) -> None:
+    # LangGraph finds a nested graph's checkpoints by the order of calls, which a resume changes.
+    no = Say(error=ValueError("no"))
+    stage = Stage(
+        {
+            "1": Say("ANSWER-1", then_s=0.3),
+            "2": Say("ANSWER-2", then_s=0.1),
+            "3": [no, texts(3)],
+            "4": [no, texts(4)],
+        }
+    )
+    model: Any = agent(stage.model("a"))
+    if wrapped:
+        graph = model
+
+        async def call(messages: Any, config: RunnableConfig) -> Any:
+            return (await graph.ainvoke({"messages": messages}, config))["messages"][-1]
+
+        model = RunnableLambda(call)
+    sgd = SGDRunnable(large=model, on_node_error="raise")
+    outer = parent(sgd, InMemorySaver())
+    with pytest.raises(NodeDecodeError):
+        run_virtual(outer.ainvoke({"question": "Why?"}, THREAD))
+    state = run_virtual(outer.ainvoke(None, THREAD))
+    assert stage.parts()[4:] == ["3", "4"]
+    report = Report.from_message(state["messages"][0])
+    assert report.answers == {str(n): f"ANSWER-{n}" for n in range(1, 5)}
+
+
+def test_agents_with_a_memory_of_their_own_share_no_thread() -> None:
+    stage = Stage({str(n): texts(n) for n in range(1, 5)})
+    sgd = SGDRunnable(
+        large=agent(stage.model("a"), InMemorySaver()).with_config(tags=["mine"]),
+        checkpointer=InMemorySaver(),
+    )
+    given = {"question": "Why?", "skeleton": skeleton("1", "2 <- 1", "3 <- 2", "4 <- 3")}
+    report = Report.from_message(run_virtual(sgd.ainvoke(given, THREAD)))
+    assert report.status == "complete"
+    assert all(len(call.messages) == 1 for call in stage.calls)
+
+
+async def test_a_tier_can_write_to_the_parents_custom_stream() -> None:
+    async def write(_: Any) -> AIMessage:
+        get_stream_writer()({"said": "hello"})
+        return AIMessage("text")
+
+    outer = parent(SGDRunnable(large=RunnableLambda(write)))
+    seen = [item async for item in outer.astream({"question": "Why?"}, stream_mode="custom")]
+    assert seen == [{"said": "hello"}] * 4
