@@ -481,7 +481,7 @@ def _plan_to_json(plan: Plan, run: Run) -> dict[str, Any]:
 def _note_plan(run: Run, plan: Mapping[str, Any]) -> None:
     """Give a plan that came from a checkpoint its place in the report."""
     if not run.planner_attempts and plan["attempts"]:
-        run.warnings = [*plan["warnings"], *run.warnings]
+        run.warnings = list(dict.fromkeys([*plan["warnings"], *run.warnings]))
         run.planner_attempts = [Attempt.model_validate(attempt) for attempt in plan["attempts"]]
 
 

@@ -245,6 +245,7 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
         else:
             router = ThresholdRouter(names, self.threshold)
         self._settings = Settings(
+            warnings=_known_faults([*tiers, planner]),
             tiers=tiers,
             planner=planner,
             router=router,
@@ -671,12 +672,24 @@ def _as_model(value: Any) -> Any:
         # Loads the HTTP client, which `import langchain_sgd` must not.
         from langchain_sgd.tgi import chat_model  # noqa: PLC0415
 
-        return chat_model(value)
+        return chat_model(value, max_retries=0)  # the run retries; two layers would multiply
     msg = (
         f"a tier must be a chat model, a Runnable, a TGI URL or a TGIEndpoint,"
         f" not {type(value).__name__}"
     )
     raise ValueError(msg)
+
+
+def _known_faults(tiers: Sequence[Tier]) -> tuple[str, ...]:
+    """What is known to go wrong with these models, for the report."""
+    models = {id(tier.model): tier for tier in reversed(tiers)}
+    named = [tier for tier in models.values() if type(tier.model).__name__ == "ChatHuggingFace"]
+    if not named:
+        return ()
+    # Loads the HTTP client, which `import langchain_sgd` must not.
+    from langchain_sgd.tgi import huggingface_faults  # noqa: PLC0415
+
+    return tuple(f"{t.name}: {fault}" for t in named for fault in huggingface_faults(t.model))
 
 
 def _limit(config: RunnableConfig) -> Limit:
