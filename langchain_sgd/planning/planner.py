@@ -172,6 +172,7 @@ class _Reading:
         self._admit(self._parser.close(cut=cut))
         if self._over:
             self.warnings.append(f"the planner wrote more than {self._repairer.max_nodes} nodes")
+            return  # the model was stopped in the middle of a line
         self.warnings.extend(
             f"could not read a line of the plan: {line[:80]!r}"
             for line in self._parser.unread[:_UNREAD_SHOWN]

@@ -1,0 +1,312 @@
+"""The planner with a scripted model: what it asks, what it hands out and when, what it comes to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from langchain_core.messages import BaseMessage, HumanMessage
+
+from langchain_sgd.planning.planner import Mode, Plan, plan
+from langchain_sgd.prompts import Prompts
+from langchain_sgd.skeleton import Draft, Node, Skeleton
+from tests.support.chunks import cut
+
+QUESTION = [HumanMessage("How do I plan a garden in the north?")]
+TWO = "1|Site|light|-|2\n2|Plants|which|1|3\n"
+THREE = TWO + "3|Care|watering|-|1\n"
+PLAIN = Plan(plain="the planner chose to answer undivided")
+
+Chunk = str | Exception
+CUT = "\x00cut"
+"""A chunk that stands for the token limit."""
+
+
+class Scripted:
+    """A model that says what it was told to, one script for each call; it stops when it is told to."""
+
+    def __init__(self, *scripts: Sequence[Chunk]) -> None:
+        self._scripts = list(scripts)
+        self.asked: list[str] = []
+        self.said: list[list[str]] = []
+
+    async def __call__(
+        self, messages: Sequence[BaseMessage], on_text: Callable[[str], bool | None], /
+    ) -> bool:
+        self.asked.append(str(messages[-1].content))
+        said: list[str] = []
+        self.said.append(said)
+        for chunk in self._scripts.pop(0):
+            await asyncio.sleep(0)
+            if isinstance(chunk, Exception):
+                raise chunk
+            if chunk == CUT:
+                return True
+            said.append(chunk)
+            if on_text(chunk):
+                return False
+        return False
+
+
+async def planned(
+    *scripts: Sequence[Chunk] | str,
+    mode: Mode = "auto",
+    max_nodes: int = 9,
+    on_node: Callable[[Node], None] = lambda _: None,
+    question: Sequence[BaseMessage] = QUESTION,
+) -> tuple[Plan, list[Node], Scripted]:
+    given_nodes: list[Node] = []
+
+    def note(node: Node) -> None:
+        given_nodes.append(node)
+        on_node(node)
+
+    ask = Scripted(*([script] if isinstance(script, str) else script for script in scripts))
+    result = await plan(
+        question, ask, prompts=Prompts(), max_nodes=max_nodes, mode=mode, on_node=note
+    )
+    assert (result.skeleton is None) == (result.plain is not None)
+    if result.plain is None:
+        assert given_nodes == result.nodes
+    else:
+        assert given_nodes == []
+    return result, given_nodes, ask
+
+
+class TestSkeletons:
+    async def test_nodes_are_handed_out_in_order(self) -> None:
+        result, nodes, ask = await planned(list(THREE))
+        assert [node.id for node in nodes] == ["1", "2", "3"]
+        assert nodes[1].dependencies == ("1",)
+        assert (result.warnings, result.cut, len(ask.asked)) == ([], False, 1)
+        assert result.skeleton == Skeleton(nodes=tuple(nodes))
+
+    @given(st.data())
+    def test_chunks_do_not_matter(self, data: st.DataObject) -> None:
+        result, _, _ = asyncio.run(planned(data.draw(cut(THREE))))
+        whole, _, _ = asyncio.run(planned(THREE))
+        assert result == whole
+
+    async def test_the_first_node_is_held_until_the_second_begins(self) -> None:
+        seen: list[str] = []
+        at: list[int] = []
+        parts = ["1|Site|light|-|2\n", "\n", "2", "|", "Plants|which|1|3", "\n"]
+
+        async def ask(_: Sequence[BaseMessage], on_text: Callable[[str], bool | None], /) -> bool:
+            for part in parts:
+                on_text(part)
+                at.append(len(seen))
+            return False
+
+        await plan(
+            QUESTION,
+            ask,
+            prompts=Prompts(),
+            max_nodes=9,
+            mode="auto",
+            on_node=lambda node: seen.append(node.id),
+        )
+        assert at == [0, 0, 0, 1, 1, 2]
+
+    async def test_nodes_are_handed_out_while_the_planner_still_writes(self) -> None:
+        # LLMCompiler's loop blocked on its queue: a dependent waited for the next planned task (defect 3).
+        async with asyncio.timeout(5):
+            second = asyncio.Event()
+
+            async def ask(
+                _: Sequence[BaseMessage], on_text: Callable[[str], bool | None], /
+            ) -> bool:
+                on_text(TWO)
+                await second.wait()  # the model goes on only when node 2 has been handed out
+                on_text("3|Care|watering|-|1\n")
+                return False
+
+            result = await plan(
+                QUESTION,
+                ask,
+                prompts=Prompts(),
+                max_nodes=9,
+                mode="auto",
+                on_node=lambda node: second.set() if node.id == "2" else None,
+            )
+        assert len(result.nodes) == 3
+
+    async def test_a_cycle_ends_in_a_skeleton_and_warnings(self) -> None:
+        # LLMCompiler never returned from one (defect 2).
+        result, nodes, _ = await planned("1|A|a|2|1\n2|B|b|1,3|1\n3|C|c|3|1")
+        assert [node.dependencies for node in nodes] == [(), ("1",), ()]
+        assert len(result.warnings) == 3
+
+    async def test_several_lines_in_one_chunk_lose_no_node(self) -> None:
+        # LLMCompiler kept 1 and 2 (defect 4).
+        _, nodes, _ = await planned("".join(f"{n}|H{n}|s|-|1\n" for n in range(1, 5)))
+        assert [node.id for node in nodes] == ["1", "2", "3", "4"]
+
+    async def test_the_limit_ends_the_call(self) -> None:
+        lines = [f"{n}|H{n}|s|-|1\n" for n in range(1, 9)]
+        result, nodes, ask = await planned(list("".join(lines)), max_nodes=3)
+        assert [node.id for node in nodes] == ["1", "2", "3"]
+        assert "".join(ask.said[0]) == "".join(lines[:3]) + "4|"
+        assert result.warnings == ["the planner wrote more than 3 nodes"]
+        for chunks in (lines, ["".join(lines)]):
+            other, _, ask = await planned(chunks, max_nodes=3)
+            assert other == result
+            assert len(ask.said[0]) <= 4
+
+    async def test_the_limit_is_no_fault_if_nothing_follows(self) -> None:
+        result, _, _ = await planned(THREE + "\nThat is all.", max_nodes=3)
+        assert (len(result.nodes), result.warnings) == (3, [])
+
+    async def test_what_could_not_be_read_is_a_warning(self) -> None:
+        result, nodes, _ = await planned(TWO + "3|Care|no numbers|here\n")
+        assert len(nodes) == 2
+        assert result.warnings == ["could not read a line of the plan: '3|Care|no numbers|here'"]
+
+    async def test_the_question_as_a_node_is_left_out(self) -> None:
+        result, nodes, _ = await planned(
+            f"1|{QUESTION[0].content}|all of it|-|3\n2|A|a|-|1\n3|B|b|1|1"
+        )
+        assert [node.heading for node in nodes] == ["A", "B"]
+        assert any("repeats the question" in warning for warning in result.warnings)
+
+
+class TestPlain:
+    async def test_plain_ends_the_call_at_once(self) -> None:
+        result, _, ask = await planned(["PL", "AIN", " because", " it is short"])
+        assert (result, ask.said) == (PLAIN, [["PL", "AIN"]])
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "1|Site|light|-|2",
+            "1|Site|light|-|2\n1|site|light|-|3\n",
+            f"1|{QUESTION[0].content}|everything|-|5\n",
+        ],
+    )
+    async def test_one_part_is_answered_plainly_without_asking_again(self, text: str) -> None:
+        result, _, ask = await planned(text)
+        assert result.plain == "the plan has one part only"
+        assert len(ask.asked) == 1
+
+    @pytest.mark.parametrize(
+        ("first", "reason"),
+        [
+            ("A garden needs light. First, ...", "it holds no line of the form"),
+            ("", "it holds no line of the form"),
+            ("<think>PLAIN? 1|A|a|-|1\n2|B|b|-|1", "it holds no line of the form"),
+            (
+                "1|Travel by train|route, duration, comfort with children; no prices|-|2\n",
+                "it repeats an example",
+            ),
+        ],
+    )
+    async def test_an_unusable_plan_is_asked_for_once_more_with_the_reason(
+        self, first: str, reason: str
+    ) -> None:
+        result, nodes, ask = await planned(first, THREE)
+        assert len(nodes) == 3
+        assert len(ask.asked) == 2
+        assert reason not in ask.asked[0]
+        assert f"Your last plan could not be used: {reason}" in ask.asked[1]
+        assert ask.asked[1].startswith(ask.asked[0])
+        assert [w for w in result.warnings if w.startswith(f"unusable plan: {reason}")]
+
+        result, _, ask = await planned(first, first)
+        assert len(ask.asked) == 2
+        assert result.plain is not None
+        assert result.plain.startswith(f"no usable skeleton after one repair: {reason}")
+
+    async def test_the_example_is_no_echo_if_it_is_the_question(self) -> None:
+        asked = "Compare trains and planes for a family trip from Paris to Rome, and recommend one."
+        text = "\n".join(Prompts().planner.split(asked)[1].split("\n\n")[0].strip().splitlines())
+        _, nodes, ask = await planned(text, question=[HumanMessage(asked)])
+        assert (len(nodes), len(ask.asked)) == (4, 1)
+
+    async def test_the_repaired_plan_may_be_plain(self) -> None:
+        result, _, _ = await planned("nonsense", "PLAIN")
+        assert result.plain == PLAIN.plain
+        assert len(result.warnings) == 1
+
+
+class TestAlways:
+    async def test_plain_is_asked_for_once_more(self) -> None:
+        result, nodes, ask = await planned("PLAIN", THREE, mode="always")
+        assert (len(nodes), result.plain) == (3, None)
+        assert "PLAIN is not allowed" in ask.asked[1]
+
+    @pytest.mark.parametrize("text", ["PLAIN", '{"nodes": []}', "1|Site|light|-|2", "nonsense"])
+    async def test_twice_no_skeleton_is_plain_all_the_same(self, text: str) -> None:
+        result, _, ask = await planned(text, text, mode="always")
+        assert result.plain is not None
+        assert result.plain.startswith("no usable skeleton after one repair")
+        assert len(ask.asked) == 2
+
+
+class TestEnds:
+    async def test_a_cut_plan_says_so_and_leaves_its_last_line_out(self) -> None:
+        result, nodes, _ = await planned([TWO, "3|Care|wat", CUT])
+        assert [node.id for node in nodes] == ["1", "2"]
+        assert result.cut
+        assert result.warnings == ["a token limit cut the plan; the answer may lack parts"]
+
+    async def test_a_cut_before_the_second_node_is_plain(self) -> None:
+        result, _, _ = await planned(["1|Site|light|-|2\n", CUT])
+        assert (result.plain, result.cut) == ("the plan has one part only", False)
+
+    @pytest.mark.parametrize("before", ["", "Well", "1|Site|light|-|2", "1|Site|light|-|2\n"])
+    async def test_an_error_before_a_node_was_handed_out_is_raised(self, before: str) -> None:
+        # LLMCompiler lost the exception, and its scheduler never returned (defect 1).
+        with pytest.raises(ConnectionError, match="reset"):
+            await planned([before, ConnectionError("reset")])
+
+    async def test_an_error_afterwards_leaves_the_nodes_handed_out(self) -> None:
+        result, nodes, _ = await planned([TWO, "3|Care", ConnectionError("reset by peer")])
+        assert [node.id for node in nodes] == ["1", "2"]
+        assert result.cut
+        assert len(result.warnings) == 1
+        assert "failed after 2 nodes" in result.warnings[0]
+        assert "reset by peer" in result.warnings[0]
+
+    async def test_being_cancelled_is_no_failure_of_the_planner(self) -> None:
+        began = asyncio.Event()
+
+        async def ask(_: Sequence[BaseMessage], on_text: Callable[[str], bool | None], /) -> bool:
+            on_text(TWO)
+            began.set()
+            await asyncio.Event().wait()
+            return False
+
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(
+                plan(
+                    QUESTION,
+                    ask,
+                    prompts=Prompts(),
+                    max_nodes=9,
+                    mode="auto",
+                    on_node=lambda _: None,
+                )
+            )
+            await began.wait()
+            task.cancel()
+        assert task.cancelled()
+
+
+async def test_another_reader_of_lines_may_be_given() -> None:
+    def bullets(line: str) -> Draft | None:
+        mark, _, text = line.partition(" ")
+        return Draft(str(len(text)), text, difficulty=1) if mark == "*" else None
+
+    result = await plan(
+        QUESTION,
+        Scripted(["Points:\n* one\n* three\n"]),
+        prompts=Prompts(),
+        max_nodes=9,
+        mode="auto",
+        on_node=lambda _: None,
+        read_line=bullets,
+    )
+    assert [(node.id, node.heading) for node in result.nodes] == [("3", "one"), ("5", "three")]
