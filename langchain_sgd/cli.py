@@ -104,19 +104,23 @@ def _bench(args: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
+    common = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     common.add_argument("--debug", action="store_true", help="show where an error came from")
     parser = argparse.ArgumentParser(
         prog="langchain-sgd",
         description="Skeleton Graph Decoding: long answers, planned as a graph, decoded in parallel.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        # An option `--api-key` that stands for `--api-key-env` would print the key.
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(name: str, what: str, run: Callable[[argparse.Namespace], int]) -> _Parser:
-        made = commands.add_parser(name, help=what, description=f"{what}.", parents=[common])
+        made = commands.add_parser(
+            name, help=what, description=f"{what}.", parents=[common], allow_abbrev=False
+        )
         made.set_defaults(run=run)
         return made
 

@@ -87,8 +87,6 @@ def plan(args: argparse.Namespace) -> int:
 
 def serve(args: argparse.Namespace) -> int:
     """Serve models until interrupted."""
-    from langchain_sgd.embedded.server import EmbeddedServer  # noqa: PLC0415 - loads an engine
-
     key = _key(args, "serve")
     if args.host not in _LOOPBACK and key is None:
         msg = (
@@ -96,6 +94,8 @@ def serve(args: argparse.Namespace) -> int:
             " variable and name it with --api-key-env"
         )
         raise InvalidInputError(msg)
+    from langchain_sgd.embedded.server import EmbeddedServer  # noqa: PLC0415 - loads an engine
+
     server = EmbeddedServer(
         dict(args.model) or None,
         host=args.host,

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import importlib
+import io
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import langchain_sgd
+from langchain_sgd import cli, commands
+from langchain_sgd.cli import BENCHES, main
+from langchain_sgd.errors import InvalidInputError, PlannerError, SkeletonError
+
+_HEAVY = {"aiohttp", "langchain_core", "langgraph", "pydantic", "rich", "text_generation", "torch"}
+
+
+@pytest.fixture(autouse=True)
+def _no_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    for tier in ("SMALL", "LARGE", "PLANNER"):
+        monkeypatch.delenv(f"SGD_{tier}_URL", raising=False)
+        monkeypatch.delenv(f"SGD_{tier}_API_KEY", raising=False)
+    monkeypatch.delenv("SGD_API_KEY", raising=False)
+
+
+def fails(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def ask(_: Any) -> int:
+        raise error
+
+    monkeypatch.setattr(commands, "ask", ask)
+
+
+# -- the package's names
+
+
+def test_every_public_name_is_found_where_it_lives() -> None:
+    assert {*langchain_sgd._HOMES, "__version__"} == set(langchain_sgd.__all__)
+    for name in langchain_sgd.__all__:
+        assert getattr(langchain_sgd, name) is not None
+    assert dir(langchain_sgd) == sorted(langchain_sgd.__all__)
+
+
+def test_an_unknown_name_is_no_attribute() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'SGD'"):
+        langchain_sgd.SGD  # noqa: B018
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["ask", "--help"], ["--version"]])
+def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "from langchain_sgd.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as end: assert end.code == 0, end.code\n"
+        f"print('heavy:', sorted({_HEAVY!r} & set(sys.modules)))\n"
+    )
+    done = subprocess.run(  # noqa: S603 - our own code
+        [sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.endswith("heavy: []\n")
+
+
+# -- options
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "COMMAND"),
+        (["answer"], "invalid choice"),
+        (["ask"], "QUESTION"),
+        (["ask", "x", "--api-key", "secret"], "unrecognized"),
+        (["ask", "x", "--threshold", "9"], "must be 1 to 6, not 9"),
+        (["ask", "x", "--threshold", "high"], "invalid whole number"),
+        (["ask", "x", "--max-nodes", "1"], "must be 2 to 99, not 1"),
+        (["ask", "x", "--deadline", "0"], "must be more than 0"),
+        (["ask", "x", "--deadline", "nan"], "must be more than 0"),
+        (["ask", "x", "--mode", "sometimes"], "invalid choice"),
+        (["ask", "x", "--json", "/no/such/folder/x.json"], "there is no folder"),
+        (["plan", "x", "--format", "png"], "invalid choice"),
+        (["serve", "--model", "large"], "NAME=FILE"),
+        (["serve", "--port", "-1"], "must be 0 or more"),
+        (["bench", "nothing"], "invalid choice"),
+    ],
+)
+def test_wrong_usage_is_told_with_code_2(
+    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["ask", " "], "the question is empty"),
+        (["ask", "x", "--small", "http://127.0.0.1:1"], "no large model"),
+        (["ask", "x", "--large", "ftp://x"], "is no URL of a TGI server"),
+        (["ask", "x", "--large", "http://x", "--api-key-env", "NO_SUCH"], "NO_SUCH"),
+        (["serve", "--host", "0.0.0.0"], "opens the models to the network"),  # noqa: S104
+    ],
+)
+def test_unusable_input_is_told_in_one_line_with_code_2(
+    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    assert complaint in said.err
+    assert said.err.count("\n") == 1
+    assert said.out == ""
+
+
+# -- errors
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (InvalidInputError("give a question"), 2, "langchain-sgd: give a question"),
+        (SkeletonError("no nodes"), 2, "langchain-sgd: no nodes"),
+        (PlannerError("it failed\n  badly"), 1, "langchain-sgd: it failed badly"),
+        (OSError(98, "Address in use"), 1, "langchain-sgd: [Errno 98] Address in use"),
+        (KeyError("x"), 1, "langchain-sgd: KeyError: 'x' (--debug shows where)"),
+        (PlannerError(), 1, "langchain-sgd: PlannerError:  (--debug shows where)"),
+        (KeyboardInterrupt(), 130, "langchain-sgd: interrupted"),
+    ],
+)
+def test_errors_are_one_line_and_a_code(
+    error: BaseException,
+    code: int,
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fails(monkeypatch, error)
+    assert main(["ask", "x"]) == code
+    assert capsys.readouterr().err == f"{line}\n"
+
+
+def test_debug_shows_where_an_error_came_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    fails(monkeypatch, PlannerError("it failed"))
+    with pytest.raises(PlannerError):
+        main(["ask", "x", "--debug"])
+
+
+# -- benchmarks
+
+
+def test_benchmarks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench"]) == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in BENCHES)
+
+
+@pytest.mark.parametrize("name", BENCHES)
+def test_every_listed_benchmark_exists(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["bench", name, "--help"])
+    assert end.value.code == 0
+    assert f"langchain-sgd bench {name}" in capsys.readouterr().out
+
+
+def test_a_benchmark_gets_its_own_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[list[str]] = []
+    module = importlib.import_module("langchain_sgd.bench.schedule")
+    monkeypatch.setattr(module, "main", given.append)
+    assert main(["bench", "schedule", "--skeletons", "3", "--json", "x"]) == 0
+    assert given == [["--skeletons", "3", "--json", "x"]]
+
+
+# -- where the models are
+
+
+def urls(*arguments: str) -> dict[str, str]:
+    return commands._urls(cli._parser().parse_args(["ask", "x", *arguments]))
+
+
+def key(tier: str, *arguments: str) -> str | None:
+    found = commands._key(cli._parser().parse_args(["ask", "x", *arguments]), tier)
+    return found.get_secret_value() if found else None
+
+
+def test_options_go_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert urls() == {}
+    monkeypatch.setenv("SGD_LARGE_URL", "http://a")
+    monkeypatch.setenv("SGD_SMALL_URL", "http://b")
+    assert urls() == {"small": "http://b", "large": "http://a"}
+    assert urls("--large", "http://c") == {"small": "http://b", "large": "http://c"}
+
+
+def test_keys_come_from_the_environment_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert key("large") is None
+    monkeypatch.setenv("SGD_API_KEY", "one for all")
+    monkeypatch.setenv("SGD_SMALL_API_KEY", "for the small")
+    monkeypatch.setenv("MINE", "mine")
+    assert key("large") == "one for all"
+    assert key("small") == "for the small"
+    assert key("small", "--api-key-env", "MINE") == "mine"
+
+
+def test_the_question_may_be_several_words_or_standard_input(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parse = cli._parser().parse_args
+    assert commands._question(parse(["ask", "What", "is", "this?"])) == "What is this?"
+    monkeypatch.setattr(sys, "stdin", io.StringIO("a long\nquestion\n"))
+    assert commands._question(parse(["ask", "-"])) == "a long\nquestion"
+
+
+def test_a_model_file_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "x=y.gguf"
+    file.touch()
+    args = cli._parser().parse_args(["serve", "--model", f"large={file}"])
+    assert args.model == [("large", file)]
