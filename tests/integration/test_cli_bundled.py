@@ -1,0 +1,104 @@
+"""The command with the bundled models."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from langchain_sgd.cli import main
+from langchain_sgd.embedded.briefs.domain import briefs
+from langchain_sgd.embedded.engine import EngineError
+from langchain_sgd.embedded.server import bundled_models
+from langchain_sgd.tgi import TGIClient
+
+
+def _missing() -> str:
+    try:
+        bundled_models()
+    except EngineError as error:
+        return str(error)
+    return ""
+
+
+pytestmark = pytest.mark.skipif(bool(_missing()), reason=_missing() or "present")
+
+QUESTION = next(briefs(11, held_out=True)).question
+
+
+@pytest.fixture(autouse=True)
+def _no_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SMALL_URL", "LARGE_URL", "PLANNER_URL", "API_KEY"):
+        monkeypatch.delenv(f"SGD_{name}", raising=False)
+
+
+def test_ask_answers_with_the_bundled_models(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ask", QUESTION, "--json", "-"]) == 0
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert found["report"]["status"] == "complete"
+    assert found["answer"].startswith("## ")
+    assert {"small", "large"} >= {node["tier"] for node in found["report"]["nodes"]}
+    assert "launch briefs only" not in said.err
+
+
+def test_ask_says_that_the_bundled_models_know_little(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    main(["ask", "Why is the sky blue?", "--deadline", "20"])
+    assert "They know launch briefs only" in capsys.readouterr().err
+
+
+def test_plan_prints_a_skeleton(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", QUESTION, "--format", "json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["nodes"]) >= 5
+
+
+def test_demo_shows_an_answer_and_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--questions", "1", "--seed", "4"]) == 0
+    out = capsys.readouterr().out
+    assert next(briefs(4, held_out=True)).question.split()[0] in out
+    assert "complete ·" in out
+    for way in ("SGD, adaptive", "plain decoding", "Skeleton-of-Thought"):
+        assert way in out
+    assert "\x1b" not in out
+
+
+def test_doctor_finds_the_models(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    assert "model large" in capsys.readouterr().out
+
+
+@asynccontextmanager
+async def serving(*arguments: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "langchain_sgd", "serve", *arguments,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(40):
+            said = (await process.stdout.readuntil(b"Ctrl-C")).decode()
+        yield process, said
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def test_serve_prints_its_urls_and_ends_on_ctrl_c() -> None:
+    async with serving() as (process, said):
+        small = re.search(r"^small +(http://127\.0\.0\.1:\d+/small)$", said, re.MULTILINE)
+        assert small is not None
+        assert f"SGD_SMALL_URL={small[1]}" in said
+        async with TGIClient(small[1]) as client:
+            assert await client.health()
+        process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(20):
+            assert await process.wait() == 0
