@@ -7,7 +7,6 @@ import contextvars
 import queue
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from typing import Any, TypeVar
 
@@ -15,14 +14,20 @@ T = TypeVar("T")
 
 
 def run_sync(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine to its end, also where a loop is already running (notebooks)."""
+    """Run a coroutine to its end, also where a loop is already running (notebooks).
+
+    Interrupting the wait (Ctrl-C, a notebook's stop button) cancels the coroutine.
+    """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(make())
-    context = contextvars.copy_context()
-    with ThreadPoolExecutor(1, thread_name_prefix="sgd-sync") as pool:
-        return pool.submit(context.run, lambda: asyncio.run(make())).result()
+
+    async def once() -> AsyncGenerator[T, None]:
+        yield await make()
+
+    [result] = iterate_sync(once)
+    return result
 
 
 def iterate_sync(make: Callable[[], AsyncGenerator[T, None]]) -> Iterator[T]:
@@ -31,9 +36,8 @@ def iterate_sync(make: Callable[[], AsyncGenerator[T, None]]) -> Iterator[T]:
     Closing the iterator cancels the generator and waits until it has cleaned up.
     """
     items: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-    started: queue.SimpleQueue[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = (
-        queue.SimpleQueue()
-    )
+    started: queue.SimpleQueue[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]] | None]
+    started = queue.SimpleQueue()
 
     async def pump() -> None:
         task = asyncio.current_task()
@@ -52,12 +56,13 @@ def iterate_sync(make: Callable[[], AsyncGenerator[T, None]]) -> Iterator[T]:
             items.put(("error", error))
         else:
             items.put(("end", None))
+        finally:
+            started.put(None)  # in case it never started
 
     context = contextvars.copy_context()
     thread = threading.Thread(target=context.run, args=(work,), name="sgd-stream", daemon=True)
-    thread.start()
-    loop, task = started.get()
     try:
+        thread.start()
         while True:
             kind, value = items.get()
             if kind == "item":
@@ -67,7 +72,10 @@ def iterate_sync(make: Callable[[], AsyncGenerator[T, None]]) -> Iterator[T]:
             else:
                 return
     finally:
+        # Also after an interrupt, which may come at any line above.
         if thread.is_alive():
-            with suppress(RuntimeError):  # the loop may just have closed by itself
-                loop.call_soon_threadsafe(task.cancel)
-        thread.join()
+            if (running := started.get()) is not None:
+                loop, task = running
+                with suppress(RuntimeError):  # the loop may just have closed by itself
+                    loop.call_soon_threadsafe(task.cancel)
+            thread.join()

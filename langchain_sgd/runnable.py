@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, cast
 
+from langchain_core.callbacks import BaseCallbackManager, Callbacks
 from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
@@ -15,7 +16,7 @@ from langchain_core.messages import (
 )
 from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable, ensure_config
-from langchain_core.runnables.config import get_config_list
+from langchain_core.runnables.config import get_config_list, patch_config
 from langchain_core.runnables.graph import Graph
 from langchain_core.tools import BaseTool, StructuredTool
 from langgraph.graph.state import CompiledStateGraph
@@ -388,7 +389,7 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
         **kwargs: Any,
     ) -> Iterator[AIMessageChunk]:  # type: ignore[override]
         """`atransform` on a loop of its own."""
-        return self.stream(_added(list(input)), config, **kwargs)
+        yield from self.stream(_added(list(input)), config, **kwargs)
 
     async def aevents(
         self,
@@ -544,7 +545,11 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
             raise InvalidInputError(msg)
         name = name or "write_long_answer"
 
-        async def write(config: RunnableConfig, **arguments: Any) -> tuple[str, dict[str, Any]]:
+        async def write(
+            callbacks: Callbacks, config: RunnableConfig, **arguments: Any
+        ) -> tuple[str, dict[str, Any]]:
+            # The config is the tool's own; the callbacks are those for what runs inside it.
+            config = patch_config(config, callbacks=cast("BaseCallbackManager", callbacks))
             show = stream_writer()
             texts: list[str] = []
             metadata: dict[str, Any] = {}
@@ -555,8 +560,10 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
                 metadata |= chunk.response_metadata
             return "".join(texts), metadata[REPORT_KEY]
 
-        def write_sync(config: RunnableConfig, **arguments: Any) -> tuple[str, dict[str, Any]]:
-            return run_sync(lambda: write(config, **arguments))
+        def write_sync(
+            callbacks: Callbacks, config: RunnableConfig, **arguments: Any
+        ) -> tuple[str, dict[str, Any]]:
+            return run_sync(lambda: write(callbacks, config, **arguments))
 
         return StructuredTool.from_function(
             write_sync,

@@ -1,0 +1,261 @@
+"""Synchronous callers: scripts, notebooks, servers with threads."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import RunnableConfig, RunnableGenerator
+from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
+
+from langchain_sgd import InvalidInputError, NodeDecodeError, Plan, Report, SGDRunnable
+from langchain_sgd._sync import iterate_sync, run_sync
+from tests.support.models import PLANNER, Say, Stage, planning
+from tests.support.skeletons import skeleton
+
+QUESTION: dict[str, Any] = {"question": "Why?", "skeleton": skeleton("1", "2 <- 1", "3")}
+
+
+def sgd_threads() -> list[str]:
+    return [t.name for t in threading.enumerate() if t.name.startswith("sgd-")]
+
+
+def test_invoke_in_a_script() -> None:
+    report = Report.from_message(SGDRunnable(**Stage().pair()).invoke(QUESTION))
+    assert report.status == "complete"
+
+
+async def test_invoke_where_a_loop_is_running() -> None:
+    # As in a notebook: the cell's code is synchronous, the kernel's loop runs around it.
+    report = Report.from_message(SGDRunnable(**Stage().pair()).invoke(QUESTION))
+    assert report.status == "complete"
+    assert sgd_threads() == []
+
+
+def test_invoke_twice_uses_two_loops_and_a_contended_limit() -> None:
+    # An asyncio.Semaphore that had to wait once belongs to that loop for good.
+    stage = Stage(default=Say(then_s=0.001))
+    sgd = SGDRunnable(**stage.pair(), limits={"small": 1})
+    for _ in range(3):
+        assert (
+            Report.from_message(sgd.invoke(QUESTION, {"max_concurrency": 1})).status == "complete"
+        )
+    assert stage.peak == 1
+
+
+def test_invoke_from_several_threads_at_once() -> None:
+    sgd = SGDRunnable(**Stage().pair(), limits={"small": 1})
+    with ThreadPoolExecutor(4) as pool:
+        messages = list(pool.map(lambda _: sgd.invoke(QUESTION), range(8)))
+    assert {Report.from_message(message).status for message in messages} == {"complete"}
+
+
+def test_errors_are_raised_in_the_callers_thread() -> None:
+    sgd = SGDRunnable(**Stage({"1": Say(error=ValueError("no"))}).pair(), on_node_error="raise")
+    with pytest.raises(NodeDecodeError):
+        sgd.invoke(QUESTION)
+    with pytest.raises(NodeDecodeError):
+        list(sgd.stream(QUESTION))
+    with pytest.raises(InvalidInputError):
+        sgd.batch(["Why?", ""])
+
+
+async def test_errors_are_raised_where_a_loop_is_running() -> None:
+    sgd = SGDRunnable(**Stage({"1": Say(error=ValueError("no"))}).pair(), on_node_error="raise")
+    with pytest.raises(NodeDecodeError):
+        sgd.invoke(QUESTION)
+
+
+def test_batch_in_a_script_and_in_a_notebook() -> None:
+    stage = Stage(default=Say(then_s=0.001))
+    sgd = SGDRunnable(**stage.pair())
+    assert len(sgd.batch([QUESTION, QUESTION], {"max_concurrency": 2})) == 2
+    assert stage.peak == 2
+    assert sorted(i for i, _ in sgd.batch_as_completed([QUESTION, QUESTION])) == [0, 1]
+
+    async def notebook() -> int:
+        return len(sgd.batch([QUESTION, QUESTION]))
+
+    assert asyncio.run(notebook()) == 2
+
+
+def test_plan_in_a_script() -> None:
+    stage = Stage({PLANNER: planning(skeleton("1", "2 <- 1"))})
+    plan = SGDRunnable(**stage.pair()).plan("Why?")
+    assert isinstance(plan, Plan)
+    assert plan.skeleton is not None
+    assert len(plan.skeleton) == 2
+    assert stage.parts() == [PLANNER]
+
+
+# -- streams
+
+
+def test_stream_gives_the_text_in_order() -> None:
+    chunks = list(SGDRunnable(**Stage().pair()).stream(QUESTION))
+    text = "".join(chunk.text for chunk in chunks)
+    assert [text.index(f"## Heading {n}") for n in "123"] == sorted(
+        text.index(f"## Heading {n}") for n in "123"
+    )
+    assert chunks[-1].chunk_position == "last"
+
+
+async def test_stream_where_a_loop_is_running() -> None:
+    assert list(SGDRunnable(**Stage().pair()).stream(QUESTION))
+    assert sgd_threads() == []
+
+
+def test_a_sync_stream_is_live() -> None:
+    stage = Stage({"1": Say("live")})
+    stage.gated = True
+    stage.release("1")
+    seen = ""
+    stream = SGDRunnable(**stage.pair()).stream(QUESTION)
+    while "live" not in seen:
+        seen += next(stream).text
+    assert {call.part for call in stage.calls if call.outcome == "open"} >= {"3"}
+    stream.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("how", ["close", "break", "error"])
+def test_leaving_a_sync_stream_stops_the_models(how: str) -> None:
+    stage = Stage({"1": Say("begun", hang=True), "3": Say("begun", hang=True)})
+    sgd = SGDRunnable(**stage.pair())
+    if how == "close":
+        stream = sgd.stream(QUESTION)
+        next(stream)
+        stream.close()  # type: ignore[attr-defined]
+    elif how == "break":
+        for _ in sgd.stream(QUESTION):
+            break
+    else:
+        with pytest.raises(LookupError):  # noqa: PT012 - the loop body is what raises
+            for _ in sgd.stream(QUESTION):
+                raise LookupError
+    gc.collect()
+    assert {call.outcome for call in stage.calls} <= {"cancelled", "closed"}
+    assert stage.in_flight == 0
+    assert sgd_threads() == []
+
+
+def test_a_sync_chain_streams_through() -> None:
+    stage = Stage({PLANNER: planning(skeleton("1", "2")), "1": Say(["live ", "text"])})
+    prompt = ChatPromptTemplate([("system", "Be brief."), ("human", "{question}")])
+    chain = prompt | SGDRunnable(**stage.pair()) | StrOutputParser()
+    pieces = list(chain.stream({"question": "Why?"}))
+    assert "".join(pieces).startswith("## Heading 1\n\nlive text\n\n## Heading 2\n\n")
+    assert "Be brief." in stage.of("2")[0].prompt
+
+
+def test_transform_reads_its_input_only_when_it_is_read() -> None:
+    read = []
+
+    def questions() -> Any:
+        read.append(1)
+        yield "Why?"
+
+    stream = SGDRunnable(**Stage().pair()).transform(questions())
+    assert read == []
+    list(stream)
+    assert read == [1]
+
+
+def test_a_sync_run_is_traced_as_one_tree() -> None:
+    collector = RunCollectorCallbackHandler()
+    config: RunnableConfig = {"callbacks": [collector]}
+    chain = SGDRunnable(**Stage().pair()) | StrOutputParser()
+    chain.invoke(QUESTION, config)
+    list(chain.stream(QUESTION, config))
+    assert [run.name for run in collector.traced_runs] == ["RunnableSequence", "RunnableSequence"]
+    for root in collector.traced_runs:
+        inside = next(run for run in root.child_runs if run.name == "SGDRunnable")
+        assert {run.name for run in inside.child_runs} == {"node:1", "node:2", "node:3", "assemble"}
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_an_interrupted_wait_stops_the_models(*, running: bool) -> None:
+    """Ctrl-C in a script; a notebook's stop button, where the kernel's own handler raises."""
+    main_thread = threading.main_thread().ident
+    assert main_thread is not None
+    stopped = []
+
+    async def hang(_: Any) -> Any:
+        signal.pthread_kill(main_thread, signal.SIGINT)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.append(1)
+        yield "never"
+
+    sgd = SGDRunnable(large=RunnableGenerator(hang), mode="never")
+
+    async def notebook() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sgd.invoke("Why?")
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            asyncio.run(notebook()) if running else sgd.invoke("Why?")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert stopped == [1]
+    assert sgd_threads() == []
+
+
+# -- the bridge itself
+
+
+def test_the_bridge_keeps_context_variables() -> None:
+    from contextvars import ContextVar  # noqa: PLC0415
+
+    variable = ContextVar("variable", default="unset")
+    variable.set("set")
+
+    async def read() -> str:
+        return variable.get()
+
+    async def items() -> Any:
+        yield variable.get()
+
+    async def notebook() -> tuple[str, list[str]]:
+        return run_sync(read), list(iterate_sync(items))
+
+    assert run_sync(read) == "set"
+    assert asyncio.run(notebook()) == ("set", ["set"])
+
+
+def test_the_bridge_ends_with_its_generators_error() -> None:
+    async def items() -> Any:
+        yield 1
+        raise LookupError
+
+    seen = []
+    with pytest.raises(LookupError):  # noqa: PT012 - what came before the error counts
+        for item in iterate_sync(items):
+            seen.append(item)  # noqa: PERF402
+    assert seen == [1]
+
+
+def test_the_bridge_waits_for_the_generators_cleanup() -> None:
+    cleaned = []
+
+    async def items() -> Any:
+        try:
+            yield 1
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            cleaned.append(1)
+
+    stream = iterate_sync(items)
+    assert next(stream) == 1
+    stream.close()  # type: ignore[attr-defined]
+    assert cleaned == [1]
