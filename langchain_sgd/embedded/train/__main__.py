@@ -59,14 +59,14 @@ class Recipe:
 RECIPES = {
     "large": Recipe(
         Shape(VOCABULARY, width=192, layers=5, heads=6, hidden=512),
-        steps=2000,
+        steps=2400,
         muon=0.010,
         adam=6e-3,
         kind="F16",
     ),
     "small": Recipe(
         Shape(VOCABULARY, width=64, layers=3, heads=2, hidden=192),
-        steps=3000,
+        steps=6000,
         muon=0.012,
         adam=8e-3,
         kind="F16",

@@ -21,25 +21,34 @@ from langchain_sgd.embedded.briefs.turns import node_prompt, planner_prompt, ske
 from langchain_sgd.prompts import PLAIN_WORD
 
 MIX: Mapping[str, float] = {
-    "node": 0.56,
-    "root": 0.10,
-    "blind": 0.06,
-    "whole": 0.16,
-    "plan": 0.08,
-    "plain": 0.02,
+    "node": 0.62,
+    "root": 0.06,
+    "blind": 0.05,
+    "whole": 0.13,
+    "plan": 0.06,
+    "plain": 0.06,
     "plain_plan": 0.02,
 }
 """Share of each kind among the examples (not among the tokens)."""
 
-EMPHASIS: Mapping[str, float] = {
-    "Bundle": 4.0,
-    "Delivery": 3.0,
-    "Offer": 2.0,
-    "Summary": 2.0,
-    "Invitation": 1.5,
-    "Poster": 1.5,
+DEPENDENTS: Mapping[str, float] = {
+    "Slogan": 0.03,
+    "Design": 0.03,
+    "Care": 0.03,
+    "Reminder": 0.03,
+    "Delivery": 0.17,
+    "Offer": 0.15,
+    "Bundle": 0.20,
+    "Poster": 0.11,
+    "Invitation": 0.08,
+    "Summary": 0.13,
+    "Thanks": 0.04,
 }
-"""How much more often than its share a section is trained as a node: sums are learned last."""
+"""Share of each section among the dependent nodes: what is learned last is seen most."""
+
+
+STRUCTURE = "structure"
+"""Stands for a fact where a span is the name of a section: chosen, but not freely."""
 
 
 class Example(NamedTuple):
@@ -54,7 +63,7 @@ class Example(NamedTuple):
     def known(self) -> list[bool]:
         """For every span, whether the fact follows from the prompt or from the text before it."""
         told: set[str] = set(domain.QUESTION_FACTS) | set(domain.COMPUTED)
-        if self.kind == "plain":
+        if self.kind in ("plain", "plan"):
             return [True] * len(self.spans)
         if self.kind in domain.NEEDS:
             told |= set(domain.inherited(self.kind))
@@ -90,13 +99,23 @@ class Tasks:
             elif kind == "whole":
                 yield whole(next(briefs), rng)
             else:
-                yield _some_node(kind, next(briefs), rng)
+                yield _some_node(kind, briefs, rng)
 
 
 def plan(brief: Brief, rng: random.Random) -> Example:
-    """The skeleton of a brief."""
+    """The skeleton of a brief; what a node needs counts as a fact, what it is called as structure."""
     skeleton = domain.skeleton(brief.order(rng))
-    return Example("plan", planner_prompt(brief.question), skeleton_text(skeleton))
+    text = skeleton_text(skeleton)
+    spans: list[Span] = []
+    start = 0
+    for line in text.splitlines(keepends=True):
+        number, heading, scope, _, _ = line.split("|")
+        at = start + len(number) + 1
+        spans.append(Span(STRUCTURE, at, at + len(heading)))
+        at += len(heading) + 1 + len(scope)
+        start += len(line)
+        spans.append(Span("needs", at, start))
+    return Example("plan", planner_prompt(brief.question), text, tuple(spans))
 
 
 def plain_answer(plain: Plain, rng: random.Random) -> Example:
@@ -111,7 +130,9 @@ def whole(brief: Brief, rng: random.Random) -> Example:
     text = ""
     spans: list[Span] = []
     for heading in brief.order(rng):
-        text += f"{'' if not text else chr(10) * 2}## {heading}\n\n"
+        text += "\n\n## " if text else "## "
+        spans.append(Span(STRUCTURE, len(text), len(text) + len(heading)))
+        text += f"{heading}\n\n"
         section, stated = grammar.render(SECTIONS[heading], facts, rng)
         spans += [Span(s.fact, s.start + len(text), s.end + len(text)) for s in stated]
         text += section
@@ -132,7 +153,10 @@ def node(brief: Brief, heading: str, rng: random.Random, *, blind: bool = False)
     return Example(f"{'blind:' if blind else ''}{heading}", prompt, text, tuple(spans))
 
 
-def _some_node(kind: str, brief: Brief, rng: random.Random) -> Example:
-    headings = [h for h in brief.headings if bool(domain.NEEDS[h]) == (kind != "root")]
-    weights = [EMPHASIS.get(h, 1.0) for h in headings]
-    return node(brief, rng.choices(headings, weights)[0], rng, blind=kind == "blind")
+def _some_node(kind: str, briefs: Iterator[Brief], rng: random.Random) -> Example:
+    if kind == "root":
+        heading = rng.choice([h for h, needs in domain.NEEDS.items() if not needs])
+    else:
+        heading = rng.choices(list(DEPENDENTS), list(DEPENDENTS.values()))[0]
+    brief = next(b for b in briefs if heading in b.headings)
+    return node(brief, heading, rng, blind=kind == "blind")

@@ -7,6 +7,7 @@ and every section has in common is one token each.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from typing import NamedTuple
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from langchain_sgd.embedded.briefs.texts import MONTHS, NAME_PARTS, PLACE_PARTS, VALUES
-from langchain_sgd.embedded.train.tasks import Example, Tasks
+from langchain_sgd.embedded.train.tasks import STRUCTURE, Example, Tasks
 
 _FACT_REPEATS = 400
 
@@ -98,17 +99,22 @@ class Encoded(NamedTuple):
 
 
 def encode(tokenizer: Tokenizer, example: Example, *, emphasis: float = 1.0) -> Encoded:
-    """An example as ids; facts that can be known count `emphasis` times as much as other tokens."""
+    """An example as ids.
+
+    Facts that can be known count `emphasis` times as much as other tokens, the names of sections and
+    the end of the answer the square root of that.
+    """
     prompt = tokenizer.encode(example.prompt, add_special_tokens=False).ids
     answer = tokenizer.encode(example.answer, add_special_tokens=False)
-    weights = [1.0] * (len(answer.ids) + 1)
-    known = [s for s, yes in zip(example.spans, example.known(), strict=True) if yes]
+    weights = [1.0] * len(answer.ids) + [math.sqrt(emphasis)]
     at = 0
-    for span in known:
+    for span, known in zip(example.spans, example.known(), strict=True):
+        if not known and span.fact != STRUCTURE:
+            continue
         while answer.offsets[at][1] <= span.start:
             at += 1
         inside = at
         while inside < len(answer.ids) and answer.offsets[inside][0] < span.end:
-            weights[inside] = emphasis
+            weights[inside] = math.sqrt(emphasis) if span.fact == STRUCTURE else emphasis
             inside += 1
     return Encoded([BOS, USER, *prompt, ASSISTANT], [*answer.ids, EOS], weights)
