@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from langchain_sgd.skeleton import NodeId
-
 if TYPE_CHECKING:
     from langchain_sgd.report import Attempt, Report, Usage
 
@@ -65,7 +63,7 @@ class Costs(_Value):
 
     total: float
     planner: float
-    nodes: Mapping[NodeId, float]
+    nodes: Mapping[str, float]
     tiers: Mapping[str, float]
     """By the tier that was asked, and the planner's under `planner`."""
     uncounted_calls: int
@@ -80,7 +78,7 @@ def costs_of(report: Report) -> Costs | None:
     """The costs of a run; None without prices."""
     if (pricing := report.pricing) is None:
         return None
-    nodes: dict[NodeId, float] = {}
+    nodes: dict[str, float] = {}
     tiers: dict[str, float] = {}
     uncounted = 0
 
