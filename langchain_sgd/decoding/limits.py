@@ -59,9 +59,9 @@ class Limit:
 
 @asynccontextmanager
 async def slots(limits: Sequence[Limit]) -> AsyncIterator[None]:
-    """Hold one slot of every limit, taken in the order given."""
+    """Hold one slot of every limit, taken in the order given; a limit given twice counts once."""
     async with AsyncExitStack() as stack:
-        for limit in limits:
+        for limit in dict.fromkeys(limits):
             if (semaphore := limit.slot()) is not None:
                 await stack.enter_async_context(semaphore)
         yield
