@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -187,6 +188,8 @@ def test_an_interrupted_wait_stops_the_models(*, running: bool) -> None:
     stopped = []
 
     async def hang(_: Any) -> Any:
+        while running and sys._current_frames()[main_thread].f_code is not iterate_sync.__code__:
+            await asyncio.sleep(0)  # until the caller waits
         signal.pthread_kill(main_thread, signal.SIGINT)
         try:
             await asyncio.Event().wait()
