@@ -116,14 +116,12 @@ MAX_WIDTH = 4
 
 
 def computed(facts: Facts) -> dict[str, str]:
-    """The sums that follow from price, fee and cut."""
-    price, fee = int(facts["price"]), int(facts["fee"])
-    out = {
-        "total": price + fee,
-        "three": 3 * price,
-        "bundle": 3 * price + fee,
-        "save": 2 * fee,
-    }
+    """The sums that follow from the price, the fee and the cut, as far as these are known."""
+    price = int(facts["price"])
+    out = {"three": 3 * price}
+    if "fee" in facts:
+        fee = int(facts["fee"])
+        out |= {"total": price + fee, "bundle": 3 * price + fee, "save": 2 * fee}
     if "cut" in facts:
         out["club"] = price - int(facts["cut"])
     return {fact: str(value) for fact, value in out.items()}
@@ -264,13 +262,13 @@ def plains(seed: int, *, held_out: bool) -> Iterator[Plain]:
     while True:
         questions, slots = rng.choice(PLAIN_QUESTIONS)
         facts = _question_facts(rng)
-        facts["price"] = str(rng.randint(21, 89))
+        facts |= {"price": str(rng.randint(21, 89)), "cut": rng.choice(VALUES["cut"])}
         template = rng.choice(questions)
         question = template.format(**facts)
         stated = grammar.facts_of(template)
         facts = {fact: value for fact, value in facts.items() if fact in stated}
         if "price" in facts:
-            facts["total"] = computed(facts)["total"]
+            facts |= computed(facts)
         if is_held_out(question) == held_out:
             yield Plain(question, facts, slots)
 
@@ -293,7 +291,7 @@ def read_question(question: str) -> Brief | Plain | None:
             facts = grammar.read(((template,),), question)
             if facts is not None:
                 if "price" in facts:
-                    facts["total"] = computed(facts)["total"]
+                    facts |= computed(facts)
                 return Plain(question, facts, slots)
     return None
 

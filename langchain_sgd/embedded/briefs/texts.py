@@ -426,6 +426,40 @@ PLAIN_QUESTIONS: tuple[tuple[tuple[str, ...], tuple[Slot, ...]], ...] = (
             ),
         ),
     ),
+    (
+        (
+            "A {product} is ${price} and one delivery is ${fee}. What do three of them cost?",
+            "What do I pay for three times the {product} at ${price} with one delivery of ${fee}?",
+            "How much is a set of three, if one {product} is ${price} and the parcel is ${fee}?",
+        ),
+        (
+            (
+                "Three of them at ${price} make ${three}.",
+                "Three times ${price} for the goods is ${three}.",
+            ),
+            (
+                "With the delivery of ${fee} it is ${bundle} for everything.",
+                "Add ${fee} for the parcel and you reach ${bundle}.",
+            ),
+        ),
+    ),
+    (
+        (
+            "A {product} of ${price} is ${cut} cheaper today. What do I pay?",
+            "What is left of ${price} for a {product} if the shop takes ${cut} off?",
+            "With ${cut} off, how much is a {product} of ${price}?",
+        ),
+        (
+            (
+                "Instead of ${price} you pay only ${club}.",
+                "That brings it down from ${price} to ${club}.",
+            ),
+            (
+                "You save ${cut} on the {product}.",
+                "So the {product} is ${cut} cheaper than usual.",
+            ),
+        ),
+    ),
 )
 """Wordings of a question that is answered in one short paragraph, and the slots of its answer."""
 

@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from langchain_sgd.embedded.train.tasks import Tasks
+from langchain_sgd.embedded.train.tasks import COPYING, SUMS, Tasks
 from langchain_sgd.embedded.train.tokenizer import PAD, Encoded, encode
 
 POOL = 384
@@ -34,7 +34,7 @@ class Batch(NamedTuple):
 
 
 def batches(
-    tokenizer: Tokenizer, *, seed: int, tokens: int, emphasis: float, pool: int = 0
+    tokenizer: Tokenizer, *, seed: int, tokens: int, emphasis: float, sums_from: int, pool: int = 0
 ) -> Iterator[list[Batch]]:
     """The batches of pool after pool, each of about `tokens` padded tokens.
 
@@ -43,10 +43,12 @@ def batches(
         seed: Of the training run.
         tokens: Most padded tokens in a batch.
         emphasis: How much a fact that can be known counts beside other tokens.
+        sums_from: The pool from which on sums are drilled.
         pool: The first pool; a resumed run goes on with the next one.
     """
     for index in itertools.count(pool):
-        examples = itertools.islice(Tasks(seed * _SEEDS + index), POOL)
+        tasks = Tasks(seed * _SEEDS + index, SUMS if index >= sums_from else COPYING)
+        examples = itertools.islice(tasks, POOL)
         encoded = sorted((encode(tokenizer, e, emphasis=emphasis) for e in examples), key=_length)
         out: list[Batch] = []
         group: list[Encoded] = []

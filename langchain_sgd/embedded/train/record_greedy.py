@@ -1,9 +1,8 @@
-r"""`python -m langchain_sgd.embedded.train.record_greedy`: what transformers makes of the bundled files.
+"""`python -m langchain_sgd.embedded.train.record_greedy`: what transformers makes of the bundled files.
 
 Needs transformers 5, which cannot stand in one environment with text-generation:
 
-    python -m langchain_sgd.embedded.train.record_greedy --tokenizer build/large/tokenizer.json \
-        --out tests/data/greedy_prompts.json
+    python -m langchain_sgd.embedded.train.record_greedy --out tests/data/greedy_prompts.json
 
 Writes prompts with transformers' greedy continuations, for a test that holds the engine to them.
 """
@@ -75,11 +74,10 @@ def main(arguments: list[str]) -> None:
     models = Path(__file__).parent.parent / "models"
     parser = argparse.ArgumentParser(prog="python -m langchain_sgd.embedded.train.record_greedy")
     parser.add_argument("--models", type=Path, default=models, help="folder of the GGUF files")
-    parser.add_argument("--tokenizer", type=Path, required=True, help="tokenizer.json of the run")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(arguments)
     logging.disable_progress_bar()
-    tokenizer = pieces.load(options.tokenizer)
+    tokenizer = pieces.load()
     turns = prompts()
     recorded = {
         name: continuations(options.models / f"{name}.gguf", tokenizer, turns)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from langchain_sgd.embedded.briefs import domain, grammar
@@ -20,7 +20,7 @@ from langchain_sgd.embedded.briefs.texts import SECTIONS
 from langchain_sgd.embedded.briefs.turns import node_prompt, planner_prompt, skeleton_text
 from langchain_sgd.prompts import PLAIN_WORD
 
-MIX: Mapping[str, float] = {
+COPYING: Mapping[str, float] = {
     "node": 0.62,
     "root": 0.06,
     "blind": 0.05,
@@ -29,7 +29,19 @@ MIX: Mapping[str, float] = {
     "plain": 0.06,
     "plain_plan": 0.02,
 }
-"""Share of each kind among the examples (not among the tokens)."""
+"""Share of each kind among the examples (not among the tokens), until facts are copied."""
+
+SUMS: Mapping[str, float] = {
+    "drill": 0.20,
+    "node": 0.46,
+    "root": 0.05,
+    "blind": 0.04,
+    "whole": 0.13,
+    "plan": 0.08,
+    "plain": 0.02,
+    "plain_plan": 0.02,
+}
+"""The same afterwards: short questions about prices drill the sums that sections need."""
 
 DEPENDENTS: Mapping[str, float] = {
     "Slogan": 0.03,
@@ -80,17 +92,19 @@ class Tasks:
     """An unlimited stream of examples in a fixed mix."""
 
     seed: int
-    held_out: bool = False
+    mix: Mapping[str, float] = field(default_factory=lambda: COPYING)
 
     def __iter__(self) -> Iterator[Example]:
         rng = random.Random(self.seed)  # noqa: S311 - data, not secrets
-        briefs = domain.briefs(rng.getrandbits(32), held_out=self.held_out)
-        plains = domain.plains(rng.getrandbits(32), held_out=self.held_out)
-        kinds, weights = list(MIX), list(MIX.values())
+        briefs = domain.briefs(rng.getrandbits(32), held_out=False)
+        plains = domain.plains(rng.getrandbits(32), held_out=False)
+        kinds, weights = list(self.mix), list(self.mix.values())
         while True:
             kind = rng.choices(kinds, weights)[0]
             if kind == "plain":
                 yield plain_answer(next(plains), rng)
+            elif kind == "drill":
+                yield plain_answer(next(p for p in plains if "price" in p.facts), rng)
             elif kind == "plain_plan":
                 plain = next(plains)
                 yield Example(kind, planner_prompt(plain.question), PLAIN_WORD)

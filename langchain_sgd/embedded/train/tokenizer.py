@@ -1,7 +1,10 @@
 """The byte-level BPE of both models, learned from the domain.
 
 Digits are never merged, so that numbers are read and written digit by digit. What every skeleton line
-and every section has in common is one token each.
+and every section has in common is one token each. It was learned once and stands beside this file, so
+that models of all runs share it:
+
+    python -m langchain_sgd.embedded.train.tokenizer
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 
 from langchain_sgd.embedded.briefs.texts import MONTHS, NAME_PARTS, PLACE_PARTS, VALUES
 from langchain_sgd.embedded.train.tasks import STRUCTURE, Example, Tasks
+
+_PATH = Path(__file__).with_name("tokenizer.json")
 
 _FACT_REPEATS = 400
 
@@ -82,9 +87,9 @@ def _values() -> Iterator[str]:
         yield from parts
 
 
-def load(path: Path) -> Tokenizer:
-    """A tokenizer written by `Tokenizer.save`."""
-    return Tokenizer.from_file(str(path))
+def load() -> Tokenizer:
+    """The tokenizer of both models, as it was learned once."""
+    return Tokenizer.from_str(_PATH.read_text())
 
 
 class Encoded(NamedTuple):
@@ -118,3 +123,7 @@ def encode(tokenizer: Tokenizer, example: Example, *, emphasis: float = 1.0) -> 
             weights[inside] = math.sqrt(emphasis) if span.fact == STRUCTURE else emphasis
             inside += 1
     return Encoded([BOS, USER, *prompt, ASSISTANT], [*answer.ids, EOS], weights)
+
+
+if __name__ == "__main__":
+    learn(1920, seed=0).save(str(_PATH), pretty=False)
