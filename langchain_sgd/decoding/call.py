@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 from uuid import uuid4
 
-from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessageChunk, BaseMessage, HumanMessage
+from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig
 
 from langchain_sgd.errors import InvalidInputError
@@ -144,8 +145,24 @@ async def _last_message(
     config: RunnableConfig,
     options: Mapping[str, Any],
 ) -> AsyncGenerator[Any, None]:
-    state = await graph.ainvoke({"messages": messages}, config, **options)
-    yield state["messages"][-1] if isinstance(state, Mapping) else state
+    state: Any = None
+    steps = graph.astream({"messages": messages}, config, stream_mode="values", **options)
+    async with _closing(steps):
+        async for step in steps:
+            state = step
+            yield ""  # a step is a sign of life
+    yield _whole_answer(state["messages"]) if isinstance(state, Mapping) else state
+
+
+def _whole_answer(messages: Sequence[BaseMessage]) -> BaseMessage:
+    """An agent's last message, with the tokens of all its calls for this question."""
+    usage: UsageMetadata | None = None
+    for message in reversed(messages):
+        if isinstance(message, HumanMessage):
+            break
+        usage = add_usage(getattr(message, "usage_metadata", None), usage)
+    last = messages[-1]
+    return last.model_copy(update={"usage_metadata": usage}) if usage else last
 
 
 def _closing(stream: AsyncIterator[Any]) -> AbstractAsyncContextManager[Any]:
