@@ -152,7 +152,9 @@ class ChatSGD(BaseChatModel):
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop or self.stop, **kwargs)
         params.setdefault("ls_model_name", "sgd")
-        return params
+        # Of a model's run without token counts LangSmith makes an estimate; the runs inside have theirs.
+        nothing = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+        return cast("LangSmithParams", {**params, "usage_metadata": nothing})
 
     def _generate(
         self,
