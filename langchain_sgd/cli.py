@@ -1,6 +1,6 @@
 """The command `langchain-sgd`: its options, its errors, its exit codes.
 
-What the commands do is in `commands`, `demo` and `bench`, which are imported when they are needed:
+What the commands do is in `commands` and `bench`, which are imported when they are needed:
 `--help` loads neither LangChain nor LangGraph.
 """
 
@@ -82,7 +82,7 @@ def _explained(error: Exception) -> str:
 
 def _lazily(where: str, name: str) -> Callable[[argparse.Namespace], int]:
     def run(args: argparse.Namespace) -> int:
-        function = getattr(importlib.import_module(f"langchain_sgd.{where}"), name)
+        function = getattr(importlib.import_module(f"langchain_sgd.commands.{where}"), name)
         code: int = function(args)
         return code
 
@@ -124,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(run=run)
         return made
 
-    ask = command("ask", "answer a question, and show how", _lazily("commands", "ask"))
+    ask = command("ask", "answer a question, and show how", _lazily("asking", "ask"))
     _question(ask)
     _endpoints(ask)
     _decoding(ask)
@@ -133,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
         "--json", type=_file, metavar="FILE", help="write answer and report; - for standard output"
     )
 
-    plan = command("plan", "plan a question without answering it", _lazily("commands", "plan"))
+    plan = command("plan", "plan a question without answering it", _lazily("asking", "plan"))
     _question(plan)
     _endpoints(plan)
     _planning(plan)
@@ -151,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--plain", action="store_true", help="only text, as it comes")
 
-    serve = command("serve", "serve models with TGI's protocol", _lazily("commands", "serve"))
+    serve = command("serve", "serve models with TGI's protocol", _lazily("serving", "serve"))
     serve.add_argument(
         "--model",
         action="append",
@@ -167,7 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--threads", type=_count(1), help="threads for each model")
     _key(serve)
 
-    doctor = command("doctor", "check this machine, or endpoints", _lazily("commands", "doctor"))
+    doctor = command("doctor", "check this machine, or endpoints", _lazily("serving", "doctor"))
     _endpoints(doctor)
 
     bench = commands.add_parser("bench", help="measure; without a name, list what", add_help=False)

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import re
-import signal
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
@@ -16,7 +10,6 @@ from langchain_sgd.cli import main
 from langchain_sgd.embedded.briefs.domain import briefs
 from langchain_sgd.embedded.engine import EngineError
 from langchain_sgd.embedded.server import bundled_models
-from langchain_sgd.tgi import TGIClient
 
 
 def _missing() -> str:
@@ -73,32 +66,3 @@ def test_demo_shows_an_answer_and_a_table(capsys: pytest.CaptureFixture[str]) ->
 def test_doctor_finds_the_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
     assert "model large" in capsys.readouterr().out
-
-
-@asynccontextmanager
-async def serving(*arguments: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "langchain_sgd", "serve", *arguments,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stdout is not None
-    try:
-        async with asyncio.timeout(40):
-            said = (await process.stdout.readuntil(b"Ctrl-C")).decode()
-        yield process, said
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-
-
-async def test_serve_prints_its_urls_and_ends_on_ctrl_c() -> None:
-    async with serving() as (process, said):
-        small = re.search(r"^small +(http://127\.0\.0\.1:\d+/small)$", said, re.MULTILINE)
-        assert small is not None
-        assert f"SGD_SMALL_URL={small[1]}" in said
-        async with TGIClient(small[1]) as client:
-            assert await client.health()
-        process.send_signal(signal.SIGINT)
-        async with asyncio.timeout(20):
-            assert await process.wait() == 0

@@ -12,7 +12,7 @@ WILD = st.text(
         st.characters(exclude_categories=["Cs"]),
         st.sampled_from("<>&\"'\x00\x1b\x9b\u202e\ufffe\u3042\n\t[]/\\"),
     ),
-    max_size=60,
+    max_size=24,
 )
 """Texts as hostile as a model's could be."""
 
@@ -141,7 +141,7 @@ def plain() -> Report:
 
 
 @st.composite
-def wild_skeletons(draw: st.DrawFn, max_nodes: int = 9) -> Skeleton:
+def wild_skeletons(draw: st.DrawFn, max_nodes: int = 6) -> Skeleton:
     """Skeletons with any text and any dependencies."""
     nodes: list[Node] = []
     for count in range(draw(st.integers(1, max_nodes))):
@@ -173,7 +173,7 @@ def wild_reports(draw: st.DrawFn) -> Report:
             usage=st.none() | st.builds(Usage, output_tokens=st.integers(0, 10**6)),
             error=st.none() | WILD,
         ),
-        max_size=3,
+        max_size=2,
     ).map(tuple)
     skeleton = draw(st.none() | wild_skeletons())
     ids = [node.id for node in skeleton.nodes] if skeleton else [NodeId("plain")]

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 import langchain_sgd
-from langchain_sgd import cli, commands
+from langchain_sgd import cli
 from langchain_sgd.cli import BENCHES, main
+from langchain_sgd.commands import asking
+from langchain_sgd.commands.models import key_of, urls_of
 from langchain_sgd.errors import InvalidInputError, PlannerError, SkeletonError
 
 _HEAVY = {"aiohttp", "langchain_core", "langgraph", "pydantic", "rich", "text_generation", "torch"}
@@ -29,7 +31,7 @@ def fails(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def ask(_: Any) -> int:
         raise error
 
-    monkeypatch.setattr(commands, "ask", ask)
+    monkeypatch.setattr(asking, "ask", ask)
 
 
 # -- the package's names
@@ -176,11 +178,11 @@ def test_a_benchmark_gets_its_own_options(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def urls(*arguments: str) -> dict[str, str]:
-    return commands._urls(cli._parser().parse_args(["ask", "x", *arguments]))
+    return urls_of(cli._parser().parse_args(["ask", "x", *arguments]))
 
 
 def key(tier: str, *arguments: str) -> str | None:
-    found = commands._key(cli._parser().parse_args(["ask", "x", *arguments]), tier)
+    found = key_of(cli._parser().parse_args(["ask", "x", *arguments]), tier)
     return found.get_secret_value() if found else None
 
 
@@ -206,9 +208,9 @@ def test_the_question_may_be_several_words_or_standard_input(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     parse = cli._parser().parse_args
-    assert commands._question(parse(["ask", "What", "is", "this?"])) == "What is this?"
+    assert asking._question(parse(["ask", "What", "is", "this?"])) == "What is this?"
     monkeypatch.setattr(sys, "stdin", io.StringIO("a long\nquestion\n"))
-    assert commands._question(parse(["ask", "-"])) == "a long\nquestion"
+    assert asking._question(parse(["ask", "-"])) == "a long\nquestion"
 
 
 def test_a_model_file_is_named(tmp_path: Path) -> None:

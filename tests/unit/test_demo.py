@@ -5,7 +5,7 @@ import random
 
 from rich.console import Console
 
-from langchain_sgd.demo import Compared, compare, steps_in_sequence, table
+from langchain_sgd.commands.demo import Compared, compare, steps_in_sequence, table
 from langchain_sgd.embedded.briefs import domain, grammar
 from langchain_sgd.embedded.briefs.domain import Brief
 from langchain_sgd.embedded.briefs.texts import SECTIONS

@@ -51,7 +51,7 @@ def boxes(root: ET.Element) -> list[Box]:
 # -- any input
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(wild_skeletons(), st.none() | WILD)
 def test_any_skeleton_is_drawn_well_formed_without_overlaps(
     made: Skeleton, tier: str | None
@@ -67,7 +67,7 @@ def test_any_skeleton_is_drawn_well_formed_without_overlaps(
         assert 0 <= box.y <= box.y + box.height <= height
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(wild_reports())
 @example(every_case())
 @example(plain())

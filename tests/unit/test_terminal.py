@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
 from rich.console import Console, RenderableType
 
@@ -116,16 +117,16 @@ def test_terminals_without_unicode_get_ascii() -> None:
     made.print(skeleton_tree(skeleton("1", "2 <- 1")))  # would raise for a sign that is not ASCII
 
 
-@settings(max_examples=40, deadline=None)
-@given(wild_reports())
-def test_any_report_is_printed_without_control_characters(report: Report) -> None:
-    for width in (20, 100):
-        text = printed(report_tree(report), width=width)
-        assert all(char == "\n" or char.isprintable() or ord(char) > 0x9F for char in text)
+@settings(max_examples=25, deadline=None)
+@given(wild_reports(), st.sampled_from([20, 100]))
+@example(every_case(), 20)
+def test_any_report_is_printed_without_control_characters(report: Report, width: int) -> None:
+    text = printed(report_tree(report), width=width)
+    assert all(char == "\n" or char.isprintable() or ord(char) > 0x9F for char in text)
     assert "\n" not in report_line(report)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(wild_skeletons())
 def test_any_skeleton_is_printed_whole(made: Skeleton) -> None:
     text = printed(skeleton_tree(made))

@@ -16,12 +16,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from langchain_core.language_models import BaseChatModel
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from langchain_sgd.cli import DONE
-from langchain_sgd.commands import bundled
+from langchain_sgd.commands.models import bundled
 from langchain_sgd.drawing.words import seconds
 from langchain_sgd.embedded.briefs import evaluate
 from langchain_sgd.embedded.briefs.checker import Share, Tally
@@ -96,15 +97,16 @@ def table(compared: Mapping[str, Compared]) -> Table:
     """Wall time, decode steps in sequence and facts kept, way by way."""
     count = max(len(each.reports) for each in compared.values())
     made = Table(
+        box=box.SIMPLE_HEAD,
         title=f"The same {count} question{'s' if count != 1 else ''}, the same models, one at a time",
         title_justify="left",
-        caption="Median times; steps are tokens that had to wait for each other, the planner's"
-        " among them. Facts kept: what one part invents and another repeats alike.",
+        caption="Medians. Steps: tokens that had to be decoded one after another, the plan's too."
+        " Facts kept: what one part invents and another repeats alike.",
         caption_justify="left",
     )
-    made.add_column("")
-    for name in ("wall time", "first text", "steps in sequence", "facts kept", "answers all right"):
-        made.add_column(name, justify="right")
+    made.add_column("", no_wrap=True)
+    for name in ("wall time", "first text", "steps", "facts kept", "all right"):
+        made.add_column(name, justify="right", no_wrap=True)
     for name, each in compared.items():
         firsts = [report.ttft_s for report in each.reports if report.ttft_s is not None]
         made.add_row(

@@ -1,24 +1,21 @@
-"""What `langchain-sgd ask`, `plan`, `serve` and `doctor` do."""
+"""What `langchain-sgd ask` and `plan` do."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from langchain_sgd.cli import DONE, FAILED
-from langchain_sgd.drawing.colors import STATUS_COLORS
+from langchain_sgd.commands.models import bundled, key_of, urls_of
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.planning.planner import Plan
 from langchain_sgd.report import Report
@@ -26,9 +23,7 @@ from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.terminal import LiveView, report_line, skeleton_tree
 from langchain_sgd.terminal.safe import one_line
 
-_TIERS = ("small", "large", "planner")
 _STDOUT = Path("-")
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def ask(args: argparse.Namespace) -> int:
@@ -85,64 +80,6 @@ def plan(args: argparse.Namespace) -> int:
     return DONE
 
 
-def serve(args: argparse.Namespace) -> int:
-    """Serve models until interrupted."""
-    key = _key(args, "serve")
-    if args.host not in _LOOPBACK and key is None:
-        msg = (
-            f"--host {args.host} opens the models to the network: put a key into an environment"
-            " variable and name it with --api-key-env"
-        )
-        raise InvalidInputError(msg)
-    from langchain_sgd.embedded.server import EmbeddedServer  # noqa: PLC0415 - loads an engine
-
-    server = EmbeddedServer(
-        dict(args.model) or None,
-        host=args.host,
-        port=args.port,
-        api_key=key,
-        slots=args.slots,
-        context=args.context,
-        threads=args.threads,
-    )
-
-    def tell(running: EmbeddedServer) -> None:
-        lines = [f"{name:<8} {url}" for name, url in running.urls.items()]
-        named = {name: running.urls[name] for name in _TIERS if name in running.urls}
-        if named:
-            settings = [f"SGD_{name.upper()}_URL={url}" for name, url in named.items()]
-            lines += ["", f"export {' '.join(settings)}"]
-        sys.stdout.write("\n".join([*lines, "", "Ctrl-C ends it.", ""]))
-        sys.stdout.flush()
-
-    server.serve_forever(tell)
-    return DONE
-
-
-def doctor(args: argparse.Namespace) -> int:
-    """Print what was checked; 1 if something will not do."""
-    from langchain_sgd.embedded.doctor import diagnose, diagnose_endpoint  # noqa: PLC0415 - an engine
-
-    async def look() -> list[Any]:
-        urls = _urls(args)
-        checks = await diagnose() if not urls else []
-        for tier, url in urls.items():
-            checks += await diagnose_endpoint(url, name=tier, api_key=_key(args, tier))
-        return checks
-
-    checks = asyncio.run(look())
-    table = Table.grid(padding=(0, 2))
-    for check in checks:
-        color = STATUS_COLORS["complete" if check.ok else "failed"]
-        found = Text(one_line(check.detail))
-        if check.remedy:
-            found.append(f"\n{check.remedy}", style="bold")
-        sign = Text("ok" if check.ok else "FAILED", style=f"bold {color}")
-        table.add_row(sign, Text(one_line(check.name)), found)
-    Console().print(table)
-    return DONE if all(check.ok for check in checks) else FAILED
-
-
 # -- the question and the models
 
 
@@ -157,7 +94,7 @@ def _question(args: argparse.Namespace) -> str:
 @contextmanager
 def _models(args: argparse.Namespace, question: str) -> Iterator[dict[str, Any]]:
     """The models as options of `SGDRunnable`: the endpoints, or the bundled ones while they are used."""
-    if urls := _urls(args):
+    if urls := urls_of(args):
         if "large" not in urls:
             msg = (
                 f"{' and '.join(urls)} given, but no large model:"
@@ -166,7 +103,7 @@ def _models(args: argparse.Namespace, question: str) -> Iterator[dict[str, Any]]
             raise InvalidInputError(msg)
         from langchain_sgd.tgi import TGIEndpoint  # noqa: PLC0415 - loads the HTTP client
 
-        yield {tier: TGIEndpoint(url, api_key=_key(args, tier)) for tier, url in urls.items()}
+        yield {tier: TGIEndpoint(url, api_key=key_of(args, tier)) for tier, url in urls.items()}
         return
     with bundled() as models:
         from langchain_sgd.embedded.briefs.domain import read_question  # noqa: PLC0415
@@ -178,35 +115,6 @@ def _models(args: argparse.Namespace, question: str) -> Iterator[dict[str, Any]]
             )
             _notes().print(Text(note), soft_wrap=True)
         yield models
-
-
-@contextmanager
-def bundled() -> Iterator[dict[str, Any]]:
-    """The bundled models, served while they are used, as options of `SGDRunnable`."""
-    from langchain_sgd.embedded.briefs.prompts import BRIEFS_PROMPTS  # noqa: PLC0415 - an engine
-    from langchain_sgd.embedded.server import EmbeddedServer  # noqa: PLC0415
-
-    with EmbeddedServer() as server:
-        yield {**server.urls, "prompts": BRIEFS_PROMPTS}
-
-
-def _urls(args: argparse.Namespace) -> dict[str, str]:
-    """The endpoints that options, or else the environment, name."""
-    urls = {
-        tier: getattr(args, tier) or os.environ.get(f"SGD_{tier.upper()}_URL") for tier in _TIERS
-    }
-    return {tier: url for tier, url in urls.items() if url}
-
-
-def _key(args: argparse.Namespace, tier: str) -> SecretStr | None:
-    """The key for a tier's server: from the environment, never from the command line."""
-    if args.api_key_env is not None:
-        if key := os.environ.get(args.api_key_env):
-            return SecretStr(key)
-        msg = f"--api-key-env {args.api_key_env}: this environment variable is not set"
-        raise InvalidInputError(msg)
-    key = os.environ.get(f"SGD_{tier.upper()}_API_KEY") or os.environ.get("SGD_API_KEY")
-    return SecretStr(key) if key else None
 
 
 def _plan_json(made: Plan) -> dict[str, Any]:
