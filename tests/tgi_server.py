@@ -365,16 +365,19 @@ class _Shaper:
         self._held = b""
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:
-        for piece in await self._pieces(bytes(data)):
-            await self._write(piece)
-            # Let the socket take this piece before the next is made.
-            await asyncio.sleep(0)
+        # The application may write several events at once.
+        for event in re.findall(rb".*?\n\n", bytes(data), re.DOTALL):
+            for piece in await self._pieces(event):
+                await self._write(piece)
+                # Let the socket take this piece before the next is made.
+                await asyncio.sleep(0)
 
     async def write_eof(self, data: bytes = b"") -> None:
+        await self.write(data)
         if self._held:
             await self._write(self._held)
             self._held = b""
-        await self._write_eof(data)
+        await self._write_eof()
 
     async def _pieces(self, data: bytes) -> list[bytes]:
         if data.startswith(b":"):

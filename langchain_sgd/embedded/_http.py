@@ -17,6 +17,8 @@ from langchain_sgd.embedded.protocol import KEEPALIVE, Output, dumps
 PAYLOAD_LIMIT: Final = 2_000_000
 """Bytes of the largest body, TGI's default."""
 _COMPUTE_TYPE: Final = "cpu+optimized"
+_PAUSE_S: Final = 0.01
+"""Between two writes of a stream; short enough that text still flows."""
 
 
 async def read_body(request: web.Request) -> Value:
@@ -34,28 +36,59 @@ async def read_body(request: web.Request) -> Value:
 
 
 class Events:
-    """The server-sent events of one response."""
+    """The server-sent events of one response.
 
-    __slots__ = ("_last", "_time", "response")
+    A write to a socket costs more than a token of a small model. So events that come within a moment of
+    the last write are held back and leave together; a slower model's tokens leave one by one.
+    """
+
+    __slots__ = ("_held", "_holding", "_last", "_time", "_writing", "response")
 
     def __init__(self, response: web.StreamResponse) -> None:
         self.response = response
+        self._held: list[bytes] = []
+        self._holding = asyncio.Event()
+        self._writing = asyncio.Lock()
         self._time = asyncio.get_running_loop().time
-        self._last = self._time()
+        self._last = self._time() - _PAUSE_S
 
-    async def send(self, data: bytes) -> None:
-        """Write one event."""
-        self._last = self._time()
-        await self.response.write(data)
+    async def send(self, data: bytes, *, at_once: bool = False) -> None:
+        """Write one event, soon or at once."""
+        self._held.append(data)
+        if at_once or self._time() - self._last >= _PAUSE_S:
+            await self._flush()
+        else:
+            self._holding.set()
 
-    async def keep_alive(self, interval_s: float) -> None:
-        """Send a comment whenever there was nothing to send for so long."""
+    async def close(self) -> None:
+        """Write what is held and the end of the body, together."""
+        async with self._writing:
+            await self.response.write_eof(self._taken())
+
+    async def attend(self, keepalive_s: float) -> None:
+        """Write what is held when its moment has come, and a comment after so long a silence."""
         while True:
-            quiet_s = self._time() - self._last
-            if quiet_s >= interval_s:
-                await self.send(KEEPALIVE)
-                quiet_s = 0.0
-            await asyncio.sleep(interval_s - quiet_s)
+            try:
+                async with asyncio.timeout_at(self._last + keepalive_s):
+                    await self._holding.wait()
+            except TimeoutError:
+                if self._time() - self._last >= keepalive_s:
+                    await self.send(KEEPALIVE)
+                continue
+            await asyncio.sleep(self._last + _PAUSE_S - self._time())
+            await self._flush()
+
+    async def _flush(self) -> None:
+        self._last = self._time()
+        async with self._writing:
+            if self._held:
+                await self.response.write(self._taken())
+
+    def _taken(self) -> bytes:
+        data = b"".join(self._held)
+        self._held.clear()
+        self._holding.clear()
+        return data
 
 
 @asynccontextmanager
@@ -79,11 +112,12 @@ async def event_stream(
     events = Events(response)
     try:
         async with asyncio.TaskGroup() as group:
-            beat = group.create_task(events.keep_alive(keepalive_s))
+            attending = group.create_task(events.attend(keepalive_s))
             try:
                 yield events
+                await events.close()
             finally:
-                beat.cancel()
+                attending.cancel()
     except* ConnectionResetError:
         pass
 

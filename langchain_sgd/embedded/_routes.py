@@ -167,7 +167,7 @@ class Routes:
             async def on_token(token: Token) -> None:
                 nonlocal index
                 index += 1
-                await events.send(answer.token(index, token))
+                await events.send(answer.token(index, token), at_once="\n" in token.text)
 
             try:
                 check_stream(body.parameters)
@@ -235,7 +235,8 @@ class Routes:
         self, events: Events, answer: ChatAnswer, body: ChatBody, prompt: str
     ) -> Output:
         async def on_token(token: Token) -> None:
-            await events.send(answer.token(token))
+            # Lines may be commands, such as the nodes of a skeleton: whoever reads them waits for the end.
+            await events.send(answer.token(token), at_once="\n" in token.text)
 
         output = await self._model.run(prompt, body.parameters, on_token)
         await events.send(answer.last(output))
