@@ -9,10 +9,11 @@ computes it once.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -59,6 +60,8 @@ class Statistics:
     """Generated tokens that a grammar left no choice about: they cost no step of their own."""
     busy_s: float = 0.0
     """Seconds spent in the model; the rest of a step is the loop's own cost."""
+    by_size: Mapping[int, tuple[int, float]] = field(default_factory=dict)
+    """Batches by their number of tokens: how many there were, and their seconds in the model."""
 
 
 @dataclass(slots=True, eq=False)
@@ -117,7 +120,7 @@ class Batcher:
         self._sequences = sequences
         self._steps = self._generated_tokens = self._prompt_tokens = self._cached_tokens = 0
         self._forced_tokens = 0
-        self._busy_s = 0.0
+        self._by_size: dict[int, tuple[int, float]] = {}
         # A daemon, because a forgotten engine must not keep the process alive; closing joins it.
         self._thread = Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -131,7 +134,8 @@ class Batcher:
             computed_prompt_tokens=self._prompt_tokens,
             cached_prompt_tokens=self._cached_tokens,
             forced_tokens=self._forced_tokens,
-            busy_s=self._busy_s,
+            busy_s=sum(seconds for _, seconds in self._by_size.copy().values()),
+            by_size=MappingProxyType(self._by_size.copy()),
         )
 
     def submit(self, job: Job) -> None:
@@ -284,7 +288,9 @@ class Batcher:
         except EngineError as error:
             self._fail_running(error)
             return
-        self._busy_s += time.perf_counter() - started
+        size = self._context.count
+        steps, seconds = self._by_size.get(size, (0, 0.0))
+        self._by_size[size] = steps + 1, seconds + time.perf_counter() - started
         self._steps += 1
         due = []
         for running, count in filled:

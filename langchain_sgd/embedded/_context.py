@@ -151,7 +151,8 @@ class Context:
         self._vocabulary_size = len(model.vocabulary)
         self._outputs = 0
         self.size: Final = batch
-        self._count = 0
+        self.count = 0
+        """Tokens in the batch."""
         self._token = np.zeros(batch, np.int32)
         self._position = np.zeros(batch, np.int32)
         self._sequence = np.zeros(batch, np.int32)
@@ -173,11 +174,11 @@ class Context:
     @property
     def room(self) -> int:
         """Tokens that the batch can still take."""
-        return self.size - self._count
+        return self.size - self.count
 
     def clear_batch(self) -> None:
         """Begin a new batch."""
-        self._count = self._outputs = 0
+        self.count = self._outputs = 0
 
     def add(
         self, sequence: int, position: int, tokens: npt.NDArray[np.int32], *, wanted: bool
@@ -193,7 +194,7 @@ class Context:
         Returns:
             The last token's place in the batch.
         """
-        start, end = self._count, self._count + len(tokens)
+        start, end = self.count, self.count + len(tokens)
         self._token[start:end] = tokens
         self._position[start:end] = range(position, position + len(tokens))
         self._sequence[start:end] = sequence
@@ -201,7 +202,7 @@ class Context:
         if wanted:
             self._wanted[end - 1] = 1
             self._outputs += 1
-        self._count = end
+        self.count = end
         return end - 1
 
     def decode(self) -> bool:
@@ -213,7 +214,7 @@ class Context:
         Raises:
             EngineError: The computation failed; the cache's content is unknown now.
         """
-        self._batch.n_tokens = self._count
+        self._batch.n_tokens = self.count
         status: int = self._lib.llama_decode(self.pointer, self._batch)
         if status == 0:
             return True

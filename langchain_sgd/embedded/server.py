@@ -21,12 +21,13 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 from pydantic import SecretStr
 
 from langchain_sgd.embedded.app import make_app, serving
 from langchain_sgd.embedded.engine import Engine, EngineError
+from langchain_sgd.embedded.openvino import OpenVINOEngine
 from langchain_sgd.embedded.xllamacpp import XLlamaCppEngine
 
 __all__ = ["EmbeddedServer", "bundled_models"]
@@ -67,6 +68,7 @@ class EmbeddedServer:
         slots: Requests that a model decodes together.
         context: Most tokens of a request, prompt and answer together.
         threads: Threads per model; see `XLlamaCppEngine`.
+        engine: What runs the files: llama.cpp, or OpenVINO (see `openvino.OpenVINOEngine`).
         max_concurrent_requests: Requests in flight per model; one more is refused as overloaded.
 
     Raises:
@@ -83,6 +85,7 @@ class EmbeddedServer:
         slots: int = 8,
         context: int = 1024,
         threads: int | None = None,
+        engine: Literal["xllamacpp", "openvino"] = "xllamacpp",
         max_concurrent_requests: int = 128,
     ) -> None:
         self._plan = _Plan(
@@ -93,6 +96,7 @@ class EmbeddedServer:
             slots=slots,
             context=context,
             threads=threads,
+            engine=engine,
             max_concurrent_requests=max_concurrent_requests,
         )
         self._engines: dict[str, Engine] = {}
@@ -219,10 +223,13 @@ class _Plan:
     slots: int
     context: int
     threads: int | None
+    engine: Literal["xllamacpp", "openvino"]
     max_concurrent_requests: int
 
-    def engine(self, path: str | os.PathLike[str]) -> XLlamaCppEngine:
-        return XLlamaCppEngine(path, slots=self.slots, context=self.context, threads=self.threads)
+    def load(self, path: str | os.PathLike[str]) -> XLlamaCppEngine | OpenVINOEngine:
+        """The engine for a file."""
+        kind = OpenVINOEngine if self.engine == "openvino" else XLlamaCppEngine
+        return kind(path, slots=self.slots, context=self.context, threads=self.threads)
 
 
 async def _serve(
@@ -231,7 +238,7 @@ async def _serve(
     async with AsyncExitStack() as stack:
         for name, model in plan.models.items():
             if isinstance(model, str | os.PathLike):
-                engine: Engine = plan.engine(model)
+                engine: Engine = plan.load(model)
                 stack.push_async_callback(engine.aclose)
             else:
                 engine = model

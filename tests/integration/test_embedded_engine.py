@@ -209,12 +209,15 @@ async def test_requests_decode_in_one_batch(engine: XLlamaCppEngine) -> None:
     before = engine.statistics
     async with asyncio.TaskGroup() as group:
         runs = [
-            group.create_task(run(engine, GenerateRequest(f"{n} and {n}", 32))) for n in range(8)
+            group.create_task(run(engine, GenerateRequest(f"{n} and {n}", 250))) for n in range(8)
         ]
     after = engine.statistics
     tokens = sum(len(task.result()[0]) for task in runs)
     assert after.generated_tokens - before.generated_tokens == tokens
-    assert after.steps - before.steps < tokens / 4
+    assert after.steps - before.steps < tokens / 3
+    assert sum(steps for steps, _ in after.by_size.values()) == after.steps
+    assert max(after.by_size) >= 6
+    assert sum(seconds for _, seconds in after.by_size.values()) == pytest.approx(after.busy_s)
 
 
 async def test_a_fan_out_over_a_new_prefix_computes_it_once(engine: XLlamaCppEngine) -> None:

@@ -159,3 +159,17 @@ def test_without_the_package_the_remedy_is_named(
     monkeypatch.setattr("importlib.import_module", fail)
     with pytest.raises(EngineError, match=r"langchain-sgd\[embedded,openvino\]"):
         OpenVINOEngine(model)
+
+
+async def test_the_server_runs_files_on_it(model: Path) -> None:
+    pytest.importorskip("openvino_genai", reason="openvino-genai is not installed")
+    from langchain_sgd.embedded.server import EmbeddedServer  # noqa: PLC0415
+    from langchain_sgd.tgi.client import TGIClient  # noqa: PLC0415
+
+    async with (
+        EmbeddedServer({"m": model}, engine="openvino") as server,
+        TGIClient(server.urls["m"]) as client,
+    ):
+        answer = await client.generate("hello", max_new_tokens=3)
+        assert isinstance(server.engines["m"], OpenVINOEngine)
+    assert answer.details.generated_tokens == 3

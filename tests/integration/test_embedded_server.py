@@ -25,7 +25,7 @@ from langchain_sgd.embedded.xllamacpp import XLlamaCppEngine
 from langchain_sgd.tgi.client import TGIClient
 from tests.support.tiny_gguf import write_tiny_model
 
-HELLO = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 6}
+HELLO = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 6, "temperature": 0}
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ NODE = {
         "note": {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
     },
 }
-EXAMPLES = [
+EXAMPLES: list[tuple[dict[str, Any], Any]] = [
     (NODE, {"id": 3, "heading": 'a"b', "deps": [1, 2], "difficulty": "hard (very)"}),
     (NODE, {"id": 12, "heading": "x", "deps": [0], "difficulty": "easy", "note": {"ok": True}}),
     ({"type": ["string", "null"]}, None),
