@@ -277,7 +277,7 @@ def _numbers(text: str) -> tuple[str, ...]:
     for match in _RANGE.finditer(text):
         first = int(match[1])
         last = int(match[2]) if match[2] else first
-        numbers += range(first, last + 1) if first < last < first + 100 else {first, last}
+        numbers += range(first, last + 1) if first <= last < first + 100 else (first, last)
     return tuple(str(number) for number in numbers)
 
 

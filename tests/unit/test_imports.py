@@ -1,0 +1,165 @@
+"""Imports go one way, and importing the package loads nothing heavy."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+import langchain_sgd
+
+ROOT = Path(langchain_sgd.__file__).parent
+MODULES = sorted(ROOT.rglob("*.py"))
+
+LAYERS = (
+    {"_version", "_sync", "errors", "stops", "text"},
+    {"skeleton"},
+    {"costs", "events", "prompts"},
+    {"report"},
+    {"assembly", "planning", "decoding"},
+    {"run"},
+    {"graph"},
+    {"runnable"},
+    {"baselines", "chat"},
+    {"drawing"},
+    {"terminal", "server"},
+    {"tgi", "embedded"},
+    {"cli"},
+    {"commands"},
+    {"demo", "bench"},
+    {"__main__"},
+)
+"""Rooms from the ground up; each may import the layers below it and itself. Others stand above all."""
+
+LEAVES = {"tgi", "embedded", "bench", "server", "cli", "commands", "demo", "terminal", "drawing"}
+"""What the core never imports; it must run without them."""
+
+CORE = set().union(*LAYERS[: LAYERS.index({"baselines", "chat"}) + 1])
+
+ALLOWED = {
+    "langgraph": {"graph", "runnable"},
+    "aiohttp": {"tgi", "embedded", "bench"},
+    "text_generation": {"tgi", "bench"},
+    "langchain_huggingface": {"tgi", "bench"},
+    "numpy": {"embedded", "bench"},
+    "torch": {"embedded"},
+    "xllamacpp": {"embedded"},
+    "openvino_genai": {"embedded"},
+    "rich": {"terminal", "commands", "demo", "bench", "cli"},
+}
+"""Rooms that may import a library."""
+
+WITHOUT_LANGCHAIN = {
+    "errors",
+    "stops",
+    "text",
+    "skeleton",
+    "events",
+    "assembly",
+    "costs",
+    "drawing",
+}
+WITHOUT_ASYNCIO = WITHOUT_LANGCHAIN | {"prompts", "report", "planning"}
+
+
+def imported(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """Modules imported when the module is: not inside functions, not for type checkers only."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            assert node.module is not None
+            yield node.module
+            if node.module == "langchain_sgd":
+                yield from (f"langchain_sgd.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            yield from imported(node.orelse)
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield from imported(ast.iter_child_nodes(node))
+
+
+def imports_of(path: Path) -> set[str]:
+    return set(imported(ast.parse(path.read_text(encoding="utf-8")).body))
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[1]
+
+
+def room(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def layer(name: str) -> int:
+    return next((place for place, rooms in enumerate(LAYERS) if name in rooms), len(LAYERS))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_arrows_go_one_way(path: Path) -> None:
+    here = room(path)
+    if here == "__init__":
+        assert {m for m in imports_of(path) if m.startswith("langchain_sgd")} == {
+            "langchain_sgd._version"
+        }
+        return
+    for module in imports_of(path):
+        library = module.split(".")[0]
+        if library in ALLOWED:
+            assert here in ALLOWED[library], f"{here} imports {module}"
+        if here in WITHOUT_LANGCHAIN:
+            assert library not in {"langchain_core", "langgraph"}
+        if here in WITHOUT_ASYNCIO:
+            assert library != "asyncio"
+        if module.startswith("langchain_sgd."):
+            there = room_of(module)
+            assert there == here or layer(there) < layer(here), f"{here} imports {module}"
+            assert not (here in CORE and there in LEAVES), f"the core imports {module}"
+            # TGI's client and the engines stand alone; what is made *with* SGD for the bundled
+            # models (their prompts, their training, their evaluation) may know all of it.
+            alone = here == "tgi" or (
+                here == "embedded" and path.relative_to(ROOT).parts[1] not in {"briefs", "train"}
+            )
+            assert not alone or there in {here, "errors"}, f"{path} imports {module}"
+
+
+def test_torch_is_for_training_only() -> None:
+    users = {path for path in MODULES if "torch" in {m.split(".")[0] for m in imports_of(path)}}
+    assert {path.parent for path in users} <= {ROOT / "embedded" / "train"}
+
+
+_PROBE = """
+import json, sys
+import langchain_sgd
+alone = sorted(sys.modules)
+import langchain_core.language_models, langchain_core.output_parsers, langchain_core.tools
+import langgraph.graph, langgraph.func, langgraph.types
+theirs = sorted(sys.modules)
+for name in langchain_sgd.__all__:
+    getattr(langchain_sgd, name)
+print(json.dumps([alone, theirs, sorted(sys.modules)]))
+"""
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    done = subprocess.run(  # noqa: S603 - our own interpreter
+        [sys.executable, "-c", _PROBE], capture_output=True, check=True, text=True
+    )
+    alone, theirs, ours = (
+        {name.split(".")[0] for name in names} for names in json.loads(done.stdout)
+    )
+    heavy = {"langchain_core", "langgraph", "pydantic", "aiohttp", "httpx", "requests", "rich"}
+    assert not alone & heavy
+    never = {
+        *("aiohttp", "text_generation", "langchain_huggingface", "huggingface_hub", "transformers"),
+        *("torch", "numpy", "xllamacpp", "openvino_genai", "openvino", "rich"),
+    }
+    # What LangChain and LangGraph load themselves is theirs (LangSmith brings an HTTP client).
+    assert not ours & (never - theirs)
+    assert not {"httpx", "requests", "aiohttp"} & (ours - theirs)
+    assert "langgraph" in ours
