@@ -9,7 +9,7 @@ from langchain_sgd.drawing.colors import STATUS_COLORS, tier_colors
 from langchain_sgd.drawing.graph import draw_graph
 from langchain_sgd.drawing.markup import FONT, element, to_text
 from langchain_sgd.drawing.timeline import draw_timeline
-from langchain_sgd.drawing.words import name_of, seconds
+from langchain_sgd.drawing.words import cost, name_of, seconds
 from langchain_sgd.report import Attempt, Report, Usage
 from langchain_sgd.skeleton import Skeleton
 
@@ -90,6 +90,8 @@ def _summary(report: Report) -> Element:
         tiles.append(_tile("nodes", str(len(report.skeleton))))
         if report.wall_s > 0:
             tiles.append(_tile("in flight", f"{report.decode_s / report.wall_s:.2f} on average"))
+    if paid := cost(report):
+        tiles.append(_tile("cost", paid))
     colors = tier_colors(report.usage)
     tiles += [
         _tile(f"{name} tokens", f"{usage.output_tokens:,}", colors[name])

@@ -25,6 +25,15 @@ def spent(duration_s: float, usage: Usage) -> str:
     return f"{seconds(duration_s)}{tokens}"
 
 
+def cost(report: Report) -> str:
+    """What a run cost, in the currency of its prices, and what plain decoding might have; or nothing."""
+    costs = report.costs
+    if costs is None:
+        return ""
+    plain = costs.plain_estimate
+    return f"{costs.total:.4g}" + ("" if plain is None else f" (plain: about {plain:.4g})")
+
+
 def name_of(report: Report, node_id: NodeId) -> str:
     """A node's id and heading."""
     if report.skeleton is None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from langchain_core.messages import AIMessage
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.markdown import Markdown
 from rich.table import Table
@@ -195,10 +195,10 @@ class _Screen:
         blocks, self._pending = _split(self._pending)
         if everything and self._pending.strip():
             blocks, self._pending = [*blocks, self._pending], ""
-        for block in blocks:
-            for part in _formatted(block):
-                self.console.print(part, width=min(self.console.width, _TEXT_WIDTH))
-            self.console.print()
+        if blocks:
+            # In one go: what stands below is drawn anew after every print.
+            parts = [part for block in blocks for part in (*_formatted(block), "")]
+            self.console.print(Group(*parts), width=min(self.console.width, _TEXT_WIDTH))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self._pending.strip():

@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from langchain_sgd.drawing.colors import STATUS_COLORS, STATUS_WORDS, tier_colors
-from langchain_sgd.drawing.words import seconds, spent
+from langchain_sgd.drawing.words import cost, seconds, spent
 from langchain_sgd.events import PLAIN_ID
 from langchain_sgd.report import Attempt, NodeReport, Report, Usage
 from langchain_sgd.skeleton import MAX_DIFFICULTY, Node, NodeId, Skeleton
@@ -67,6 +67,8 @@ def report_line(report: Report) -> str:
     tokens = [f"{name} {usage.output_tokens:,}" for name, usage in report.usage.items()]
     if tokens:
         parts.append(f"tokens: {', '.join(tokens)}")
+    if paid := cost(report):
+        parts.append(f"cost {paid}")
     return one_line(" · ".join(parts))
 
 

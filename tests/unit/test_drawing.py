@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from langchain_sgd.costs import Price, Pricing
 from langchain_sgd.drawing import report_html, skeleton_html, skeleton_svg, timeline_svg
 from langchain_sgd.drawing.layout import Box, layout
 from langchain_sgd.drawing.markup import element, fitted, text_width, to_text, wrapped
@@ -17,6 +18,7 @@ from langchain_sgd.drawing.timeline import _nice
 from langchain_sgd.drawing.words import seconds
 from langchain_sgd.report import Report
 from langchain_sgd.skeleton import Skeleton
+from langchain_sgd.terminal import report_line
 from tests.support.reports import WILD, attempt, every_case, plain, wild_reports, wild_skeletons
 from tests.support.skeletons import random_skeleton, skeleton
 
@@ -139,7 +141,7 @@ def test_a_line_passes_over_a_column_beside_its_boxes() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_line_begins_and_ends_at_its_boxes(seed: int) -> None:
-    made = random_skeleton(random.Random(seed))  # noqa: S311 - shapes, not secrets
+    made = random_skeleton(random.Random(seed))
     places = layout(made)
     for node in made.nodes:
         box = places.boxes[node.id]
@@ -153,7 +155,7 @@ def test_a_line_begins_and_ends_at_its_boxes(seed: int) -> None:
 
 
 def test_a_hundred_dense_nodes_are_laid_out_in_a_moment() -> None:
-    rng = random.Random(7)  # noqa: S311 - shapes, not secrets
+    rng = random.Random(7)
     ids = [str(n) for n in range(100)]
     made = Skeleton.parse(
         [
@@ -261,6 +263,19 @@ def test_the_numbers_stand_in_a_table_too() -> None:
     assert costs[1:4] == ["complete", "large", "lab/large"]
     failed = next(row for row in rows if "Luggage" in row[0])
     assert failed[-1] == "ConnectError: refused"
+
+
+def test_costs_are_shown_where_there_are_prices() -> None:
+    pricing = Pricing(
+        prices={name: Price(input=0, output=1000) for name in ("planner", "small", "large")},
+        plain_tier="large",
+        question_tokens=10,
+    )
+    priced = every_case().model_copy(update={"pricing": pricing})
+    assert "cost" not in report_line(every_case())
+    # 1900 tokens at 1000 a million.
+    assert "cost 1.9 (plain: about " in report_line(priced)
+    assert ">1.9 (plain: about " in report_html(priced)
 
 
 def test_values_draw_themselves_in_notebooks() -> None:
