@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from threading import Lock, Thread
+from threading import Lock, Thread, current_thread
 from types import MappingProxyType
 from typing import Final
 
@@ -146,13 +146,15 @@ class Batcher:
         """
         with self._lock:
             if self._end is not None:
-                raise self._end
+                raise again(self._end)
             self._inbox.put(job)
 
     def close(self) -> None:
         """End all jobs with an `EngineError`, free the model and wait for the thread."""
         self._refuse(EngineError("The engine was closed"))
-        self._thread.join()
+        # An engine that is collected as garbage may be collected in its own thread.
+        if current_thread() is not self._thread:
+            self._thread.join()
 
     def _refuse(self, error: EngineError) -> None:
         with self._lock:
@@ -235,11 +237,10 @@ class Batcher:
                 if min(coming, len(job.prompt) - 1) >= cached + _WORTH_WAITING:
                     return False
 
+        # There is one for every slot beside those that are kept.
+        sequence = self._free.pop()
         if source:
-            # Before a number is looked for, which may give up the least recently used one.
             self._kept.used(source.sequence)
-        sequence = self._new_sequence()
-        if source:
             self._context.copy(source.sequence, sequence, cached)
         tokens = np.empty(len(job.prompt) + job.max_new_tokens, np.int32)
         tokens[: len(job.prompt)] = job.prompt
@@ -256,14 +257,12 @@ class Batcher:
         job.counters.prompt_tokens = len(job.prompt)
         job.counters.cached_tokens = cached
         self._cached_tokens += cached
-        if job.matcher is not None and self._follow(running, job.matcher):
-            self._finish(running)
+        try:
+            if job.matcher is not None and self._follow(running, job.matcher):
+                self._finish(running)
+        except EngineError as error:
+            self._finish(running, error)
         return True
-
-    def _new_sequence(self) -> int:
-        if not self._free:
-            self._give_up_oldest()
-        return self._free.pop()
 
     def _give_up_oldest(self) -> bool:
         oldest = self._kept.oldest()
@@ -423,13 +422,20 @@ class Batcher:
         error: EngineError | None = None,
     ) -> None:
         outbox = job.stream.outbox
-        outbox.post(job.stream, tokens, ended=ended, error=error)
+        outbox.post(job.stream, tokens, ended=ended, error=error and again(error))
         self._outboxes.add(outbox)
 
     def _send(self) -> None:
         for outbox in self._outboxes:
             outbox.flush()
         self._outboxes.clear()
+
+
+def again(error: EngineError) -> EngineError:
+    """The same error for another reader: raised in two places, one object would mix their traces."""
+    copy = type(error)(*error.args)
+    copy.__cause__ = error.__cause__
+    return copy
 
 
 def _missing(running: _Running) -> int:

@@ -64,6 +64,8 @@ class Model:
         self.path: Final = path
         params = lib.llama_model_default_params()
         params.vocab_only = vocabulary_only
+        # The processor only, also where the library could use a GPU: that has not been tried.
+        params.n_gpu_layers = 0
         lib.errors.clear()
         pointer: int | None = lib.llama_model_load_from_file(str(path).encode(), params)
         if pointer is None:
@@ -140,6 +142,7 @@ class Context:
         params.n_threads = params.n_threads_batch = threads
         # One pool of cells: prefixes are shared by reference, and any mix of sequences is one batch.
         params.kv_unified = True
+        params.offload_kqv = params.op_offload = False
         lib.errors.clear()
         pointer: int | None = lib.llama_init_from_model(model.pointer, params)
         if pointer is None:

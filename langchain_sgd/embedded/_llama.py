@@ -60,6 +60,7 @@ class ModelParams(c.Structure):
         ("load_mtp", c.c_bool),
         ("_reserve", c.c_char * _RESERVE),
     ]
+    n_gpu_layers: int
     vocab_only: bool
 
 
@@ -114,8 +115,9 @@ class ContextParams(c.Structure):
     n_outputs_max: int
     n_threads: int
     n_threads_batch: int
+    offload_kqv: bool
+    op_offload: bool
     kv_unified: bool
-    swa_full: bool
 
 
 class Batch(c.Structure):

@@ -24,7 +24,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from langchain_sgd.embedded._batching import Statistics
+from langchain_sgd.embedded._batching import Statistics, again
 from langchain_sgd.embedded._context import Model
 from langchain_sgd.embedded._grammar import grammar_text
 from langchain_sgd.embedded._json_regex import json_regex
@@ -326,12 +326,14 @@ class _Loop:
     def submit(self, request: _Request) -> None:
         with self._lock:
             if self._end is not None:
-                raise self._end
+                raise again(self._end)
             self._inbox.put(request)
 
     def close(self) -> None:
         self._refuse(EngineError("The engine was closed"))
-        self._thread.join()
+        # An engine that is collected as garbage may be collected in its own thread.
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
 
     def _refuse(self, error: EngineError) -> None:
         with self._lock:
@@ -450,7 +452,7 @@ class _Loop:
 
     def _post(self, request: _Request, *, ended: bool, error: EngineError | None = None) -> None:
         outbox = request.stream.outbox
-        outbox.post(request.stream, request.out, ended=ended, error=error)
+        outbox.post(request.stream, request.out, ended=ended, error=error and again(error))
         request.out = []
         self._outboxes.add(outbox)
 

@@ -263,4 +263,6 @@ def _run(plan: _Plan, engines: dict[str, Engine], ready: Future[str], stop: Futu
 def _stop(stop: Future[None], thread: threading.Thread) -> None:
     if not stop.done():
         stop.set_result(None)
-    thread.join()
+    # A server that is collected as garbage may be collected in its own thread.
+    if threading.current_thread() is not thread:
+        thread.join()
