@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 
-settings.register_profile("dev", max_examples=60, **_COMMON)  # type: ignore[arg-type]
-settings.register_profile("ci", max_examples=60, derandomize=True, database=None, **_COMMON)  # type: ignore[arg-type]
+settings.register_profile("dev", max_examples=40, **_COMMON)  # type: ignore[arg-type]
+settings.register_profile("ci", max_examples=40, derandomize=True, database=None, **_COMMON)  # type: ignore[arg-type]
 settings.register_profile("long", max_examples=500, **_COMMON)  # type: ignore[arg-type]
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "dev"))

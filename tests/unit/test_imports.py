@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import subprocess
 import sys
@@ -87,6 +88,7 @@ def imported(nodes: Iterable[ast.AST]) -> Iterator[str]:
             yield from imported(ast.iter_child_nodes(node))
 
 
+@functools.cache
 def imports_of(path: Path) -> set[str]:
     return set(imported(ast.parse(path.read_text(encoding="utf-8")).body))
 

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, AIMessageChunk
 
@@ -30,6 +30,7 @@ def carried(data: Any) -> AIMessage:
 
 
 class TestJson:
+    @settings(max_examples=20)
     @given(reports.wild_reports())
     def test_json_and_back(self, report: Report) -> None:
         text = json.dumps(report.to_json(), allow_nan=False)
@@ -74,6 +75,7 @@ class TestFromMessage:
 
 
 class TestTotals:
+    @settings(max_examples=20)
     @given(reports.wild_reports())
     def test_usage_counts_every_call_once(self, report: Report) -> None:
         calls = [a for node in report.nodes for a in node.attempts]
@@ -84,6 +86,7 @@ class TestTotals:
         planner = report.usage.get("planner", Usage())
         assert nodes.output_tokens == total.output_tokens - planner.output_tokens
 
+    @settings(max_examples=20)
     @given(reports.wild_reports())
     def test_the_critical_path_is_a_chain_from_a_root_to_the_last_end(self, report: Report) -> None:
         path = report.critical_path
