@@ -273,20 +273,22 @@ class ChatTGI(BaseChatModel):
         stops = self._stops(stop)
         if self.mode == "chat":
             payload = self._chat_payload(messages, stops, options)
-            events = self.client.chat_stream({**payload, "stream_options": {"include_usage": True}})
+            payload["stream_options"] = {"include_usage": True}
+            batches = self.client.chat_batches(payload)
             read: Callable[[Mapping[str, Any]], wire.Delta] = wire.chat_delta
         else:
-            events = self.client.generate_events(self._generate_payload(messages, stops, options))
+            batches = self.client.generate_batches(self._generate_payload(messages, stops, options))
             read = wire.generate_delta
         reader = wire.StreamReader(stops)
         began = time.perf_counter()
         timings: dict[str, float | int | str] = {}
-        async with aclosing(events):
-            async for event in events:
-                message = reader.feed(read(event))
-                if message is not None:
-                    timings.setdefault("ttft_s", round(time.perf_counter() - began, 6))
-                    yield ChatGenerationChunk(message=message)
+        async with aclosing(batches):
+            async for events in batches:
+                for delta in wire.joined(map(read, events)):
+                    message = reader.feed(delta)
+                    if message is not None:
+                        timings.setdefault("ttft_s", round(time.perf_counter() - began, 6))
+                        yield ChatGenerationChunk(message=message)
         timings["total_s"] = round(time.perf_counter() - began, 6)
         self._remember(reader.model)
         yield ChatGenerationChunk(message=reader.last(timings))

@@ -131,6 +131,10 @@ class TGIClient(AsyncClient):  # type: ignore[misc]
         Raises:
             TGIError: The call failed: before the first chunk after its retries, later at once.
         """
+        return _one_by_one(self.chat_batches(payload))
+
+    def chat_batches(self, payload: Mapping[str, Any]) -> AsyncGenerator[list[dict[str, Any]]]:
+        """As `chat_stream`; chunks that arrived together come as one list."""
         return self._transport.events(
             _CHAT,
             {**payload, "stream": True},
@@ -156,7 +160,7 @@ class TGIClient(AsyncClient):  # type: ignore[misc]
     ) -> AsyncGenerator[StreamResponse]:
         """Continue a text and yield its tokens; arguments and errors are those of `generate`."""
         payload = {"inputs": prompt, "parameters": generate_parameters(parameters)}
-        events = self.generate_events(payload)
+        events = _one_by_one(self.generate_batches(payload))
         async with contextlib.aclosing(events):
             async for event in events:
                 yield self._typed(StreamResponse, event)
@@ -169,8 +173,8 @@ class TGIClient(AsyncClient):  # type: ignore[misc]
             raise NotTGIError(msg, endpoint=self.base_url, status=200)
         return answer
 
-    def generate_events(self, payload: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any]]:
-        """Post a body to `/generate_stream` as it is and yield its events; see `chat_stream`."""
+    def generate_batches(self, payload: Mapping[str, Any]) -> AsyncGenerator[list[dict[str, Any]]]:
+        """Post a body to `/generate_stream` as it is and yield its events; see `chat_batches`."""
         return self._transport.events(
             "/generate_stream",
             payload,
@@ -204,6 +208,13 @@ def generate_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(grammar, Grammar):
         named["grammar"] = grammar.model_dump(mode="json")
     return {"details": True, **{k: v for k, v in named.items() if v is not None}}
+
+
+async def _one_by_one(batches: AsyncGenerator[list[T]]) -> AsyncGenerator[T]:
+    async with contextlib.aclosing(batches):
+        async for batch in batches:
+            for each in batch:
+                yield each
 
 
 def _secret_headers(

@@ -144,8 +144,8 @@ class Transport:
         payload: Mapping[str, Any],
         *,
         is_end: Callable[[Mapping[str, Any]], bool],
-    ) -> AsyncGenerator[dict[str, Any]]:
-        """Post JSON and yield the events of the answer, errors raised.
+    ) -> AsyncGenerator[list[dict[str, Any]]]:
+        """Post JSON and yield the events of the answer, those that arrived together as one list.
 
         Args:
             path: The route.
@@ -167,9 +167,9 @@ class Transport:
                 try:
                     reading = self._read_events(pool, path, body, deadline, is_end)
                     async with contextlib.aclosing(reading):
-                        async for event in reading:
+                        async for events in reading:
                             opened = True
-                            yield event
+                            yield events
                 finally:
                     pool.gate.release()
             except TGIError as error:
@@ -188,7 +188,7 @@ class Transport:
         body: bytes,
         deadline: _Due,
         is_end: Callable[[Mapping[str, Any]], bool],
-    ) -> AsyncGenerator[dict[str, Any]]:
+    ) -> AsyncGenerator[list[dict[str, Any]]]:
         """Open one stream and read it; a stall is counted from event to event, not from byte to byte."""
         due = self._next_event_due(deadline)
         ended = done = False
@@ -198,17 +198,23 @@ class Transport:
                     raise await self._faults.no_stream(response)
             parser = EventParser()
             while not done and (chunk := await _chunk(response, due)):
+                events: list[dict[str, Any]] = []
+                failure: TGIError | None = None
                 for data in parser.feed(chunk):
                     if data == _DONE:
                         done = True
                         break
-                    event = self._faults.json_object(data)
-                    if event.get("error") is not None:
-                        await _drain(response)
-                        raise self._faults.in_stream(event)
+                    event, failure = self._event(data)
+                    if failure is not None:
+                        break
                     ended = ended or is_end(event)
-                    yield event
+                    events.append(event)
+                if events:
+                    yield events
                     due = self._next_event_due(deadline)
+                if failure is not None:
+                    await _drain(response)
+                    raise failure
             if done:
                 await _drain(response)
         if not ended:
@@ -221,6 +227,14 @@ class Transport:
             return _Due(math.inf, "", self._base)
         now = asyncio.get_running_loop().time()
         return _Due(now + seconds, f"{missed} in {seconds:g} s", self._base)
+
+    def _event(self, data: bytes) -> tuple[dict[str, Any], TGIError | None]:
+        """Read an event; the error where it is none or tells of one."""
+        try:
+            event = self._faults.json_object(data)
+        except TGIError as error:
+            return {}, error
+        return event, self._faults.in_stream(event) if event.get("error") is not None else None
 
     def _next_event_due(self, deadline: _Due) -> _Due:
         return min(deadline, self._due(self._patience.stall_timeout_s, "no event"))

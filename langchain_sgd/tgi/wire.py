@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -210,6 +210,27 @@ def message_of(answer: Delta, timings: Timings, stops: Sequence[str]) -> AIMessa
         usage_metadata=answer.usage,
         response_metadata=_metadata(answer, timings),
     )
+
+
+def joined(deltas: Iterable[Delta]) -> list[Delta]:
+    """Join deltas that arrived together, for each one shown costs as much as making it.
+
+    Parts of tool calls stay apart: messages are added up by the index of their calls.
+    """
+    out: list[Delta] = []
+    for delta in deltas:
+        if not out or delta.tool_calls or out[-1].tool_calls:
+            out.append(delta)
+            continue
+        last = out[-1]
+        out[-1] = Delta(
+            text=last.text + delta.text,
+            finish_reason=delta.finish_reason or last.finish_reason,
+            usage=delta.usage or last.usage,
+            model=delta.model or last.model,
+            fingerprint=delta.fingerprint or last.fingerprint,
+        )
+    return out
 
 
 class StreamReader:

@@ -27,6 +27,7 @@ from langchain_sgd.tgi.wire import (
     generate_delta,
     generated,
     grammar,
+    joined,
     message_of,
     prompt_text,
 )
@@ -218,6 +219,16 @@ def test_cached_tokens_are_told_where_the_server_tells_them() -> None:
 def test_an_unknown_finish_reason_is_passed_on() -> None:
     message = read([chat_delta(chunk("x", "speculative_abort"))])
     assert message.response_metadata["finish_reason"] == "speculative_abort"
+
+
+def test_what_arrives_together_is_joined_and_calls_stay_apart() -> None:
+    call = chunk(tool_calls=[{"index": 0, "function": {"name": "f", "arguments": ""}}])
+    more = chunk(tool_calls=[{"index": 0, "function": {"arguments": "{}"}}])
+    end = [chunk("c", "eos_token"), {"choices": [], "usage": USAGE}]
+    deltas = joined(map(chat_delta, [chunk("a"), chunk("b"), call, more, *end]))
+    assert [(d.text, len(d.tool_calls)) for d in deltas] == [("ab", 0), ("", 1), ("", 1), ("c", 0)]
+    assert (deltas[-1].finish_reason, deltas[-1].usage) == ("eos_token", COUNTED)
+    assert deltas[0].model == "m"
 
 
 def test_a_generate_stream_becomes_a_message_without_the_end_token() -> None:
