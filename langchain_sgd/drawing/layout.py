@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
-from langchain_sgd.skeleton import NodeId, Skeleton
+from langchain_sgd.skeleton import Node, NodeId, Skeleton
 
 
 class Point(NamedTuple):
@@ -103,42 +103,60 @@ class _Graph:
 
 def layout(skeleton: Skeleton, sizes: Sizes = Sizes()) -> Layout:
     """Lay a skeleton out: milliseconds for a dozen nodes, a second for hundreds of dense ones."""
-    graph = _layered(skeleton)
-    _uncross(graph)
-    middle = _middles(graph, sizes)
+    columns: dict[NodeId, int] = {}
+    middle: dict[_Vertex, float] = {}
+    after: dict[_Vertex, list[_Vertex]] = {}
+    height = 0.0
+    for nodes in _components(skeleton):
+        graph = _layered(nodes)
+        _uncross(graph)
+        top = height + sizes.row_gap if height else 0.0
+        found = {vertex: top + y for vertex, y in _middles(graph, sizes).items()}
+        columns |= graph.own
+        middle |= found
+        after |= {vertex: graph.after[vertex] for vertex in found}
+        height = max(
+            y + (0.0 if graph.is_lane(vertex) else sizes.box_height / 2)
+            for vertex, y in found.items()
+        )
 
-    half = sizes.box_height / 2
     boxes: dict[NodeId, Box] = {}
     strokes: dict[NodeId, list[Stroke]] = {node.id: [] for node in skeleton.nodes}
-    for node in skeleton.nodes:
-        column = graph.own[node.id]
-        top = middle[_Vertex(node.id, column)] - half
-        boxes[node.id] = Box(sizes.left(column), top, sizes.box_width, sizes.box_height)
     for vertex, y in middle.items():
-        right = Point(sizes.right(vertex.column), y)
-        if graph.is_lane(vertex):
-            strokes[vertex.node_id].append((Point(sizes.left(vertex.column), y), right))
-        for end in graph.after[vertex]:
+        left, right = sizes.left(vertex.column), Point(sizes.right(vertex.column), y)
+        if vertex.column == columns[vertex.node_id]:
+            size = (sizes.box_width, sizes.box_height)
+            boxes[vertex.node_id] = Box(left, y - sizes.box_height / 2, *size)
+        else:
+            strokes[vertex.node_id].append((Point(left, y), right))
+        for end in after[vertex]:
             strokes[vertex.node_id].append((right, Point(sizes.left(end.column), middle[end])))
-    return Layout(
-        boxes,
-        strokes,
-        width=sizes.right(len(graph.columns) - 1),
-        height=max([box.y + box.height for box in boxes.values()] + [*middle.values()]),
-        _middles=middle,
-        _columns=graph.own,
-        _sizes=sizes,
-    )
+    width = sizes.right(max(columns.values()))
+    return Layout(boxes, strokes, width, height, middle, columns, sizes)
 
 
-def _layered(skeleton: Skeleton) -> _Graph:
-    own: dict[NodeId, int] = {}
+def _components(skeleton: Skeleton) -> list[list[Node]]:
+    """The parts that share no line, in the order of their first nodes."""
+    part_of: dict[NodeId, list[Node]] = {}
     for node in skeleton.nodes:
+        whole = [node]
+        for part in {id(p): p for p in (part_of[d] for d in node.dependencies)}.values():
+            whole = part + whole
+        for member in whole:
+            part_of[member.id] = whole
+    order = {node.id: index for index, node in enumerate(skeleton.nodes)}
+    parts = {id(part): part for part in part_of.values()}.values()
+    return [sorted(part, key=lambda node: order[node.id]) for part in parts]
+
+
+def _layered(nodes: Sequence[Node]) -> _Graph:
+    own: dict[NodeId, int] = {}
+    for node in nodes:
         own[node.id] = max((own[d] + 1 for d in node.dependencies), default=0)
     graph = _Graph([[] for _ in range(max(own.values()) + 1)], own)
-    for node in skeleton.nodes:
+    for node in nodes:
         graph.columns[own[node.id]].append(_Vertex(node.id, own[node.id]))
-    for node in skeleton.nodes:
+    for node in nodes:
         for dependency in dict.fromkeys(node.dependencies):
             end = _Vertex(node.id, own[node.id])
             # Back to the nearest lane that this dependency already has.
@@ -206,11 +224,7 @@ def _middles(graph: _Graph, sizes: Sizes) -> dict[_Vertex, float]:
         for index, vertex in enumerate(column):
             y += apart(column[index - 1], vertex) if index else 0.0
             middle[vertex] = y
-    sweeps = 20 if len(middle) < 1000 else 2
-    for sweep in range(sweeps):
-        # A little pull to the center, at first, keeps parts that share no line together.
-        pull = 0.1 if sweep < sweeps - 8 else 0.0
-        center = (min(middle.values()) + max(middle.values())) / 2
+    for sweep in range(16 if len(middle) < 1000 else 2):
         for column in graph.columns if sweep % 2 else graph.columns[::-1]:
             # Lanes weigh more, so that long lines run straight.
             weights = [4.0 if graph.is_lane(vertex) else 1.0 for vertex in column]
@@ -218,7 +232,6 @@ def _middles(graph: _Graph, sizes: Sizes) -> dict[_Vertex, float]:
                 _mean([middle[n] for n in graph.before[v] + graph.after[v]], middle[v])
                 for v in column
             ]
-            wanted = [y + pull * (center - y) for y in wanted]
             gaps = [apart(a, b) for a, b in pairwise(column)]
             middle.update(zip(column, _spaced(wanted, weights, gaps), strict=True))
     top = min(y - reach(vertex) for vertex, y in middle.items())
