@@ -23,15 +23,21 @@ from typing import Annotated, Any, Protocol, TypeVar
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.config import get_stream_writer
+from langgraph.errors import EmptyInputError
 from langgraph.func import task
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.graph.state import CompiledStateGraph
-from langgraph.types import Checkpointer, interrupt
+from langgraph.types import Checkpointer, Command, interrupt
 from langsmith import tracing_context
 from typing_extensions import TypedDict
 
-from langchain_sgd.errors import DependencyFailedError, InvalidInputError, NodeDecodeError
+from langchain_sgd.errors import (
+    DependencyFailedError,
+    InvalidInputError,
+    NodeDecodeError,
+    SkeletonError,
+)
 from langchain_sgd.events import PLAIN_ID
 from langchain_sgd.planning.planner import Plan
 from langchain_sgd.report import REPORT_KEY, Attempt, NodeReport, Source
@@ -71,6 +77,9 @@ class HasSettings(Protocol):
         ...
 
 
+# Keys that LangGraph puts into the config of a graph inside a graph; it exports no names for them.
+_TASK_KEY, _CHECKPOINTER_KEY = "__pregel_task_id", "__pregel_checkpointer"
+
 _RUN: contextvars.ContextVar[Run | None] = contextvars.ContextVar("sgd_run", default=None)
 _OUTER: contextvars.ContextVar[contextvars.Context | None] = contextvars.ContextVar(
     "sgd_outer", default=None
@@ -84,7 +93,11 @@ async def run_graph(
 
     The graph's own steps are machinery: only the model calls belong into the caller's trace. So it runs
     in an empty context, where no tracer is found, and the model calls run in the caller's.
+
+    Raises:
+        InvalidInputError: A checkpointer or a thread is missing, or there is nothing to resume.
     """
+    _check_saving(graph, value, config, approve=run.settings.approve)
     outer = contextvars.copy_context()
 
     async def machinery() -> dict[str, Any]:
@@ -102,7 +115,39 @@ async def run_graph(
             )
             return state
 
-    return await _in_context(contextvars.Context(), machinery())
+    try:
+        return await _in_context(contextvars.Context(), machinery())
+    except EmptyInputError as error:
+        thread = config["configurable"].get("thread_id")
+        msg = f"There is nothing to resume on the thread {thread!r}: no run of it was saved"
+        raise InvalidInputError(msg) from error
+
+
+def _check_saving(
+    graph: CompiledStateGraph[Any, Any, Any, Any],
+    value: Any,
+    config: RunnableConfig,
+    *,
+    approve: bool,
+) -> None:
+    """Say before anything is asked what LangGraph would say late, or in a bare `KeyError`."""
+    configurable = config.get("configurable", {})
+    # Inside a parent graph LangGraph takes the parent's checkpointer, whatever we have.
+    nested = _TASK_KEY in configurable
+    checkpointer = configurable.get(_CHECKPOINTER_KEY) if nested else graph.checkpointer
+    if not checkpointer and (approve or value is None or isinstance(value, Command)):
+        what = "approve=True interrupts the run, and" if approve else "Nothing was saved:"
+        msg = (
+            f"{what} only a saved run can be resumed; give the SGDRunnable (or the graph around it)"
+            " a checkpointer"
+        )
+        raise InvalidInputError(msg)
+    if checkpointer and "thread_id" not in configurable:
+        msg = (
+            "With a checkpointer each run needs a thread:"
+            ' config={"configurable": {"thread_id": "..."}}'
+        )
+        raise InvalidInputError(msg)
 
 
 async def _in_context(context: contextvars.Context | None, work: Coroutine[Any, Any, T]) -> T:
@@ -233,11 +278,9 @@ class _Host:
         planned = await _planned(self._planner_task(self._run(state), lambda _: None))
         if planned["plain"] is not None:
             return {"plan": planned}
-        skeleton: Skeleton | None = Skeleton.parse(planned["nodes"])
-        source: Source = "planner"
-        if self.settings.approve:
-            answer = interrupt({"skeleton": skeleton.model_dump(mode="json") if skeleton else None})
-            skeleton, source = _approved(Skeleton.parse(planned["nodes"]), answer), "approved"
+        proposed = Skeleton.parse(planned["nodes"])
+        skeleton = _approval(proposed) if self.settings.approve else proposed
+        source: Source = "approved" if self.settings.approve else "planner"
         if skeleton is None:
             return {"plan": {**planned, "plain": "the skeleton was rejected"}}
         return {"plan": planned, "skeleton": skeleton.model_dump(mode="json"), "source": source}
@@ -448,6 +491,21 @@ async def _answer(future: asyncio.Future[dict[str, Any]]) -> str | None:
     except (_NothingToSave, NodeDecodeError, DependencyFailedError):
         return None
     return record["answer"] or None
+
+
+def _approval(planned: Skeleton) -> Skeleton | None:
+    """What a human makes of the skeleton; None answers undivided.
+
+    An answer that cannot be used is asked for again, with the reason under `error`: LangGraph has saved it
+    already, and an exception here would come again with every resume.
+    """
+    pending: dict[str, Any] = {"skeleton": planned.model_dump(mode="json")}
+    while True:
+        answer = interrupt(pending)
+        try:
+            return _approved(planned, answer)
+        except (InvalidInputError, SkeletonError) as error:
+            pending = {**pending, "error": str(error)}
 
 
 def _approved(planned: Skeleton, answer: Any) -> Skeleton | None:

@@ -184,6 +184,8 @@ class Run:
         self._began = self._loop.time()
         self._deadline = None if settings.deadline_s is None else self._began + settings.deadline_s
         self._ttft: float | None = None
+        self._hopeless = False
+        """The run will raise once its nodes have ended; nothing more is shown."""
         self._answered = False
         self._held = ""
         self._unconstrained = not settings.constrain
@@ -200,7 +202,7 @@ class Run:
 
     def emit(self, event: Event) -> None:
         """Take note of an event and pass it on."""
-        text = self._assembler.feed(event)
+        text = "" if self._hopeless else self._assembler.feed(event)
         # Until there is an answer, marks of missing parts wait: nothing else may come, and then the run
         # raises, which a fallback can only mend while nothing was shown.
         self._answered |= isinstance(event, Token | Ended) and bool(event.text and text)
@@ -406,8 +408,10 @@ class Run:
         late = tried is None or self._late(until)
         problem = TIME_USED_UP if tried is None or late else tried.problem or ""
         status: NodeStatus = "truncated" if best else "failed"
+        fatal = not best and (self.settings.on_node_error == "raise" or call.node is None)
+        self._hopeless |= fatal
         record = self._ended(call, status, best, ready, tier, attempts, problem)
-        if not best and (self.settings.on_node_error == "raise" or call.node is None):
+        if fatal:
             raise self.failure(call.node, tier.name, problem) from (tried.error if tried else None)
         return record
 

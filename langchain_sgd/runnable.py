@@ -312,12 +312,6 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
         return self._message(await self._run(run, value, config))
 
     async def _run(self, run: Run, value: Any, config: RunnableConfig) -> dict[str, Any]:
-        if self.checkpointer and "thread_id" not in config.get("configurable", {}):
-            msg = (
-                "This SGDRunnable has a checkpointer, so each run needs a thread:"
-                ' config={"configurable": {"thread_id": "..."}}'
-            )
-            raise InvalidInputError(msg)
         return await run_graph(self._graph, self._graph_input(value), config, run)
 
     def _graph_input(self, value: Any) -> Any:

@@ -188,7 +188,7 @@ def test_an_interrupted_wait_stops_the_models(*, running: bool) -> None:
     stopped = []
 
     async def hang(_: Any) -> Any:
-        while running and sys._current_frames()[main_thread].f_code is not iterate_sync.__code__:
+        while running and sys._current_frames()[main_thread].f_code is not iterate_sync.__code__:  # noqa: ASYNC110
             await asyncio.sleep(0)  # until the caller waits
         signal.pthread_kill(main_thread, signal.SIGINT)
         try:

@@ -1,0 +1,664 @@
+"""`SGDRunnable` as LangChain users meet it: inputs, options, composition, approval, parent graphs."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+import pytest
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    AnyMessage,
+    HumanMessage,
+    SystemMessage,
+)
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompt_values import ChatPromptValue, StringPromptValue
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import (
+    ConfigurableField,
+    RunnableConfig,
+    RunnableLambda,
+    RunnableParallel,
+    RunnablePassthrough,
+)
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import Command
+from pydantic import ValidationError
+from typing_extensions import TypedDict
+
+from langchain_sgd import (
+    InvalidInputError,
+    NodeDecodeError,
+    Report,
+    SGDRunnable,
+    Skeleton,
+    SkeletonError,
+)
+from tests.support.models import PLAIN, PLANNER, Say, Stage, planning, settle
+from tests.support.skeletons import skeleton
+
+THREAD: RunnableConfig = {"configurable": {"thread_id": "t"}}
+PLANNED = skeleton("1", "2 <- 1", "3")
+
+
+def staged(planned: Skeleton = PLANNED, **options: Any) -> tuple[Stage, SGDRunnable]:
+    stage = Stage({PLANNER: planning(planned)})
+    return stage, SGDRunnable(**stage.pair(), **options)
+
+
+# -- inputs
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "Why is it so?",
+        {"question": "Why is it so?"},
+        {"question": "Why is it so?", "skeleton": None},
+        {"messages": [HumanMessage("Why is it so?")]},
+        {"messages": [("human", "Why is it so?")]},
+        {"messages": [{"role": "user", "content": "Why is it so?"}]},
+        HumanMessage("Why is it so?"),
+        [HumanMessage("Why is it so?")],
+        [("system", "Be brief."), ("human", "Why is it so?")],
+        [{"role": "user", "content": "Why is it so?"}],
+        [HumanMessage([{"type": "text", "text": "Why is it so?"}])],
+        StringPromptValue(text="Why is it so?"),
+        ChatPromptValue(messages=[HumanMessage("Why is it so?")]),
+        [HumanMessage("Hi"), AIMessage("Hello"), HumanMessage("Why is it so?")],
+    ],
+    ids=repr,
+)
+async def test_it_takes_what_a_chat_model_takes(value: Any) -> None:
+    stage, sgd = staged()
+    message = await sgd.ainvoke(value)
+    assert isinstance(message, AIMessage)
+    assert Report.from_message(message).status == "complete"
+    assert all("Why is it so?" in call.prompt for call in stage.calls)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("", "question is empty"),
+        (" \n\t", "question is empty"),
+        ({"question": ""}, "question is empty"),
+        ([], "question is empty"),
+        ({"messages": []}, "question is empty"),
+        ([HumanMessage("")], "question is empty"),
+        ({}, '"question"'),
+        ({"question": None}, '"question"'),
+        ({"question": "Why?", "messages": [HumanMessage("Why?")]}, '"question"'),
+        ({"query": "Why?"}, "'query'"),
+        ({"question": "Why?", "skelton": []}, "'skelton'"),
+        ({"question": 7}, "int"),
+        (7, "Cannot answer a int"),
+        (7.5, "float"),
+        (b"Why?", "bytes"),
+        ([1, 2], "not of messages"),
+        ({"messages": "Why?", "question": None, "x": 1}, "'x'"),
+    ],
+    ids=repr,
+)
+async def test_a_wrong_input_is_told_what_is_taken(value: Any, told: str) -> None:
+    stage, sgd = staged()
+    with pytest.raises(InvalidInputError, match=told):
+        await sgd.ainvoke(value)
+    assert stage.calls == []
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        PLANNED,
+        PLANNED.model_dump(),
+        PLANNED.model_dump(mode="json"),
+        list(PLANNED.nodes),
+        [node.model_dump() for node in PLANNED.nodes],
+        [
+            {"id": 1, "heading": "Heading 1"},
+            {"id": 2, "heading": "Heading 2", "dependencies": [1]},
+            {"id": 3, "heading": "Heading 3"},
+        ],
+    ],
+    ids=["Skeleton", "dump", "json", "nodes", "dicts", "short"],
+)
+async def test_a_skeleton_may_be_given(given: Any) -> None:
+    stage, sgd = staged()
+    report = Report.from_message(await sgd.ainvoke({"question": "Why?", "skeleton": given}))
+    assert sorted(stage.parts()) == ["1", "2", "3"]
+    assert report.planner is not None
+    assert report.planner.source == "given"
+
+
+@pytest.mark.parametrize(
+    "given", [[], {}, "1|A|a|-|1", 7, [{"heading": "A"}], {"nodes": [{"id": "1"}]}], ids=repr
+)
+async def test_a_bad_skeleton_is_told_its_fault(given: Any) -> None:
+    stage, sgd = staged()
+    with pytest.raises(SkeletonError, match="Not a usable skeleton"):
+        await sgd.ainvoke({"question": "Why?", "skeleton": given})
+    assert stage.calls == []
+
+
+async def test_a_given_skeleton_of_one_node_is_decoded() -> None:
+    stage, sgd = staged()
+    report = Report.from_message(await sgd.ainvoke({"question": "Why?", "skeleton": skeleton("1")}))
+    assert stage.parts() == ["1"]
+    assert report.status == "complete"
+
+
+# -- options
+
+
+def test_options_are_checked_when_it_is_made() -> None:
+    models = Stage().pair()
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({}, "no model"),
+        ({"small": models["small"]}, "no model"),
+        ({**models, "tiers": models}, "not both"),
+        ({"tiers": {}}, "tiers is empty"),
+        ({"large": 7}, "not int"),
+        ({"tiers": {"a": object()}}, "not object"),
+        ({**models, "treshold": 2}, "treshold"),
+        ({**models, "threshold": 0}, "threshold"),
+        ({**models, "large_share": 1.5}, "large_share"),
+        ({**models, "large_share": 0.5, "router": lambda _: "small"}, "not both"),
+        ({**models, "limits": {"medium": 3}}, "medium"),
+        ({**models, "limits": {"small": True}}, "limits"),
+        ({**models, "limits": {"small": "3"}}, "limits"),
+        ({**models, "mode": "maybe"}, "mode"),
+        ({**models, "max_nodes": 1}, "max_nodes"),
+        ({**models, "retries": -1}, "retries"),
+        ({**models, "deadline_s": 0}, "deadline_s"),
+        ({**models, "on_node_error": "ignore"}, "on_node_error"),
+        ({**models, "execution": "fast"}, "execution"),
+    ]
+    for options, told in wrong:
+        with pytest.raises(ValidationError, match=told):
+            SGDRunnable(**options)
+
+
+async def test_call_options_are_refused() -> None:
+    _, sgd = staged()
+    with pytest.raises(InvalidInputError, match="temperature"):
+        await sgd.ainvoke("Why?", temperature=0.3)
+    with pytest.raises(InvalidInputError, match="temperature"):
+        await sgd.bind(temperature=0.3).ainvoke("Why?")
+
+
+async def test_difficulty_chooses_the_tier() -> None:
+    planned = skeleton("1", "2!", "3 <- 1")
+    stage, sgd = staged(planned)
+    await sgd.ainvoke("Why?")
+    assert stage.parts("small") == ["1", "3"]
+    assert stage.parts("large") == [PLANNER, "2"]
+
+
+async def test_one_model_serves_everything() -> None:
+    stage = Stage({PLANNER: planning(PLANNED)})
+    report = Report.from_message(await SGDRunnable(large=stage.model("only")).ainvoke("Why?"))
+    assert {node.tier for node in report.nodes} == {"large"}
+    assert set(stage.parts("only")) == {PLANNER, "1", "2", "3"}
+
+
+async def test_a_planner_of_its_own() -> None:
+    stage = Stage({PLANNER: planning(PLANNED)})
+    sgd = SGDRunnable(**stage.pair(), planner=stage.model("third"))
+    await sgd.ainvoke("Why?")
+    assert stage.parts("third") == [PLANNER]
+
+
+async def test_never_splits_nothing_and_always_takes_no_plain() -> None:
+    stage, sgd = staged(mode="never")
+    report = Report.from_message(await sgd.ainvoke("Why?"))
+    assert stage.parts() == [PLAIN]
+    assert report.status == "plain"
+    assert report.planner is None
+    stage = Stage({PLANNER: [Say("PLAIN"), planning(PLANNED)]})
+    sgd = SGDRunnable(**stage.pair(), mode="always")
+    assert Report.from_message(await sgd.ainvoke("Why?")).status == "complete"
+    assert stage.parts()[:2] == [PLANNER, PLANNER]
+
+
+async def test_a_plain_question_costs_one_word_of_planning() -> None:
+    stage = Stage({PLANNER: Say(["PL", "AIN", " and", " more"])})
+    report = Report.from_message(await SGDRunnable(**stage.pair()).ainvoke("Why?"))
+    assert stage.of(PLANNER)[0].outcome == "closed"
+    assert report.status == "plain"
+    assert stage.of(PLAIN)[0].prompt == "human: Why?"
+
+
+async def test_every_node_has_a_seed_of_its_own() -> None:
+    stage, sgd = staged(seed=7)
+    await sgd.ainvoke("Why?")
+    seeds = {call.part: call.options["seed"] for call in stage.calls}
+    assert len(set(seeds.values())) == 4
+    again, sgd = staged(seed=7)
+    await sgd.ainvoke("Why?")
+    assert {call.part: call.options["seed"] for call in again.calls} == seeds
+    unseeded, sgd = staged()
+    await sgd.ainvoke("Why?")
+    assert all("seed" not in call.options for call in unseeded.calls)
+
+
+async def test_planning_alone_gives_a_skeleton_to_give_back() -> None:
+    stage, sgd = staged()
+    plan = await sgd.aplan("Why?")
+    assert plan.skeleton == PLANNED
+    await sgd.ainvoke({"question": "Why?", "skeleton": plan.skeleton})
+    assert stage.parts() == [PLANNER, "1", "3", "2"]
+    plain = await SGDRunnable(**Stage({PLANNER: Say("PLAIN")}).pair()).aplan("Why?")
+    assert plain.skeleton is None
+    assert plain.plain
+    with pytest.raises(InvalidInputError):
+        await sgd.aplan("")
+
+
+# -- composition
+
+
+async def test_it_drops_into_a_chain() -> None:
+    _, sgd = staged()
+    prompt = ChatPromptTemplate([("system", "Be brief."), ("human", "{topic}")])
+    chain = prompt | sgd | StrOutputParser()
+    text = await chain.ainvoke({"topic": "Trains"})
+    assert text.startswith("## Heading 1\n\n")
+    both = RunnableParallel(long=chain, topic=RunnablePassthrough())
+    assert (await both.ainvoke({"topic": "Trains"}))["long"] == text
+
+
+async def test_with_config_reaches_every_model() -> None:
+    stage, sgd = staged()
+    bound = sgd.with_config(run_name="essay", tags=["mine"], metadata={"user": "u"})
+    events = [event async for event in bound.astream_events("Why?", version="v2")]
+    starts = [event for event in events if event["event"] == "on_chat_model_start"]
+    assert len(starts) == len(stage.calls) == 4
+    assert all("mine" in event["tags"] for event in starts)
+    assert all(event["metadata"]["user"] == "u" for event in starts)
+    assert events[0]["name"] == "essay"
+
+
+async def test_fields_can_be_configured_for_each_call() -> None:
+    stage, sgd = staged(skeleton("1", "2", "3", "4"), checkpointer=InMemorySaver())
+    flexible = sgd.configurable_fields(
+        max_nodes=ConfigurableField(id="sgd_max_nodes"),
+        threshold=ConfigurableField(id="sgd_threshold"),
+        mode=ConfigurableField(id="sgd_mode"),
+    )
+    config: RunnableConfig = {
+        "configurable": {"sgd_max_nodes": 2, "sgd_threshold": 1, "thread_id": "a"}
+    }
+    report = Report.from_message(await flexible.ainvoke("Why?", config))
+    assert [node.tier for node in report.nodes] == ["large", "large"]
+    config = {"configurable": {"sgd_mode": "never", "thread_id": "b"}}
+    assert Report.from_message(await flexible.ainvoke("Why?", config)).status == "plain"
+    assert Report.from_message(await flexible.ainvoke("Why?", THREAD)).status == "complete"
+    with pytest.raises(ValidationError, match="max_nodes"):
+        await flexible.ainvoke("Why?", {"configurable": {"sgd_max_nodes": 0, "thread_id": "c"}})
+    del stage
+
+
+async def test_with_retry_runs_it_again() -> None:
+    no = Say(error=ValueError("no"))
+    stage = Stage({PLANNER: Say("PLAIN"), PLAIN: [no, Say("well")]})
+    sgd = SGDRunnable(**stage.pair())
+    retried = sgd.with_retry(
+        retry_if_exception_type=(NodeDecodeError,),
+        stop_after_attempt=2,
+        wait_exponential_jitter=False,
+    )
+    assert (await retried.ainvoke("Why?")).text == "well"
+    assert stage.parts() == [PLANNER, PLAIN, PLANNER, PLAIN]
+
+
+async def test_with_fallbacks_sees_one_error_and_no_group() -> None:
+    stage = Stage({"1": Say((), error=ValueError("no")), PLANNER: planning(PLANNED)})
+    sgd = SGDRunnable(**stage.pair(), on_node_error="raise")
+    fallback: Any = RunnableLambda(lambda _: AIMessage("fallback"))
+    guarded = sgd.with_fallbacks([fallback], exceptions_to_handle=(NodeDecodeError,))
+    assert (await guarded.ainvoke("Why?")).text == "fallback"
+    assert [chunk.text async for chunk in guarded.astream("Why?")] == ["fallback"]
+
+
+async def test_a_stream_falls_back_when_everything_is_down() -> None:
+    down = Say((), error=ValueError("no"))
+    stage = Stage(default=down)
+    fallback: Any = RunnableLambda(lambda _: AIMessage("fallback"))
+    for options in ({}, {"mode": "never"}, {"mode": "always"}):
+        guarded = SGDRunnable(**stage.pair(), **options).with_fallbacks([fallback])
+        assert [chunk.text async for chunk in guarded.astream("Why?")] == ["fallback"]
+
+
+async def test_it_maps_and_assigns() -> None:
+    _, sgd = staged()
+    assert len(await sgd.map().ainvoke(["One?", "Two?"])) == 2
+    chain = RunnablePassthrough.assign(answer=(lambda x: x["topic"]) | sgd | StrOutputParser())
+    assert "## Heading 1" in (await chain.ainvoke({"topic": "Trains"}))["answer"]
+
+
+def test_its_schemas_and_drawings() -> None:
+    _, sgd = staged()
+    assert set(sgd.get_input_jsonschema()["properties"]) == {"question"}
+    assert set(sgd.get_graph().nodes) >= {"plan", "decode", "assemble"}
+    assert set(sgd.get_graph(skeleton=PLANNED).nodes) >= {"1", "2", "3"}
+    assert sgd.get_name() == "SGDRunnable"
+    assert "SECRET" not in repr(sgd)
+
+
+async def test_as_a_tool_it_takes_a_question_and_gives_text() -> None:
+    _, sgd = staged()
+    tool = sgd.as_tool(name="essay", description="Writes essays.")
+    assert (tool.name, tool.description) == ("essay", "Writes essays.")
+    assert set(tool.args) == {"question"}
+    assert (await tool.ainvoke({"question": "Why?"})).startswith("## Heading 1")
+
+
+# -- threads
+
+
+async def test_a_checkpointer_wants_a_thread() -> None:
+    stage, sgd = staged(checkpointer=InMemorySaver())
+    with pytest.raises(InvalidInputError, match="thread_id"):
+        await sgd.ainvoke("Why?")
+    with pytest.raises(InvalidInputError, match="thread_id"):
+        async for _ in sgd.astream("Why?"):
+            pass
+    assert stage.calls == []
+
+
+async def test_nothing_to_resume_is_told() -> None:
+    _, sgd = staged(checkpointer=InMemorySaver())
+    with pytest.raises(InvalidInputError, match="nothing to resume"):
+        await sgd.ainvoke(None, THREAD)
+    _, without = staged()
+    with pytest.raises(InvalidInputError, match="checkpointer"):
+        await without.ainvoke(None)
+    with pytest.raises(InvalidInputError, match="checkpointer"):
+        await without.ainvoke(Command(resume=True))
+
+
+async def test_a_finished_thread_gives_its_answer_again() -> None:
+    stage, sgd = staged(checkpointer=InMemorySaver())
+    message = await sgd.ainvoke("Why?", THREAD)
+    asked = len(stage.calls)
+    again = await sgd.ainvoke(None, THREAD)
+    assert again.text == message.text
+    assert len(stage.calls) == asked
+
+
+# -- approval
+
+
+def pending(message: AIMessage) -> dict[str, Any]:
+    report: dict[str, Any] = message.response_metadata["sgd"]
+    assert report["status"] == "awaiting_approval"
+    return report
+
+
+def approving(**lines: Any) -> tuple[Stage, SGDRunnable]:
+    stage = Stage({PLANNER: planning(PLANNED), **lines})
+    return stage, SGDRunnable(**stage.pair(), approve=True, checkpointer=InMemorySaver())
+
+
+async def test_a_skeleton_waits_for_approval() -> None:
+    stage, sgd = approving()
+    report = pending(await sgd.ainvoke("Why?", THREAD))
+    assert Skeleton.parse(report["skeleton"]) == PLANNED
+    assert stage.parts() == [PLANNER]
+
+
+@pytest.mark.parametrize("answer", [True, "accept", {"type": "accept"}], ids=repr)
+async def test_an_accepted_skeleton_is_decoded(answer: Any) -> None:
+    stage, sgd = approving()
+    pending(await sgd.ainvoke("Why?", THREAD))
+    report = Report.from_message(await sgd.ainvoke(Command(resume=answer), THREAD))
+    assert stage.parts() == [PLANNER, "1", "3", "2"]
+    assert report.planner is not None
+    assert report.planner.source == "approved"
+    assert len(report.planner.attempts) == 1
+
+
+EDITED = skeleton("1", "2")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        EDITED.model_dump(mode="json"),
+        EDITED.model_dump(mode="json")["nodes"],
+        {"type": "edit", "skeleton": EDITED.model_dump(mode="json")},
+    ],
+    ids=["skeleton", "nodes", "edit"],
+)
+async def test_an_edited_skeleton_is_decoded_instead(answer: Any) -> None:
+    stage, sgd = approving()
+    pending(await sgd.ainvoke("Why?", THREAD))
+    report = Report.from_message(await sgd.ainvoke(Command(resume=answer), THREAD))
+    assert stage.parts() == [PLANNER, "1", "2"]
+    assert report.skeleton == EDITED
+
+
+@pytest.mark.parametrize("answer", [False, "reject", {"type": "reject"}], ids=repr)
+async def test_a_rejected_skeleton_is_answered_undivided(answer: Any) -> None:
+    stage, sgd = approving()
+    pending(await sgd.ainvoke("Why?", THREAD))
+    report = Report.from_message(await sgd.ainvoke(Command(resume=answer), THREAD))
+    assert stage.parts() == [PLANNER, PLAIN]
+    assert report.status == "plain"
+    assert report.reason is not None
+    assert "rejected" in report.reason
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ([], "at least 1"),
+        ({"nodes": [{"id": "1", "heading": "A", "dependencies": ["9"]}]}, "'9'"),
+        ({"nodes": [{"id": "1", "heading": "A", "difficulty": 9}]}, r"nodes\.0\.difficulty"),
+        ({"skeleton": "1|A"}, "str"),
+        ("yes please", "accept"),
+        (7, "int"),
+        ({"typ": "accept"}, "accept"),
+    ],
+    ids=repr,
+)
+async def test_an_invalid_edit_is_told_and_can_be_mended(answer: Any, told: str) -> None:
+    stage, sgd = approving()
+    pending(await sgd.ainvoke("Why?", THREAD))
+    for _ in range(2):
+        report = pending(await sgd.ainvoke(Command(resume=answer), THREAD))
+        assert re.search(told, report["error"])
+        assert Skeleton.parse(report["skeleton"]) == PLANNED
+    done = Report.from_message(await sgd.ainvoke(Command(resume=True), THREAD))
+    assert stage.parts() == [PLANNER, "1", "3", "2"]
+    assert done.status == "complete"
+
+
+async def test_approval_twice_on_one_thread() -> None:
+    stage, sgd = approving()
+    for question in ("First?", "Second?"):
+        pending(await sgd.ainvoke(question, THREAD))
+        report = Report.from_message(await sgd.ainvoke(Command(resume=True), THREAD))
+        assert report.status == "complete"
+    assert stage.parts().count(PLANNER) == 2
+
+
+async def test_a_resume_while_approval_is_awaited_asks_again() -> None:
+    stage, sgd = approving()
+    pending(await sgd.ainvoke("Why?", THREAD))
+    pending(await sgd.ainvoke(None, THREAD))
+    assert stage.parts() == [PLANNER]
+
+
+async def test_approval_streams() -> None:
+    _, sgd = approving()
+    chunks = [chunk async for chunk in sgd.astream("Why?", THREAD)]
+    assert len(chunks) == 1
+    pending(chunks[0])
+    text = "".join([c.text async for c in sgd.astream(Command(resume=True), THREAD)])
+    assert text.startswith("## Heading 1")
+
+
+async def test_a_plain_question_needs_no_approval() -> None:
+    stage = Stage({PLANNER: Say("PLAIN")})
+    sgd = SGDRunnable(**stage.pair(), approve=True, checkpointer=InMemorySaver())
+    assert Report.from_message(await sgd.ainvoke("Why?", THREAD)).status == "plain"
+
+
+async def test_a_given_skeleton_needs_no_approval() -> None:
+    _, sgd = approving()
+    value = {"question": "Why?", "skeleton": EDITED}
+    assert Report.from_message(await sgd.ainvoke(value, THREAD)).status == "complete"
+
+
+async def test_approval_without_a_checkpointer_is_refused_before_anything_is_asked() -> None:
+    stage = Stage({PLANNER: planning(PLANNED)})
+    sgd = SGDRunnable(**stage.pair(), approve=True)
+    with pytest.raises(InvalidInputError, match="checkpointer"):
+        await sgd.ainvoke("Why?")
+    assert stage.calls == []
+
+
+# -- inside a parent graph
+
+
+class State(TypedDict, total=False):
+    question: str
+    messages: list[AnyMessage]
+
+
+def parent(sgd: SGDRunnable, checkpointer: BaseCheckpointSaver[Any] | None = None) -> Any:
+    async def write(state: State) -> State:
+        return {"messages": [await sgd.ainvoke(state["question"])]}
+
+    graph: StateGraph[Any] = StateGraph(State)
+    graph.add_node("write", write)
+    graph.add_edge(START, "write")
+    graph.add_edge("write", END)
+    return graph.compile(checkpointer=checkpointer)
+
+
+async def test_in_a_parent_graph_its_insides_stay_inside() -> None:
+    _, sgd = staged()
+    outer = parent(sgd)
+    modes = ["updates", "custom", "messages"]
+    seen = [
+        (mode, data) async for mode, data in outer.astream({"question": "Why?"}, stream_mode=modes)
+    ]
+    assert [list(data) for mode, data in seen if mode == "updates"] == [["write"]]
+    # No token of an inner call leaks into the chat, out of order; the answer comes as one message.
+    messages = [data[0] for mode, data in seen if mode == "messages"]
+    assert len(messages) == 1
+    assert messages[0].text.startswith("## Heading 1")
+
+
+async def test_its_updates_are_early_for_a_parent_that_looks_inside() -> None:
+    stage, sgd = staged(skeleton("1", "2"))
+    stage.gated = True
+    stage.release(PLANNER, "1")
+    outer = parent(sgd)
+    seen: list[str] = []
+
+    async def watch() -> None:
+        async for _, update in outer.astream(
+            {"question": "Why?"}, stream_mode="updates", subgraphs=True
+        ):
+            seen.extend(update)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(watch())
+        await settle(lambda: any(name.startswith("node-1") for name in seen))
+        assert not any(name.startswith("node-2") for name in seen)
+        stage.release("2")
+    assert [name.split("-")[0] for name in seen[:4]] == ["plan", "planner", "node", "node"]
+    assert seen[-1] == "write"
+
+
+async def test_a_parent_s_astream_events_names_the_nodes() -> None:
+    _, sgd = staged()
+    events = parent(sgd).astream_events({"question": "Why?"}, version="v2")
+    names = [e["name"] async for e in events if e["event"] == "on_chat_model_start"]
+    assert sorted(names) == ["node:1", "node:2", "node:3", "planner"]
+
+
+async def test_approval_in_a_parent_graph() -> None:
+    stage = Stage({PLANNER: planning(PLANNED)})
+    outer = parent(SGDRunnable(**stage.pair(), approve=True), InMemorySaver())
+    state = await outer.ainvoke({"question": "Why?"}, THREAD)
+    interrupt = state["__interrupt__"][0]
+    assert Skeleton.parse(interrupt.value["skeleton"]) == PLANNED
+    state = await outer.ainvoke(Command(resume=EDITED.model_dump(mode="json")), THREAD)
+    assert stage.parts() == [PLANNER, "1", "2"]
+    assert Report.from_message(state["messages"][0]).status == "complete"
+
+
+async def test_a_parent_resumes_finished_nodes() -> None:
+    no = Say(error=ValueError("no"))
+    stage = Stage({PLANNER: planning(PLANNED), "2": [no, no, Say()]})
+    outer = parent(SGDRunnable(**stage.pair(), on_node_error="raise"), InMemorySaver())
+    with pytest.raises(NodeDecodeError):
+        await outer.ainvoke({"question": "Why?"}, THREAD)
+    state = await outer.ainvoke(None, THREAD)
+    assert stage.parts() == [PLANNER, "1", "3", "2", "2", "2"]
+    assert Report.from_message(state["messages"][0]).status == "complete"
+
+
+async def test_two_runs_in_one_parent_node_are_resumed_apart() -> None:
+    no = Say(error=ValueError("no"))
+    stage = Stage({PLANNER: planning(skeleton("1", "2 <- 1")), "2": [no, no, no, no, Say()]})
+    sgd = SGDRunnable(**stage.pair(), on_node_error="raise")
+
+    async def write(state: State) -> State:
+        answers = await sgd.abatch(
+            [f"{state['question']} A?", f"{state['question']} B?"], return_exceptions=True
+        )
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return {"messages": list(answers)}
+
+    graph: StateGraph[Any] = StateGraph(State)
+    graph.add_node("write", write)
+    graph.add_edge(START, "write")
+    graph.add_edge("write", END)
+    outer = graph.compile(checkpointer=InMemorySaver())
+    with pytest.raises(NodeDecodeError):
+        await outer.ainvoke({"question": "Why"}, THREAD)
+    asked = len(stage.calls)
+    state = await outer.ainvoke(None, THREAD)
+    assert stage.parts()[asked:] == ["2", "2"]
+    for name, message in zip("AB", state["messages"], strict=True):
+        last = stage.of("2")[-2:][0 if name == "A" else 1]
+        assert f"Why {name}?" in last.prompt
+        assert Report.from_message(message).status == "complete"
+
+
+async def test_a_parent_without_a_checkpointer_overrides_its_own() -> None:
+    # LangGraph ignores a nested graph's checkpointer; the run works, and is simply not saved.
+    stage, sgd = staged(checkpointer=InMemorySaver())
+    state = await parent(sgd).ainvoke({"question": "Why?"}, THREAD)
+    assert Report.from_message(state["messages"][0]).status == "complete"
+    del stage
+
+
+async def test_it_pipes_into_a_parents_node() -> None:
+    _, sgd = staged()
+    graph: StateGraph[Any] = StateGraph(State)
+    node = RunnableLambda(lambda s: s["question"]) | sgd | (lambda m: {"messages": [m]})
+    graph.add_node("write", node)
+    graph.add_edge(START, "write")
+    graph.add_edge("write", END)
+    state = await graph.compile().ainvoke({"question": "Why?"})
+    assert isinstance(state["messages"][0], AIMessage | AIMessageChunk)
+
+
+async def test_the_system_prompt_stays_first() -> None:
+    stage, sgd = staged()
+    await sgd.ainvoke([SystemMessage("Be brief."), HumanMessage("Why?")])
+    assert all(call.messages[0].text == "Be brief." for call in stage.calls)
