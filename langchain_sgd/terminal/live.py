@@ -134,8 +134,11 @@ class _Ticker:
     or a busy machine the models go first.
     """
 
-    def __init__(self, call: Callable[[], None]) -> None:
+    def __init__(
+        self, call: Callable[[], None], clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         self._call = call
+        self._clock = clock
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self, after_s: float = 1 / REFRESH_HZ) -> None:
@@ -146,9 +149,9 @@ class _Ticker:
             self._timer.cancel()
 
     def _tick(self) -> None:
-        began = time.perf_counter()
+        began = self._clock()
         self._call()
-        self.start(max(1 / REFRESH_HZ, 9 * (time.perf_counter() - began)))
+        self.start(max(1 / REFRESH_HZ, 9 * (self._clock() - began)))
 
 
 @dataclass(slots=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import io
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +13,7 @@ from langchain_core.messages import AIMessage
 from rich.console import Console, RenderableType
 
 from langchain_sgd import SGDRunnable
+from langchain_sgd.bench.virtual_time import run_virtual
 from langchain_sgd.events import (
     Discarded,
     Ended,
@@ -25,7 +27,7 @@ from langchain_sgd.events import (
 from langchain_sgd.report import Report
 from langchain_sgd.skeleton import NodeId, Skeleton
 from langchain_sgd.terminal import LiveView, report_line, report_tree, skeleton_tree
-from langchain_sgd.terminal.live import _Screen, _split
+from langchain_sgd.terminal.live import _Screen, _split, _Ticker
 from langchain_sgd.terminal.safe import one_line, safe
 from langchain_sgd.terminal.state import RunState
 from tests.support.models import Say, Stage, cut, planning
@@ -249,6 +251,26 @@ def sgd(*lines: str, **how: Any) -> SGDRunnable:
     answer = Say(cut("A first paragraph.\n\n- with *a* list\n\nand \x1b[31mred\x1b[0m words", 3))
     stage = Stage({"planner": planning(skeleton(*lines)), **how}, default=answer)
     return SGDRunnable(**stage.pair())
+
+
+@pytest.mark.parametrize(("takes_s", "calls"), [(0.0, 120), (0.02, 55), (0.5, 3)])
+def test_drawing_takes_a_tenth_of_the_time_at_most(takes_s: float, calls: int) -> None:
+    made, now = 0, 0.0
+
+    def draw() -> None:
+        nonlocal made, now
+        made += 1
+        now += takes_s
+
+    async def ten_seconds() -> None:
+        ticker = _Ticker(draw, lambda: now)
+        ticker.start()
+        await asyncio.sleep(10.01)  # of virtual time
+        ticker.stop()
+        await asyncio.sleep(10)
+
+    run_virtual(ten_seconds())
+    assert made == pytest.approx(calls, abs=1)
 
 
 async def test_without_a_terminal_the_text_comes_as_it_is_and_nothing_else() -> None:
