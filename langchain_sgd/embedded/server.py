@@ -1,8 +1,7 @@
 """Local models at URLs: the TGI-protocol app over engines, in a thread of its own.
 
     with EmbeddedServer() as server:
-        sgd = SGDRunnable(small=server.urls["small"], large=server.urls["large"])
-        print(sgd.invoke("...").content)
+        print(server.runnable().invoke("...").content)
 
 The thread runs its own event loop, so scripts, notebooks and asyncio programs use it alike.
 """
@@ -21,7 +20,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from pydantic import SecretStr
 
@@ -29,6 +28,9 @@ from langchain_sgd.embedded.app import make_app, serving
 from langchain_sgd.embedded.engine import Engine, EngineError
 from langchain_sgd.embedded.openvino import OpenVINOEngine
 from langchain_sgd.embedded.xllamacpp import XLlamaCppEngine
+
+if TYPE_CHECKING:
+    from langchain_sgd.runnable import SGDRunnable
 
 __all__ = ["EmbeddedServer", "bundled_models"]
 
@@ -99,6 +101,7 @@ class EmbeddedServer:
             engine=engine,
             max_concurrent_requests=max_concurrent_requests,
         )
+        self._bundled = models is None
         self._engines: dict[str, Engine] = {}
         self._url: str | None = None
         self._stop: Callable[[], object] | None = None
@@ -123,6 +126,30 @@ class EmbeddedServer:
             RuntimeError: The server is not running.
         """
         return MappingProxyType({name: f"{self.url}/{name}" for name in self._plan.models})
+
+    def runnable(self, **options: Any) -> SGDRunnable:
+        """An `SGDRunnable` on the `small` and the `large` model, and a `planner` if there is one.
+
+        The bundled models know no prompts but their own, so with them `prompts` is set.
+
+        Args:
+            **options: Further options of `SGDRunnable`.
+
+        Raises:
+            RuntimeError: The server is not running.
+        """
+        # The core must not load for those who serve only.
+        from langchain_sgd.embedded.briefs.prompts import BRIEFS_PROMPTS  # noqa: PLC0415
+        from langchain_sgd.runnable import SGDRunnable  # noqa: PLC0415
+        from langchain_sgd.tgi import TGIEndpoint  # noqa: PLC0415
+
+        models = {
+            tier: TGIEndpoint(url, api_key=self._plan.api_key)
+            for tier, url in self.urls.items()
+            if tier in {"small", "large", "planner"}
+        }
+        prompts = {"prompts": BRIEFS_PROMPTS} if self._bundled else {}
+        return SGDRunnable(**{**models, **prompts, **options})
 
     @property
     def engines(self) -> Mapping[str, Engine]:
