@@ -169,8 +169,15 @@ def check_engine() -> Check:
     try:
         _llama.library()
     except EngineError as error:
-        return Check("engine", ok=False, detail=str(error), remedy=_llama.INSTALL_HINT)
-    return Check("engine", ok=True, detail=f"xllamacpp {version}")
+        if version is None:
+            remedy = _llama.INSTALL_HINT
+        elif "libgomp" in str(error):
+            remedy = _llama.LIBGOMP_HINT
+        else:
+            remedy = f"pip install --force-reinstall xllamacpp=={_llama.TESTED_VERSION}"
+        return Check("engine", ok=False, detail=str(error), remedy=remedy)
+    tested = "" if version == _llama.TESTED_VERSION else f", tested with {_llama.TESTED_VERSION}"
+    return Check("engine", ok=True, detail=f"xllamacpp {version}{tested}")
 
 
 async def check_model(name: str, path: Path) -> Check:

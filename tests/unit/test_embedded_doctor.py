@@ -70,13 +70,30 @@ def test_a_missing_libgomp_gets_its_remedy(monkeypatch: pytest.MonkeyPatch) -> N
     assert check.remedy == "apt-get install -y libgomp1"
 
 
-async def test_without_an_engine_no_model_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("version", "reason", "remedy"),
+    [
+        (None, "not installed", 'pip install "langchain-sgd[embedded]"'),
+        ("2026.10.11549", "needs libgomp.so.1", "apt-get install -y libgomp1"),
+        ("2030.1", "other structures", "pip install --force-reinstall xllamacpp==2026.10.11549"),
+    ],
+)
+async def test_without_an_engine_no_model_is_tried(
+    monkeypatch: pytest.MonkeyPatch, version: str | None, reason: str, remedy: str
+) -> None:
     def fail() -> None:
-        raise EngineError("no library")
+        raise EngineError(reason)
 
+    monkeypatch.setattr(_llama, "installed_version", lambda: version)
     monkeypatch.setattr(_llama, "library", fail)
     checks = await doctor.diagnose_machine()
-    assert checks[-1] == Check("engine", ok=False, detail="no library", remedy=_llama.INSTALL_HINT)
+    assert checks[-1] == Check("engine", ok=False, detail=reason, remedy=remedy)
+
+
+def test_another_release_than_the_tested_one_is_mentioned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_llama, "installed_version", lambda: "2030.1")
+    monkeypatch.setattr(_llama, "library", lambda: None)
+    assert "tested with 2026.10" in doctor.check_engine().detail
 
 
 async def test_missing_models_are_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
