@@ -205,7 +205,9 @@ class Run:
         text = "" if self._hopeless else self._assembler.feed(event)
         # Until there is an answer, marks of missing parts wait: nothing else may come, and then the run
         # raises, which a fallback can only mend while nothing was shown.
-        self._answered |= isinstance(event, Token | Ended) and bool(event.text and text)
+        self._answered |= (isinstance(event, Ended) and bool(event.text)) or (
+            isinstance(event, Token) and bool(text)
+        )
         if text and not self._answered:
             self._held += text
         elif text:

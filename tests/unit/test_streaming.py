@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.output_parsers import StrOutputParser
@@ -39,6 +39,7 @@ async def streamed(sgd: SGDRunnable, value: Any) -> AIMessageChunk:
 
 
 @settings(max_examples=20, deadline=None)
+@example(skeleton("1", "2"), ["", "last"] * 5, 9, set())
 @given(
     skeletons(),
     st.lists(st.text(max_size=30), min_size=9, max_size=9),
