@@ -92,7 +92,7 @@ async def plan(
                 raise
             warnings += reading.warnings
             warnings.append(
-                f"the planner failed after {len(reading.nodes)} nodes; the answer may lack parts:"
+                f"the planner broke off after {len(reading.nodes)} nodes; the answer may lack parts:"
                 f" {str(error) or type(error).__name__}"
             )
             return Plan(reading.nodes, warnings=warnings, cut=True)

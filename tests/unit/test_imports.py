@@ -46,7 +46,7 @@ LEAVES = {
 CORE = set().union(*LAYERS[: LAYERS.index({"baselines", "chat"}) + 1])
 
 ALLOWED = {
-    "langgraph": {"graph", "runnable", "platform"},
+    "langgraph": {"graph", "runnable", "platform", "bench"},
     "aiohttp": {"tgi", "embedded", "bench"},
     "text_generation": {"tgi", "bench"},
     "langchain_huggingface": {"tgi", "bench"},
