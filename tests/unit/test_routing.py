@@ -66,7 +66,7 @@ class TestShare:
     def test_the_share_comes_out_and_the_hardest_go_up(
         self, share: float, weights: list[int], seed: int
     ) -> None:
-        rng = random.Random(seed)  # noqa: S311 - repeatable
+        rng = random.Random(seed)
         router = ShareRouter(["small", "medium", "large"], share)
         drawn = rng.choices(DIFFICULTIES, weights, k=3_000)
         routed = [router(node(d)) for d in drawn]
@@ -84,7 +84,7 @@ class TestShare:
     @pytest.mark.parametrize(("share", "tier"), [(0.0, "small"), (1.0, "large")])
     def test_none_and_all(self, share: float, tier: str) -> None:
         router = ShareRouter(["small", "large"], share)
-        rng = random.Random(3)  # noqa: S311 - repeatable
+        rng = random.Random(3)
         assert {router(node(rng.randint(1, 5))) for _ in range(500)} == {tier}
 
     def test_equal_nodes_are_split_evenly(self) -> None:
