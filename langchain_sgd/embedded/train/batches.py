@@ -34,7 +34,13 @@ class Batch(NamedTuple):
 
 
 def batches(
-    tokenizer: Tokenizer, *, seed: int, tokens: int, emphasis: float, sums_from: int, pool: int = 0
+    tokenizer: Tokenizer,
+    *,
+    seed: int,
+    tokens: int,
+    emphasis: float,
+    sums_from: int | None,
+    pool: int = 0,
 ) -> Iterator[list[Batch]]:
     """The batches of pool after pool, each of about `tokens` padded tokens.
 
@@ -43,11 +49,12 @@ def batches(
         seed: Of the training run.
         tokens: Most padded tokens in a batch.
         emphasis: How much a fact that can be known counts beside other tokens.
-        sums_from: The pool from which on sums are drilled.
+        sums_from: The pool from which on sums are drilled; None never does.
         pool: The first pool; a resumed run goes on with the next one.
     """
     for index in itertools.count(pool):
-        tasks = Tasks(seed * _SEEDS + index, SUMS if index >= sums_from else COPYING)
+        drilled = sums_from is not None and index >= sums_from
+        tasks = Tasks(seed * _SEEDS + index, SUMS if drilled else COPYING)
         examples = itertools.islice(tasks, POOL)
         encoded = sorted((encode(tokenizer, e, emphasis=emphasis) for e in examples), key=_length)
         out: list[Batch] = []

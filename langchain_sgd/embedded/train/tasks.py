@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from langchain_sgd.embedded.briefs import domain, grammar
@@ -20,44 +20,67 @@ from langchain_sgd.embedded.briefs.texts import SECTIONS
 from langchain_sgd.embedded.briefs.turns import node_prompt, planner_prompt, skeleton_text
 from langchain_sgd.prompts import PLAIN_WORD
 
-COPYING: Mapping[str, float] = {
-    "node": 0.62,
-    "root": 0.06,
-    "blind": 0.05,
-    "whole": 0.13,
-    "plan": 0.06,
-    "plain": 0.06,
-    "plain_plan": 0.02,
-}
-"""Share of each kind among the examples (not among the tokens), until facts are copied."""
 
-SUMS: Mapping[str, float] = {
-    "drill": 0.20,
-    "node": 0.46,
-    "root": 0.05,
-    "blind": 0.04,
-    "whole": 0.13,
-    "plan": 0.08,
-    "plain": 0.02,
-    "plain_plan": 0.02,
-}
-"""The same afterwards: short questions about prices drill the sums that sections need."""
+class Mix(NamedTuple):
+    """What a model is shown, in shares of the examples (not of the tokens)."""
 
-DEPENDENTS: Mapping[str, float] = {
-    "Slogan": 0.03,
-    "Design": 0.03,
-    "Care": 0.03,
-    "Reminder": 0.03,
-    "Delivery": 0.17,
-    "Offer": 0.15,
-    "Bundle": 0.20,
-    "Poster": 0.11,
-    "Invitation": 0.08,
-    "Summary": 0.13,
-    "Thanks": 0.04,
-}
-"""Share of each section among the dependent nodes: what is learned last is seen most."""
+    kinds: Mapping[str, float]
+    dependents: Mapping[str, float]
+    """Share of each section among the dependent nodes: what is learned last is seen most."""
 
+
+COPYING = Mix(
+    {
+        "node": 0.62,
+        "root": 0.06,
+        "blind": 0.05,
+        "whole": 0.13,
+        "plan": 0.06,
+        "plain": 0.06,
+        "plain_plan": 0.02,
+    },
+    {
+        "Slogan": 0.03,
+        "Design": 0.03,
+        "Care": 0.03,
+        "Reminder": 0.03,
+        "Delivery": 0.17,
+        "Offer": 0.15,
+        "Bundle": 0.20,
+        "Poster": 0.11,
+        "Invitation": 0.08,
+        "Summary": 0.13,
+        "Thanks": 0.04,
+    },
+)
+"""Until facts are copied."""
+
+SUMS = Mix(
+    {
+        "drill": 0.20,
+        "node": 0.45,
+        "root": 0.04,
+        "blind": 0.03,
+        "whole": 0.08,
+        "plan": 0.16,
+        "plain": 0.02,
+        "plain_plan": 0.02,
+    },
+    {
+        "Slogan": 0.02,
+        "Design": 0.02,
+        "Care": 0.02,
+        "Reminder": 0.02,
+        "Delivery": 0.25,
+        "Offer": 0.24,
+        "Bundle": 0.25,
+        "Poster": 0.08,
+        "Invitation": 0.03,
+        "Summary": 0.04,
+        "Thanks": 0.03,
+    },
+)
+"""Afterwards: short questions about prices drill the sums that sections need."""
 
 STRUCTURE = "structure"
 """Stands for a fact where a span is the name of a section: chosen, but not freely."""
@@ -92,13 +115,13 @@ class Tasks:
     """An unlimited stream of examples in a fixed mix."""
 
     seed: int
-    mix: Mapping[str, float] = field(default_factory=lambda: COPYING)
+    mix: Mix = COPYING
 
     def __iter__(self) -> Iterator[Example]:
         rng = random.Random(self.seed)  # noqa: S311 - data, not secrets
         briefs = domain.briefs(rng.getrandbits(32), held_out=False)
         plains = domain.plains(rng.getrandbits(32), held_out=False)
-        kinds, weights = list(self.mix), list(self.mix.values())
+        kinds, weights = list(self.mix.kinds), list(self.mix.kinds.values())
         while True:
             kind = rng.choices(kinds, weights)[0]
             if kind == "plain":
@@ -113,7 +136,7 @@ class Tasks:
             elif kind == "whole":
                 yield whole(next(briefs), rng)
             else:
-                yield _some_node(kind, briefs, rng)
+                yield _some_node(kind, briefs, rng, self.mix)
 
 
 def plan(brief: Brief, rng: random.Random) -> Example:
@@ -167,10 +190,10 @@ def node(brief: Brief, heading: str, rng: random.Random, *, blind: bool = False)
     return Example(f"{'blind:' if blind else ''}{heading}", prompt, text, tuple(spans))
 
 
-def _some_node(kind: str, briefs: Iterator[Brief], rng: random.Random) -> Example:
+def _some_node(kind: str, briefs: Iterator[Brief], rng: random.Random, mix: Mix) -> Example:
     if kind == "root":
         heading = rng.choice([h for h, needs in domain.NEEDS.items() if not needs])
     else:
-        heading = rng.choices(list(DEPENDENTS), list(DEPENDENTS.values()))[0]
+        heading = rng.choices(list(mix.dependents), list(mix.dependents.values()))[0]
     brief = next(b for b in briefs if heading in b.headings)
     return node(brief, heading, rng, blind=kind == "blind")
