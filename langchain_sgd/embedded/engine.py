@@ -105,9 +105,7 @@ class Engine(Protocol):
         """What the model is and what it can hold."""
         ...
 
-    def generate(
-        self, request: GenerateRequest, counters: Counters
-    ) -> AsyncGenerator[Token, None]:
+    def generate(self, request: GenerateRequest, counters: Counters) -> AsyncGenerator[Token, None]:
         """Yield the tokens of a continuation as they are made.
 
         The stream ends after the special end-of-sequence token or after `max_new_tokens`. Closing it
