@@ -47,7 +47,7 @@ from langchain_sgd.events import Event
 from langchain_sgd.graph import build_graph, host_graph, new_question, run_graph, stream_writer
 from langchain_sgd.planning.planner import Mode, Plan
 from langchain_sgd.prompts import Prompts
-from langchain_sgd.report import REPORT_KEY
+from langchain_sgd.report import AWAITING_APPROVAL, REPORT_KEY
 from langchain_sgd.run import Accept, Run, Settings
 from langchain_sgd.skeleton import Node, Skeleton
 
@@ -318,11 +318,11 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
         if value is None or isinstance(value, Command):
             return value
         messages, skeleton = read_input(value)
-        return new_question(messages, skeleton)
+        return new_question(messages, skeleton, approve=self.approve)
 
     def _message(self, state: Mapping[str, Any]) -> AIMessage:
         if interrupts := state.get("__interrupt__"):
-            pending = {"status": "awaiting_approval", **interrupts[0].value}
+            pending = {"status": AWAITING_APPROVAL, **interrupts[0].value}
             return AIMessage("", response_metadata={REPORT_KEY: pending})
         last: AIMessage = state["messages"][-1]
         return last
