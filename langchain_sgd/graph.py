@@ -22,6 +22,7 @@ from typing import Annotated, Any, Protocol, TypeVar
 
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.config import get_stream_writer
 from langgraph.errors import EmptyInputError
 from langgraph.func import task
@@ -66,6 +67,9 @@ class SGDState(TypedDict, total=False):
     """What planning came to."""
     records: dict[str, Any]
     """Node reports by node id."""
+    approve: bool
+    """Whether a human is to see the skeleton: as it was when the question was asked, so that nobody's
+    edit is lost to a resume with other options."""
 
 
 class HasSettings(Protocol):
@@ -121,6 +125,31 @@ async def run_graph(
         thread = config["configurable"].get("thread_id")
         msg = f"There is nothing to resume on the thread {thread!r}: no run of it was saved"
         raise InvalidInputError(msg) from error
+    except NotImplementedError as error:
+        if not await _only_synchronous(graph.checkpointer):
+            raise
+        msg = (
+            f"{type(graph.checkpointer).__name__} has no asynchronous methods, which SGDRunnable needs"
+            " in invoke as well: use its asynchronous twin, such as AsyncSqliteSaver or"
+            " AsyncPostgresSaver"
+        )
+        raise InvalidInputError(msg) from error
+
+
+def _thread_of(config: RunnableConfig) -> str | None:
+    """The thread under which this run is saved, by our checkpointer or a parent graph's."""
+    configurable = config.get("configurable", {})
+    return configurable.get("thread_id") if configurable.get(_CHECKPOINTER_KEY) else None
+
+
+async def _only_synchronous(checkpointer: Checkpointer) -> bool:
+    if not isinstance(checkpointer, BaseCheckpointSaver):
+        return False
+    try:
+        await checkpointer.aget_tuple({"configurable": {"thread_id": "", "checkpoint_ns": ""}})
+    except NotImplementedError:
+        return True
+    return False
 
 
 def _check_saving(
@@ -166,7 +195,9 @@ def stream_writer() -> Callable[[Any], None]:
         return lambda _: None
 
 
-def new_question(messages: Sequence[BaseMessage], skeleton: Skeleton | None) -> dict[str, Any]:
+def new_question(
+    messages: Sequence[BaseMessage], skeleton: Skeleton | None, *, approve: bool
+) -> dict[str, Any]:
     """The host graph's input: on an old thread, nothing of the last question's run is left."""
     return {
         "messages": list(messages),
@@ -174,6 +205,7 @@ def new_question(messages: Sequence[BaseMessage], skeleton: Skeleton | None) -> 
         "source": "given" if skeleton else None,
         "plan": None,
         "records": {},
+        "approve": approve,
     }
 
 
@@ -272,15 +304,16 @@ class _Host:
 
     async def plan(self, state: SGDState) -> dict[str, Any] | None:
         """Works only where the plan must be complete before decoding begins."""
-        whole_first = self.settings.approve or self.settings.execution != "pipelined"
+        approve = state.get("approve", self.settings.approve)
+        whole_first = approve or self.settings.execution != "pipelined"
         if state.get("skeleton") is not None or not whole_first or self.settings.mode == "never":
             return None
         planned = await _planned(self._planner_task(self._run(state), lambda _: None))
         if planned["plain"] is not None:
             return {"plan": planned}
         proposed = Skeleton.parse(planned["nodes"])
-        skeleton = _approval(proposed) if self.settings.approve else proposed
-        source: Source = "approved" if self.settings.approve else "planner"
+        skeleton = _approval(proposed) if approve else proposed
+        source: Source = "approved" if approve else "planner"
         if skeleton is None:
             return {"plan": {**planned, "plain": "the skeleton was rejected"}}
         return {"plan": planned, "skeleton": skeleton.model_dump(mode="json"), "source": source}
@@ -310,7 +343,7 @@ class _Host:
             "records": _answered(run, skeleton, await decoding.all(skeleton, cut=plan["cut"])),
         }
 
-    async def assemble(self, state: SGDState) -> dict[str, Any]:
+    async def assemble(self, state: SGDState, config: RunnableConfig) -> dict[str, Any]:
         """Join the answers; the message carries the report."""
         run = self._run(state)
         plan, given = state.get("plan"), state.get("skeleton")
@@ -324,6 +357,7 @@ class _Host:
             source=state.get("source") or "planner",
             reason=plan["plain"] if plan else None,
             cut=cut,
+            thread_id=_thread_of(config),
         )
         return {"messages": [AIMessage(text, response_metadata={REPORT_KEY: report.to_json()})]}
 
@@ -332,6 +366,9 @@ class _Host:
         if run is None:
             msg = "This graph is the inside of an SGDRunnable: call the SGDRunnable instead"
             raise InvalidInputError(msg)
+        if not state.get("messages"):
+            # On an empty thread LangGraph runs a graph for a `Command`, on nothing.
+            raise EmptyInputError
         run.conversation = list(state["messages"])
         if plan := state.get("plan"):
             _note_plan(run, plan)
@@ -557,7 +594,12 @@ def _fingerprint(settings: Settings) -> str:
 
 
 def _model_name(model: Any) -> Any:
-    """What a chat model says of itself to tracers: no address of an object, no secret."""
+    """What a chat model says of itself to tracers: no address of an object, no secret.
+
+    But for its name: a model may learn that from its server, and must not be another one then.
+    """
     params = getattr(model, "_get_ls_params", None)
-    named = params() if callable(params) else {}
+    named = dict(params()) if callable(params) else {}
+    if (name := getattr(model, "model", None) or getattr(model, "model_name", None)) is not None:
+        named["ls_model_name"] = name
     return [type(model).__qualname__, sorted((k, str(v)) for k, v in named.items())]

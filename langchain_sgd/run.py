@@ -602,6 +602,7 @@ class Run:
         source: Source,
         reason: str | None = None,
         cut: bool = False,
+        thread_id: str | None = None,
     ) -> Report:
         """The run as data.
 
@@ -610,6 +611,7 @@ class Run:
             source: Where the skeleton came from.
             reason: Why the run is plain.
             cut: The planner failed half-way.
+            thread_id: Where a checkpointer has saved the run.
         """
         ids = [node.id for node in skeleton.nodes] if skeleton else [PLAIN_ID]
         nodes = tuple(self.records[node_id] for node_id in ids)
@@ -633,6 +635,7 @@ class Run:
             warnings=tuple(warnings),
             ttft_s=self._ttft,
             wall_s=self.at(),
+            thread_id=thread_id,
             pricing=self._pricing(),
         )
 
