@@ -23,7 +23,10 @@ def main() -> None:
         # Edit: leave out the last part. True would accept the plan, False would answer undivided.
         edited = Skeleton(nodes=skeleton.nodes[:-1])
         answer = sgd.invoke(Command(resume=edited.model_dump(mode="json")), thread)
-    print("written: ", ", ".join(line[3:] for line in answer.text.splitlines() if line.startswith("## ")))
+    print(
+        "written: ",
+        ", ".join(line[3:] for line in answer.text.splitlines() if line.startswith("## ")),
+    )
 
 
 if __name__ == "__main__":

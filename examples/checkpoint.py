@@ -2,12 +2,14 @@
 
 import asyncio
 import tempfile
+from contextlib import aclosing
 from pathlib import Path
 
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from langchain_sgd import Report
 from langchain_sgd.embedded.server import EmbeddedServer
+from langchain_sgd.events import Ended, PlanEnded
 
 QUESTION = (
     "Write a launch brief for a new radio from Calder for farmers, price under 70 dollars. "
@@ -21,17 +23,21 @@ async def main() -> None:
         async with AsyncSqliteSaver.from_conn_string(str(Path(folder, "runs.sqlite"))) as saver:
             sgd = server.runnable(checkpointer=saver)
 
-            # Cut the run off once two parts are there; a killed process leaves the same behind.
-            ended = 0
-            async for event in sgd.aevents(QUESTION, thread):
-                ended += type(event).__name__ == "Ended"
-                if ended == 2:
-                    break
+            # Cut the run off in the middle; a killed process leaves the same behind.
+            planned, ended = False, 0
+            async with aclosing(sgd.aevents(QUESTION, thread)) as events:
+                async for event in events:
+                    planned |= isinstance(event, PlanEnded)
+                    ended += isinstance(event, Ended)
+                    if planned and ended >= 2:
+                        break
 
             answer = await sgd.ainvoke(None, thread)  # no question: the thread's run goes on
 
     for node in Report.from_message(answer).nodes:
-        print(f"{node.id:>2} {node.status} {'from the checkpoint' if node.restored else 'decoded now'}")
+        print(
+            f"{node.id:>2} {node.status} {'from the checkpoint' if node.restored else 'decoded now'}"
+        )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Any chat model as a tier: vLLM, SGLang, llama.cpp and others speak OpenAI's protocol.
 
-    pip install langchain-openai
-    SMALL_URL=http://gpu-1:8000/v1 LARGE_URL=http://gpu-2:8000/v1 python examples/endpoints.py
+pip install langchain-openai
+SMALL_URL=http://gpu-1:8000/v1 LARGE_URL=http://gpu-2:8000/v1 python examples/endpoints.py
 """
 
 import os

@@ -10,7 +10,9 @@ QUESTION = (
 
 
 def main() -> None:
-    with EmbeddedServer() as server:  # your own servers: SGDRunnable(small="http://...", large="http://...")
+    with (
+        EmbeddedServer() as server
+    ):  # your own servers: SGDRunnable(small="http://...", large="http://...")
         sgd = server.runnable()
         answer = None
         for chunk in sgd.stream(QUESTION):
@@ -20,7 +22,8 @@ def main() -> None:
     report = Report.from_message(answer)
     print(f"\n\n{report.status} in {report.wall_s:.2f} s, first text after {report.ttft_s:.2f} s")
     for node in report.nodes:
-        print(f"  {node.id:>2} {report.skeleton[node.id].heading:<12} {node.tier:<6} {node.usage.output_tokens} tokens")
+        heading = report.skeleton[node.id].heading
+        print(f"  {node.id:>2} {heading:<12} {node.tier:<6} {node.usage.output_tokens} tokens")
 
 
 if __name__ == "__main__":

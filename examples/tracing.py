@@ -15,7 +15,7 @@ QUESTION = (
 
 
 def show(run: Run, depth: int = 0) -> None:
-    tier = run.extra["metadata"].get("sgd_tier", "")
+    tier = run.metadata.get("sgd_tier", "")
     print(f"{'  ' * depth}{run.name} ({run.run_type}) {tier}")
     for child in run.child_runs:
         show(child, depth + 1)
