@@ -127,12 +127,14 @@ class EmbeddedServer:
         """
         return MappingProxyType({name: f"{self.url}/{name}" for name in self._plan.models})
 
-    def runnable(self, **options: Any) -> SGDRunnable:
+    def runnable(self, *, temperature: float = 0.7, **options: Any) -> SGDRunnable:
         """An `SGDRunnable` on the `small` and the `large` model, and a `planner` if there is one.
 
-        The bundled models know no prompts but their own, so with them `prompts` is set.
+        The bundled models know no prompts but their own, so with them `prompts` is set. The planner
+        decodes greedily: a skeleton is to be right, not new.
 
         Args:
+            temperature: How freely the parts are written; TGI samples at 1.0 if nothing is said.
             **options: Further options of `SGDRunnable`.
 
         Raises:
@@ -143,11 +145,13 @@ class EmbeddedServer:
         from langchain_sgd.runnable import SGDRunnable  # noqa: PLC0415
         from langchain_sgd.tgi import TGIEndpoint  # noqa: PLC0415
 
-        models = {
-            tier: TGIEndpoint(url, api_key=self._plan.api_key)
-            for tier, url in self.urls.items()
-            if tier in {"small", "large", "planner"}
-        }
+        def endpoint(name: str, heat: float) -> TGIEndpoint:
+            options = {"temperature": heat}
+            return TGIEndpoint(self.urls[name], api_key=self._plan.api_key, options=options)
+
+        models = {tier: endpoint(tier, temperature) for tier in self.urls if tier in BUNDLED}
+        if planner := next((name for name in ("planner", "large") if name in self.urls), None):
+            models["planner"] = endpoint(planner, 0.0)
         prompts = {"prompts": BRIEFS_PROMPTS} if self._bundled else {}
         return SGDRunnable(**{**models, **prompts, **options})
 
