@@ -1,0 +1,101 @@
+"""Methods side by side: what the rows of a bench come to, in numbers and as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from langchain_sgd.bench import _measure
+from langchain_sgd.bench._measure import Row, by, column, interval, median, paired, with_interval
+from langchain_sgd.bench._output import show
+
+Figures = dict[str, Any]
+
+
+def compare(rows: Iterable[Row], *, base: str) -> dict[str, Figures]:
+    """Time, first text and tokens of every method, and beside the base method, question by question.
+
+    Args:
+        rows: Rows of any number of methods; failed ones count as such and as nothing else.
+        base: The method that the others are compared with.
+    """
+    methods = by(rows, "method")
+    against = methods.get(base, [])
+    return {name: _of_method(found, against) for name, found in methods.items()}
+
+
+def _of_method(rows: Sequence[Row], against: Sequence[Row]) -> Figures:
+    answered = [row for row in rows if row["error"] is None and row["report"]]
+    reports = [row["report"] for row in answered]
+    tiers = list(dict.fromkeys(t for r in reports for t in _measure.tokens_by_tier(r)))
+    statuses = [report["status"] for report in reports]
+    nodes = [len(r["nodes"]) for r in reports if r["status"] != "plain"]
+    return {
+        "runs": len(rows),
+        "failed": len(rows) - len(answered),
+        "status": {status: statuses.count(status) for status in sorted(set(statuses))},
+        "nodes": median(nodes),
+        "wall_s": interval(list(column(rows, "wall_s").values())),
+        "speedup": paired(column(against, "wall_s"), column(rows, "wall_s")),
+        "ttft_s": interval(list(column(rows, "ttft_s").values())),
+        "ttft_ratio": paired(column(rows, "ttft_s"), column(against, "ttft_s")),
+        "tokens": {
+            tier: median(_measure.tokens_by_tier(r).get(tier, 0) for r in reports) for tier in tiers
+        },
+    }
+
+
+def by_category(rows: Sequence[Row], *, base: str) -> dict[str, dict[str, dict[str, float]]]:
+    """The speedup of every method in every category of questions."""
+    return {
+        category: {name: found["speedup"] for name, found in compare(group, base=base).items()}
+        for category, group in by(rows, "category").items()
+    }
+
+
+def show_comparison(title: str, figures: Mapping[str, Figures], note: str = "") -> None:
+    """Print it."""
+    show(
+        title,
+        (
+            "",
+            "wall ms",
+            "times faster",
+            "first text ms",
+            "... over base",
+            "tokens",
+            "runs",
+            "failed",
+        ),
+        [
+            (
+                name,
+                with_interval(_milliseconds(found["wall_s"]), 0),
+                with_interval(found["speedup"]),
+                f"{found['ttft_s']['median'] * 1000:.0f}",
+                with_interval(found["ttft_ratio"]),
+                ", ".join(f"{tier} {count:.0f}" for tier, count in found["tokens"].items()),
+                found["runs"],
+                found["failed"],
+            )
+            for name, found in figures.items()
+        ],
+        note or "Medians; brackets are 95 % intervals. Ratios are taken question by question.",
+    )
+
+
+def show_categories(title: str, figures: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
+    """Print the speedups."""
+    names = list(dict.fromkeys(name for found in figures.values() for name in found))
+    show(
+        title,
+        ("", *names),
+        [
+            (category, *(with_interval(found[n]) if n in found else "-" for n in names))
+            for category, found in figures.items()
+        ],
+    )
+
+
+def _milliseconds(figure: Mapping[str, float]) -> dict[str, float]:
+    return {name: value * 1000 for name, value in figure.items()}

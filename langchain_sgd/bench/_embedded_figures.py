@@ -1,0 +1,288 @@
+"""What the rows of `bench embedded` come to: time, steps, tokens, prefill, quality, and what was aimed at."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from langchain_sgd.bench._compare import Figures, compare, show_comparison
+from langchain_sgd.bench._measure import (
+    Row,
+    by,
+    column,
+    interval,
+    median,
+    node_prompts,
+    paired,
+    with_interval,
+)
+from langchain_sgd.bench._output import show
+from langchain_sgd.embedded.briefs.checker import Tally
+
+PLAIN, PLAIN_SMALL, SOT = "plain large", "plain small", "Skeleton-of-Thought"
+SGD, ADAPTIVE = "SGD large", "SGD adaptive"
+PLANNED, SUPERSTEPS = "SGD, plan first", "SGD, supersteps"
+WITHHELD, NODE_FIRST = "SGD, no dependency answers", "SGD, no shared prefix"
+METHODS: Final = (
+    PLAIN,
+    PLAIN_SMALL,
+    SOT,
+    SGD,
+    ADAPTIVE,
+    PLANNED,
+    SUPERSTEPS,
+    WITHHELD,
+    NODE_FIRST,
+)
+
+BRIEF, SHORT = "brief", "short answer"
+"""The categories: questions that decompose, and questions that do not."""
+
+_SHARES: Final = ("section accuracy", "fact consistency", "exactness")
+
+
+def summary(rows: Sequence[Row], *, wall_target: float, checked: bool) -> dict[str, Any]:
+    """All figures.
+
+    Args:
+        rows: Every run.
+        wall_target: How many times faster than plain decoding SGD is meant to be on this engine.
+        checked: Whether the answers can be checked.
+    """
+    rows = sorted(rows, key=lambda row: METHODS.index(row["method"]))
+    kinds = by(rows, "category")
+    briefs, shorts = kinds.get(BRIEF, []), kinds.get(SHORT, [])
+    found: dict[str, Any] = {
+        "questions": {
+            name: len({r["question_id"] for r in group}) for name, group in kinds.items()
+        },
+        "methods": compare(briefs, base=PLAIN),
+        "work": _work(briefs),
+        "quality": _quality(briefs) if checked else {},
+        "short_answers": compare(shorts, base=PLAIN),
+        "short_quality": _quality(shorts) if checked else {},
+    }
+    found["targets"] = _targets(found, briefs, wall_target)
+    found["reports"] = _example(briefs)
+    return found
+
+
+def _work(rows: Sequence[Row]) -> dict[str, Figures]:
+    """What the engines had to do, by their own counters."""
+    methods = by(rows, "method")
+    against = methods.get(PLAIN, [])
+    return {name: _work_of(found, against) for name, found in methods.items()}
+
+
+def _work_of(rows: Sequence[Row], against: Sequence[Row]) -> Figures:
+    engines = [engine for row in rows for engine in row["engines"].values()]
+    computed, cached, steps, tokens, busy_s = (
+        sum(engine[name] for engine in engines)
+        for name in (
+            "computed_prompt_tokens",
+            "cached_prompt_tokens",
+            "steps",
+            "generated_tokens",
+            "busy_s",
+        )
+    )
+    prompts = [node_prompts(row["report"]) for row in rows if row["report"]]
+    asked, taken = (sum(values) for values in zip(*prompts, strict=True)) if prompts else (0, 0)
+    return {
+        "steps": interval(list(column(rows, "steps").values())),
+        "step_ratio": paired(column(against, "steps"), column(rows, "steps")),
+        "path_tokens": median(column(rows, "path_tokens").values()),
+        "path_ratio": paired(column(against, "path_tokens"), column(rows, "path_tokens")),
+        "generated": {
+            name: median(row["engines"][name]["generated_tokens"] for row in rows)
+            for name in rows[0]["engines"]
+        },
+        "tokens_per_step": tokens / steps if steps else math.nan,
+        "step_ms": busy_s / steps * 1000 if steps else math.nan,
+        "prefill_computed": computed / len(rows),
+        "prefill_cached": cached / len(rows),
+        "node_prompt_tokens": asked / len(rows),
+        "node_prompts_cached": taken / asked if asked else math.nan,
+        "engine_busy_ms": busy_s / len(rows) * 1000,
+        "server_cpu_ms": median(row["server_cpu_s"] * 1000 for row in rows),
+        "client_cpu_ms": median(row["client_cpu_s"] * 1000 for row in rows),
+    }
+
+
+def _quality(rows: Sequence[Row]) -> dict[str, Figures]:
+    out: dict[str, Figures] = {}
+    for name, found in by(rows, "method").items():
+        tally = Tally()
+        for row in found:
+            tally.add(row["question"], row["answer"])
+        out[name] = dict(tally.summary())
+    return out
+
+
+def _example(rows: Sequence[Row]) -> dict[str, Any]:
+    """One question's reports by method: that question whose speedup is nearest to the median."""
+    methods = by(rows, "method")
+    plain, ours = (column(methods.get(name, []), "wall_s") for name in (PLAIN, SGD))
+    ratios = {key: plain[key] / ours[key] for key in plain.keys() & ours.keys()}
+    if not ratios:
+        return {}
+    middle = median(ratios.values())
+    chosen = min(sorted(ratios), key=lambda key: abs(ratios[key] - middle))
+    return {r["method"]: r["report"] for r in rows if r["question_id"] == chosen and r["report"]}
+
+
+# -- what was aimed at
+
+
+def _targets(
+    found: Mapping[str, Any], rows: Sequence[Row], wall_target: float
+) -> list[dict[str, Any]]:
+    """Every aim whose methods were measured, with what was found."""
+    methods, work, quality = found["methods"], found["work"], found["quality"]
+    out: list[dict[str, Any]] = []
+
+    def aim(name: str, wanted: float, value: float, *, at_least: bool, unit: str = "") -> None:
+        reached = not math.isnan(value) and (value >= wanted if at_least else value <= wanted)
+        out.append(
+            {
+                "name": name,
+                "wanted": wanted,
+                "at_least": at_least,
+                "found": value,
+                "unit": unit,
+                "reached": reached,
+            }
+        )
+
+    if PLAIN in methods and SGD in methods:
+        steps = work[SGD]["step_ratio"]["median"]
+        aim("sequential steps, plain over SGD", 2.3, steps, at_least=True, unit="x")
+        faster = methods[SGD]["speedup"]["median"]
+        aim("wall time, plain over SGD", wall_target, faster, at_least=True, unit="x")
+        first = methods[SGD]["ttft_ratio"]["median"]
+        aim("first text, SGD over plain", 1.3, first, at_least=False, unit="x")
+        cached = work[SGD]["node_prompts_cached"] * 100
+        aim("node prompts from the prefix cache", 75, cached, at_least=True, unit="%")
+    if PLANNED in methods and SGD in methods:
+        walls = [column(by(rows, "method")[name], "wall_s") for name in (PLANNED, SGD)]
+        worth = (paired(*walls)["median"] - 1) * 100
+        aim("pipelining: wall time without it", 15, worth, at_least=True, unit="% more")
+    if quality and PLAIN in quality and SGD in quality:
+        lost = _points(quality, SGD, "section accuracy") - _points(
+            quality, PLAIN, "section accuracy"
+        )
+        aim("sections right, SGD less plain", -1, lost, at_least=True, unit="points")
+    if quality and SOT in quality and SGD in quality:
+        lost = _points(quality, SGD, "fact consistency") - _points(quality, SOT, "fact consistency")
+        aim("facts that agree, SGD less SoT", 10, lost, at_least=True, unit="points")
+    if ADAPTIVE in methods and SGD in methods:
+        all_large, some = (work[name]["generated"]["large"] for name in (SGD, ADAPTIVE))
+        aim(
+            "large tokens saved by routing",
+            30,
+            (1 - some / all_large) * 100 if all_large else math.nan,
+            at_least=True,
+            unit="%",
+        )
+        if quality:
+            lost = _points(quality, ADAPTIVE, "section accuracy")
+            lost -= _points(quality, SGD, "section accuracy")
+            aim("sections right, adaptive less SGD", -2, lost, at_least=True, unit="points")
+    if SGD in found["short_answers"]:
+        wall = found["short_answers"][SGD]["speedup"]["median"]
+        more = (1 / wall - 1) * 100
+        aim("plain route, more than plain decoding", 5, more, at_least=False, unit="%")
+    return out
+
+
+def _points(quality: Mapping[str, Any], method: str, share: str) -> float:
+    return float(quality[method][share]["value"]) * 100
+
+
+# -- tables
+
+
+def show_summary(found: Mapping[str, Any]) -> None:
+    """Print all tables."""
+    asked = found["questions"]
+    show_comparison(f"{asked.get(BRIEF, 0)} questions that decompose", found["methods"])
+    show(
+        "Work",
+        ("", "steps", "plain's over these", "tokens in sequence", "plain's over these", "ms a step",
+         "tokens a step", "prompt computed", "cached", "node prompts cached"),
+        [
+            (
+                name,
+                f"{work['steps']['median']:.0f}",
+                with_interval(work["step_ratio"]),
+                f"{work['path_tokens']:.0f}",
+                with_interval(work["path_ratio"]),
+                f"{work['step_ms']:.2f}",
+                f"{work['tokens_per_step']:.2f}",
+                f"{work['prefill_computed']:.0f}",
+                f"{work['prefill_cached']:.0f}",
+                _percent(work["node_prompts_cached"]),
+            )
+            for name, work in found["work"].items()
+        ],
+        "By the engines' counters, of all models together. In sequence: were every batch as fast as one"
+        " stream.",
+    )  # fmt: skip
+    for title, key in (("Quality", "quality"), ("Quality of short answers", "short_quality")):
+        if found[key]:
+            _show_quality(title, found[key])
+    if found["short_answers"]:
+        title = f"{asked[SHORT]} questions that do not decompose"
+        show_comparison(title, found["short_answers"])
+    show(
+        "The engine: a step by the number of streams",
+        ("streams", "tokens a step", "ms in the model", "ms in all", "tokens/s"),
+        [
+            (
+                step["streams"],
+                f"{step['tokens_per_step']:.2f}",
+                f"{step['step_ms']:.2f}",
+                f"{step['wall_per_step_ms']:.2f}",
+                f"{step['tokens_per_s']:.0f}",
+            )
+            for step in found["steps"]
+        ],
+    )
+    show(
+        "Aims",
+        ("", "aim", "found", ""),
+        [
+            (
+                aim["name"],
+                f"{'>=' if aim['at_least'] else '<='} {aim['wanted']:g} {aim['unit']}",
+                f"{aim['found']:.2f} {aim['unit']}",
+                "reached" if aim["reached"] else "missed",
+            )
+            for aim in found["targets"]
+        ],
+    )
+
+
+def _show_quality(title: str, quality: Mapping[str, Figures]) -> None:
+    show(
+        title,
+        ("", *_SHARES),
+        [
+            (name, *(share_text(shares[share]) for share in _SHARES))
+            for name, shares in quality.items()
+        ],
+        "Brackets are Wilson's 95 % intervals; in braces what guessing would give.",
+    )
+
+
+def share_text(share: Mapping[str, float]) -> str:
+    """`93.1 % [91.0, 94.8] {0.4}`."""
+    if not share["trials"]:
+        return "-"
+    value, low, high, chance = (share[n] * 100 for n in ("value", "low", "high", "chance"))
+    return f"{value:.1f} % [{low:.1f}, {high:.1f}] {{{chance:.1f}}}"
+
+
+def _percent(share: float) -> str:
+    return "-" if math.isnan(share) else f"{share * 100:.0f} %"

@@ -1,0 +1,181 @@
+"""Local models served from a process of their own, with the engines' counters.
+
+A server of real models is another process, and the client's work must not stand in its way; what both
+processes spend is counted apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass, field, fields
+from multiprocessing.connection import Connection
+from typing import Any, Final, Literal
+
+from langchain_sgd.embedded.engine import Engine
+
+EngineName = Literal["xllamacpp", "openvino"]
+
+_START_TIMEOUT_S: Final = 120.0
+_KEPT_AT_MOST: Final = 16
+"""More sequences than an engine keeps, so that asking for so many leaves nothing of what was before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What an engine has done since it was started; the names are those of its own statistics."""
+
+    steps: int = 0
+    """Batches computed, each one pass through the model."""
+    generated_tokens: int = 0
+    computed_prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    busy_s: float = 0.0
+    """Seconds in the model."""
+
+    def __sub__(self, other: Counts) -> Counts:
+        values = {f.name: getattr(self, f.name) - getattr(other, f.name) for f in fields(self)}
+        return Counts(**values)
+
+    def __add__(self, other: Counts) -> Counts:
+        values = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
+        return Counts(**values)
+
+    def to_json(self) -> dict[str, float]:
+        """By name."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The counters of all models at one moment."""
+
+    models: Mapping[str, Counts] = field(default_factory=dict)
+    cpu_s: float = 0.0
+    """Processor time of the server's process."""
+
+
+class Served:
+    """A running server."""
+
+    def __init__(self, urls: Mapping[str, str], pipe: Connection) -> None:
+        self.urls = urls
+        self._pipe = pipe
+        self._asking = asyncio.Lock()
+
+    async def counts(self) -> Snapshot:
+        """The engines' counters now."""
+        models, cpu_s = await self._ask("counts")
+        return Snapshot({name: Counts(**found) for name, found in models.items()}, cpu_s)
+
+    async def forget(self) -> None:
+        """Empty the engines' prefix caches, so that a run finds nothing of the one before."""
+        await self._ask("forget")
+
+    async def _ask(self, what: str) -> Any:
+        async with self._asking:
+            self._pipe.send(what)
+            return await asyncio.to_thread(self._pipe.recv)
+
+
+@asynccontextmanager
+async def served(
+    models: Mapping[str, str | os.PathLike[str]],
+    *,
+    engine: EngineName = "xllamacpp",
+    slots: int = 8,
+    context: int = 1024,
+) -> AsyncIterator[Served]:
+    """Serve GGUF files while the block runs.
+
+    Args:
+        models: Files by name.
+        engine: What runs them.
+        slots: Requests that a model decodes together.
+        context: Most tokens of a request.
+
+    Raises:
+        RuntimeError: The server did not start; its own error stands above.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    files = {name: os.fspath(path) for name, path in models.items()}
+    process = spawn.Process(
+        target=_serve, args=(theirs, files, engine, slots, context), daemon=True
+    )
+    process.start()
+    theirs.close()
+    try:
+        if not await asyncio.to_thread(ours.poll, _START_TIMEOUT_S):
+            msg = f"the benchmark's server did not start in {_START_TIMEOUT_S:g} s"
+            raise RuntimeError(msg)
+        try:
+            urls = await asyncio.to_thread(ours.recv)
+        except EOFError:
+            msg = "the benchmark's server ended before it was ready; its error stands above"
+            raise RuntimeError(msg) from None
+        yield Served(urls, ours)
+    finally:
+        ours.close()
+        await asyncio.to_thread(process.join, 10)
+        process.kill()
+
+
+def _serve(
+    pipe: Connection, files: Mapping[str, str], engine: EngineName, slots: int, context: int
+) -> None:
+    asyncio.run(_serving(pipe, files, engine, slots, context))
+
+
+async def _serving(
+    pipe: Connection, files: Mapping[str, str], engine: EngineName, slots: int, context: int
+) -> None:
+    from langchain_sgd.embedded.app import make_app, serving  # noqa: PLC0415 - the server's process only
+
+    async with AsyncExitStack() as stack:
+        engines: dict[str, Any] = {}
+        for name, file in files.items():
+            engines[name] = _engine(engine, file, slots=slots, context=context)
+            stack.push_async_callback(engines[name].aclose)
+        url = await stack.enter_async_context(serving(make_app(engines)))
+        pipe.send({name: f"{url}/{name}" for name in engines})
+        while (asked := await asyncio.to_thread(_next, pipe)) is not None:
+            if asked == "forget":
+                for each in engines.values():
+                    await _forget(each)
+                pipe.send(None)
+            else:
+                counts = {name: _counts(each).to_json() for name, each in engines.items()}
+                pipe.send((counts, time.process_time()))
+
+
+def _engine(engine: EngineName, file: str, *, slots: int, context: int) -> Engine:
+    if engine == "openvino":
+        from langchain_sgd.embedded.openvino import OpenVINOEngine  # noqa: PLC0415 - an extra
+
+        return OpenVINOEngine(file, slots=slots, context=context)
+    from langchain_sgd.embedded.xllamacpp import XLlamaCppEngine  # noqa: PLC0415 - an extra
+
+    return XLlamaCppEngine(file, slots=slots, context=context)
+
+
+def _next(pipe: Connection) -> str | None:
+    """What is asked next; None when the other side has gone."""
+    try:
+        return str(pipe.recv())
+    except (EOFError, OSError):
+        return None
+
+
+async def _forget(engine: Engine) -> None:
+    for number in range(_KEPT_AT_MOST):
+        await engine.share_prefix(chr(ord("a") + number))
+
+
+def _counts(engine: Any) -> Counts:
+    found = engine.statistics
+    return Counts(**{f.name: getattr(found, f.name, 0) for f in fields(Counts)})
