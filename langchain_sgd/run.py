@@ -582,7 +582,7 @@ class Run:
     async def assemble(self, skeleton: Skeleton | None, *, cut: bool) -> str:
         """The answer; a step of its own in the trace."""
 
-        def join(_: dict[NodeId, str]) -> str:
+        async def join(_: dict[NodeId, str]) -> str:  # a function would run in a thread
             if self._on_text is not None:
                 return "".join(self._text)
             if skeleton is None:
