@@ -17,16 +17,14 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, Self, cast
 from uuid import UUID, uuid4
 
-from langchain_core.caches import BaseCache
 from langchain_core.callbacks import (
     AsyncCallbackManager,
     AsyncCallbackManagerForLLMRun,
     CallbackManagerForLLMRun,
 )
-from langchain_core.globals import get_llm_cache
 from langchain_core.language_models import (
     BaseChatModel,
     LangSmithParams,
@@ -37,14 +35,12 @@ from langchain_core.language_models.chat_models import (
     agenerate_from_stream,
     generate_from_stream,
 )
-from langchain_core.load import dumps
 from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
     BaseMessage,
-    message_chunk_to_message,
 )
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, Generation
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import (
     Runnable,
     RunnableBinding,
@@ -57,6 +53,7 @@ from langchain_core.utils.uuid import uuid7
 from pydantic import BaseModel, Field, PrivateAttr, field_validator
 
 from langchain_sgd._sync import iterate_sync, run_sync
+from langchain_sgd.caching import CachePlace, WholeAnswers, cache_of
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.run import NOSTREAM
 from langchain_sgd.runnable import SGDRunnable, sharing_a_limit
@@ -259,8 +256,8 @@ class ChatSGD(BaseChatModel):
     ) -> Iterator[AIMessageChunk]:
         """Stream the answer in document order; in one piece if it is cached."""
         model, config = self._for_call(config)
-        place = self._cache_place(input, stop, kwargs)
-        if place is not None and place.cache.lookup(place.prompt, place.model) is not None:
+        place = model._place(input, stop, kwargs)  # noqa: SLF001 - our own copy
+        if place is not None and place.look():
             yield _as_chunk(super(ChatSGD, model).invoke(input, config, stop=stop, **kwargs))
             return
         chunks: list[AIMessageChunk] = []
@@ -269,7 +266,7 @@ class ChatSGD(BaseChatModel):
                 chunks.append(chunk)
             yield chunk
         if place is not None:
-            place.cache.update(place.prompt, place.model, _as_cached(chunks))
+            place.keep(chunks)
 
     async def astream(
         self,
@@ -281,8 +278,8 @@ class ChatSGD(BaseChatModel):
     ) -> AsyncIterator[AIMessageChunk]:
         """Stream the answer in document order; in one piece if it is cached."""
         model, config = self._for_call(config)
-        place = self._cache_place(input, stop, kwargs)
-        if place is not None and await place.cache.alookup(place.prompt, place.model) is not None:
+        place = model._place(input, stop, kwargs)  # noqa: SLF001 - our own copy
+        if place is not None and await place.alook():
             yield _as_chunk(await super(ChatSGD, model).ainvoke(input, config, stop=stop, **kwargs))
             return
         chunks: list[AIMessageChunk] = []
@@ -293,7 +290,7 @@ class ChatSGD(BaseChatModel):
                     chunks.append(chunk)
                 yield chunk
         if place is not None:
-            await place.cache.aupdate(place.prompt, place.model, _as_cached(chunks))
+            await place.akeep(chunks)
 
     def stream_events(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """As `BaseChatModel.stream_events`."""
@@ -346,6 +343,8 @@ class ChatSGD(BaseChatModel):
         inside.pop("run_name", None)
         inside.pop("run_id", None)
         model = self.model_copy()
+        if (cache := cache_of(self)) is not None:
+            model.cache = WholeAnswers(cache)
         model._inside = inside  # noqa: SLF001 - our own copy
         return model, {**config, "callbacks": callbacks, "run_id": run_id}
 
@@ -366,16 +365,14 @@ class ChatSGD(BaseChatModel):
         # `generate` and `agenerate`, which nobody calls but LangChain's oldest users.
         return {"callbacks": _children(run_manager.run_id, run_manager)} if run_manager else {}
 
-    def _cache_place(
+    def _place(
         self, input: LanguageModelInput, stop: list[str] | None, options: Mapping[str, Any]
-    ) -> _CachePlace | None:
+    ) -> CachePlace | None:
         """Where LangChain keeps this call's answer; it looks there in `invoke`, and not in `stream`."""
-        cache = self.cache if isinstance(self.cache, BaseCache) else get_llm_cache()
-        if self.cache is False or cache is None:
+        if (cache := cache_of(self)) is None:
             return None
         messages = self._convert_input(input).to_messages()
-        prompt = dumps([message.model_copy(update={"id": None}) for message in messages])
-        return _CachePlace(cache, prompt, self._get_llm_string(stop=stop, **options))
+        return CachePlace.of(cache, messages, self._get_llm_string(stop=stop, **options))
 
     # -- what is not split
 
@@ -473,12 +470,6 @@ def _result(message: AIMessage) -> ChatResult:
     return ChatResult(generations=[ChatGeneration(message=message.model_copy(update={"id": None}))])
 
 
-class _CachePlace(NamedTuple):
-    cache: BaseCache
-    prompt: str
-    model: str
-
-
 def _as_chunk(message: AIMessage) -> AIMessageChunk:
     return AIMessageChunk(
         content=message.content,
@@ -486,8 +477,3 @@ def _as_chunk(message: AIMessage) -> AIMessageChunk:
         response_metadata=message.response_metadata,
         chunk_position="last",
     )
-
-
-def _as_cached(chunks: list[AIMessageChunk]) -> list[Generation]:
-    whole = chunks[0] + chunks[1:]
-    return [ChatGeneration(message=message_chunk_to_message(whole))]

@@ -540,24 +540,32 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
         name = name or "write_long_answer"
 
         async def write(
-            callbacks: Callbacks, config: RunnableConfig, **arguments: Any
+            *question: str, callbacks: Callbacks, config: RunnableConfig, **arguments: Any
         ) -> tuple[str, dict[str, Any]]:
             # The config is the tool's own; the callbacks are those for what runs inside it.
             config = patch_config(config, callbacks=cast("BaseCallbackManager", callbacks))
             show = stream_writer()
             texts: list[str] = []
             metadata: dict[str, Any] = {}
-            async for chunk in self.astream(arguments, config):
+            async for chunk in self.astream(question[0] if question else arguments, config):
                 if chunk.text:
                     texts.append(chunk.text)
                     show({"sgd_tool": name, "text": chunk.text})
                 metadata |= chunk.response_metadata
+            if metadata[REPORT_KEY]["status"] == AWAITING_APPROVAL:
+                msg = (
+                    "This tool stopped for the approval of its skeleton, which an agent cannot give: leave"
+                    " out checkpointer= here and give one to the agent's graph, which is then interrupted"
+                )
+                raise InvalidInputError(msg)
             return "".join(texts), metadata[REPORT_KEY]
 
         def write_sync(
-            callbacks: Callbacks, config: RunnableConfig, **arguments: Any
+            *question: str, callbacks: Callbacks, config: RunnableConfig, **arguments: Any
         ) -> tuple[str, dict[str, Any]]:
-            return run_sync(lambda: write(callbacks, config, **arguments))
+            return run_sync(
+                lambda: write(*question, callbacks=callbacks, config=config, **arguments)
+            )
 
         return StructuredTool.from_function(
             write_sync,

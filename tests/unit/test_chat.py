@@ -236,6 +236,19 @@ def test_it_says_what_tracers_want_to_know_and_no_secret() -> None:
     assert "SECRET" not in f"{model.asdict()}{model!r}{model._serialized}"
 
 
+async def test_events_of_version_2_name_the_model_and_its_nodes() -> None:
+    events = [event async for event in chat().astream_events("Why?", version="v2")]
+    started = [e["name"] for e in events if e["event"].endswith("_start")]
+    assert started[:3] == ["ChatSGD", "SGDRunnable", PLANNER]
+    assert {"node:1", "node:2", "assemble"} == {*started[3:]}
+    pieces = [
+        e["data"]["chunk"].text
+        for e in events
+        if (e["event"], e["name"]) == ("on_chat_model_stream", "ChatSGD")
+    ]
+    assert "".join(pieces) == ANSWER
+
+
 # -- in LangGraph
 
 
@@ -397,6 +410,15 @@ async def test_a_stream_that_was_left_is_not_cached() -> None:
         break
     await settle(lambda: on.in_flight == 0)
     assert (await model.ainvoke("Why?")).text == ANSWER
+
+
+@main_ways
+async def test_an_answer_with_gaps_is_not_cached(ask: Callable[..., Any]) -> None:
+    on = stage(**{"2": Say([], error=ValueError("no"))})
+    model = chat(on, cache=InMemoryCache(), retries=0)
+    assert Report.from_message(await ask(model)).status == "partial"
+    on.lines["2"] = Say("two words")
+    assert (await ask(model)).text == ANSWER
 
 
 async def test_a_cached_answer_serves_equal_models_only() -> None:

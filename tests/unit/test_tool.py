@@ -11,6 +11,7 @@ from langchain_core.tools import BaseTool
 from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_tests.unit_tests import ToolsUnitTests
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.prebuilt import ToolNode
@@ -99,6 +100,17 @@ async def test_without_a_tool_call_it_gives_the_text(*, sync: bool) -> None:
     given = {"question": "Why?"}
     tool = tool_of()
     assert (tool.invoke(given) if sync else await tool.ainvoke(given)) == ANSWER
+
+
+async def test_it_takes_a_bare_question() -> None:
+    tool = tool_of()
+    assert await tool.ainvoke("Why?") == tool.invoke("Why?") == ANSWER
+
+
+async def test_an_approval_that_no_graph_can_ask_for_is_an_error() -> None:
+    tool = tool_of(approve=True, checkpointer=InMemorySaver())
+    with pytest.raises(InvalidInputError, match="leave out checkpointer="):
+        await tool.ainvoke(CALL, {"configurable": {"thread_id": "t"}})
 
 
 async def test_a_failed_run_fails_the_tool() -> None:
