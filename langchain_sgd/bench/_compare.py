@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from langchain_sgd.bench import _measure
+from langchain_sgd.bench._html import Bar, color
 from langchain_sgd.bench._measure import Row, by, column, interval, median, paired, with_interval
 from langchain_sgd.bench._output import show
 
@@ -82,6 +83,17 @@ def show_comparison(title: str, figures: Mapping[str, Figures], note: str = "") 
         ],
         note or "Medians; brackets are 95 % intervals. Ratios are taken question by question.",
     )
+
+
+def speedup_bars(figures: Mapping[str, Figures]) -> list[Bar]:
+    """The speedups, to be drawn."""
+    return [
+        Bar(name, **_named(found["speedup"]), color=color(0)) for name, found in figures.items()
+    ]
+
+
+def _named(figure: Mapping[str, float]) -> dict[str, float]:
+    return {"value": figure["median"], "low": figure["low"], "high": figure["high"]}
 
 
 def show_categories(title: str, figures: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:

@@ -251,7 +251,7 @@ def path_tokens(report: Mapping[str, Any], *, planned_first: bool = False) -> fl
     if report["skeleton"] is None:
         planner = report["planner"]
         used = [a["usage"] for a in planner["attempts"]] if planner else []
-        return sum(u["output_tokens"] for u in used if u) + sum(written.values())
+        return float(sum(u["output_tokens"] for u in used if u) + sum(written.values()))
     planned = _planned(report, planned_first=planned_first)
     ends: dict[str, float] = {}
     for node in report["skeleton"]["nodes"]:

@@ -44,7 +44,7 @@ from langchain_sgd.bench._embedded_figures import (
     SUPERSTEPS,
     WITHHELD,
 )
-from langchain_sgd.bench._html import page
+from langchain_sgd.bench._embedded_page import embedded_page
 from langchain_sgd.bench._measure import (
     Journal,
     Method,
@@ -371,7 +371,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     figures.show_summary(found)
     save(args.json, "embedded", command, found)
     if args.html:
-        args.html.write_text(page(found, reports, command))
+        args.html.write_text(embedded_page(found, reports, command))
 
 
 if __name__ == "__main__":

@@ -50,18 +50,23 @@ class _Row:
         return "\n".join(line for line in lines if line)
 
 
-def draw_timeline(report: Report) -> Element:
-    """The picture: one row for the planner, one for each node, over one scale of seconds."""
-    return _Timeline(report).draw()
+def draw_timeline(report: Report, *, span_s: float | None = None) -> Element:
+    """The picture: one row for the planner, one for each node, over one scale of seconds.
+
+    Args:
+        report: What to draw.
+        span_s: The seconds that the whole width stands for, to compare runs; the run's own if not given.
+    """
+    return _Timeline(report, span_s).draw()
 
 
 class _Timeline:
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, span_s: float | None) -> None:
         self.report = report
         self.rows = list(_rows(report))
         self.first_node = len(self.rows) - len(report.nodes)
         ends = [row.ended_s for row in self.rows] + [report.wall_s]
-        self.span = max((end for end in ends if math.isfinite(end)), default=0.0)
+        self.span = span_s or max((end for end in ends if math.isfinite(end)), default=0.0)
         if self.span <= 0:
             self.span = 1.0
         self.colors = tier_colors(a.tier for row in self.rows for a in row.attempts)
