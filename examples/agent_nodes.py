@@ -11,7 +11,6 @@ from langchain_core.messages import AIMessage
 from langchain_core.tools import tool
 
 from langchain_sgd import Report, SGDRunnable
-from langchain_sgd.embedded.briefs.prompts import BRIEFS_PROMPTS
 from langchain_sgd.embedded.server import EmbeddedServer
 
 QUESTION = (
@@ -46,10 +45,11 @@ def main() -> None:
     clerk = create_agent(Scripted(messages=iter([look_it_up, write])), [stock], name="clerk")
 
     with EmbeddedServer() as server:
+        local = server.runnable()
         sgd = SGDRunnable(
-            tiers={"small": server.urls["small"], "clerk": clerk},
+            tiers={"small": local.small, "clerk": clerk},  # yours: "small": "http://..."
             router=lambda node: "clerk" if node.heading == "Delivery" else "small",
-            prompts=BRIEFS_PROMPTS,  # the bundled models know these only; leave it out for your own
+            prompts=local.prompts,  # the bundled models know no others; leave it out for yours
         )
         answer = sgd.invoke({"question": QUESTION, "skeleton": SKELETON})
     print(answer.text, "\n")
