@@ -21,6 +21,7 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 BENCHES = {
     "schedule": "wall time over critical path, in virtual time",
     "overhead": "what planning, scheduling and streaming cost beside the models",
+    "faces": "what Runnable, chat model and tool cost over the bare engine",
     "transport": "ChatTGI beside the stock clients on the same server",
 }
 """Each is a module of `langchain_sgd.bench` with a `main(argv)`."""
