@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, cast
 
@@ -192,6 +193,12 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
         if self.tiers is not None and not self.tiers:
             msg = "tiers is empty; give at least one model"
             raise ValueError(msg)
+        for name in ("router", "accept"):
+            if inspect.iscoroutinefunction(getattr(self, name)):
+                msg = (
+                    f"{name} must not be async: it is asked between two pieces of work, and at once"
+                )
+                raise ValueError(msg)
         if self.router is not None and self.large_share is not None:
             msg = "give either router= or large_share=, not both"
             raise ValueError(msg)

@@ -22,6 +22,8 @@ from langchain_sgd.report import Usage
 
 _TRUNCATED = frozenset({"length", "max_tokens", "MAX_TOKENS", "max_output_tokens", "model_length"})
 TIME_USED_UP = "its time was used up"
+_CLEANUP_S = 5.0
+"""How long a cancelled model may clean up before it is cancelled again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,46 +83,101 @@ async def call_model(
         ConnectionAbortedError: The model's client cancelled its own call.
         Exception: Whatever the model raises.
     """
-    loop = asyncio.get_running_loop()
-    until = patience.until
-    task = cast("asyncio.Task[Any]", asyncio.current_task())
-    cancellations = task.cancelling()
-
-    def listen(piece: Any) -> bool | None:
-        now = loop.time()
-        if until is not None and now >= until:
-            # A stream that never waits gives the timer no turn.
-            raise StalledError(TIME_USED_UP)
-        text = _note(piece, outcome)
-        if patience.stall_s is not None:
-            timeout.reschedule(patience.ends(now))
-        if not text:
-            return None
-        if outcome.first_at is None:
-            outcome.first_at = now
-        return on_text(text)
-
+    watch = _Watch(patience)
     try:
-        async with asyncio.timeout_at(patience.ends(loop.time())) as timeout:
-            stream = _pieces(model, list(messages), config, options or {})
-            async with _closing(stream):
-                async for piece in stream:
-                    if task.cancelling() > cancellations or listen(piece):
-                        break
-            if task.cancelling() > cancellations:
-                raise asyncio.CancelledError  # noqa: TRY301 - once more: the model swallowed it
-    except TimeoutError as error:
-        if not timeout.expired():
-            raise
-        late = until is not None and loop.time() >= until
-        msg = TIME_USED_UP if late else f"nothing came for {patience.stall_s:g} s"
-        raise StalledError(msg) from error
+        stream = _pieces(model, list(messages), config, options or {})
+        async with _closing(stream):
+            async for piece in stream:
+                watch.heard()
+                if not (text := _note(piece, outcome)):
+                    continue
+                if outcome.first_at is None:
+                    outcome.first_at = watch.last
+                if on_text(text):
+                    break
+        watch.check()
     except asyncio.CancelledError as error:
-        if task.cancelling() > cancellations:
+        if watch.cancelled_by_others():
             raise
+        if watch.expired:
+            raise StalledError(watch.why()) from error
         # LangGraph would take it for the end of the run, and no node would be asked again.
         msg = "the model's client cancelled its own call"
         raise ConnectionAbortedError(msg) from error
+    except Exception as error:
+        if watch.expired and not watch.cancelled_by_others():
+            raise StalledError(watch.why()) from error  # what the model made of our cancellation
+        raise
+    finally:
+        watch.close()
+
+
+class _Watch:
+    """Cancels the task that made it when its patience ends; again if the task's cleanup hangs.
+
+    Where `asyncio.timeout` sets a new timer for every piece, this one looks at the time of the last piece
+    when its timer ends.
+    """
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self._loop = asyncio.get_running_loop()
+        self._task = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._before = self._task.cancelling()
+        self._cancels = 0
+        self.last = self._loop.time()
+        """When the last piece came; at first, when the watch began."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._arm()
+
+    def _arm(self) -> None:
+        if (ends := self._patience.ends(self.last)) is not None:
+            self._timer = self._loop.call_at(ends, self._look)
+
+    def _look(self) -> None:
+        ends = self._patience.ends(self.last)
+        if not self.expired and ends is not None and self._loop.time() < ends:
+            self._arm()
+            return
+        self._cancels += 1
+        self._task.cancel()
+        self._timer = self._loop.call_later(_CLEANUP_S, self._look)
+
+    @property
+    def expired(self) -> bool:
+        """Whether the patience has ended."""
+        return self._cancels > 0
+
+    def why(self) -> str:
+        """What to say of a patience that has ended."""
+        until = self._patience.until
+        if until is not None and self._loop.time() >= until:
+            return TIME_USED_UP
+        return f"nothing came for {self._patience.stall_s:g} s"
+
+    def heard(self) -> None:
+        """A piece came. Raises what the model swallowed, or what it gave the timer no turn for."""
+        self.check()
+        self.last = self._loop.time()
+        until = self._patience.until
+        if until is not None and self.last >= until:
+            raise StalledError(TIME_USED_UP)
+
+    def check(self) -> None:
+        """Raise a cancellation that the model has swallowed."""
+        if self._task.cancelling() > self._before:
+            raise asyncio.CancelledError
+
+    def cancelled_by_others(self) -> bool:
+        """Whether somebody else wants the task to end."""
+        return self._task.cancelling() - self._cancels > self._before
+
+    def close(self) -> None:
+        """Take back our own cancellations."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for _ in range(self._cancels):
+            self._task.uncancel()
 
 
 def _pieces(

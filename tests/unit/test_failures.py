@@ -393,6 +393,27 @@ def test_a_model_that_is_slow_to_stop_is_waited_for() -> None:
     assert report.wall_s == pytest.approx(13.0)
 
 
+def test_a_model_whose_cleanup_hangs_is_cancelled_again() -> None:
+    stage = Stage({"small/1": Say(hang=True, stubborn_s=1e9), "large/1": Say("good")})
+
+    async def main() -> Report:
+        report = await reported(stage, stall_timeout_s=10.0, retries=0)
+        assert not others()
+        return report
+
+    report = run_virtual(main())
+    assert "nothing came for 10 s" in (report["1"].attempts[0].error or "")
+    assert report["1"].answer == "good"
+    assert report.wall_s == pytest.approx(15.0)
+
+
+def test_a_hanging_cleanup_does_not_outlive_the_deadline_for_long() -> None:
+    stage = Stage({"1": Say("begun", hang=True, stubborn_s=1e9)})
+    report = run_virtual(reported(stage, skeleton("1", "2"), deadline_s=10.0))
+    assert [node.status for node in report.nodes] == ["truncated", "complete"]
+    assert report.wall_s == pytest.approx(15.0)
+
+
 def test_a_model_that_ignores_its_timeout_is_stopped_at_its_next_word() -> None:
     stage = Stage({"small/1": Say(["a", "b", "c"], each_s=7.0, deaf=True), "large/1": Say("good")})
     report = run_virtual(reported(stage, skeleton("1", "2"), node_timeout_s=10.0))
@@ -413,6 +434,27 @@ def test_a_model_that_ignores_a_cancellation_is_stopped_at_its_next_word() -> No
         assert not others()
 
     run_virtual(main())
+
+
+def test_what_a_model_makes_of_a_timeout_is_still_a_timeout() -> None:
+    async def translate(_: Any) -> Any:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            msg = "my client was closed"
+            raise RuntimeError(msg) from None
+        yield "never"
+
+    async def main() -> Report:
+        sgd = SGDRunnable(
+            small=RunnableGenerator(translate), large=Stage().model("large"), stall_timeout_s=5.0
+        )
+        given = {"question": "Why?", "skeleton": skeleton("1", "2!")}
+        return Report.from_message(await sgd.ainvoke(given))
+
+    report = run_virtual(main())
+    assert tiers(report, "1") == ["small", "small", "small", "large"]
+    assert "nothing came for 5 s" in (report["1"].attempts[0].error or "")
 
 
 def test_a_model_that_cancels_itself_has_failed() -> None:

@@ -156,6 +156,14 @@ async def test_a_given_skeleton_of_one_node_is_decoded() -> None:
 # -- options
 
 
+async def _async_router(_: Any) -> str:
+    return "small"
+
+
+async def _async_accept(_: Any, __: str) -> bool:
+    return True
+
+
 def test_options_are_checked_when_it_is_made() -> None:
     models = Stage().pair()
     wrong: list[tuple[dict[str, Any], str]] = [
@@ -172,6 +180,8 @@ def test_options_are_checked_when_it_is_made() -> None:
         ({**models, "limits": {"medium": 3}}, "medium"),
         ({**models, "limits": {"small": True}}, "limits"),
         ({**models, "limits": {"small": "3"}}, "limits"),
+        ({**models, "router": _async_router}, "must not be async"),
+        ({**models, "accept": _async_accept}, "must not be async"),
         ({**models, "mode": "maybe"}, "mode"),
         ({**models, "max_nodes": 1}, "max_nodes"),
         ({**models, "retries": -1}, "retries"),
@@ -637,6 +647,28 @@ async def test_two_runs_in_one_parent_node_are_resumed_apart() -> None:
         last = stage.of("2")[-2:][0 if name == "A" else 1]
         assert f"Why {name}?" in last.prompt
         assert Report.from_message(message).status == "complete"
+
+
+def test_a_synchronous_parent_resumes_finished_nodes() -> None:
+    no = Say(error=ValueError("no"))
+    stage = Stage({PLANNER: planning(PLANNED), "2": [no, no, Say()]})
+    sgd = SGDRunnable(**stage.pair(), on_node_error="raise")
+
+    def write(state: State) -> State:
+        return {"messages": [sgd.invoke(state["question"])]}
+
+    graph: StateGraph[Any] = StateGraph(State)
+    graph.add_node("write", write)
+    graph.add_edge(START, "write")
+    graph.add_edge("write", END)
+    outer = graph.compile(checkpointer=InMemorySaver())
+    with pytest.raises(NodeDecodeError):
+        outer.invoke({"question": "Why?"}, THREAD)
+    state = outer.invoke(None, THREAD)
+    assert stage.parts() == [PLANNER, "1", "3", "2", "2", "2"]
+    assert Report.from_message(state["messages"][0]).status == "complete"
+    updates = list(outer.stream({"question": "Again?"}, THREAD, stream_mode="updates"))
+    assert [list(update) for update in updates] == [["write"]]
 
 
 async def test_a_parent_without_a_checkpointer_overrides_its_own() -> None:
