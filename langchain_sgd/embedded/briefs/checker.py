@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import math
 import re
+from calendar import monthrange
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from langchain_sgd.embedded.briefs import domain, grammar
 from langchain_sgd.embedded.briefs.domain import ALTERNATIVES, OWNERS, QUESTION_FACTS, Brief, Plain
 from langchain_sgd.embedded.briefs.texts import MONTHS, NAME_PARTS, PLACE_PARTS, SECTIONS, VALUES
+
+_YEAR, _HOURS = 2026, 12
 
 _HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
 
@@ -249,13 +252,15 @@ def _possible(fact: str, value: str, facts: Mapping[str, str]) -> bool:
         return True
     if fact == "price":
         limit = int(facts["limit"])
-        return limit - 19 <= int(value) < limit
+        return 0 < int(value) < limit
+    if fact == "hour":
+        return value == "noon" or 1 <= int(value.split(maxsplit=1)[0]) <= _HOURS
     if fact in ("name", "place"):
         parts = NAME_PARTS if fact == "name" else PLACE_PARTS
         return all(word in part for word, part in zip(value.split(), parts, strict=True))
     if fact == "date":
         number, month = value.split()
-        return 1 <= int(number) <= 28 and month in MONTHS
+        return month in MONTHS and 1 <= int(number) <= monthrange(_YEAR, MONTHS.index(month) + 1)[1]
     return value in VALUES["adj" if fact in ("adj1", "adj2") else fact]
 
 

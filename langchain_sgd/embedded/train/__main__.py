@@ -26,6 +26,7 @@ from langchain_sgd.embedded.train.export import write_gguf
 from langchain_sgd.embedded.train.model import Llama, Shape
 from langchain_sgd.embedded.train.optimizer import Muon
 from langchain_sgd.embedded.train.probe import probe, probe_examples
+from langchain_sgd.embedded.train.tasks import COPYING, EASY, SUMS, Mix
 
 VOCABULARY = 1920
 
@@ -40,6 +41,8 @@ class Recipe:
     """Learning rate of the layers' matrices."""
     adam: float
     """Learning rate of everything else."""
+    mix: Mix
+    """What it is shown once it can copy."""
     kind: str
     """Number format of the file: F16 or Q8_0."""
     tokens: int = 2048
@@ -51,8 +54,8 @@ class Recipe:
 
     Without it the small model copied no invented fact in 8 M tokens, with 10 nine of ten after 1.5 M.
     """
-    sums_from: int | None = 30
-    """Pool of examples (about 20 steps each) from which on sums are drilled; None never does."""
+    copying: int = 30
+    """Pools of examples (about 20 steps each) before the model turns to its own work."""
     warm_up: int = 60
     decay: float = 0.5
     """Share of the steps, at the end, in which the rates fall to zero."""
@@ -61,19 +64,21 @@ class Recipe:
 RECIPES = {
     "large": Recipe(
         Shape(VOCABULARY, width=192, layers=5, heads=6, hidden=512),
-        steps=2700,
+        steps=3000,
         muon=0.010,
         adam=6e-3,
+        mix=SUMS,
         kind="F16",
     ),
     "small": Recipe(
         Shape(VOCABULARY, width=64, layers=3, heads=2, hidden=192),
-        steps=4400,
-        decay=0.2,
+        steps=4000,
         muon=0.012,
         adam=8e-3,
+        mix=EASY,
         kind="F16",
-        sums_from=None,
+        copying=60,
+        decay=0.25,
     ),
 }
 
@@ -101,7 +106,7 @@ class Run:
         state = {
             "step": self.step,
             "pool": self.pool,
-            "recipe": asdict(self.recipe),
+            "recipe": {"shape": asdict(self.recipe.shape)},
             "model": self.model.state_dict(),
             "muon": self.muon.state_dict(),
             "adam": self.adam.state_dict(),
@@ -131,10 +136,22 @@ class Run:
             file.write(line + "\n")
         print(line, flush=True)  # noqa: T201 - a command's output
 
+    def left(self) -> float:
+        """How much of the decay is still ahead: 1 until it begins, 0 at the last step."""
+        steps = self.recipe.steps
+        return min(1.0, (steps - self.step) / (steps * self.recipe.decay))
+
     def rate(self) -> float:
         """The share of the full learning rates that this step uses."""
-        left = (self.recipe.steps - self.step) / (self.recipe.steps * self.recipe.decay)
-        return min(1.0, (self.step + 1) / self.recipe.warm_up, left)
+        return min(self.left(), (self.step + 1) / self.recipe.warm_up)
+
+    def emphasis(self) -> float:
+        """What a known fact counts now: less and less in the last steps, which polish the wording."""
+        return 1 + (self.recipe.emphasis - 1) * min(1.0, 2 * self.left())
+
+    def mix(self, pool: int) -> Mix:
+        """What a pool of examples is made of."""
+        return COPYING if pool < self.recipe.copying else self.recipe.mix
 
     def learn(self, group: list[Batch]) -> float:
         """One step on the answers of these batches; the mean loss of a token."""
@@ -165,8 +182,8 @@ class Run:
             self.tokenizer,
             seed=self.seed,
             tokens=self.recipe.tokens,
-            emphasis=self.recipe.emphasis,
-            sums_from=self.recipe.sums_from,
+            emphasis=self.emphasis,
+            mix=self.mix,
             pool=self.pool,
         ):
             for batch in pool:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from langchain_sgd.embedded.train.tasks import COPYING, SUMS, Tasks
+from langchain_sgd.embedded.train.tasks import Mix, Tasks
 from langchain_sgd.embedded.train.tokenizer import PAD, Encoded, encode
 
 POOL = 384
@@ -38,8 +38,8 @@ def batches(
     *,
     seed: int,
     tokens: int,
-    emphasis: float,
-    sums_from: int | None,
+    emphasis: Callable[[], float],
+    mix: Callable[[int], Mix],
     pool: int = 0,
 ) -> Iterator[list[Batch]]:
     """The batches of pool after pool, each of about `tokens` padded tokens.
@@ -48,15 +48,15 @@ def batches(
         tokenizer: Of both models.
         seed: Of the training run.
         tokens: Most padded tokens in a batch.
-        emphasis: How much a fact that can be known counts beside other tokens.
-        sums_from: The pool from which on sums are drilled; None never does.
+        emphasis: How much a fact that can be known counts beside other tokens; asked for every pool.
+        mix: What a pool is made of.
         pool: The first pool; a resumed run goes on with the next one.
     """
     for index in itertools.count(pool):
-        drilled = sums_from is not None and index >= sums_from
-        tasks = Tasks(seed * _SEEDS + index, SUMS if drilled else COPYING)
+        tasks = Tasks(seed * _SEEDS + index, mix(index))
         examples = itertools.islice(tasks, POOL)
-        encoded = sorted((encode(tokenizer, e, emphasis=emphasis) for e in examples), key=_length)
+        weight = emphasis()
+        encoded = sorted((encode(tokenizer, e, emphasis=weight) for e in examples), key=_length)
         out: list[Batch] = []
         group: list[Encoded] = []
         for item in encoded:

@@ -57,12 +57,12 @@ COPYING = Mix(
 
 SUMS = Mix(
     {
-        "drill": 0.20,
-        "node": 0.45,
-        "root": 0.04,
+        "drill": 0.14,
+        "node": 0.42,
+        "root": 0.10,
         "blind": 0.03,
-        "whole": 0.08,
-        "plan": 0.16,
+        "whole": 0.12,
+        "plan": 0.15,
         "plain": 0.02,
         "plain_plan": 0.02,
     },
@@ -71,16 +71,42 @@ SUMS = Mix(
         "Design": 0.02,
         "Care": 0.02,
         "Reminder": 0.02,
-        "Delivery": 0.25,
-        "Offer": 0.24,
-        "Bundle": 0.25,
-        "Poster": 0.08,
+        "Delivery": 0.18,
+        "Offer": 0.30,
+        "Bundle": 0.16,
+        "Poster": 0.18,
         "Invitation": 0.03,
         "Summary": 0.04,
         "Thanks": 0.03,
     },
 )
-"""Afterwards: short questions about prices drill the sums that sections need."""
+"""For the large model: short questions about prices drill the sums that sections need."""
+
+EASY = Mix(
+    {
+        "node": 0.50,
+        "root": 0.30,
+        "blind": 0.04,
+        "whole": 0.10,
+        "plan": 0.02,
+        "plain": 0.02,
+        "plain_plan": 0.02,
+    },
+    {
+        "Slogan": 0.15,
+        "Design": 0.15,
+        "Care": 0.15,
+        "Reminder": 0.15,
+        "Delivery": 0.03,
+        "Offer": 0.04,
+        "Bundle": 0.03,
+        "Poster": 0.06,
+        "Invitation": 0.10,
+        "Summary": 0.06,
+        "Thanks": 0.08,
+    },
+)
+"""For the small model, whose work are the easy sections."""
 
 STRUCTURE = "structure"
 """Stands for a fact where a span is the name of a section: chosen, but not freely."""
