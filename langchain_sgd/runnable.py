@@ -302,7 +302,8 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
     ) -> AIMessage:
         """Answer one question. Cancelling it closes every model stream."""
         _refuse(kwargs)
-        return await self._acall_with_config(self._answer, input, config)
+        # LangChain's types leave out functions of input and config, which it takes.
+        return await self._acall_with_config(self._answer, input, config)  # type: ignore[arg-type]
 
     def invoke(
         self,
@@ -341,10 +342,10 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
         input: AsyncIterator[Any],
         config: RunnableConfig | None = None,
         **kwargs: Any,
-    ) -> AsyncIterator[AIMessageChunk]:  # type: ignore[override]
+    ) -> AsyncIterator[AIMessageChunk]:
         """Stream the answer; the whole input is read first."""
         _refuse(kwargs)
-        stream = self._atransform_stream_with_config(input, self._stream, config)
+        stream = self._atransform_stream_with_config(input, self._stream, config)  # type: ignore[arg-type]
         try:
             async for chunk in stream:
                 yield cast("AIMessageChunk", chunk)
@@ -356,7 +357,7 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
         input: Any,
         config: RunnableConfig | None = None,
         **kwargs: Any,
-    ) -> AsyncIterator[AIMessageChunk]:  # type: ignore[override]
+    ) -> AsyncIterator[AIMessageChunk]:
         """Stream the answer in document order. Closing it closes every model stream."""
 
         async def one() -> AsyncIterator[Any]:
@@ -374,7 +375,7 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
         input: Any,
         config: RunnableConfig | None = None,
         **kwargs: Any,
-    ) -> Iterator[AIMessageChunk]:  # type: ignore[override]
+    ) -> Iterator[AIMessageChunk]:
         """`astream` on a loop of its own."""
         config = ensure_config(config)
         return iterate_sync(
@@ -388,7 +389,7 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
         input: Iterator[Any],
         config: RunnableConfig | None = None,
         **kwargs: Any,
-    ) -> Iterator[AIMessageChunk]:  # type: ignore[override]
+    ) -> Iterator[AIMessageChunk]:
         """`atransform` on a loop of its own."""
         yield from self.stream(_added(list(input)), config, **kwargs)
 
@@ -405,7 +406,7 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
             run = Run(self._settings, config, limit=_limit(config), on_event=queue.put_nowait)
             return self._message(await self._run(run, value, config))
 
-        async with _Owned(self._acall_with_config(work, input, config), queue) as task:
+        async with _Owned(self._acall_with_config(work, input, config), queue) as task:  # type: ignore[arg-type]
             while (event := await queue.get()) is not None:
                 yield event
             yield task.result()
@@ -461,7 +462,7 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
             lambda: self.abatch(inputs, config, return_exceptions=return_exceptions, **kwargs)
         )
 
-    async def abatch_as_completed(
+    async def abatch_as_completed(  # type: ignore[override]
         self,
         inputs: Sequence[Any],
         config: RunnableConfig | Sequence[RunnableConfig] | None = None,
@@ -471,13 +472,13 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
     ) -> AsyncIterator[tuple[int, AIMessage | Exception]]:
         """Answer several questions, each given with its index when it is done."""
         configs = sharing_a_limit(config, len(inputs))
-        done = super().abatch_as_completed(
+        done = super().abatch_as_completed(  # type: ignore[call-overload]
             inputs, configs, return_exceptions=return_exceptions, **kwargs
         )
-        async for item in done:  # type: ignore[misc]
+        async for item in done:
             yield item
 
-    def batch_as_completed(
+    def batch_as_completed(  # type: ignore[override]
         self,
         inputs: Sequence[Any],
         config: RunnableConfig | Sequence[RunnableConfig] | None = None,
@@ -510,7 +511,7 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
             plan.warnings = run.warnings
             return plan
 
-        return cast("Plan", await self._acall_with_config(work, input, config))  # type: ignore[arg-type, redundant-cast]
+        return cast("Plan", await self._acall_with_config(work, input, config))  # type: ignore[arg-type]
 
     def plan(self, input: Any, config: RunnableConfig | None = None) -> Plan:
         """`aplan` on a loop of its own."""
