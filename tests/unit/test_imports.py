@@ -18,7 +18,7 @@ ROOT = Path(langchain_sgd.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 
 LAYERS = (
-    {"_version", "_sync", "errors", "stops", "text"},
+    {"_version", "_sync", "caching", "errors", "stops", "text"},
     {"skeleton"},
     {"costs", "events", "prompts"},
     {"report"},
