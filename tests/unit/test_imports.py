@@ -18,11 +18,11 @@ ROOT = Path(langchain_sgd.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 
 LAYERS = (
-    {"_version", "_sync", "caching", "errors", "stops", "text"},
+    {"_version", "_sync", "errors", "stops", "text"},
     {"skeleton"},
     {"costs", "events", "prompts"},
     {"report"},
-    {"assembly", "planning", "decoding"},
+    {"assembly", "caching", "planning", "decoding"},
     {"run"},
     {"graph"},
     {"runnable"},
