@@ -64,7 +64,7 @@ class Recipe:
 RECIPES = {
     "large": Recipe(
         Shape(VOCABULARY, width=192, layers=5, heads=6, hidden=512),
-        steps=3000,
+        steps=3200,
         muon=0.010,
         adam=6e-3,
         mix=SUMS,

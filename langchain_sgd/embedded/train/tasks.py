@@ -57,12 +57,12 @@ COPYING = Mix(
 
 SUMS = Mix(
     {
-        "drill": 0.14,
-        "node": 0.42,
-        "root": 0.10,
+        "drill": 0.08,
+        "node": 0.40,
+        "root": 0.09,
         "blind": 0.03,
-        "whole": 0.12,
-        "plan": 0.15,
+        "whole": 0.15,
+        "plan": 0.21,
         "plain": 0.02,
         "plain_plan": 0.02,
     },
@@ -173,9 +173,9 @@ def plan(brief: Brief, rng: random.Random) -> Example:
     start = 0
     for line in text.splitlines(keepends=True):
         number, heading, scope, _, _ = line.split("|")
-        at = start + len(number) + 1
-        spans.append(Span(STRUCTURE, at, at + len(heading)))
-        at += len(heading) + 1 + len(scope)
+        at = start + len(number) + 1 + len(heading)
+        spans.append(Span(STRUCTURE, start, at))
+        at += 1 + len(scope)
         start += len(line)
         spans.append(Span("needs", at, start))
     return Example("plan", planner_prompt(brief.question), text, tuple(spans))

@@ -10,7 +10,6 @@ that models of all runs share it:
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -106,12 +105,12 @@ class Encoded(NamedTuple):
 def encode(tokenizer: Tokenizer, example: Example, *, emphasis: float = 1.0) -> Encoded:
     """An example as ids.
 
-    Facts that can be known count `emphasis` times as much as other tokens, the names of sections and
-    the end of the answer the square root of that.
+    Facts that can be known, the names of sections and the end of the answer count `emphasis` times as
+    much as other tokens.
     """
     prompt = tokenizer.encode(example.prompt, add_special_tokens=False).ids
     answer = tokenizer.encode(example.answer, add_special_tokens=False)
-    weights = [1.0] * len(answer.ids) + [math.sqrt(emphasis)]
+    weights = [1.0] * len(answer.ids) + [emphasis]
     at = 0
     for span, known in zip(example.spans, example.known(), strict=True):
         if not known and span.fact != STRUCTURE:
@@ -120,7 +119,7 @@ def encode(tokenizer: Tokenizer, example: Example, *, emphasis: float = 1.0) -> 
             at += 1
         inside = at
         while inside < len(answer.ids) and answer.offsets[inside][0] < span.end:
-            weights[inside] = math.sqrt(emphasis) if span.fact == STRUCTURE else emphasis
+            weights[inside] = emphasis
             inside += 1
     return Encoded([BOS, USER, *prompt, ASSISTANT], [*answer.ids, EOS], weights)
 
