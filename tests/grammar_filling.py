@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped]
+import jsonschema
 
 from langchain_sgd.embedded.engine import EngineInputError, Grammar
 
@@ -32,7 +32,7 @@ def fits_grammar(text: str, grammar: Grammar) -> bool:
     if grammar.kind == "regex":
         return re.fullmatch(str(grammar.value), text) is not None
     try:
-        jsonschema.validate(json.loads(text), grammar.value)
+        jsonschema.validate(json.loads(text), dict(grammar.value))  # type: ignore[arg-type]
     except (ValueError, jsonschema.ValidationError):
         return False
     return True
