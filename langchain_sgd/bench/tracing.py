@@ -1,4 +1,4 @@
-"""What tracing costs, and what each face costs: chat models that answer at once, so the rest is ours.
+"""What tracing costs, and LangGraph around it: chat models that answer at once, so the rest is ours.
 
 LangSmith's client does its whole work but for the socket; what it still has to send after an answer is
 sent outside the clock. The ways alternate, so that a slow moment of the machine meets all of them.
@@ -26,7 +26,6 @@ from langsmith.schemas import BatchIngestConfig, LangSmithInfo
 
 from langchain_sgd.bench._output import parser, save, show
 from langchain_sgd.bench.models import lines_of, random_skeleton
-from langchain_sgd.chat import ChatSGD
 from langchain_sgd.platform import chat_graph
 from langchain_sgd.runnable import SGDRunnable
 
@@ -100,9 +99,9 @@ def runnable(nodes: int, tokens: int) -> SGDRunnable:
     )
 
 
-def _faces(sgd: SGDRunnable) -> dict[str, Ask]:
+def _ways(sgd: SGDRunnable) -> dict[str, Ask]:
     """The ways to ask, by name."""
-    chat, graph, tool = ChatSGD(sgd), chat_graph(sgd), sgd.as_tool(name="write")
+    graph = chat_graph(sgd)
     state = {"messages": [("human", "Which?")]}
 
     async def drain(stream: AsyncIterator[Any]) -> None:
@@ -110,21 +109,18 @@ def _faces(sgd: SGDRunnable) -> dict[str, Ask]:
             pass
 
     return {
-        "SGDRunnable.ainvoke": lambda config: sgd.ainvoke("Which?", config),
-        "SGDRunnable.astream": lambda config: drain(sgd.astream("Which?", config)),
-        "ChatSGD.ainvoke": lambda config: chat.ainvoke("Which?", config),
-        "ChatSGD.astream": lambda config: drain(chat.astream("Which?", config)),
-        "as a tool": lambda config: tool.ainvoke({"question": "Which?"}, config),
-        "in a graph": lambda config: graph.ainvoke(state, config),
-        "in a graph, messages streamed": lambda config: drain(
+        "ainvoke": lambda config: sgd.ainvoke("Which?", config),
+        "astream": lambda config: drain(sgd.astream("Which?", config)),
+        "the graph for LangGraph Server": lambda config: graph.ainvoke(state, config),
+        "and its messages streamed": lambda config: drain(
             graph.astream(state, config, stream_mode="messages")
         ),
     }
 
 
-async def of_faces(nodes: int, tokens: int, repeats: int) -> dict[str, float]:
+async def of_graphs(nodes: int, tokens: int, repeats: int) -> dict[str, float]:
     """Median milliseconds of a question, by the way it is asked; not traced."""
-    asked = _faces(runnable(nodes, tokens))
+    asked = _ways(runnable(nodes, tokens))
     times: dict[str, list[float]] = {face: [] for face in asked}
     with tracing_context(enabled=False):
         for round_ in range(repeats + 1):
@@ -137,8 +133,8 @@ async def of_faces(nodes: int, tokens: int, repeats: int) -> dict[str, float]:
 
 async def of_tracing(nodes: int, tokens: int, repeats: int) -> dict[str, dict[str, float]]:
     """Median milliseconds of a question, by the way it is traced and the way it is asked."""
-    faces = _faces(runnable(nodes, tokens))
-    asked = {name: faces[name] for name in ("SGDRunnable.ainvoke", "SGDRunnable.astream")}
+    faces = _ways(runnable(nodes, tokens))
+    asked = {name: faces[name] for name in ("ainvoke", "astream")}
     names = (OFF, IN_PROCESS, LANGSMITH)
     times: dict[str, dict[str, list[float]]] = {n: {face: [] for face in asked} for n in names}
     with _client() as client:
@@ -175,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = options.parse_args(argv)
     size = (args.nodes, args.tokens, args.repeats)
     traced = asyncio.run(of_tracing(*size))
-    faces = asyncio.run(of_faces(*size))
+    faces = asyncio.run(of_graphs(*size))
     total = args.nodes * args.tokens
     title = f"{args.nodes} nodes of {args.tokens} tokens"
     ways = [*traced[OFF]]
@@ -193,15 +189,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             for name, found in traced.items()
         ],
     )
-    base = faces["SGDRunnable.ainvoke"]
+    base = faces["ainvoke"]
     show(
-        f"Faces, {title}, not traced: milliseconds a question",
+        f"In a graph, {title}, not traced: milliseconds a question",
         ("", "ms", "more than ainvoke"),
         [(face, f"{ms:.0f}", f"{ms - base:+.0f}") for face, ms in faces.items()],
     )
     figures = {"size": dict(zip(("nodes", "tokens", "repeats"), size, strict=True))}
     command = "langchain-sgd bench tracing"
-    save(args.json, "tracing", command, {**figures, "ms_traced": traced, "ms_faces": faces})
+    save(args.json, "tracing", command, {**figures, "ms_traced": traced, "ms_in_a_graph": faces})
 
 
 if __name__ == "__main__":

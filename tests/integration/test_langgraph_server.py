@@ -218,6 +218,23 @@ async def a_remote_graph_is_a_runnable(client: LangGraphClient, _: TGITestServer
     assert "".join(texts) == ANSWER
 
 
+async def the_example_client_works(client: LangGraphClient, _: TGITestServer) -> None:
+    url = str(client.http.client.base_url)
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, EXAMPLE / "client.py"],
+        env={"LANGGRAPH_URL": url, "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    streamed, _, approved = done.stdout.partition("-- planned")
+    assert streamed.strip() == ANSWER
+    assert approved.strip().endswith(ANSWER)
+    assert "3 Advice ['1', '2']" in approved
+
+
 async def test_langgraph_server(tmp_path: Path) -> None:
     # One test, since the server takes long to start.
     async with served(tmp_path) as where:
@@ -229,3 +246,4 @@ async def test_langgraph_server(tmp_path: Path) -> None:
         await a_failed_run_goes_on(*where)
         await two_users_are_served_at_once(*where)
         await a_remote_graph_is_a_runnable(*where)
+        await the_example_client_works(*where)
