@@ -72,6 +72,8 @@ class Settings:
     router: Router
     prompts: Prompts = field(default_factory=Prompts)
     mode: Mode = "auto"
+    busy: int | Callable[[], bool] | None = None
+    """From how many calls in flight on a question is not split, or the user's own test of that."""
     execution: Literal["pipelined", "planned", "superstep"] = "pipelined"
     max_nodes: int = 12
     retries: int = 2
@@ -98,6 +100,13 @@ class Settings:
     def largest(self) -> Tier:
         """The tier of plain runs."""
         return self.tiers[-1]
+
+    def is_busy(self) -> bool:
+        """Whether a run that begins now should not be split for the load's sake."""
+        if self.busy is None or callable(self.busy):
+            return self.busy is not None and self.busy()
+        limits = {self.planner.limit, self.largest.limit}
+        return sum(limit.in_flight for limit in limits) >= self.busy
 
 
 @dataclass(slots=True)
@@ -261,6 +270,8 @@ class Run:
         """
         if self.settings.mode == "never":
             return Plan(plain='mode="never"')
+        if self.settings.mode == "auto" and self.settings.is_busy():
+            return Plan(plain="the models are busy")
 
         number = 0
         while True:

@@ -115,6 +115,11 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
 
     mode: Mode = "auto"
     """Split a question if the planner says so ("auto"), whenever it can ("always"), or "never"."""
+    busy: int | Callable[[], bool] | None = None
+    """Under load, answer undivided instead of asking the planner (with `mode="auto"` only): from this many
+    calls in flight to the planner and the largest tier in this process, or when your own test says so, such
+    as one that reads the server's queue. Splitting pays while the server has room in its batch, so its
+    number of slots is a good choice; see `langchain-sgd bench load`."""
     max_nodes: int = Field(default=12, ge=2, le=99)
     """Nodes taken from the planner; the rest of its plan is left out with a warning."""
     prompts: Prompts = Field(default_factory=Prompts)
@@ -162,6 +167,14 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
         if not isinstance(value, Mapping):
             return value
         return {name: _as_model(model) for name, model in value.items()}
+
+    @field_validator("busy", mode="before")
+    @classmethod
+    def _busy_from(cls, value: Any) -> Any:
+        if isinstance(value, bool) or (isinstance(value, int) and value < 1):
+            msg = f"busy must be a whole number of calls from 1 on, or a function, not {value!r}"
+            raise ValueError(msg)
+        return value
 
     @field_validator("limits", mode="before")
     @classmethod
@@ -264,6 +277,7 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
                 for name in (
                     "prompts",
                     "mode",
+                    "busy",
                     "execution",
                     "max_nodes",
                     "retries",

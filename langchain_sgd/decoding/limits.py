@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from langchain_sgd.errors import InvalidInputError
@@ -25,6 +25,8 @@ class Limit:
     """
 
     size: int | None
+    in_flight: int = field(default=0, init=False)
+    """Holders, and those who wait for a slot, on all loops of this process."""
     _slots: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = field(
         default_factory=weakref.WeakKeyDictionary, init=False, repr=False
     )
@@ -38,6 +40,17 @@ class Limit:
     def __deepcopy__(self, _: object) -> Limit:
         """Itself: a copied model still shares its slots."""
         return self
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count as in flight while the block runs."""
+        with self._lock:
+            self.in_flight += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.in_flight -= 1
 
     def slot(self) -> asyncio.Semaphore | None:
         """The semaphore of the running loop; None without a limit.
@@ -62,6 +75,7 @@ async def slots(limits: Sequence[Limit]) -> AsyncIterator[None]:
     """Hold one slot of every limit, taken in the order given; a limit given twice counts once."""
     async with AsyncExitStack() as stack:
         for limit in dict.fromkeys(limits):
+            stack.enter_context(limit.counted())
             if (semaphore := limit.slot()) is not None:
                 await stack.enter_async_context(semaphore)
         yield
