@@ -23,6 +23,8 @@ BENCHES = {
     "overhead": "what planning, scheduling and streaming cost beside the models",
     "faces": "what Runnable, chat model and tool cost over the bare engine",
     "transport": "ChatTGI beside the stock clients on the same server",
+    "tracing": "what tracing costs, and a graph around it",
+    "resume": "which calls a killed run makes again",
 }
 """Each is a module of `langchain_sgd.bench` with a `main(argv)`."""
 
@@ -33,7 +35,7 @@ endpoints:
   named; without a small model the large one writes every part. Keys come from the environment
   only: SGD_SMALL_API_KEY, SGD_LARGE_API_KEY, SGD_PLANNER_API_KEY, or SGD_API_KEY for all, or the
   variable that --api-key-env names. Without any endpoint the bundled demonstration models answer,
-  which know launch briefs only.
+  which know launch briefs only. The judge has SGD_JUDGE_URL and SGD_JUDGE_API_KEY.
 
 exit codes:
   0 done; 1 failed, or parts of the answer are missing; 2 wrong usage; 130 interrupted
@@ -171,6 +173,11 @@ def _parser() -> argparse.ArgumentParser:
     doctor = command("doctor", "check this machine, or endpoints", _lazily("serving", "doctor"))
     _endpoints(doctor)
 
+    judge = command(
+        "judge", "compare answers in pairs by a judge model", _lazily("judging", "judge")
+    )
+    _judging(judge)
+
     bench = commands.add_parser("bench", help="measure; without a name, list what", add_help=False)
     bench.add_argument("name", nargs="?", choices=BENCHES, metavar="NAME")
     bench.add_argument("rest", nargs=argparse.REMAINDER)
@@ -224,6 +231,49 @@ def _decoding(parser: _Parser) -> None:
     group.add_argument("--seed", type=_count(0), metavar="N", help="passed to the models")
 
 
+def _judging(parser: _Parser) -> None:
+    parser.add_argument(
+        "answers",
+        type=_existing,
+        metavar="ANSWERS.jsonl",
+        help="what bench --resume keeps: lines with question_id, category, question, method, answer",
+    )
+    parser.add_argument(
+        "--against", required=True, metavar="METHOD", help="what the others are compared with"
+    )
+    parser.add_argument("--methods", nargs="+", metavar="METHOD", help="only these; default: all")
+    parser.add_argument("--options", metavar="ID", help="only lines measured with these options")
+    parser.add_argument("--limit", type=_count(1), metavar="N", help="questions, of all categories")
+    parser.add_argument(
+        "--references", type=_existing, metavar="FILE", help="JSONL of right answers"
+    )
+    parser.add_argument(
+        "--resume", type=_file, metavar="FILE", help="JSONL of verdicts to go on from"
+    )
+    parser.add_argument(
+        "--json", type=_file, metavar="FILE", help="write the figures; - for standard output"
+    )
+    parser.add_argument("--yes", action="store_true", help="do not ask whether to go on")
+    group = parser.add_argument_group("judge")
+    which = group.add_mutually_exclusive_group()
+    which.add_argument("--judge", metavar="URL", help="TGI server, or environment SGD_JUDGE_URL")
+    which.add_argument(
+        "--judge-model",
+        metavar="PROVIDER:MODEL",
+        help="as LangChain's init_chat_model names it; its key from the provider's variable",
+    )
+    _key(group)
+    group.add_argument(
+        "--temperature", type=_number, metavar="T", help="default: 0 on a TGI server"
+    )
+    group.add_argument("--max-tokens", type=_count(1), default=1024, help="of a verdict")
+    group.add_argument("--concurrency", type=_count(1), default=8, help="calls in flight")
+    group.add_argument("--prompts", type=_existing, metavar="FILE", help="JSON of other templates")
+    group.add_argument(
+        "--price", type=_number, nargs=2, metavar=("IN", "OUT"), help="per million tokens"
+    )
+
+
 def _count(least: int, most: int | None = None) -> Callable[[str], int]:
     def count(text: str) -> int:
         number = int(text)
@@ -248,11 +298,30 @@ def _seconds(text: str) -> float:
 _seconds.__name__ = "number"
 
 
+def _number(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        msg = f"must be 0 or more, not {text}"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+_number.__name__ = "number"
+
+
 def _file(text: str) -> Path | None:
     """A file that can be written, known before the models have worked for it; None for `-`."""
     path = Path(text)
     if text != "-" and not path.parent.is_dir():
         msg = f"there is no folder {path.parent}"
+        raise argparse.ArgumentTypeError(msg)
+    return path
+
+
+def _existing(text: str) -> Path:
+    path = Path(text)
+    if not path.is_file():
+        msg = f"there is no file {path}"
         raise argparse.ArgumentTypeError(msg)
     return path
 

@@ -30,7 +30,7 @@ LAYERS = (
     {"drawing"},
     {"terminal", "server"},
     {"tgi", "embedded"},
-    {"cli", "platform"},
+    {"cli", "judging", "platform"},
     {"commands"},
     {"demo", "bench"},
     {"__main__"},
@@ -38,7 +38,7 @@ LAYERS = (
 """Rooms from the ground up; each may import the layers below it and itself. Others stand above all."""
 
 LEAVES = {
-    *("tgi", "embedded", "bench", "server", "platform", "cli", "commands", "demo"),
+    *("tgi", "embedded", "bench", "server", "platform", "judging", "cli", "commands", "demo"),
     *("terminal", "drawing"),
 }
 """What the core never imports; it must run without them."""

@@ -1,0 +1,280 @@
+"""What `langchain-sgd judge` does."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from langchain_core.runnables import Runnable
+from pydantic import ValidationError
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from langchain_sgd.cli import DONE, FAILED
+from langchain_sgd.commands.models import key_of
+from langchain_sgd.costs import Price
+from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.judging import (
+    Cost,
+    Interval,
+    Judged,
+    JudgePrompts,
+    Judging,
+    Rates,
+    Tally,
+    by_category,
+    by_method,
+    make_pairs,
+    read_answers,
+    read_references,
+    tally,
+)
+from langchain_sgd.terminal.safe import one_line
+
+_STDOUT = Path("-")
+_WARNINGS_SHOWN = 5
+
+
+def judge(args: argparse.Namespace) -> int:
+    """Compare the answers and print what came of it; 1 if the user would rather not."""
+    notes = Console(stderr=True)
+    pairs = make_pairs(
+        read_answers(args.answers, options=args.options),
+        args.against,
+        methods=args.methods,
+        references=read_references(args.references) if args.references else None,
+        limit=args.limit,
+    )
+    model, name = _judge(args)
+    judging = Judging(
+        pairs,
+        model,
+        name=name,
+        prompts=_prompts(args.prompts),
+        path=args.resume,
+        concurrency=args.concurrency,
+        reply_tokens=args.max_tokens,
+    )
+    questions = len({pair.question_id for pair in pairs})
+    cost = judging.cost
+    price = Price(input=args.price[0], output=args.price[1]) if args.price else None
+    told = f"{name}: {len(pairs)} pairs of answers to {questions} questions, in both orders: "
+    notes.print(Text(one_line(told + told_cost(cost, price))), soft_wrap=True)
+    if cost.calls and not args.yes and sys.stdin.isatty() and not _agreed(notes):
+        notes.print("Nothing was asked.")
+        return FAILED
+    judged = _run(judging, cost, notes)
+    _warn(judging.warnings, notes)
+    methods = {
+        method: (tally(group), by_category(group)) for method, group in by_method(judged).items()
+    }
+    for method, (total, categories) in methods.items():
+        table = comparison(method, args.against, total, categories)
+        (notes if args.json == _STDOUT else Console()).print(table)
+    if args.json is not None:
+        _write(args.json, _figures(judging, args, judged, methods))
+    return DONE
+
+
+def _judge(args: argparse.Namespace) -> tuple[Runnable[Any, Any], str]:
+    """The judge, and what names it in the verdicts: the model and what changes its words."""
+    settings: dict[str, Any] = {"max_tokens": args.max_tokens}
+    url = args.judge or (None if args.judge_model else os.environ.get("SGD_JUDGE_URL"))
+    if url:
+        from langchain_sgd.tgi import TGIEndpoint, chat_model  # noqa: PLC0415 - loads the HTTP client
+
+        settings["temperature"] = 0.0 if args.temperature is None else args.temperature
+        endpoint = TGIEndpoint(url, api_key=key_of(args, "judge"))
+        return chat_model(endpoint, **settings), _named(endpoint.url, settings)
+    if args.judge_model:
+        if args.temperature is not None:
+            settings["temperature"] = args.temperature
+        return _any_model(args.judge_model, settings), _named(args.judge_model, settings)
+    msg = (
+        "no judge: name a TGI server with --judge URL or SGD_JUDGE_URL, or another model with"
+        " --judge-model PROVIDER:MODEL"
+    )
+    raise InvalidInputError(msg)
+
+
+def _any_model(model: str, settings: Mapping[str, Any]) -> Runnable[Any, Any]:
+    """The model that LangChain knows under this name; its key is in the provider's own variable."""
+    try:
+        module = importlib.import_module("langchain.chat_models")
+    except ModuleNotFoundError:
+        msg = (
+            "--judge-model needs LangChain itself and the provider's package: pip install langchain"
+        )
+        raise InvalidInputError(msg) from None
+    try:
+        made: Runnable[Any, Any] = module.init_chat_model(model, **settings)
+    except (ImportError, ValueError) as error:
+        msg = f"--judge-model {model}: {error}"
+        raise InvalidInputError(msg) from error
+    return made
+
+
+def _named(model: str, settings: Mapping[str, Any]) -> str:
+    said = ", ".join(f"{key} {value:g}" for key, value in sorted(settings.items()))
+    return f"{model} ({said})"
+
+
+def _prompts(path: Path | None) -> JudgePrompts:
+    if path is None:
+        return JudgePrompts()
+    try:
+        return JudgePrompts.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        faults = "; ".join(
+            ": ".join(filter(None, (".".join(map(str, fault["loc"])), fault["msg"])))
+            for fault in error.errors()
+        )
+        msg = f"{path} holds no prompts: {faults}"
+        raise InvalidInputError(msg) from error
+
+
+# -- the cost
+
+
+def told_cost(cost: Cost, price: Price | None) -> str:
+    """The cost in a line."""
+    kept = f"; {cost.kept} verdicts are there already" if cost.kept else ""
+    if not cost.calls:
+        return f"no calls{kept}."
+    told = f"{cost.calls} calls, about {cost.input_tokens:,} tokens to read"
+    if cost.output_tokens is not None:
+        told += f" and at most {cost.output_tokens:,} to write"
+    if price is not None and (most := cost.price(price)) is not None:
+        told += f", at most about {most:.2f} in the currency of --price"
+    return f"{told}{kept}."
+
+
+def _agreed(notes: Console) -> bool:
+    return notes.input("Go on? [y/N] ").strip().lower() in {"y", "yes"}
+
+
+# -- asking
+
+
+def _run(judging: Judging, cost: Cost, notes: Console) -> list[Judged]:
+    progress = Progress(
+        TextColumn("judging"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=notes,
+        transient=True,
+        disable=not notes.is_terminal,
+    )
+    with progress:
+        task = progress.add_task("judging", total=cost.calls)
+        return asyncio.run(judging.arun(lambda _: progress.advance(task)))
+
+
+def _warn(warnings: Sequence[str], notes: Console) -> None:
+    for warning in warnings[:_WARNINGS_SHOWN]:
+        notes.print(Text(f"warning: {one_line(warning)}"), soft_wrap=True)
+    if (more := len(warnings) - _WARNINGS_SHOWN) > 0:
+        notes.print(f"warning: {more} more like these")
+
+
+# -- what came of it
+
+
+def comparison(method: str, against: str, total: Tally, categories: Mapping[str, Tally]) -> Table:
+    """A method against another, in all and by category."""
+    agreement = "-" if total.agreement is None else f"{total.agreement:.0%}"
+    first = "-" if total.first_place is None else f"{total.first_place:.0%}"
+    kinds = {
+        "unusable verdicts": total.unusable,
+        "identical": total.identical,
+        "missing": total.missing,
+    }
+    counted = "".join(f" {name.capitalize()}: {count}." for name, count in kinds.items() if count)
+    made = Table(
+        box=box.SIMPLE_HEAD,
+        title=f"{one_line(method)} against {one_line(against)}",
+        title_justify="left",
+        caption="Percent [95 % interval]. A side wins if the judge prefers it in both orders. Net: wins"
+        " less losses over all. Like length: the net of those pairs alone whose answers differ by at most"
+        " 20 % in characters, and their number; a stratum, not a model of the judge. Both orders agreed in"
+        f" {agreement} of pairs; {first} of choices fell on the answer shown first.{counted}",
+        caption_justify="left",
+    )
+    made.add_column("", no_wrap=True)
+    for column in ("pairs", "win", "lose", "tie", "net", "like length", "length"):
+        made.add_column(column, justify="right", no_wrap=True)
+    several = categories if len(categories) > 1 else {}
+    for name, each in [*several.items(), ("all", total)]:
+        made.add_row(
+            one_line(name), *_cells(each), end_section=name != "all" and name == [*several][-1]
+        )
+    return made
+
+
+def _cells(found: Tally) -> list[str]:
+    rates = found.rates
+    return [
+        str(rates.pairs),
+        _share(rates.win),
+        _share(rates.lose),
+        f"{rates.ties / rates.pairs:.0%}" if rates.pairs else "-",
+        _net(rates),
+        f"{_net(found.alike)} ({found.alike.pairs})" if found.alike.pairs else "-",
+        "-" if found.length_ratio is None else f"x{found.length_ratio:.2f}",
+    ]
+
+
+def _share(figure: Interval | None) -> str:
+    return "-" if figure is None else f"{figure.value:.0%} [{figure.low:.0%}, {figure.high:.0%}]"
+
+
+def _net(rates: Rates) -> str:
+    if (net := rates.net) is None:
+        return "-"
+    value, low, high = (f"{round(100 * each) + 0:+d}" for each in (net.value, net.low, net.high))
+    return f"{value} [{low}, {high}]"
+
+
+def _figures(
+    judging: Judging,
+    args: argparse.Namespace,
+    judged: Sequence[Judged],
+    methods: Mapping[str, tuple[Tally, Mapping[str, Tally]]],
+) -> dict[str, Any]:
+    from langchain_sgd.bench._output import environment  # noqa: PLC0415 - above the commands
+
+    return {
+        "benchmark": "judge",
+        "judge": judging.name,
+        "against": args.against,
+        **environment(),
+        "figures": {
+            method: {
+                "all": total.to_json(),
+                "categories": {name: each.to_json() for name, each in categories.items()},
+            }
+            for method, (total, categories) in methods.items()
+        },
+        "pairs": [asdict(each) for each in judged],
+        "warnings": judging.warnings,
+    }
+
+
+def _write(path: Path, found: Mapping[str, Any]) -> None:
+    text = json.dumps(found, ensure_ascii=False, indent=2) + "\n"
+    if path == _STDOUT:
+        sys.stdout.write(text)
+    else:
+        path.write_text(text, encoding="utf-8")
