@@ -54,6 +54,18 @@ def by_category(rows: Sequence[Row], *, base: str) -> dict[str, dict[str, dict[s
     }
 
 
+def example(rows: Sequence[Row], *, base: str, other: str) -> dict[str, Any]:
+    """One question's reports by method: that question whose speedup is nearest to the median."""
+    methods = by(rows, "method")
+    slow, fast = (column(methods.get(name, []), "wall_s") for name in (base, other))
+    ratios = {key: slow[key] / fast[key] for key in slow.keys() & fast.keys()}
+    if not ratios:
+        return {}
+    middle = median(ratios.values())
+    chosen = min(sorted(ratios), key=lambda key: abs(ratios[key] - middle))
+    return {r["method"]: r["report"] for r in rows if r["question_id"] == chosen and r["report"]}
+
+
 def show_comparison(title: str, figures: Mapping[str, Figures], note: str = "") -> None:
     """Print it."""
     show(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from langchain_sgd.bench._compare import Figures, compare, show_comparison
+from langchain_sgd.bench._compare import Figures, compare, example, show_comparison
 from langchain_sgd.bench._measure import (
     Row,
     by,
@@ -64,7 +64,7 @@ def summary(rows: Sequence[Row], *, wall_target: float, checked: bool) -> dict[s
         "short_quality": _quality(shorts) if checked else {},
     }
     found["targets"] = _targets(found, briefs, wall_target)
-    found["reports"] = _example(briefs)
+    found["reports"] = example(briefs, base=PLAIN, other=SGD)
     return found
 
 
@@ -118,18 +118,6 @@ def _quality(rows: Sequence[Row]) -> dict[str, Figures]:
             tally.add(row["question"], row["answer"])
         out[name] = dict(tally.summary())
     return out
-
-
-def _example(rows: Sequence[Row]) -> dict[str, Any]:
-    """One question's reports by method: that question whose speedup is nearest to the median."""
-    methods = by(rows, "method")
-    plain, ours = (column(methods.get(name, []), "wall_s") for name in (PLAIN, SGD))
-    ratios = {key: plain[key] / ours[key] for key in plain.keys() & ours.keys()}
-    if not ratios:
-        return {}
-    middle = median(ratios.values())
-    chosen = min(sorted(ratios), key=lambda key: abs(ratios[key] - middle))
-    return {r["method"]: r["report"] for r in rows if r["question_id"] == chosen and r["report"]}
 
 
 # -- what was aimed at

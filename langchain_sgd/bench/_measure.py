@@ -132,6 +132,10 @@ class Journal:
         """Whether this run was measured; a failed one is tried again."""
         return key in self._rows and self._rows[key]["error"] is None
 
+    def row(self, *key: str) -> Row | None:
+        """A row that was measured, or failed."""
+        return self._rows.get(key)
+
     def add(self, row: Row, *key: str) -> None:
         """Keep a row; its key is the method, the question and whatever else tells runs apart."""
         row = {"key": list(key), "options": self.digest, **row}

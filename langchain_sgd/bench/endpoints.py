@@ -1,0 +1,310 @@
+"""All methods on your own servers and your own questions: plain decoding, Skeleton-of-Thought, SGD.
+
+    langchain-sgd bench endpoints --small URL --large URL --questions FILE.jsonl --users 1 8
+
+Questions are JSON lines with `question`, or with `turns` as Vicuna-80 and MT-bench have them; `category`
+and `question_id` are taken where they are. The order of the methods is shuffled for each question; with
+several users it is shuffled for each block of questions, and a method has the server for itself while
+its block runs. With `--resume` a killed run goes on where it stopped, and the answers stay in that file,
+for `langchain-sgd judge` to compare.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+
+from langchain_sgd.baselines import PlainDecoding, SkeletonOfThought
+from langchain_sgd.bench import _endpoints_page as results
+from langchain_sgd.bench._measure import (
+    Journal,
+    Method,
+    Question,
+    Row,
+    ask,
+    progress,
+    seed_of,
+    shuffled,
+)
+from langchain_sgd.bench._output import parser, save
+from langchain_sgd.commands.models import key_of, urls_of
+from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.runnable import SGDRunnable
+from langchain_sgd.tgi import ChatTGI
+
+PLAIN, PLAIN_SMALL, SOT = "plain large", "plain small", "Skeleton-of-Thought"
+SGD, ADAPTIVE = "SGD large", "SGD adaptive"
+PLANNED, SUPERSTEPS = "SGD, plan first", "SGD, supersteps"
+
+_BLOCK: Final = 4
+"""Questions in a block for each user: long enough that all users are at work most of the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question with all its turns."""
+
+    question: Question
+    turns: tuple[str, ...]
+
+
+def read_questions(path: Path, *, limit: int | None = None, turns: int = 1) -> list[Asked]:
+    """Read a file of JSON lines.
+
+    Args:
+        path: The file.
+        limit: Most questions taken, evenly from all categories; all if not given.
+        turns: Most turns taken of a question.
+
+    Raises:
+        InvalidInputError: A line is no JSON object with a question, or an id stands twice.
+    """
+    found: dict[str, Asked] = {}
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        if not line.strip():
+            continue
+        asked = _asked(line, f"{path}, line {number}", number, turns)
+        if asked.question.id in found:
+            msg = f"{path}, line {number}: the question_id {asked.question.id!r} stands twice"
+            raise InvalidInputError(msg)
+        found[asked.question.id] = asked
+    if not found:
+        msg = f"{path} holds no question"
+        raise InvalidInputError(msg)
+    return list(found.values()) if limit is None else _spread(list(found.values()), limit)
+
+
+def _asked(line: str, where: str, number: int, turns: int) -> Asked:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        msg = f"{where}: no JSON ({error})"
+        raise InvalidInputError(msg) from error
+    texts = (value.get("turns") or [value.get("question")]) if isinstance(value, dict) else [None]
+    if not isinstance(texts, list) or not all(isinstance(t, str) and t.strip() for t in texts):
+        msg = f'{where}: give "question", a text, or "turns", a list of texts'
+        raise InvalidInputError(msg)
+    name = str(value.get("question_id", number))
+    return Asked(Question(name, texts[0], str(value.get("category", "all"))), tuple(texts[:turns]))
+
+
+def _spread(asked: Sequence[Asked], limit: int) -> list[Asked]:
+    """So many of them, the categories in turn."""
+    groups: dict[str, list[Asked]] = {}
+    for each in asked:
+        groups.setdefault(each.question.category, []).append(each)
+    rounds = range(max(map(len, groups.values())))
+    taken = [group[i] for i in rounds for group in groups.values() if i < len(group)]
+    return taken[:limit]
+
+
+def methods_on(models: Mapping[str, ChatTGI], *, ablations: bool) -> list[Method]:
+    """The methods that these models allow.
+
+    Args:
+        models: `large`, and perhaps `small` and `planner`.
+        ablations: Whether SGD without pipelining and in supersteps is measured, too.
+    """
+    large, small = models["large"], models.get("small")
+    planned = {"planner": models["planner"]} if "planner" in models else {}
+
+    def sgd(kind: type[SGDRunnable], **options: Any) -> Any:
+        return lambda _, seed: kind(**{"large": large, "seed": seed, **options})
+
+    found = [Method(PLAIN, sgd(PlainDecoding))]
+    if small is not None:
+        found.append(Method(PLAIN_SMALL, sgd(PlainDecoding, large=small)))
+    found += [
+        Method(SOT, sgd(SkeletonOfThought, **planned)),
+        Method(SGD, sgd(SGDRunnable, **planned)),
+    ]
+    if small is not None:
+        found.append(Method(ADAPTIVE, sgd(SGDRunnable, small=small, **planned)))
+    if ablations:
+        found += [
+            Method(PLANNED, sgd(SGDRunnable, execution="planned", **planned)),
+            Method(SUPERSTEPS, sgd(SGDRunnable, execution="superstep", **planned)),
+        ]
+    return found
+
+
+# -- the bench
+
+
+async def run(
+    methods: Sequence[Method],
+    questions: Sequence[Asked],
+    journal: Journal,
+    *,
+    users: Sequence[int],
+    seed: int,
+) -> None:
+    """Ask every question with every method at every number of users; measured rows are kept.
+
+    Raises:
+        SystemExit: A method cannot answer at all.
+    """
+    blocks = [
+        block
+        for count in users
+        for block in _blocks(methods, questions, count, seed)
+        if any(not journal.has(*key) for key in block.keys)
+    ]
+    if not blocks:
+        return
+    for method in methods:
+        first = questions[0].question
+        warm = await ask(method.build(first, seed), first.text)
+        if warm["error"]:
+            msg = f"{method.name} cannot answer: {warm['error']}"
+            raise SystemExit(msg)
+    with progress() as bar:
+        task = bar.add_task("asking", total=sum(len(block.questions) for block in blocks))
+        for block in blocks:
+            left = iter(block.questions)
+
+            async def user(block: _Block = block, left: Iterator[Asked] = left) -> None:
+                for asked in left:
+                    await _answer(block, asked, journal, seed)
+                    bar.advance(task)
+
+            async with asyncio.TaskGroup() as group:
+                for _ in range(block.users):
+                    group.create_task(user())
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Questions that one method answers while it has the server for itself."""
+
+    name: str
+    method: Method
+    users: int
+    questions: Sequence[Asked]
+
+    @property
+    def keys(self) -> list[tuple[str, ...]]:
+        return [self.key(a, turn) for a in self.questions for turn in range(len(a.turns))]
+
+    def key(self, asked: Asked, turn: int) -> tuple[str, ...]:
+        return self.method.name, asked.question.id, str(turn + 1), str(self.users)
+
+
+def _blocks(
+    methods: Sequence[Method], questions: Sequence[Asked], users: int, seed: int
+) -> Iterator[_Block]:
+    size = 1 if users == 1 else _BLOCK * users
+    for start in range(0, len(questions), size):
+        chosen = questions[start : start + size]
+        name = f"{users} users, from {chosen[0].question.id}"
+        for method in shuffled(methods, name, seed):
+            yield _Block(f"{method.name}, {name}", method, users, chosen)
+
+
+async def _answer(block: _Block, asked: Asked, journal: Journal, seed: int) -> None:
+    """All turns of a question; what a method said before stands in its history."""
+    question = asked.question
+    said: list[BaseMessage] = []
+    for turn, text in enumerate(asked.turns):
+        said.append(HumanMessage(text))
+        key = block.key(asked, turn)
+        row = journal.row(*key)
+        if row is None or row["error"] is not None:
+            runnable = block.method.build(question, seed_of(f"{question.id}/{turn}", seed))
+            began = time.time()
+            measured: Row = await ask(runnable, list(said))
+            row = {
+                "method": block.method.name,
+                "question_id": question.id if turn == 0 else f"{question.id}/{turn + 1}",
+                "category": question.category,
+                "question": text,
+                "turn": turn + 1,
+                "users": block.users,
+                "block": block.name,
+                "began": began,
+                **measured,
+            }
+            journal.add(row, *key)
+        said.append(AIMessage(row["answer"]))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print and save the figures."""
+    options = parser("endpoints", __doc__ or "")
+    options.formatter_class = argparse.RawDescriptionHelpFormatter
+    for tier, what in (("large", "required"), ("small", "optional"), ("planner", "the large one")):
+        options.add_argument(f"--{tier}", metavar="URL", help=f"TGI server; {what} if not given")
+    options.add_argument(
+        "--api-key-env", metavar="NAME", help="environment variable that holds the key"
+    )
+    options.add_argument("--questions", type=Path, required=True, metavar="FILE", help="JSON lines")
+    options.add_argument("--limit", type=int, metavar="N", help="questions, from all categories")
+    options.add_argument("--turns", type=int, default=1, help="of each question; default 1")
+    options.add_argument("--users", type=int, nargs="+", default=[1], help="at the same time")
+    options.add_argument("--methods", nargs="+", metavar="NAME", help="only these; default all")
+    options.add_argument("--ablations", action="store_true", help="SGD without its parts, too")
+    options.add_argument("--temperature", type=float, help="the server's own if not given")
+    options.add_argument("--max-tokens", type=int, help="of one model call")
+    options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
+    options.add_argument("--resume", type=Path, metavar="FILE", help="JSONL of rows to go on from")
+    args = options.parse_args(argv)
+    urls = urls_of(args)
+    if "large" not in urls:
+        options.error("--large, or the environment variable SGD_LARGE_URL, must name a server")
+    if min(args.users) < 1:
+        options.error("--users must be 1 or more")
+    try:
+        questions = read_questions(args.questions, limit=args.limit, turns=args.turns)
+        found, reports = asyncio.run(_measure(args, urls, questions))
+    except (InvalidInputError, OSError) as error:
+        raise SystemExit(str(error)) from error
+    command = shlex.join(["langchain-sgd", "bench", "endpoints", *(argv or sys.argv[1:])])
+    results.show_figures(found)
+    save(args.json, "endpoints", command, found)
+    if args.html:
+        args.html.write_text(results.endpoints_page(found, reports, command))
+
+
+async def _measure(
+    args: argparse.Namespace, urls: Mapping[str, str], questions: Sequence[Asked]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    sampling = {"temperature": args.temperature, "max_tokens": args.max_tokens}
+    models = {
+        tier: ChatTGI(base_url=url, api_key=key_of(args, tier), **sampling)
+        for tier, url in urls.items()
+    }
+    methods = methods_on(models, ablations=args.ablations)
+    if args.methods:
+        known = [method.name for method in methods]
+        if unknown := sorted(set(args.methods) - set(known)):
+            msg = f"unknown methods {unknown}; there are {known}"
+            raise InvalidInputError(msg)
+        methods = [method for method in methods if method.name in args.methods]
+    options = {"urls": dict(urls), **sampling, "seed": args.seed}
+    journal = Journal(args.resume, options)
+    await run(methods, questions, journal, users=args.users, seed=args.seed)
+    wanted = {asked.question.id for asked in questions}
+    names = {method.name for method in methods}
+    rows = [
+        row
+        for row in journal.rows()
+        if row["question_id"].partition("/")[0] in wanted
+        and row["users"] in args.users
+        and row["method"] in names
+    ]
+    return results.summary(rows, options, names_in_order=[method.name for method in methods])
+
+
+if __name__ == "__main__":
+    main()
