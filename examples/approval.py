@@ -3,7 +3,7 @@
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
-from langchain_sgd import Skeleton
+from langchain_sgd import Report, Skeleton
 from langchain_sgd.embedded.server import EmbeddedServer
 
 QUESTION = (
@@ -23,10 +23,8 @@ def main() -> None:
         # Edit: leave out the last part. True would accept the plan, False would answer undivided.
         edited = Skeleton(nodes=skeleton.nodes[:-1])
         answer = sgd.invoke(Command(resume=edited.model_dump(mode="json")), thread)
-    print(
-        "written: ",
-        ", ".join(line[3:] for line in answer.text.splitlines() if line.startswith("## ")),
-    )
+    written = Report.from_message(answer).skeleton
+    print("written: ", ", ".join(node.heading for node in written.nodes))
 
 
 if __name__ == "__main__":

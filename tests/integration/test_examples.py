@@ -1,0 +1,180 @@
+"""Every file of `examples/` runs as its first lines say, and shows what it says that it shows."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from langchain_sgd.embedded.engine import EngineError
+from langchain_sgd.embedded.server import bundled_models
+from tests.scripted_engine import ScriptedEngine
+from tests.tgi_server import TGITestServer
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+POSTGRES = "SGD_TEST_POSTGRES_URL"
+
+# An example loads LangChain and two models in a process of its own.
+pytestmark = pytest.mark.timeout(180)
+
+
+def bundled() -> bool:
+    try:
+        return bool(bundled_models())
+    except EngineError:
+        return False
+
+
+needs_models = pytest.mark.skipif(not bundled(), reason="the bundled models are not built yet")
+
+
+async def run(name: str, **environment: str) -> str:
+    """What an example prints; a slow machine may take its time."""
+    inherited = {
+        k: v for k, v in os.environ.items() if not k.startswith(("LANGSMITH", "LANGCHAIN"))
+    }
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, EXAMPLES / name],
+        env={**inherited, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=170,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+def headings(text: str) -> int:
+    return sum(line.startswith("## ") for line in text.splitlines())
+
+
+def quickstart(said: str) -> bool:
+    return headings(said) >= 2 and "complete in" in said and "tokens" in said
+
+
+def approval(said: str) -> bool:
+    planned, written = (line.split(": ")[1].split(", ") for line in said.splitlines())
+    return len(planned) >= 2 and [part.strip() for part in written] == [
+        part.strip() for part in planned[:-1]
+    ]
+
+
+def checkpoint(said: str) -> bool:
+    return said.count("from the checkpoint") >= 2 and "failed" not in said
+
+
+def tracing(said: str) -> bool:
+    root, *below = said.splitlines()
+    names = [line.split()[0] for line in below]
+    return (
+        root.startswith("SGDRunnable (chain)")
+        and names[0] == "planner"
+        and names[-1] == "assemble"
+        and all(name.startswith("node:") for name in names[1:-1])
+    )
+
+
+def chain(said: str) -> bool:
+    return headings(said) >= 2 and said.splitlines()[-1] == "['asked', 'brief']"
+
+
+def agent_tool(said: str) -> bool:
+    return "[write_brief:" in said and said.rstrip().endswith("Here is your brief.")
+
+
+def agent_nodes(said: str) -> bool:
+    return headings(said) >= 2 and ": clerk" in said
+
+
+RUN_ALONE: dict[str, Callable[[str], bool]] = {
+    "quickstart.py": quickstart,
+    "approval.py": approval,
+    "checkpoint.py": checkpoint,
+    "tracing.py": tracing,
+    "chain.py": chain,
+    "agent_tool.py": agent_tool,
+    "agent_nodes.py": agent_nodes,
+}
+RUN_BELOW = {"endpoints.py", "postgres_checkpoint.py", "notebook.ipynb"}
+ELSEWHERE = {"README.md", "langgraph_server"}  # the server's files: see test_langgraph_server
+
+
+def test_every_example_is_run_and_listed() -> None:
+    found = {path.name for path in EXAMPLES.iterdir() if not path.name.startswith((".", "__"))}
+    assert found == {*RUN_ALONE, *RUN_BELOW, *ELSEWHERE}
+    listed = (EXAMPLES / "README.md").read_text()
+    assert all(f"`{name.rstrip('/')}" in listed for name in found - {"README.md"})
+
+
+@needs_models
+@pytest.mark.parametrize("name", RUN_ALONE)
+async def test_an_example(name: str) -> None:
+    said = await run(name)
+    assert RUN_ALONE[name](said), said
+
+
+async def test_endpoints_of_openai_s_kind() -> None:
+    pytest.importorskip("langchain_openai", reason="needs langchain-openai")
+    plan = "1|Trains|the way by train|-|2\n2|Planes|the way by plane|-|4\n"
+    replies = {"Plan the answer": plan, "Write part 1,": "Slow.", "Write part 2,": "Loud."}
+    # Its planner is held to a JSON schema, which these lines do not fit.
+    engines = {n: ScriptedEngine(replies, grammars="ignore") for n in ("small", "large")}
+    async with TGITestServer(engines) as server:
+        urls = {f"{name.upper()}_URL": f"{server.url_of(name)}/v1" for name in engines}
+        said = await run("endpoints.py", **urls)
+        assert said == "## Trains\n\nSlow.\n\n## Planes\n\nLoud."
+        assert [entry.path for entry in server.log].count("/small/v1/chat/completions") == 1
+
+
+@needs_models
+async def test_postgres() -> None:
+    if not (url := os.environ.get(POSTGRES)):
+        pytest.skip(f"needs a PostgreSQL server: set {POSTGRES}")
+    said = await run("postgres_checkpoint.py", POSTGRES_URL=url)
+    assert said.count("from the database") >= 2
+    assert "failed" not in said
+
+
+# -- the notebook
+
+
+def shown(source: str, names: dict[str, Any]) -> Any:
+    """Run a cell as Jupyter does; the value of its last line, if that is an expression."""
+    tree = ast.parse(source)
+    last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+    exec(compile(tree, "<cell>", "exec"), names)  # noqa: S102 - our own notebook
+    if last is None:
+        return None
+    assert isinstance(last, ast.Expr)
+    return eval(compile(ast.Expression(last.value), "<cell>", "eval"), names)  # noqa: S307
+
+
+@needs_models
+async def test_the_notebook(capsys: pytest.CaptureFixture[str]) -> None:
+    # In a coroutine, since a loop is running in every notebook.
+    notebook = json.loads((EXAMPLES / "notebook.ipynb").read_text())
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    names: dict[str, Any] = {}
+    values = [
+        shown("".join(cell["source"]), names)
+        for cell in notebook["cells"]
+        if cell["cell_type"] == "code"
+    ]
+    assert not any(cell.get("outputs") for cell in notebook["cells"])
+    drawn = [value._repr_html_() for value in values if hasattr(value, "_repr_html_")]
+    assert len(drawn) == 2
+    assert all(
+        "<svg" in each and "http://" not in each.replace("http://www.w3.org", "") for each in drawn
+    )
+    assert headings(capsys.readouterr().out) >= 2
