@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -121,8 +122,6 @@ def wait_for_hang(
 
 
 def answers_on_disk(folder: Path) -> int:
-    import sqlite3  # noqa: PLC0415
-
     with sqlite3.connect(folder / "saved.db") as database:
         try:
             # LangGraph saves answers and the checkpoint that they belong to at the same time; in the first

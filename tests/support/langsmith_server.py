@@ -97,10 +97,10 @@ def _handler(server: LangSmithServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_GET(self) -> None:  # noqa: N802 - the name that the library calls
+        def do_GET(self) -> None:
             self._answer(200 if self.path == "/info" else 404, _INFO)
 
-        def do_POST(self) -> None:  # noqa: N802
+        def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             if self.headers.get("content-encoding") == "zstd":
                 body = zstandard.ZstdDecompressor().decompressobj().decompress(body)

@@ -7,7 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from langchain_core.runnables import RunnableConfig, RunnableLambda, RunnableParallel
+from langchain_core.runnables import (
+    ConfigurableField,
+    RunnableConfig,
+    RunnableLambda,
+    RunnableParallel,
+)
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from typing_extensions import TypedDict
@@ -155,8 +160,6 @@ def test_a_tiers_limit_holds_across_runs() -> None:
 
 
 def test_configured_copies_share_a_tiers_limit() -> None:
-    from langchain_core.runnables import ConfigurableField  # noqa: PLC0415
-
     stage, sgd = wide(limits={"small": 2, "planner": 1})
     flexible = sgd.configurable_fields(max_nodes=ConfigurableField(id="nodes"))
     configs: list[RunnableConfig] = [{"configurable": {"nodes": n}} for n in (4, 5, 6)]

@@ -64,7 +64,7 @@ OPTIONS = st.fixed_dictionaries(
 LIMITS: st.SearchStrategy[RunnableConfig] = st.sampled_from(
     [RunnableConfig(), RunnableConfig(max_concurrency=1)]
 )
-chaotic = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+chaotic = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @chaotic

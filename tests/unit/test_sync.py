@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -217,8 +218,6 @@ def test_an_interrupted_wait_stops_the_models(*, running: bool) -> None:
 
 
 def test_the_bridge_keeps_context_variables() -> None:
-    from contextvars import ContextVar  # noqa: PLC0415
-
     variable = ContextVar("variable", default="unset")
     variable.set("set")
 
