@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from aiohttp import web
@@ -108,7 +108,9 @@ async def event_stream(
             "x-accel-buffering": "no",
         }
     )
-    await response.prepare(request)
+    with suppress(ConnectionResetError):
+        # Of a client that is gone already; the first write then ends the block.
+        await response.prepare(request)
     events = Events(response)
     try:
         async with asyncio.TaskGroup() as group:
