@@ -431,7 +431,10 @@ class Run:
     def failure(self, node: Node | None, tier: str, problem: str) -> SkeletonGraphError:
         """What is raised when nothing else can be given."""
         if self._late(self._deadline):
-            msg = f"The deadline of {self.settings.deadline_s:g} s passed with nothing answered"
+            what = f"node {node.id} ({node.heading!r})" if node else "the question"
+            msg = (
+                f"The deadline of {self.settings.deadline_s:g} s passed before {what} had an answer"
+            )
             return RunDeadlineError(msg)
         return NodeDecodeError(node, tier, problem)
 
