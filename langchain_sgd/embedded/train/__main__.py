@@ -64,10 +64,11 @@ class Recipe:
 RECIPES = {
     "large": Recipe(
         Shape(VOCABULARY, width=192, layers=5, heads=6, hidden=512),
-        steps=3200,
+        steps=3500,
         muon=0.010,
         adam=6e-3,
         mix=SUMS,
+        decay=0.43,
         kind="F16",
     ),
     "small": Recipe(
