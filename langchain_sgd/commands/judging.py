@@ -7,6 +7,7 @@ import asyncio
 import importlib
 import json
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -204,7 +205,8 @@ def comparison(method: str, against: str, total: Tally, categories: Mapping[str,
     counted = "".join(f" {name.capitalize()}: {count}." for name, count in kinds.items() if count)
     made = Table(
         box=box.SIMPLE_HEAD,
-        title=f"{one_line(method)} against {one_line(against)}",
+        pad_edge=False,
+        title=Text(f"{one_line(method)} against {one_line(against)}"),
         title_justify="left",
         caption="Percent [95 % interval]. A side wins if the judge prefers it in both orders. Net: wins"
         " less losses over all. Like length: the net of those pairs alone whose answers differ by at most"
@@ -212,14 +214,16 @@ def comparison(method: str, against: str, total: Tally, categories: Mapping[str,
         f" {agreement} of pairs; {first} of choices fell on the answer shown first.{counted}",
         caption_justify="left",
     )
-    made.add_column("", no_wrap=True)
+    made.add_column("", overflow="fold")
     for column in ("pairs", "win", "lose", "tie", "net", "like length", "length"):
-        made.add_column(column, justify="right", no_wrap=True)
-    several = categories if len(categories) > 1 else {}
-    for name, each in [*several.items(), ("all", total)]:
-        made.add_row(
-            one_line(name), *_cells(each), end_section=name != "all" and name == [*several][-1]
-        )
+        # Where the terminal is narrow, intervals go below their figures and stay whole.
+        width = len("[+20,+100]") if column in {"net", "like length"} else None
+        made.add_column(column, justify="right", min_width=width)
+    if len(categories) > 1:
+        for name, each in categories.items():
+            made.add_row(Text(one_line(name)), *_cells(each))
+        made.add_section()
+    made.add_row("all", *_cells(total))
     return made
 
 
@@ -237,14 +241,17 @@ def _cells(found: Tally) -> list[str]:
 
 
 def _share(figure: Interval | None) -> str:
-    return "-" if figure is None else f"{figure.value:.0%} [{figure.low:.0%}, {figure.high:.0%}]"
+    """Without a space inside the brackets, where a narrow table would break it."""
+    if figure is None:
+        return "-"
+    return f"{figure.value:.0%} [{100 * figure.low:.0f},{100 * figure.high:.0f}]"
 
 
 def _net(rates: Rates) -> str:
     if (net := rates.net) is None:
         return "-"
-    value, low, high = (f"{round(100 * each) + 0:+d}" for each in (net.value, net.low, net.high))
-    return f"{value} [{low}, {high}]"
+    value, low, high = (f"{round(100 * each):+d}" for each in (net.value, net.low, net.high))
+    return f"{value} [{low},{high}]"
 
 
 def _figures(
@@ -258,6 +265,7 @@ def _figures(
     return {
         "benchmark": "judge",
         "judge": judging.name,
+        "command": shlex.join(["langchain-sgd", *sys.argv[1:]]),
         "against": args.against,
         **environment(),
         "figures": {

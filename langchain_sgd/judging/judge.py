@@ -205,7 +205,11 @@ class Judging:
         except ContextOverflowError:
             problem = "too long for the judge"
         except Exception as error:
-            kept = f"verdicts so far are kept in {self._path}" if self._path else "nothing was kept"
+            kept = (
+                f"verdicts so far are kept in {self._path}, and a further run goes on after them"
+                if self._path
+                else "nothing was kept, since no file was named for it"
+            )
             msg = (
                 f"the judge {self.name!r} failed on question {pair.question_id!r}:"
                 f" {type(error).__name__}: {error} ({kept})"

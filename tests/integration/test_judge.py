@@ -7,7 +7,7 @@ import json
 import re
 import sys
 import types
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,13 @@ async def run(server: TGITestServer, answers: Path, *arguments: str) -> int:
 def figures(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(path.read_text())
     return found
+
+
+def renamed(path: Path, names: Mapping[str, str]) -> None:
+    text = path.read_text()
+    for old, new in names.items():
+        text = text.replace(f'"{old}"', f'"{new}"')
+    path.write_text(text)
 
 
 async def test_methods_are_compared_in_all_and_by_category(
@@ -154,6 +161,22 @@ async def test_limit_methods_references_and_prompts(
     assert sum("It is seven." in prompt for prompt in server.prompts) == 2
     assert all("Judge like a cook." in prompt for prompt in server.prompts)
     assert not any("Better words" in prompt for prompt in server.prompts)
+
+
+async def test_names_are_shown_as_they_are_and_narrow_tables_hide_nothing(
+    server: TGITestServer,
+    answers: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    renamed(answers, {"SGD": "SGD [red]", "math": "math [b]"})
+    monkeypatch.setenv("COLUMNS", "80")
+    assert await run(server, answers) == 0
+    said = capsys.readouterr().out
+    assert "SGD [red] against plain" in said
+    assert "math [b]" in said
+    assert "…" not in said
+    assert f"x{len(ANSWERS['SoT']) / len(ANSWERS['plain']):.2f}" in said
 
 
 async def test_figures_may_go_to_standard_output(

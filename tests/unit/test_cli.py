@@ -85,6 +85,13 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
         (["serve", "--model", "large"], "NAME=FILE"),
         (["serve", "--port", "-1"], "must be 0 or more"),
         (["bench", "nothing"], "invalid choice"),
+        (["judge", __file__], "--against"),
+        (["judge", "none.jsonl", "--against", "x"], "there is no file none.jsonl"),
+        (
+            ["judge", __file__, "--against", "x", "--judge", "y", "--judge-model", "z"],
+            "not allowed",
+        ),
+        (["judge", __file__, "--against", "x", "--price", "1", "-1"], "must be 0 or more, not -1"),
     ],
 )
 def test_wrong_usage_is_told_with_code_2(

@@ -56,7 +56,7 @@ class Model:
         await asyncio.sleep(0)
         self._running -= 1
         usage = {"input_tokens": 10, "output_tokens": 3, "total_tokens": 13}
-        return AIMessage(self.say(messages[-1].text), usage_metadata=usage)  # type: ignore[arg-type]
+        return AIMessage(self.say(messages[-1].text), usage_metadata=usage)
 
 
 async def test_a_fair_judge_decides() -> None:
@@ -189,7 +189,11 @@ async def test_a_run_that_failed_goes_on_where_it_stopped(tmp_path: Path) -> Non
 async def test_a_verdict_counts_only_for_the_same_judge_and_words(
     tmp_path: Path, change: Callable[[], dict[str, Any]]
 ) -> None:
-    given = {"pairs": [pair()], "model": Model().runnable, "path": tmp_path / "verdicts.jsonl"}
+    given: dict[str, Any] = {
+        "pairs": [pair()],
+        "model": Model().runnable,
+        "path": tmp_path / "verdicts.jsonl",
+    }
     await Judging(**given).arun()
     assert Judging(**given).cost.calls == 0
     assert Judging(**{**given, **change()}).cost.calls == 2
