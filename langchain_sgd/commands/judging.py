@@ -208,14 +208,14 @@ def comparison(method: str, against: str, total: Tally, categories: Mapping[str,
         pad_edge=False,
         title=Text(f"{one_line(method)} against {one_line(against)}"),
         title_justify="left",
-        caption="Percent [95 % interval]. A side wins if the judge prefers it in both orders. Net: wins"
-        " less losses over all. Like length: the net of those pairs alone whose answers differ by at most"
+        caption="Percent [95 % interval]. A side wins if the judge prefers it in both orders; the rest are"
+        " ties. Net: wins less losses over all. Like length: the net of those pairs alone whose answers differ by at most"
         " 20 % in characters, and their number; a stratum, not a model of the judge. Both orders agreed in"
         f" {agreement} of pairs; {first} of choices fell on the answer shown first.{counted}",
         caption_justify="left",
     )
     made.add_column("", overflow="fold")
-    for column in ("pairs", "win", "lose", "tie", "net", "like length", "length"):
+    for column in ("pairs", "win", "lose", "net", "like length", "length"):
         # Where the terminal is narrow, intervals go below their figures and stay whole.
         width = len("[+20,+100]") if column in {"net", "like length"} else None
         made.add_column(column, justify="right", min_width=width)
@@ -233,7 +233,6 @@ def _cells(found: Tally) -> list[str]:
         str(rates.pairs),
         _share(rates.win),
         _share(rates.lose),
-        f"{rates.ties / rates.pairs:.0%}" if rates.pairs else "-",
         _net(rates),
         f"{_net(found.alike)} ({found.alike.pairs})" if found.alike.pairs else "-",
         "-" if found.length_ratio is None else f"x{found.length_ratio:.2f}",
