@@ -209,9 +209,10 @@ def comparison(method: str, against: str, total: Tally, categories: Mapping[str,
         title=Text(f"{one_line(method)} against {one_line(against)}"),
         title_justify="left",
         caption="Percent [95 % interval]. A side wins if the judge prefers it in both orders; the rest are"
-        " ties. Net: wins less losses over all. Like length: the net of those pairs alone whose answers differ by at most"
-        " 20 % in characters, and their number; a stratum, not a model of the judge. Both orders agreed in"
-        f" {agreement} of pairs; {first} of choices fell on the answer shown first.{counted}",
+        " ties. Net: wins less losses over all. Like length: the net of those pairs alone whose answers"
+        " differ by at most 20 % in characters, and their number; a stratum, not a model of the judge."
+        f" Both orders agreed in {agreement} of pairs; {first} of choices fell on the"
+        f" answer shown first.{counted}",
         caption_justify="left",
     )
     made.add_column("", overflow="fold")
