@@ -20,7 +20,7 @@ HEADER = "dataset,model,source,question_id,category,sot_label,chars,words,paragr
 @pytest.fixture
 def lengths(tmp_path: Path) -> Path:
     path = tmp_path / "lengths.csv"
-    rows = [f"v,gpt35,main,{i},generic,{i % 2},900,150,3\n" for i in range(4)]
+    rows = [f"v,gpt35,main,{i},generic,{i % 2},200,30,3\n" for i in range(2)]
     path.write_text(HEADER + "".join(rows))
     return path
 
@@ -78,8 +78,8 @@ def test_the_commands_say_that_they_simulate(
     assert "SIMULATION" in capsys.readouterr().out
     figures = json.loads(out.read_text())["figures"]
     assert figures["kind"] == "simulation"
-    assert figures["categories"]["generic"]["answers"] == 4
-    arguments = ["--lengths", str(lengths), "--users", "1", "2", "--rounds", "1"]
+    assert figures["categories"]["generic"]["answers"] == 2
+    arguments = ["--lengths", str(lengths), "--users", "2", "--rounds", "1"]
     assert load.main([*arguments, "--json", str(out)]) == 0
     assert "SIMULATION" in capsys.readouterr().out
     assert json.loads(out.read_text())["figures"]["kind"] == "simulation"
