@@ -14,7 +14,7 @@ from langchain_sgd import Report, SGDRunnable
 from langchain_sgd.embedded.server import EmbeddedServer
 
 QUESTION = (
-    "Write a launch brief for a new lamp from Oakham for nurses, price under 60 dollars. "
+    "Write a launch brief for a new lamp from Oakham for nurses, price under $60, delivery $4. "
     "Include: slogan, delivery, summary."
 )
 SKELETON = [  # given, so that this shows the same each time; leave it out to have it planned

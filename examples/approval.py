@@ -7,7 +7,7 @@ from langchain_sgd import Report, Skeleton
 from langchain_sgd.embedded.server import EmbeddedServer
 
 QUESTION = (
-    "Write a launch brief for a new kettle from Arden for teachers, price under 50 dollars. "
+    "Write a launch brief for a new kettle from Arden for teachers, price under $50, delivery $4. "
     "Include: slogan, invitation, summary."
 )
 

@@ -7,7 +7,7 @@ from langchain_core.runnables import ConfigurableField, RunnableParallel
 from langchain_sgd.embedded.server import EmbeddedServer
 
 PROMPT = ChatPromptTemplate.from_template(
-    "Write a launch brief for a new {product} from {town} for {readers}, price under 60 dollars. "
+    "Write a launch brief for a new {product} from {town} for {readers}, price under $60, delivery $4. "
     "Include: design, slogan, delivery, summary."
 )
 

@@ -12,7 +12,7 @@ from langchain_sgd.embedded.server import EmbeddedServer
 from langchain_sgd.events import Ended, PlanEnded
 
 QUESTION = (
-    "Write a launch brief for a new radio from Calder for farmers, price under 70 dollars. "
+    "Write a launch brief for a new radio from Calder for farmers, price under $70, delivery $4. "
     "Include: design, offer, reminder, summary."
 )
 

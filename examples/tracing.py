@@ -9,7 +9,7 @@ from langchain_core.tracers.schemas import Run
 from langchain_sgd.embedded.server import EmbeddedServer
 
 QUESTION = (
-    "Write a launch brief for a new clock from Preston for artists, price under 80 dollars. "
+    "Write a launch brief for a new clock from Preston for artists, price under $80, delivery $4. "
     "Include: design, delivery, summary."
 )
 
