@@ -96,15 +96,13 @@ def chat_graph(sgd: SGDRunnable, *, name: str = "sgd") -> CompiledStateGraph[Any
         name: Of the graph, in traces and streams.
     """
 
-    async def answer(
-        state: MessagesState, config: RunnableConfig, runtime: Runtime[Options]
-    ) -> dict[str, Any]:
+    async def answer(state: MessagesState, runtime: Runtime[Options]) -> dict[str, Any]:
         options = runtime.context or Options()
         messages = state["messages"]
         if options.system_prompt:
             messages = [SystemMessage(options.system_prompt), *messages]
         model = ChatSGD(_with(sgd, options))
-        return {"messages": [await model.ainvoke(messages, config)]}
+        return {"messages": [await model.ainvoke(messages)]}
 
     graph = StateGraph(MessagesState, context_schema=Options)
     graph.add_node(NODE, answer)

@@ -162,10 +162,12 @@ async def _work(place: str, folder: Path, *, hang: bool) -> None:
         model = _LoggedModel(folder / "calls", HANGING if hang else frozenset())
         if place == PLACES[0]:
             sgd = SGDRunnable(large=model, stall_timeout_s=None, checkpointer=saver)
-            run, question = sgd.ainvoke, "Which?"
+            run: Any = sgd.ainvoke
+            question: Any = "Which?"
         else:
             sgd = SGDRunnable(large=model, stall_timeout_s=None)
-            run, question = _nested(sgd, saver).ainvoke, {"question": "Which?"}
+            run = _nested(sgd, saver).ainvoke
+            question = {"question": "Which?"}
         if hang:
             async with asyncio.timeout(_PATIENCE_S), asyncio.TaskGroup() as group:
                 group.create_task(run(question, THREAD))

@@ -84,12 +84,10 @@ async def test_in_a_chat_graph_the_answer_streams_after_the_approval() -> None:
     options = Options(approve=True)
     first = [part async for part in graph.astream(asked, THREAD, context=options)]
     assert [*first[-1]] == ["__interrupt__"]
-    texts = [
-        chunk.text
-        async for chunk, _ in graph.astream(
-            Command(resume={"nodes": KEPT}), THREAD, context=options, stream_mode="messages"
-        )
-    ]
+    parts: Any = graph.astream(
+        Command(resume={"nodes": KEPT}), THREAD, context=options, stream_mode="messages"
+    )
+    texts = [message.text async for message, _ in parts]
     assert "".join(texts) == "## Heading 1\n\ntext 1\n\n## Heading 2\n\ntext 2"
 
 

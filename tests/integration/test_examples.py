@@ -6,7 +6,6 @@ import ast
 import asyncio
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -41,18 +40,17 @@ async def run(name: str, **environment: str) -> str:
     inherited = {
         k: v for k, v in os.environ.items() if not k.startswith(("LANGSMITH", "LANGCHAIN"))
     }
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, EXAMPLES / name],
+    example = await asyncio.create_subprocess_exec(
+        sys.executable,
+        EXAMPLES / name,
         env={**inherited, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=170,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout
+    said, complained = (each.decode() for each in await example.communicate())
+    assert example.returncode == 0, complained
+    assert "Traceback" not in complained
+    return said
 
 
 def headings(text: str) -> int:

@@ -141,7 +141,7 @@ async def tokens_stream_in_order(client: LangGraphClient, _: TGITestServer) -> N
 async def a_second_turn_sees_the_first(client: LangGraphClient, tgi: TGITestServer) -> None:
     thread = await client.threads.create()
     for text in ("First?", "Second?"):
-        question = {"messages": [{"role": "user", "content": text}]}
+        question: Any = {"messages": [{"role": "user", "content": text}]}
         state: Any = await client.runs.wait(thread["thread_id"], "sgd", input=question)
     assert len(state["messages"]) == 4
     assert "First?" in tgi.prompts[-1]
@@ -218,18 +218,17 @@ async def a_remote_graph_is_a_runnable(client: LangGraphClient, _: TGITestServer
     assert "".join(texts) == ANSWER
 
 
-async def the_example_client_works(client: LangGraphClient, _: TGITestServer) -> None:
+async def the_example_client_works(client: LangGraphClient, __: TGITestServer) -> None:
     url = str(client.http.client.base_url)
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, EXAMPLE / "client.py"],
+    example = await asyncio.create_subprocess_exec(
+        sys.executable,
+        EXAMPLE / "client.py",
         env={"LANGGRAPH_URL": url, "PATH": os.environ["PATH"]},
-        capture_output=True,
-        text=True,
-        check=False,
+        stdout=asyncio.subprocess.PIPE,
     )
-    assert done.returncode == 0, done.stderr
-    streamed, _, approved = done.stdout.partition("-- planned")
+    said, _ = await example.communicate()
+    assert example.returncode == 0
+    streamed, approved = said.decode().split("-- planned")
     assert streamed.strip() == ANSWER
     assert approved.strip().endswith(ANSWER)
     assert "3 Advice ['1', '2']" in approved

@@ -23,6 +23,7 @@ from langgraph.types import Command
 from langsmith import Client, traceable, tracing_context
 
 from langchain_sgd import ChatSGD, Report, SGDRunnable
+from langchain_sgd.bench.tracing import of_tracing
 from langchain_sgd.tgi import TGIEndpoint
 from tests.scripted_engine import ScriptedEngine
 from tests.support.langsmith_server import LangSmithServer
@@ -150,7 +151,7 @@ async def test_tokens_are_counted_once(
 async def test_a_chat_model_made_of_models_counts_nothing_of_its_own(tracing: Tracing) -> None:
     # LangSmith estimates the tokens of a model's run that says nothing of them.
     with tracing():
-        await ChatSGD(**stage().pair()).ainvoke("Why?")
+        await ChatSGD(SGDRunnable(**stage().pair())).ainvoke("Why?")
     (root,) = tracing.server.roots
     assert tracing.server.tree(root) == ("ChatSGD", [INNER])
     assert root["run_type"] == "llm"
@@ -233,8 +234,10 @@ async def in_a_lambda(sgd: SGDRunnable) -> Any:
 
 
 async def in_a_sync_lambda(sgd: SGDRunnable) -> Any:
-    outer = RunnableLambda(lambda question: sgd.invoke(question), name="outer")
-    await asyncio.to_thread(outer.invoke, "Why?")
+    def outer(question: str) -> AIMessage:
+        return sgd.invoke(question)
+
+    await asyncio.to_thread(RunnableLambda(outer).invoke, "Why?")
     return ("outer", [INNER])
 
 
@@ -362,7 +365,8 @@ async def test_a_tier_that_is_an_agent_hangs_under_its_node(tracing: Tracing) ->
     model = stage().model("inner")
 
     async def think(state: MessagesState) -> dict[str, Any]:
-        return {"messages": [await model.ainvoke(state["messages"])]}
+        first, *others = [chunk async for chunk in model.astream(state["messages"])]
+        return {"messages": [first + others]}
 
     planner = stage().model("planner")
     with tracing():
@@ -453,3 +457,9 @@ wait_for_all_tracers()
         assert server.tree(run) == INNER
         assert run["session_name"] == "from the environment"
         assert KEY.encode() not in b"".join(server.bodies)
+
+
+async def test_what_tracing_costs_is_measured_on_a_client_that_traces() -> None:
+    times = await of_tracing(nodes=3, tokens=2, repeats=1)
+    assert [*times] == ["off", "in process", "LangSmith's client"]
+    assert all(ms > 0 for found in times.values() for ms in found.values())
