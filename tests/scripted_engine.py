@@ -281,7 +281,7 @@ async def _fail(trouble: Trouble) -> None:
 
 
 def _babble(prompt: str, seed: int | None) -> str:
-    rng = random.Random(f"{prompt}|{seed}")  # noqa: S311 - words, not secrets
+    rng = random.Random(f"{prompt}|{seed}")
     words = [rng.choice(_WORDS) for _ in range(rng.randint(8, 16))]
     return f"{' '.join(words).capitalize()}."
 

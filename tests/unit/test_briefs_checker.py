@@ -1,7 +1,5 @@
 """The checker must accept every right answer and name what is wrong with each wrong one."""
 
-# ruff: noqa: S311 - texts, not secrets
-
 from __future__ import annotations
 
 import math

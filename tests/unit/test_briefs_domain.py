@@ -1,7 +1,5 @@
 """The domain of the bundled models: questions, skeletons, texts, the split."""
 
-# ruff: noqa: S311 - texts, not secrets
-
 from __future__ import annotations
 
 import itertools
