@@ -63,6 +63,33 @@ COPYING = Mix(
 
 SUMS = Mix(
     {
+        "drill": 0.15,
+        "node": 0.43,
+        "root": 0.07,
+        "blind": 0.03,
+        "whole": 0.12,
+        "plan": 0.16,
+        "plain": 0.02,
+        "plain_plan": 0.02,
+    },
+    {
+        "Slogan": 0.02,
+        "Design": 0.02,
+        "Care": 0.02,
+        "Reminder": 0.02,
+        "Delivery": 0.20,
+        "Offer": 0.27,
+        "Bundle": 0.20,
+        "Poster": 0.14,
+        "Invitation": 0.03,
+        "Summary": 0.05,
+        "Thanks": 0.03,
+    },
+)
+"""Then: short questions that drill sums, and the sections that need them."""
+
+ORDER = Mix(
+    {
         "drill": 0.04,
         "node": 0.30,
         "root": 0.08,
@@ -87,33 +114,7 @@ SUMS = Mix(
     },
     shuffled=False,
 )
-"""For the large model: what it learns last, and short questions that drill sums."""
-
-EASY = Mix(
-    {
-        "node": 0.50,
-        "root": 0.30,
-        "blind": 0.04,
-        "whole": 0.10,
-        "plan": 0.02,
-        "plain": 0.02,
-        "plain_plan": 0.02,
-    },
-    {
-        "Slogan": 0.15,
-        "Design": 0.15,
-        "Care": 0.15,
-        "Reminder": 0.15,
-        "Delivery": 0.03,
-        "Offer": 0.04,
-        "Bundle": 0.03,
-        "Poster": 0.06,
-        "Invitation": 0.10,
-        "Summary": 0.06,
-        "Thanks": 0.08,
-    },
-)
-"""For the small model, whose work are the easy sections."""
+"""At last: skeletons and whole answers that leave out no section."""
 
 STRUCTURE = "structure"
 """Stands for a fact where a span is the name of a section: chosen, but not freely."""
