@@ -25,6 +25,8 @@ BENCHES = {
     "transport": "ChatTGI beside the stock clients on the same server",
     "tracing": "what tracing costs, and a graph around it",
     "resume": "which calls a killed run makes again",
+    "embedded": "all methods on the bundled models: speed, steps, tokens, quality",
+    "endpoints": "all methods on your servers and your questions",
     "simulate": "SIMULATION: the gain on models of real size, by a stated latency model",
     "load": "plain and SGD at 1 to 64 concurrent users; simulated, or --real",
 }
