@@ -27,7 +27,7 @@ from langchain_sgd import ChatSGD, InvalidInputError, NodeDecodeError, Report, S
 from langchain_sgd.bench.virtual_time import run_virtual
 from langchain_sgd.stops import StopFilter
 from langchain_sgd.tgi import ChatTGI
-from tests.support.models import PLANNER, Say, ScriptedChat, Stage, planning, settle
+from tests.support.models import PLANNER, Say, ScriptedChat, Stage, others, planning, settle
 from tests.support.skeletons import skeleton
 
 # LangChain says so of its own `astream_events(version="v3")`.
@@ -80,7 +80,8 @@ async def _stream(model: Runnable[Any, Any], config: Any = None, **options: Any)
 async def _events(model: Runnable[Any, Any], config: Any = None, **options: Any) -> AIMessage:
     stream = await cast("ChatSGD", model).astream_events("Why?", config, version="v3", **options)
     message = cast("AIMessage", await stream.output)
-    await settle(rounds=20)  # LangChain ends the run after it gave the message
+    if unfinished := others():  # LangChain ends the run after it gave the message
+        await asyncio.wait(unfinished, timeout=10)
     return message
 
 
