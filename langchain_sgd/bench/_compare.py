@@ -7,7 +7,16 @@ from typing import Any
 
 from langchain_sgd.bench import _measure
 from langchain_sgd.bench._html import Bar, color
-from langchain_sgd.bench._measure import Row, by, column, interval, median, paired, with_interval
+from langchain_sgd.bench._measure import (
+    Row,
+    by,
+    column,
+    interval,
+    median,
+    paired,
+    rounded,
+    with_interval,
+)
 from langchain_sgd.bench._output import show
 
 Figures = dict[str, Any]
@@ -17,7 +26,8 @@ def compare(rows: Iterable[Row], *, base: str) -> dict[str, Figures]:
     """Time, first text and tokens of every method, and beside the base method, question by question.
 
     Args:
-        rows: Rows of any number of methods; failed ones count as such and as nothing else.
+        rows: Rows of any number of methods; failed ones count as such and as nothing else. Partial
+            answers, of which a part failed or was cut, count with the others and are told.
         base: The method that the others are compared with.
     """
     methods = by(rows, "method")
@@ -30,10 +40,11 @@ def _of_method(rows: Sequence[Row], against: Sequence[Row]) -> Figures:
     reports = [row["report"] for row in answered]
     tiers = list(dict.fromkeys(t for r in reports for t in _measure.tokens_by_tier(r)))
     statuses = [report["status"] for report in reports]
-    nodes = [len(r["nodes"]) for r in reports if r["status"] != "plain"]
+    nodes = [len(r["nodes"]) for r in reports if r["skeleton"] is not None]
     return {
         "runs": len(rows),
         "failed": len(rows) - len(answered),
+        "partial": statuses.count("partial"),
         "status": {status: statuses.count(status) for status in sorted(set(statuses))},
         "nodes": median(nodes),
         "wall_s": interval(list(column(rows, "wall_s").values())),
@@ -79,17 +90,19 @@ def show_comparison(title: str, figures: Mapping[str, Figures], note: str = "") 
             "tokens",
             "runs",
             "failed",
+            "partial",
         ),
         [
             (
                 name,
                 with_interval(_milliseconds(found["wall_s"]), 0),
                 with_interval(found["speedup"]),
-                f"{found['ttft_s']['median'] * 1000:.0f}",
+                rounded(found["ttft_s"]["median"] * 1000),
                 with_interval(found["ttft_ratio"]),
                 ", ".join(f"{tier} {count:.0f}" for tier, count in found["tokens"].items()),
                 found["runs"],
                 found["failed"],
+                found["partial"],
             )
             for name, found in figures.items()
         ],

@@ -27,7 +27,7 @@ from langchain_sgd.bench._html import (
     table,
     timelines,
 )
-from langchain_sgd.bench._measure import with_interval
+from langchain_sgd.bench._measure import rounded, with_interval
 from langchain_sgd.drawing.markup import element
 
 _SHARES: Final = {
@@ -56,11 +56,11 @@ def embedded_page(found: Mapping[str, Any], reports: Mapping[str, Any], command:
                 [
                     (
                         name,
-                        f"{methods['wall_s']['median'] * 1000:.0f}",
-                        f"{methods['ttft_s']['median'] * 1000:.0f}",
-                        f"{found['work'][name]['steps']['median']:.0f}",
-                        f"{found['work'][name]['path_tokens']:.0f}",
-                        f"{found['work'][name]['step_ms']:.2f}",
+                        rounded(methods["wall_s"]["median"] * 1000),
+                        rounded(methods["ttft_s"]["median"] * 1000),
+                        rounded(found["work"][name]["steps"]["median"]),
+                        rounded(found["work"][name]["path_tokens"]),
+                        rounded(found["work"][name]["step_ms"], 2),
                     )
                     for name, methods in found["methods"].items()
                 ],
@@ -80,7 +80,10 @@ def embedded_page(found: Mapping[str, Any], reports: Mapping[str, Any], command:
         parts += section(
             f"The other way: {found['questions'][SHORT]} questions that do not decompose",
             chart(
-                "Times faster than plain", speedup_bars(found["short_answers"]), unit="x", line=1.0
+                "Times faster than plain on questions that do not decompose",
+                speedup_bars(found["short_answers"]),
+                unit="x",
+                line=1.0,
             ),
             told="The planner says that the question is not to be split, then one model answers.",
         )
@@ -115,7 +118,7 @@ def embedded_page(found: Mapping[str, Any], reports: Mapping[str, Any], command:
                     name,
                     f"{work['prefill_computed']:.0f}",
                     f"{work['prefill_cached']:.0f}",
-                    f"{work['node_prompts_cached'] * 100:.0f} %",
+                    rounded(work["node_prompts_cached"] * 100, unit=" %"),
                 )
                 for name, work in found["work"].items()
             ],

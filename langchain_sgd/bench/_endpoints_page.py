@@ -55,11 +55,15 @@ def summary(
 
 
 def per_minute(rows: Sequence[Row]) -> float:
-    """Answers in a minute while the method had the server for itself."""
-    seconds = sum(
-        max(row["began"] + row["wall_s"] for row in block) - min(row["began"] for row in block)
-        for block in by(rows, "block").values()
-    )
+    """Answers in a minute while the method was at work.
+
+    Counted are the seconds in which it had any question in hand: between its blocks other methods were
+    at work, and a bench that was stopped may have gone on days later.
+    """
+    seconds = until = 0.0
+    for began, ended in sorted((row["began"], row["began"] + row["wall_s"]) for row in rows):
+        seconds += max(0.0, ended - max(began, until))
+        until = max(until, ended)
     answered = sum(row["error"] is None for row in rows)
     return 60 * answered / seconds if seconds else 0.0
 
@@ -89,9 +93,22 @@ def endpoints_page(found: Mapping[str, Any], reports: Mapping[str, Any], command
     for users, load in found["users"].items():
         parts += section(
             f"Speed, {_users(users)}",
-            chart("Times faster", speedup_bars(load["methods"]), unit="x", line=1.0),
+            chart(
+                f"Times faster, {_users(users)}",
+                speedup_bars(load["methods"]),
+                unit="x",
+                line=1.0,
+            ),
             table(
-                ("", "wall s", "first text s", "... over base", "answers a minute", "failed"),
+                (
+                    "",
+                    "wall s",
+                    "first text s",
+                    "... over base",
+                    "answers a minute",
+                    "failed",
+                    "partial",
+                ),
                 [
                     (
                         name,
@@ -100,6 +117,7 @@ def endpoints_page(found: Mapping[str, Any], reports: Mapping[str, Any], command
                         with_interval(method["ttft_ratio"]),
                         f"{load['per_minute'][name]:.1f}",
                         method["failed"],
+                        method["partial"],
                     )
                     for name, method in load["methods"].items()
                 ],
@@ -109,8 +127,15 @@ def endpoints_page(found: Mapping[str, Any], reports: Mapping[str, Any], command
         )
         if len(load["categories"]) > 1:
             parts += section(
-                f"By category, {_users(users)}", *_category_charts(load, found["base"])
+                f"By category, {_users(users)}", *_category_charts(load, found["base"], users)
             )
+    if found["errors"]:
+        parts += section(
+            "Runs that failed",
+            table(("error",), [(error,) for error in found["errors"]]),
+            told="Each kind of error once; its runs count as failed, and a bench that goes on tries them"
+            " again.",
+        )
     parts += section(
         "One question, all methods",
         *timelines(reports),
@@ -119,7 +144,7 @@ def endpoints_page(found: Mapping[str, Any], reports: Mapping[str, Any], command
     return page("SGD on your endpoints", command, parts)
 
 
-def _category_charts(load: Mapping[str, Any], base: str) -> list[Element]:
+def _category_charts(load: Mapping[str, Any], base: str, users: str) -> list[Element]:
     parts: list[Element] = []
     for index, method in enumerate(name for name in load["methods"] if name != base):
         bars = [
@@ -133,7 +158,7 @@ def _category_charts(load: Mapping[str, Any], base: str) -> list[Element]:
             for category, found in load["categories"].items()
             if method in found
         ]
-        title = f"{method}, times faster by category"
+        title = f"{method}, times faster by category, {_users(users)}"
         parts += [element("h3", method), chart(title, bars, unit="x", line=1.0)]
     return parts
 

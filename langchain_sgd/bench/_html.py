@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from xml.etree.ElementTree import Element
 
+from langchain_sgd.bench._measure import rounded
 from langchain_sgd.bench._output import environment
 from langchain_sgd.drawing.colors import NEUTRAL
 from langchain_sgd.drawing.markup import FONT, element, svg, to_text
@@ -90,7 +91,7 @@ def chart(
         parts.append(_line(x(line), 18, x(line), height - 6, stroke_dasharray="3 3"))
     for index, bar in enumerate(bars):
         parts.append(_bar(bar, _TOP + _ROW * (index + 0.5), x, unit))
-    told = "; ".join(f"{bar.label}: {bar.value:.2f}{unit}" for bar in bars)
+    told = "; ".join(f"{bar.label}: {rounded(bar.value, 2, unit)}" for bar in bars)
     return svg(title, told, (_LABELS + _BARS + _NOTES, height), *parts)
 
 
@@ -168,7 +169,7 @@ def aims(targets: Sequence[Mapping[str, Any]]) -> Element:
                 "tr",
                 element("td", aim["name"]),
                 element("td", wanted),
-                element("td", f"{aim['found']:.2f} {aim['unit']}"),
+                element("td", rounded(aim["found"], 2, f" {aim['unit']}")),
                 element("td", word, class_=word),
             )
         )
@@ -214,7 +215,7 @@ def _line(x1: float, y1: float, x2: float, y2: float, **attributes: Any) -> Elem
 
 
 def _nice(value: float) -> float:
-    """The next larger of 1, 1.5, 2, 3, 4, 5, 6, 8, 10 times a power of ten."""
+    """The next larger of 1, 1.2, 1.6, 2, 2.4, 3, 4, 5, 6, 8, 10 times a power of ten."""
     power = 10.0 ** math.floor(math.log10(value)) if value > 0 else 1.0
     factors = (1.0, 1.2, 1.6, 2.0, 2.4, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
     return next(power * f for f in factors if power * f >= value * (1 - 1e-9))

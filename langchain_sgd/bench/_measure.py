@@ -24,12 +24,16 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.report import REPORT_KEY
 from langchain_sgd.runnable import SGDRunnable
 
 _RESAMPLES: Final = 2000
 _CUT: Final = 0.025
 """Share cut off at each end of the resampled medians: what is left is a 95 % interval."""
+
+_ROW_BEGINS: Final = b'{"key": ['
+"""So does every line that a journal writes."""
 
 Row = dict[str, Any]
 """One run, in plain JSON types."""
@@ -102,6 +106,9 @@ class Journal:
     Args:
         path: The file; None keeps the rows in memory only.
         options: What rows must agree in to belong together: models, engine, sampling.
+
+    Raises:
+        InvalidInputError: The file holds something else than rows; nothing in it is touched then.
     """
 
     def __init__(self, path: Path | None, options: Mapping[str, Any]) -> None:
@@ -116,14 +123,20 @@ class Journal:
             self._load(path)
 
     def _load(self, path: Path) -> None:
-        data = path.read_bytes()
-        whole, newline, rest = data.rpartition(b"\n")
-        if rest:  # the kill came in the middle of a row
-            path.write_bytes(whole + newline)
-        for line in whole.splitlines():
-            row = json.loads(line)
+        whole, newline, rest = path.read_bytes().rpartition(b"\n")
+        for number, line in enumerate(whole.split(b"\n"), 1):
+            if not line.strip():
+                continue
+            row = _row(line, f"{path}, line {number}")
             if row["options"] == self.digest:
                 self._rows[_key(row)] = row
+        if not rest:
+            return
+        if not (rest.startswith(_ROW_BEGINS) or _ROW_BEGINS.startswith(rest)):
+            raise InvalidInputError(_no_journal(f"{path}, last line"))
+        # The kill came in the middle of a row; cut off, for the next row begins a line.
+        with path.open("r+b") as file:
+            file.truncate(len(whole) + len(newline))
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -145,12 +158,26 @@ class Journal:
                 file.write(json.dumps(row) + "\n")
 
     def rows(self) -> list[Row]:
-        """All rows of these options, in the order in which they were measured."""
+        """All rows of these options, in the order in which they were first tried."""
         return list(self._rows.values())
 
 
 def _key(row: Row) -> tuple[str, ...]:
     return tuple(row["key"])
+
+
+def _row(line: bytes, place: str) -> Row:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        row = None
+    if not isinstance(row, dict) or not {"key", "options", "error"} <= row.keys():
+        raise InvalidInputError(_no_journal(place))
+    return row
+
+
+def _no_journal(place: str) -> str:
+    return f"{place}: no row of a bench; name a new file, or one that --resume has written"
 
 
 # -- figures
@@ -210,6 +237,11 @@ def with_interval(figure: Mapping[str, float], digits: int = 2) -> str:
         return "-"
     middle, low, high = (f"{value:.{digits}f}" for value in values)
     return f"{middle} [{low}, {high}]"
+
+
+def rounded(value: float, digits: int = 0, unit: str = "") -> str:
+    """`1.83x`; a dash for what was not found."""
+    return f"{value:.{digits}f}{unit}" if math.isfinite(value) else "-"
 
 
 def progress() -> Progress:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +22,12 @@ PACKAGES = ("langchain-core", "langgraph", "langchain-sgd")
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
     """A benchmark's command line, with the options that all have."""
-    made = argparse.ArgumentParser(prog=f"langchain-sgd bench {name}", description=description)
+    made = argparse.ArgumentParser(
+        prog=f"langchain-sgd bench {name}",
+        description=description,
+        # An option `--api-key` that stands for `--api-key-env` would print the key.
+        allow_abbrev=False,
+    )
     made.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     return made
 
@@ -37,24 +43,36 @@ def environment() -> dict[str, Any]:
 
 
 def save(path: Path | None, name: str, command: str, figures: Any) -> None:
-    """Write the figures as JSON, with what is needed to repeat them."""
+    """Write the figures as JSON, with what is needed to repeat them; one that was not found is null."""
     if path is None:
         return
-    record = {"benchmark": name, "command": command, **environment(), "figures": figures}
+    record = {"benchmark": name, "command": command, **environment(), "figures": _finite(figures)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=2) + "\n")
+    path.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    """The same with None for every number that JSON does not know."""
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def show(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], note: str = ""
 ) -> None:
-    """Print a table; the first column is text, the others are figures."""
+    """Print a table; the first column is text, the others are figures.
+
+    Texts are shown as they are: a category `[x]` is no markup.
+    """
     table = Table(title=title, title_justify="left", caption=note or None, caption_justify="left")
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left")
     for row in rows:
         table.add_row(*map(str, row))
-    Console().print(table)
+    Console(markup=False, emoji=False).print(table)
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

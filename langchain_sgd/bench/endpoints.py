@@ -2,11 +2,11 @@
 
     langchain-sgd bench endpoints --small URL --large URL --questions FILE.jsonl --users 1 8
 
-Questions are JSON lines with `question`, or with `turns` as Vicuna-80 and MT-bench have them; `category`
-and `question_id` are taken where they are. The order of the methods is shuffled for each question; with
-several users it is shuffled for each block of questions, and a method has the server for itself while
-its block runs. With `--resume` a killed run goes on where it stopped, and the answers stay in that file,
-for `langchain-sgd judge` to compare.
+Questions are JSON lines with `question`, `prompt`, `text`, or `turns` as Vicuna-80 and MT-bench have them;
+`category` and `question_id` (or `prompt_id`, `id`) are taken where they are. The order of the methods is
+shuffled for each question; with several users it is shuffled for each block of questions, and a method
+has the server for itself while its block runs. With `--resume` a killed run goes on where it stopped, and
+the answers stay in that file, for `langchain-sgd judge` to compare.
 """
 
 from __future__ import annotations
@@ -46,6 +46,10 @@ PLAIN, PLAIN_SMALL, SOT = "plain large", "plain small", "Skeleton-of-Thought"
 SGD, ADAPTIVE = "SGD large", "SGD adaptive"
 PLANNED, SUPERSTEPS = "SGD, plan first", "SGD, supersteps"
 
+_TEXTS: Final = ("turns", "question", "prompt", "text")
+_IDS: Final = ("question_id", "prompt_id", "id")
+"""The names of a question's fields, the first that a line has counts."""
+
 _BLOCK: Final = 4
 """Questions in a block for each user: long enough that all users are at work most of the time."""
 
@@ -70,7 +74,8 @@ def read_questions(path: Path, *, limit: int | None = None, turns: int = 1) -> l
         InvalidInputError: A line is no JSON object with a question, or an id stands twice.
     """
     found: dict[str, Asked] = {}
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    # Not splitlines: a JSON text may hold a bare U+2028.
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
         if not line.strip():
             continue
         asked = _asked(line, f"{path}, line {number}", number, turns)
@@ -90,12 +95,22 @@ def _asked(line: str, where: str, number: int, turns: int) -> Asked:
     except ValueError as error:
         msg = f"{where}: no JSON ({error})"
         raise InvalidInputError(msg) from error
-    texts = (value.get("turns") or [value.get("question")]) if isinstance(value, dict) else [None]
+    texts = _first(value, _TEXTS) if isinstance(value, dict) else None
+    if isinstance(texts, str):
+        texts = [texts]
     if not isinstance(texts, list) or not all(isinstance(t, str) and t.strip() for t in texts):
         msg = f'{where}: give "question", a text, or "turns", a list of texts'
         raise InvalidInputError(msg)
-    name = str(value.get("question_id", number))
-    return Asked(Question(name, texts[0], str(value.get("category", "all"))), tuple(texts[:turns]))
+    name = _first(value, _IDS)
+    question = Question(
+        str(number if name is None else name), texts[0], str(value.get("category") or "all")
+    )
+    return Asked(question, tuple(texts[:turns]))
+
+
+def _first(value: Mapping[str, Any], names: Sequence[str]) -> Any:
+    """The first of these fields that says anything; None if none does."""
+    return next((v for name in names if (v := value.get(name)) not in (None, "", [])), None)
 
 
 def _spread(asked: Sequence[Asked], limit: int) -> list[Asked]:
@@ -153,7 +168,9 @@ async def run(
 
     Raises:
         SystemExit: A method cannot answer at all.
+        InvalidInputError: The journal has another question under the id of one of these.
     """
+    _check_texts(questions, journal)
     blocks = [
         block
         for count in users
@@ -181,6 +198,23 @@ async def run(
             async with asyncio.TaskGroup() as group:
                 for _ in range(block.users):
                     group.create_task(user())
+
+
+def _check_texts(questions: Sequence[Asked], journal: Journal) -> None:
+    """Two files may both number their questions from 1."""
+    texts = {
+        (asked.question.id, str(turn)): text
+        for asked in questions
+        for turn, text in enumerate(asked.turns, 1)
+    }
+    for row in journal.rows():
+        _, name, turn, _ = row["key"]
+        if texts.get((name, turn), row["question"]) != row["question"]:
+            msg = (
+                f"the rows to go on from have another question under the id {name!r}:"
+                f" {row['question'][:80]!r}; give this file of questions its own --resume file"
+            )
+            raise InvalidInputError(msg)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +273,13 @@ async def _answer(block: _Block, asked: Asked, journal: Journal, seed: int) -> N
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print and save the figures."""
+    """Print and save the figures.
+
+    Raises:
+        SystemExit: For wrong options (2), or a method cannot answer at all.
+        InvalidInputError: The questions, or the rows to go on from, cannot be used.
+        OSError: A file cannot be read or written.
+    """
     options = parser("endpoints", __doc__ or "")
     options.formatter_class = argparse.RawDescriptionHelpFormatter
     for tier, what in (("large", "required"), ("small", "optional"), ("planner", "the large one")):
@@ -262,18 +302,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     urls = urls_of(args)
     if "large" not in urls:
         options.error("--large, or the environment variable SGD_LARGE_URL, must name a server")
-    if min(args.users) < 1:
-        options.error("--users must be 1 or more")
-    try:
-        questions = read_questions(args.questions, limit=args.limit, turns=args.turns)
-        found, reports = asyncio.run(_measure(args, urls, questions))
-    except (InvalidInputError, OSError) as error:
-        raise SystemExit(str(error)) from error
+    args.users = list(dict.fromkeys(args.users))
+    for name, least in (("users", min(args.users)), ("limit", args.limit), ("turns", args.turns)):
+        if least is not None and least < 1:
+            options.error(f"--{name} must be 1 or more")
+    questions = read_questions(args.questions, limit=args.limit, turns=args.turns)
+    found, reports = asyncio.run(_measure(args, urls, questions))
     command = shlex.join(["langchain-sgd", "bench", "endpoints", *(argv or sys.argv[1:])])
     results.show_figures(found)
     save(args.json, "endpoints", command, found)
     if args.html:
-        args.html.write_text(results.endpoints_page(found, reports, command))
+        args.html.parent.mkdir(parents=True, exist_ok=True)
+        args.html.write_text(results.endpoints_page(found, reports, command), encoding="utf-8")
 
 
 async def _measure(
@@ -294,15 +334,14 @@ async def _measure(
     options = {"urls": dict(urls), **sampling, "seed": args.seed}
     journal = Journal(args.resume, options)
     await run(methods, questions, journal, users=args.users, seed=args.seed)
-    wanted = {asked.question.id for asked in questions}
-    names = {method.name for method in methods}
-    rows = [
-        row
-        for row in journal.rows()
-        if row["question_id"].partition("/")[0] in wanted
-        and row["users"] in args.users
-        and row["method"] in names
-    ]
+    wanted = {
+        (method.name, asked.question.id, str(turn), str(users))
+        for method in methods
+        for asked in questions
+        for turn in range(1, len(asked.turns) + 1)
+        for users in args.users
+    }
+    rows = [row for row in journal.rows() if tuple(row["key"]) in wanted]
     return results.summary(rows, options, names_in_order=[method.name for method in methods])
 
 
