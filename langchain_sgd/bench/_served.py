@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from multiprocessing.connection import Connection
 from typing import Any, Final, Literal
 
@@ -34,20 +34,39 @@ class Counts:
     generated_tokens: int = 0
     computed_prompt_tokens: int = 0
     cached_prompt_tokens: int = 0
+    forced_tokens: int = 0
+    """Generated tokens that a grammar left no choice about: they take no step of their own."""
     busy_s: float = 0.0
     """Seconds in the model."""
+    by_size: Mapping[int, tuple[int, float]] = field(default_factory=dict)
+    """Batches by their number of tokens: how many, and their seconds in the model."""
 
     def __sub__(self, other: Counts) -> Counts:
-        values = {f.name: getattr(self, f.name) - getattr(other, f.name) for f in fields(self)}
-        return Counts(**values)
+        values = {name: getattr(self, name) - getattr(other, name) for name in _TOTALS}
+        return Counts(**values, by_size=_sizes(self.by_size, other.by_size, -1))
 
     def __add__(self, other: Counts) -> Counts:
-        values = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
-        return Counts(**values)
+        values = {name: getattr(self, name) + getattr(other, name) for name in _TOTALS}
+        return Counts(**values, by_size=_sizes(self.by_size, other.by_size, 1))
 
     def to_json(self) -> dict[str, float]:
-        """By name."""
-        return asdict(self)
+        """The totals, by name; what batches of each size took is left out."""
+        return {name: getattr(self, name) for name in _TOTALS}
+
+
+_TOTALS: Final = tuple(f.name for f in fields(Counts) if f.name != "by_size")
+
+
+def _sizes(
+    first: Mapping[int, tuple[int, float]], second: Mapping[int, tuple[int, float]], sign: int
+) -> dict[int, tuple[int, float]]:
+    """The sum or the difference, size by size; sizes of which no batch is left are not in it."""
+    found = {}
+    for size in sorted({*first, *second}):
+        (count, seconds), (other, other_s) = first.get(size, (0, 0.0)), second.get(size, (0, 0.0))
+        if count + sign * other:
+            found[size] = (count + sign * other, seconds + sign * other_s)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +89,7 @@ class Served:
     async def counts(self) -> Snapshot:
         """The engines' counters now."""
         models, cpu_s = await self._ask("counts")
-        return Snapshot({name: Counts(**found) for name, found in models.items()}, cpu_s)
+        return Snapshot(models, cpu_s)
 
     async def forget(self) -> None:
         """Empty the engines' prefix caches, so that a run finds nothing of the one before."""
@@ -149,7 +168,7 @@ async def _serving(
                     await _forget(each)
                 pipe.send(None)
             else:
-                counts = {name: _counts(each).to_json() for name, each in engines.items()}
+                counts = {name: _counts(each) for name, each in engines.items()}
                 pipe.send((counts, time.process_time()))
 
 
@@ -172,10 +191,13 @@ def _next(pipe: Connection) -> str | None:
 
 
 async def _forget(engine: Engine) -> None:
+    # They begin alike, so that each builds on the one before. If they shared no more than the first token
+    # of all texts, each would build on the oldest that is kept, and so keep it from being forgotten.
     for number in range(_KEPT_AT_MOST):
-        await engine.share_prefix(chr(ord("a") + number))
+        await engine.share_prefix("qqqq" + chr(ord("a") + number))
 
 
 def _counts(engine: Any) -> Counts:
     found = engine.statistics
-    return Counts(**{f.name: getattr(found, f.name, 0) for f in fields(Counts)})
+    totals = {name: getattr(found, name, 0) for name in _TOTALS}
+    return Counts(**totals, by_size=dict(getattr(found, "by_size", {})))
