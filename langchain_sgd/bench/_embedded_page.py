@@ -116,8 +116,8 @@ def embedded_page(found: Mapping[str, Any], reports: Mapping[str, Any], command:
             [
                 (
                     name,
-                    f"{work['prefill_computed']:.0f}",
-                    f"{work['prefill_cached']:.0f}",
+                    rounded(work["prefill_computed"]),
+                    rounded(work["prefill_cached"]),
                     rounded(work["node_prompts_cached"] * 100, unit=" %"),
                 )
                 for name, work in found["work"].items()

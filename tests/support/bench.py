@@ -73,6 +73,7 @@ def row(
     method: str,
     question: str | int,
     wall_s: float = 1.0,
+    /,
     *,
     error: str | None = None,
     **more: Any,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import BaseMessage, HumanMessage
 
 from langchain_sgd.baselines import PlainDecoding
 from langchain_sgd.bench import _workload as workload
@@ -117,7 +117,7 @@ def test_every_call_has_its_own_text() -> None:
 async def test_the_model_tells_what_it_read_and_wrote() -> None:
     task = task_of(LENGTH, Shape(nodes=2), 1)
     model = SimulatedModel(LatencyEngine(LatencyModel(**FAST)), task)
-    prompt = [HumanMessage("word " * 40)]
+    prompt: list[BaseMessage] = [HumanMessage("word " * 40)]
     chunks = [c async for c in model.astream(prompt, {"metadata": {"sgd_node_id": "1"}})]
     assert len(chunks) == task.parts[NodeId("1")] + 1
     assert chunks[-1].usage_metadata is not None
