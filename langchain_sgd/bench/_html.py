@@ -38,7 +38,7 @@ th:first-child,td:first-child{{text-align:left;padding-left:0}}
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One value with its interval."""
+    """One value with its interval; what is NaN is not drawn."""
 
     label: str
     value: float
@@ -72,7 +72,7 @@ def chart(
         top: The value at the right end; as the bars need it if not given.
     """
     if top is None:
-        ends = [bar.high for bar in bars if math.isfinite(bar.high)]
+        ends = [end for bar in bars for end in (bar.value, bar.high) if math.isfinite(end)]
         top = _nice(max([*ends, line or 0.0]) * 1.02)
     end = top
     height = _TOP + _ROW * len(bars) + 6
@@ -100,26 +100,28 @@ def _bar(bar: Bar, y: float, x: Any, unit: str) -> Element:
     if not math.isfinite(bar.value):
         return element("g", label, _text("-", _LABELS + 6, y + 4, size=12))
     start = x(0.0)
-    parts = [
-        label,
-        element(
-            "rect",
-            x=start,
-            y=y - _BAR / 2,
-            width=max(x(bar.value) - start, 1.5),
-            height=_BAR,
-            rx=3,
-            fill=bar.color,
-        ),
-        _line(x(bar.low), y, x(bar.high), y, stroke_width=1.4),
-        _line(x(bar.low), y - 4, x(bar.low), y + 4, stroke_width=1.4),
-        _line(x(bar.high), y - 4, x(bar.high), y + 4, stroke_width=1.4),
-    ]
+    rect = element(
+        "rect",
+        x=start,
+        y=y - _BAR / 2,
+        width=max(x(bar.value) - start, 1.5),
+        height=_BAR,
+        rx=3,
+        fill=bar.color,
+    )
+    parts, note = [label, rect], f"{bar.value:.3g}{unit}"
+    if math.isfinite(bar.low) and math.isfinite(bar.high):
+        low, high = x(bar.low), x(bar.high)
+        parts += [
+            _line(low, y, high, y, stroke_width=1.4),
+            _line(low, y - 4, low, y + 4, stroke_width=1.4),
+            _line(high, y - 4, high, y + 4, stroke_width=1.4),
+        ]
+        note += f"  [{bar.low:.3g}, {bar.high:.3g}]"
     if bar.chance is not None:
         parts.append(
             _line(x(bar.chance), y - 8, x(bar.chance), y + 8, stroke=NEUTRAL, stroke_width=2.5)
         )
-    note = f"{bar.value:.3g}{unit}  [{bar.low:.3g}, {bar.high:.3g}]"
     parts.append(_text(note, _LABELS + _BARS + 14, y + 4, size=11, opacity=0.85))
     return element("g", *parts)
 

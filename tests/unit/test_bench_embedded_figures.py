@@ -95,14 +95,16 @@ CASES: list[tuple[str, list[Rows], float, bool]] = [
 
 
 @pytest.mark.parametrize(
-    ("name", "groups", "found", "reached"),
+    ("name", "groups", "wanted", "is_reached"),
     CASES,
     ids=[f"{name}: {'reached' if reached else 'missed'}" for name, _, _, reached in CASES],
 )
 def test_an_aim_is_reached_or_missed(
-    name: str, groups: list[Rows], found: float, reached: bool
+    name: str, groups: list[Rows], wanted: float, is_reached: object
 ) -> None:
-    assert aims(*groups)[name] == (pytest.approx(found, abs=0.01), reached)
+    found, reached = aims(*groups)[name]
+    assert found == pytest.approx(wanted, abs=0.01)
+    assert reached is is_reached
 
 
 def test_sections_that_know_nothing_of_each_other_do_not_agree() -> None:
