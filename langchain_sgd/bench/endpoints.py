@@ -169,6 +169,7 @@ async def run(
     Raises:
         SystemExit: A method cannot answer at all.
         InvalidInputError: The journal has another question under the id of one of these.
+        OSError: A row cannot be written.
     """
     _check_texts(questions, journal)
     blocks = [
@@ -195,9 +196,13 @@ async def run(
                     await _answer(block, asked, journal, seed)
                     bar.advance(task)
 
-            async with asyncio.TaskGroup() as group:
-                for _ in range(block.users):
-                    group.create_task(user())
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(block.users):
+                        group.create_task(user())
+            except ExceptionGroup as errors:
+                # Runs that fail are rows; what ends the bench is one thing, such as a full disk.
+                raise errors.exceptions[0] from None
 
 
 def _check_texts(questions: Sequence[Asked], journal: Journal) -> None:
