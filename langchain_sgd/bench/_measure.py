@@ -293,7 +293,7 @@ def path_tokens(report: Mapping[str, Any], *, planned_first: bool = False) -> fl
     for node in report["skeleton"]["nodes"]:
         start = max([planned[node["id"]], *(ends[d] for d in node["dependencies"])])
         ends[node["id"]] = start + written[node["id"]]
-    return max([*ends.values(), *planned.values()])
+    return max(ends.values())
 
 
 def _planned(report: Mapping[str, Any], *, planned_first: bool) -> dict[str, float]:

@@ -297,7 +297,9 @@ def full_disk(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     monkeypatch.setattr(Journal, "add", failing)
 
 
-@pytest.mark.parametrize("users", ["1", "2"])
+@pytest.mark.parametrize(
+    ("users", "after"), [("1", 3), ("2", 2)], ids=["between", "inside a block"]
+)
 async def test_a_bench_that_was_stopped_goes_on(
     server: TGITestServer,
     questions: Path,
@@ -305,21 +307,22 @@ async def test_a_bench_that_was_stopped_goes_on(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     users: str,
+    after: int,
 ) -> None:
     rows, figures = tmp_path / "rows.jsonl", tmp_path / "figures.json"
     given = [*TWO, "--resume", str(rows), "--users", users, "--json", str(figures)]
     with monkeypatch.context() as patch:
-        full_disk(patch, 3)
+        full_disk(patch, after)
         assert await bench(server, questions, *given) == 1
     assert "No space left on device" in capsys.readouterr().err
     kept = rows.read_bytes()
-    assert kept.count(b"\n") == 3
+    assert kept.count(b"\n") == after
     rows.write_bytes(kept + kept[:77])  # a row that the kill cut
     done = {(row["method"], row["question_id"]) for row in lines_of(kept)}
     server.log.clear()
     assert await bench(server, questions, *given) == 0
     assert rows.read_bytes().startswith(kept)
-    added = {(row["method"], row["question_id"]) for row in lines(rows)[3:]}
+    added = {(row["method"], row["question_id"]) for row in lines(rows)[after:]}
     assert len(lines(rows)) == 6
     assert not done & added
     assert len(done | added) == 6
