@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -56,9 +56,22 @@ class Shape:
     """Tokens of all parts together over those of the plain answer."""
 
 
+class Script(Protocol):
+    """What simulated models write."""
+
+    @property
+    def question(self) -> str:
+        """What is asked."""
+        ...
+
+    def pieces(self, metadata: Mapping[str, Any]) -> list[str]:
+        """What a model writes in the call that this is the metadata of, by tokens."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One question as the simulated models will answer it."""
+    """A `Script` of assumed lengths: one question as the simulated models will answer it."""
 
     question: str
     skeleton: Skeleton | None
@@ -75,10 +88,11 @@ class Task:
             return [_WORD] * self.plain
         if self.skeleton is None:
             return ["PLAIN\n"]
-        return [piece for line in lines_of(self.skeleton) for piece in _cut(line, self.line)]
+        return [piece for line in lines_of(self.skeleton) for piece in cut(line, self.line)]
 
 
-def _cut(text: str, count: int) -> list[str]:
+def cut(text: str, count: int) -> list[str]:
+    """The text in so many pieces of about the same length; empty ones where it is too short."""
     ends = [len(text) * i // count for i in range(count + 1)]
     return [text[a:b] for a, b in itertools.pairwise(ends)]
 
@@ -129,7 +143,7 @@ class SimulatedModel(Runnable[Any, Any]):
     """Writes what a task says, as slowly as the engine does that it shares with others."""
 
     engine: LatencyEngine
-    task: Task
+    task: Script
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Not needed: every call of the package streams."""
@@ -156,7 +170,9 @@ class SimulatedModel(Runnable[Any, Any]):
         )
 
 
-Build = Callable[[Task], SGDRunnable]
+S = TypeVar("S", bound=Script)
+
+Build = Callable[[S], SGDRunnable]
 """A method: the Runnable for a task, on servers that all tasks share."""
 
 
@@ -176,7 +192,7 @@ class Answered:
         return self.ended_s - self.began_s
 
 
-async def answer(build: Build, task: Task) -> tuple[Answered, Report]:
+async def answer(build: Build[S], task: S) -> tuple[Answered, Report]:
     """Ask once.
 
     Raises:
@@ -193,7 +209,9 @@ async def answer(build: Build, task: Task) -> tuple[Answered, Report]:
     return Answered(began, loop.time(), report.ttft_s, tokens, split), report
 
 
-async def crowd(build: Build, tasks: Sequence[Task], users: int, rounds: int) -> list[Answered]:
+async def crowd(
+    build: Build[Task], tasks: Sequence[Task], users: int, rounds: int
+) -> list[Answered]:
     """Users who each ask one question after the other, without a pause.
 
     They come one by one within what the first steps take, as people do: all at the same instant would

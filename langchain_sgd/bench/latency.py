@@ -2,25 +2,31 @@
 
 One step of a server with continuous batching takes
 
-    max(a, c * prompt tokens in the step) + b * streams in the step          (seconds)
+    a + c * max(0, prompt tokens in the step - h) + b * streams in the step          (seconds)
 
 `a` is what a step costs however small it is (the weights are read once), `b` what every stream adds, `c` what
-a prompt token costs to compute: prompts hide behind the reading of the weights until they take longer. Around
-it stand a queue in order of arrival before a limited number of slots, at most `chunk` prompt tokens a step,
-and a prefix cache: what a prompt has in common with one computed before is free.
+a prompt token costs to compute, `h` how many of them hide behind the reading of the weights: `a / c` where it
+is not measured, since a step then takes the longer of the two. Around it stand a queue in order of arrival
+before a limited number of slots, at most `chunk` prompt tokens a step, and a prefix cache: what a prompt has
+in common with one computed before is free. A call takes `d` seconds from the caller to the queue, and calls
+of one caller pass that way one by one: it is work of one process, not of the network.
 
-Not in it: the cache's growth in memory and its cost in attention, evictions by size, preemption, the
-network. Times are the running loop's, so on a virtual-time loop hours take seconds.
+Not in it: the cache's growth in memory and its cost in attention, evictions by size, preemption, what a
+grammar costs. `langchain-sgd bench calibrate` measures a, b, c, d and h, and how far the model is from real
+runs. Times are the running loop's, so on a virtual-time loop hours take seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import json
+import math
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, Self
 
 from langchain_sgd.embedded.engine import (
     Counters,
@@ -31,7 +37,9 @@ from langchain_sgd.embedded.engine import (
 )
 
 CHARACTERS_A_TOKEN: Final = 4
-"""By which prompts are measured: the usual rule of thumb for English."""
+"""By which prompts are measured where nothing else is known: the usual rule of thumb for English."""
+MODEL_KIND: Final = "latency model"
+"""What a saved model says of itself."""
 _KEPT_PROMPTS: Final = 256
 _ENDLESS: Final = "word "
 
@@ -46,22 +54,103 @@ class LatencyModel:
     stream_s: float
     """`b`: each stream of a step."""
     prompt_token_s: float
-    """`c`: each computed prompt token of a step."""
+    """`c`: each computed prompt token of a step that does not hide."""
+    call_s: float = 0.0
+    """`d`: from the caller to the queue."""
+    hidden_tokens: float | None = None
+    """`h`: prompt tokens of a step that cost nothing; None: as many as take `step_s`."""
     slots: int = 32
     """Requests decoded together; more wait."""
     chunk: int = 512
     """Most prompt tokens of a step."""
+    characters_a_token: float = CHARACTERS_A_TOKEN
+    """Of prompts."""
     source: str = "given"
     """Where the numbers come from."""
 
     def seconds(self, streams: int, prompt_tokens: int = 0) -> float:
         """What one step takes."""
-        return max(self.step_s, self.prompt_token_s * prompt_tokens) + self.stream_s * streams
+        hidden = self.hidden_tokens
+        if hidden is None:
+            computed_s = max(self.step_s, self.prompt_token_s * prompt_tokens)
+        else:
+            computed_s = self.step_s + self.prompt_token_s * max(0.0, prompt_tokens - hidden)
+        return computed_s + self.stream_s * streams
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types, for `from_json`."""
+        return {"kind": MODEL_KIND, **asdict(self)}
+
+    def write(self, path: Path) -> None:
+        """Save it, for `read`."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def from_json(cls, data: Any) -> Self:
+        """A model from what `to_json` gave.
+
+        Raises:
+            ValueError: It is no latency model; the text names the field.
+        """
+        if not isinstance(data, Mapping) or data.get("kind") != MODEL_KIND:
+            msg = f"this is no latency model: it lacks 'kind': {MODEL_KIND!r}"
+            raise ValueError(msg)
+        values = {name: value for name, value in data.items() if name != "kind"}
+        known = {f.name for f in fields(cls)}
+        if unknown := sorted(values.keys() - known):
+            msg = f"a latency model has no {unknown}; it has {sorted(known)}"
+            raise ValueError(msg)
+        if missing := sorted(_NEEDED - values.keys()):
+            msg = f"the latency model lacks {missing}"
+            raise ValueError(msg)
+        for name, value in values.items():
+            if problem := _fault(name, value):
+                msg = f"the latency model's {name} must be {problem}, not {value!r}"
+                raise ValueError(msg)
+        model = cls(**values)
+        if not model.seconds(1):
+            msg = "a step of the latency model takes no time: step_s and stream_s are both 0"
+            raise ValueError(msg)
+        return model
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The model in a JSON file that `langchain-sgd bench calibrate --save` wrote.
+
+        Raises:
+            ValueError: The file cannot be read, or holds no latency model.
+        """
+        try:
+            return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            msg = f"No latency model in {path}: {error}"
+            raise ValueError(msg) from error
 
     @property
     def tokens_per_s(self) -> float:
         """Of one stream alone."""
         return 1 / self.seconds(1)
+
+
+_NEEDED: Final = frozenset({"name", "step_s", "stream_s", "prompt_token_s"})
+_WHOLE: Final = frozenset({"slots", "chunk"})
+_TEXTS: Final = frozenset({"name", "source"})
+
+
+def _fault(name: str, value: Any) -> str | None:
+    """What the field must be, if this value is not that."""
+    if name in _TEXTS:
+        return None if isinstance(value, str) else "a text"
+    if name in _WHOLE:
+        is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+        return None if is_count else "a whole number from 1 on"
+    if name == "hidden_tokens" and value is None:
+        return None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or value < 0:
+        return "a number from 0 on"
+    return "above 0" if name == "characters_a_token" and not value else None
 
 
 def _published(name: str, prefill_ms: float, decode_ms: float) -> LatencyModel:
@@ -92,96 +181,7 @@ PRESETS: Final[Mapping[str, LatencyModel]] = {
         _published("llama-33b-a100", 100, 5506),
     )
 }
-"""Only what was published; for a server of your own, `calibrate`."""
-
-
-# -- calibration
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """What was measured: steps of so many streams took so long."""
-
-    streams: float
-    """The mean over the steps."""
-    step_s: float
-    weight: float = 1.0
-    """For instance, the number of steps."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """A calibrated model, and how far it is from what it was made from."""
-
-    model: LatencyModel
-    points: tuple[Point, ...]
-    errors: tuple[float, ...]
-    """Predicted over measured, less 1, point by point."""
-
-    @property
-    def worst(self) -> float:
-        """The largest relative error, without its sign."""
-        return max(map(abs, self.errors))
-
-
-def calibrate(
-    points: Iterable[Point],
-    *,
-    name: str,
-    prompt_token_s: float | None = None,
-    slots: int = 8,
-    source: str = "measured",
-) -> Fit:
-    """The line through measured step times, by least squares of the *relative* error.
-
-    Neither parameter is let below zero: a step that gets faster with more streams is noise.
-
-    Args:
-        points: At two batch sizes at least.
-        name: Of the model.
-        prompt_token_s: Measured apart; as much as a stream if not given.
-        slots: Of the server.
-        source: What was measured.
-
-    Raises:
-        ValueError: There are no two batch sizes among the points, or a time is not above zero.
-    """
-    found = tuple(points)
-    if len({point.streams for point in found}) < 2:
-        msg = f"two batch sizes are needed to calibrate {name}, not {[p.streams for p in found]}"
-        raise ValueError(msg)
-    if any(point.step_s <= 0 or point.weight <= 0 for point in found):
-        msg = f"times and weights must be above zero to calibrate {name}"
-        raise ValueError(msg)
-    base, slope = _line(found)
-    model = LatencyModel(
-        name=name,
-        step_s=base,
-        stream_s=slope,
-        prompt_token_s=slope if prompt_token_s is None else prompt_token_s,
-        slots=slots,
-        source=source,
-    )
-    errors = tuple((base + slope * p.streams) / p.step_s - 1 for p in found)
-    return Fit(model, found, errors)
-
-
-def _line(points: Sequence[Point]) -> tuple[float, float]:
-    weights = [p.weight / p.step_s**2 for p in points]
-    total = sum(weights)
-    mean_x = sum(w * p.streams for w, p in zip(weights, points, strict=True)) / total
-    mean_y = sum(w * p.step_s for w, p in zip(weights, points, strict=True)) / total
-    spread = sum(w * (p.streams - mean_x) ** 2 for w, p in zip(weights, points, strict=True))
-    slope = sum(
-        w * (p.streams - mean_x) * (p.step_s - mean_y) for w, p in zip(weights, points, strict=True)
-    )
-    slope /= spread
-    if slope < 0:
-        return mean_y, 0.0
-    if (base := mean_y - slope * mean_x) >= 0:
-        return base, slope
-    through_zero = sum(w * p.streams * p.step_s for w, p in zip(weights, points, strict=True))
-    return 0.0, through_zero / sum(w * p.streams**2 for w, p in zip(weights, points, strict=True))
+"""Only what was published; `langchain-sgd bench calibrate` measures other servers."""
 
 
 # -- the engine
@@ -215,9 +215,13 @@ class LatencyEngine:
         self.busy_s = 0.0
         self.streamed = 0
         """Tokens written, of all streams."""
+        self.computed = 0
+        """Prompt tokens computed."""
         self._waiting: deque[_Job] = deque()
         self._running: list[_Job] = []
         self._known: deque[str] = deque(maxlen=_KEPT_PROMPTS)
+        self._way_free_at = -math.inf
+        """When the last call has come through to the queue."""
         self._stepping = False
         self._closed = False
 
@@ -231,14 +235,19 @@ class LatencyEngine:
         """
         self._check_open()
         job = _Job(prompt, pieces, counters or Counters())
-        job.counters.prompt_tokens = _tokens(prompt)
+        job.counters.prompt_tokens = self._tokens(prompt)
         if not pieces:
             return
+        loop = asyncio.get_running_loop()
+        if self.model.call_s:
+            self._way_free_at = max(self._way_free_at, loop.time()) + self.model.call_s
+            await asyncio.sleep(self._way_free_at - loop.time())
+            self._check_open()
         self._waiting.append(job)
         if not self._stepping:
             self._stepping = True
             # Whatever arrives at this moment shares the first step.
-            asyncio.get_running_loop().call_soon(self._begin)
+            loop.call_soon(self._begin)
         try:
             while (piece := await job.out.get()) is not None:
                 yield piece
@@ -261,7 +270,8 @@ class LatencyEngine:
         budget = self.model.chunk
         for job in self._running:
             if job.left is None and budget:
-                cached = max((_common(job.prompt, known) for known in self._known), default=0)
+                shared = max((_common(job.prompt, known) for known in self._known), default=0)
+                cached = int(shared / self.model.characters_a_token)
                 job.counters.cached_tokens = min(cached, job.counters.prompt_tokens - 1)
                 # The last token of a prompt is always computed: it predicts the first of the answer.
                 job.left = job.counters.prompt_tokens - job.counters.cached_tokens
@@ -280,6 +290,7 @@ class LatencyEngine:
         for job, taken in prompts:
             assert job.left is not None  # noqa: S101 - looked up when its prompt began
             job.left -= taken
+            self.computed += taken
             if job.left == 0:
                 self._known.append(job.prompt)
         finished = [job for job, _ in prompts if job.left == 0]
@@ -292,6 +303,9 @@ class LatencyEngine:
                 if job in self._running:
                     self._running.remove(job)
         self._begin()
+
+    def _tokens(self, text: str) -> int:
+        return max(1, math.ceil(len(text) / self.model.characters_a_token))
 
     def _check_open(self) -> None:
         if self._closed:
@@ -330,7 +344,7 @@ class LatencyEngine:
         """Compute it now; later prompts find it in the cache."""
         async for _ in self.write(text, ("",)):
             pass
-        return _tokens(text)
+        return self._tokens(text)
 
     async def aclose(self) -> None:
         """End requests in flight."""
@@ -341,12 +355,8 @@ class LatencyEngine:
         self._waiting.clear()
 
 
-def _tokens(text: str) -> int:
-    return max(1, -(-len(text) // CHARACTERS_A_TOKEN))
-
-
 def _common(first: str, second: str) -> int:
-    """Tokens that two texts share at their beginning; by bisection, since slices compare fast."""
+    """Characters that two texts share at their beginning; by bisection, since slices compare fast."""
     low, high = 0, min(len(first), len(second))
     while low < high:
         middle = (low + high + 1) // 2
@@ -354,4 +364,4 @@ def _common(first: str, second: str) -> int:
             low = middle
         else:
             high = middle - 1
-    return low // CHARACTERS_A_TOKEN
+    return low

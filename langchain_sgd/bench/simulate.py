@@ -8,6 +8,9 @@ random dependencies, and parts whose tokens add up to the plain answer's times `
 "split" plans every question; "as labelled" splits what people found suited to parallel writing (Vicuna's
 labels from Skeleton-of-Thought) and answers the others undivided after asking the planner. Nothing is said
 of quality.
+
+`--latency-model FILE` takes a model that `langchain-sgd bench calibrate` measured; that command also says how
+far the simulation is from real runs.
 """
 
 from __future__ import annotations
@@ -39,6 +42,7 @@ from langchain_sgd.bench.virtual_time import run_virtual
 from langchain_sgd.runnable import SGDRunnable
 
 _MODELS: Final = ("gpt35", "vicuna-13b", "gpt-4o")
+_SMALL: Final = "llama-7b-a100"
 _NODES: Final = (2, 3, 5, 8, 12)
 _LINES: Final = (8, 16, 24, 48, 64)
 _HARD: Final = (0.0, 0.3, 0.6, 1.0)
@@ -80,7 +84,7 @@ def alone(large: LatencyModel, small: LatencyModel | None, task: Task) -> dict[s
     }
 
 
-async def _once(build: Build, task: Task) -> tuple[float, float]:
+async def _once(build: Build[Task], task: Task) -> tuple[float, float]:
     answered, report = await answer(build, task)
     return answered.wall_s, report.planner.ended_s if report.planner else 0.0
 
@@ -125,21 +129,30 @@ def by_category(
 
 
 def sweeps(
-    large: LatencyModel, small: LatencyModel, lengths: Sequence[Length], shape: Shape, seed: int
+    large: LatencyModel,
+    small: LatencyModel | None,
+    lengths: Sequence[Length],
+    shape: Shape,
+    seed: int,
 ) -> dict[str, dict[str, float]]:
-    """Speedup over plain when one assumption changes; the others are as given."""
+    """Speedup over plain when one assumption changes; the others are as given.
+
+    Without a small model, nothing is said of the share of nodes that are too hard for it.
+    """
 
     def of(changed: Shape, lower: LatencyModel | None = None) -> float:
         return ratio([alone(large, lower, task_of(x, changed, seed)) for x in lengths])
 
-    return {
+    found = {
         "nodes": {str(n): of(replace(shape, nodes=n)) for n in _NODES},
         "planner tokens a line": {str(n): of(replace(shape, line_tokens=n)) for n in _LINES},
-        f"share of hard nodes, the others on {small.name}": {
-            f"{share:g}": of(replace(shape, hard=share), small) for share in _HARD
-        },
-        "concurrent users": {str(n): _loaded(large, lengths, shape, n, seed) for n in _USERS},
     }
+    if small is not None:
+        found[f"share of hard nodes, the others on {small.name}"] = {
+            f"{share:g}": of(replace(shape, hard=share), small) for share in _HARD
+        }
+    found["concurrent users"] = {str(n): _loaded(large, lengths, shape, n, seed) for n in _USERS}
+    return found
 
 
 def _loaded(
@@ -159,13 +172,26 @@ async def _crowd(
     return statistics.fmean(each.wall_s for each in found)
 
 
+def given_model(file: Path | None, preset: str) -> LatencyModel:
+    """A measured model, or one of the published.
+
+    Raises:
+        ValueError: The file holds no latency model.
+    """
+    return PRESETS[preset] if file is None else LatencyModel.read(file)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Print and save the figures; 2 if there are no lengths to simulate with."""
     options = parser("simulate", __doc__ or "")
     options.add_argument("--lengths", type=Path, default=LENGTHS, help="default: %(default)s")
     options.add_argument("--answers-of", nargs="+", default=_MODELS, metavar="MODEL")
-    options.add_argument("--large", choices=PRESETS, default="llama-33b-a100")
-    options.add_argument("--small", choices=PRESETS, default="llama-7b-a100")
+    which = options.add_mutually_exclusive_group()
+    which.add_argument("--large", choices=PRESETS, default="llama-33b-a100")
+    which.add_argument("--latency-model", type=Path, metavar="FILE", help="of bench calibrate")
+    options.add_argument(
+        "--small", choices=PRESETS, help="default: llama-7b-a100; with --latency-model none"
+    )
     options.add_argument("--nodes", type=int, default=Shape().nodes)
     options.add_argument("--line-tokens", type=int, default=Shape().line_tokens)
     options.add_argument("--expansion", type=float, default=Shape().expansion)
@@ -184,7 +210,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not lengths:
         print(f"No answers of {args.answers_of} in {args.lengths}", file=sys.stderr)
         return 2
-    large, small = PRESETS[args.large], PRESETS[args.small]
+    try:
+        large = given_model(args.latency_model, args.large)
+    except ValueError as error:
+        print(f"Nothing simulated. {error}", file=sys.stderr)
+        return 2
+    name = args.small or (None if args.latency_model else _SMALL)
+    small = PRESETS[name] if name else None
     shape = Shape(nodes=args.nodes, line_tokens=args.line_tokens, expansion=args.expansion)
     categories = by_category(large, None, lengths, shape, args.seed)
     suited = [x for x in lengths if x.splits] or lengths
@@ -197,7 +229,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     figures = {
         "kind": "simulation",
         "large": asdict(large),
-        "small": asdict(small),
+        "small": small and asdict(small),
         "shape": asdict(shape),
         "categories": categories,
         "sweeps": swept,

@@ -1,21 +1,17 @@
-"""The latency model: its arithmetic, its calibration, its engine's batches, queue and prefix cache."""
+"""The latency model: its arithmetic, its file, its engine's batches, queue and prefix cache."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from langchain_sgd.bench.latency import (
-    PRESETS,
-    LatencyEngine,
-    LatencyModel,
-    Point,
-    calibrate,
-)
+from langchain_sgd.bench.latency import PRESETS, LatencyEngine, LatencyModel
 from langchain_sgd.bench.virtual_time import run_virtual
 from langchain_sgd.embedded.engine import Counters, EngineError, GenerateRequest
 
@@ -101,28 +97,84 @@ def test_closing_the_engine_ends_requests_with_an_error() -> None:
     run_virtual(work())
 
 
-@given(
-    base=st.floats(0.001, 1),
-    slope=st.floats(0.0001, 1),
-    sizes=st.sets(st.integers(1, 64), min_size=2),
+def test_calls_reach_the_queue_one_by_one() -> None:
+    model = replace(MODEL, call_s=0.25, slots=3)
+    ends = run_virtual(together(LatencyEngine(model), ("aaaa", 1), ("bbbb", 1), ("cccc", 1)))
+    # The first has a step of its own, in which the others arrive: they share the next one.
+    assert [first for first, _ in ends] == pytest.approx([0.25 + 1, 0.25 + 2, 0.25 + 2])
+
+
+def test_a_closed_engine_takes_no_call_that_is_on_its_way() -> None:
+    async def work() -> None:
+        engine = LatencyEngine(replace(MODEL, call_s=1.0))
+        async with asyncio.TaskGroup() as group:
+            call = group.create_task(_ends_with_an_error(engine))
+            await asyncio.sleep(0.5)
+            await engine.aclose()
+        assert call.result()
+
+    async def _ends_with_an_error(engine: LatencyEngine) -> bool:
+        with pytest.raises(EngineError, match="closed"):
+            await write(engine, PROMPT, 1)
+        return True
+
+    run_virtual(work())
+
+
+@pytest.mark.parametrize(
+    ("hidden", "expected"), [(None, 2.0), (0.0, 1 + 0.5 * 4), (3.0, 1.5), (9.0, 1.0)]
 )
-@settings(max_examples=50, deadline=None)
-def test_calibration_finds_the_line_that_it_was_made_from(
-    base: float, slope: float, sizes: set[int]
-) -> None:
-    fit = calibrate([Point(n, base + slope * n) for n in sizes], name="m")
-    assert fit.worst < 1e-6
-    assert fit.model.seconds(3) == pytest.approx(base + slope * 3, rel=1e-3)
+def test_prompt_tokens_hide_behind_a_step(hidden: float | None, expected: float) -> None:
+    assert replace(MODEL, hidden_tokens=hidden).seconds(0, 4) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("times", [(2.0, 1.0), (1.0, 9.0)])
-def test_no_parameter_is_below_zero(times: tuple[float, float]) -> None:
-    fit = calibrate([Point(1, times[0]), Point(2, times[1])], name="m")
-    assert fit.model.step_s >= 0
-    assert fit.model.stream_s >= 0
-    assert fit.worst > 0
+def test_prompts_are_measured_by_the_models_own_characters_a_token() -> None:
+    async def work() -> tuple[Counters, Counters]:
+        engine = LatencyEngine(replace(MODEL, characters_a_token=2.5))
+        first = await write(engine, "x" * 10 + "abcde", 1)
+        second = await write(engine, "x" * 10 + "vwxyz", 1)
+        return first[2], second[2]
+
+    first, second = run_virtual(work())
+    assert (first.prompt_tokens, first.cached_tokens) == (6, 0)
+    assert (second.prompt_tokens, second.cached_tokens) == (6, 4)
 
 
-def test_one_batch_size_is_not_enough() -> None:
-    with pytest.raises(ValueError, match="two batch sizes"):
-        calibrate([Point(4, 1.0), Point(4, 1.1)], name="m")
+# -- in files
+
+
+def test_a_saved_model_is_the_same_when_it_is_read(tmp_path: Path) -> None:
+    for model in (replace(MODEL, hidden_tokens=4.0, call_s=0.1), *PRESETS.values()):
+        path = tmp_path / "folder" / f"{model.name}.json"
+        model.write(path)
+        assert LatencyModel.read(path) == model
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"kind": "a bench"}, "no latency model"),
+        ({"speed": 1}, "has no ['speed']"),
+        ({"stream_s": -1}, "stream_s must be a number from 0 on, not -1"),
+        ({"step_s": "1"}, "step_s must be a number"),
+        ({"step_s": True}, "step_s must be a number"),
+        ({"step_s": float("nan")}, "step_s must be a number"),
+        ({"slots": 0}, "slots must be a whole number from 1 on"),
+        ({"chunk": 1.5}, "chunk must be a whole number"),
+        ({"name": 3}, "name must be a text"),
+        ({"characters_a_token": 0}, "characters_a_token must be above 0"),
+        ({"step_s": 0, "stream_s": 0}, "takes no time"),
+    ],
+)
+def test_what_is_no_model_is_refused_by_name(changes: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(problem)):
+        LatencyModel.from_json({**MODEL.to_json(), **changes})
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[]", '{"kind": "latency model"}'])
+def test_an_unreadable_file_is_named(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "model.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ValueError, match=re.escape(f"No latency model in {path}")):
+        LatencyModel.read(path)

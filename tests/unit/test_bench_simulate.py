@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from langchain_sgd.baselines import PlainDecoding
 from langchain_sgd.bench import load, simulate
 from langchain_sgd.bench._workload import Length, Shape, crowd, task_of
 from langchain_sgd.bench.latency import LatencyModel
 from langchain_sgd.bench.virtual_time import run_virtual
+from tests.support.models import PLAIN, Say, Stage
 
 MODEL = LatencyModel(name="m", step_s=0.01, stream_s=0.0, prompt_token_s=0.0, slots=64)
 LENGTH = Length("q", "generic", 400, splits=True)
@@ -56,10 +59,19 @@ def test_a_question_that_does_not_split_costs_a_call_of_the_planner() -> None:
 def test_busy_servers_are_asked_plainly() -> None:
     tasks = [task_of(LENGTH, Shape(), 1)]
     calm, crowded = (
-        run_virtual(load._simulated(load.ADAPTIVE, MODEL, tasks, users, 4, 1)) for users in (1, 32)
+        run_virtual(load._simulated(MODEL, tasks, users, 1, busy=4)) for users in (1, 32)
     )
     assert all(each.split for each in calm)
     assert 0 < sum(each.split for each in crowded) < len(crowded) / 2
+
+
+def test_every_value_of_busy_is_a_method() -> None:
+    found = load.simulated(MODEL, [task_of(LENGTH, Shape(), 1)], [8], [2, 64], 1)[8]
+    assert list(found) == [load.PLAIN, load.SGD, "SGD, busy=2", "SGD, busy=64"]
+    split = [each["split"] for each in found.values()]
+    assert split[0] == 0
+    assert split[1] == 1
+    assert split[2] < split[3]
 
 
 def test_a_crowd_asks_all_its_questions() -> None:
@@ -93,9 +105,92 @@ def test_without_lengths_nothing_is_simulated(
         assert "there are no answer lengths at" in capsys.readouterr().err
 
 
+def test_a_measured_model_takes_the_place_of_the_published(
+    lengths: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for values in ("_USERS", "_NODES", "_LINES"):
+        monkeypatch.setattr(simulate, values, (1, 2))
+    monkeypatch.setattr(load, "_LEAST_ANSWERS", 1)
+    file, out = tmp_path / "model.json", tmp_path / "out.json"
+    replace(MODEL, name="mine", stream_s=0.001).write(file)
+    arguments = ["--lengths", str(lengths), "--latency-model", str(file), "--json", str(out)]
+    assert simulate.main([*arguments, "--sweep", "1"]) == 0
+    figures = json.loads(out.read_text())["figures"]
+    assert (figures["large"]["name"], figures["small"]) == ("mine", None)
+    assert not any("hard nodes" in name for name in figures["sweeps"])
+    assert load.main([*arguments, "--users", "1", "--rounds", "1", "--busy", "3", "2"]) == 0
+    figures = json.loads(out.read_text())["figures"]
+    assert (figures["model"]["name"], figures["slots"]) == ("mine", MODEL.slots)
+    assert figures["busy"] == [2, 3]
+    assert "SIMULATION: mine" in capsys.readouterr().out
+
+
+def test_a_file_without_a_model_is_refused(
+    lengths: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in (simulate, load):
+        assert command.main(["--lengths", str(lengths), "--latency-model", str(lengths)]) == 2
+        assert f"No latency model in {lengths}" in capsys.readouterr().err
+
+
 def test_where_it_stops_paying() -> None:
-    def point(plain: float, sgd: float) -> dict[str, dict[str, float]]:
-        return {load.PLAIN: {"p50_s": plain}, load.SGD: {"p50_s": sgd}}
+    def point(plain: float, sgd: float) -> dict[str, load.Figures]:
+        return {
+            load.PLAIN: {"answers": 1, "p50_s": plain},
+            load.SGD: {"answers": 1, "p50_s": sgd},
+        }
 
     assert load.pays_until({1: point(2, 1), 4: point(2, 1.9), 8: point(2, 3)}) == 4
     assert load.pays_until({1: point(1, 2)}) is None
+    assert load.pays_until({1: {**point(1, 2), load.SGD: load.summed_up([])}}) is None
+
+
+def test_the_best_method_and_what_others_lose() -> None:
+    def point(*waits: float, failures: int = 0) -> dict[str, load.Figures]:
+        return {
+            name: {"mean_s": wait, "answers": 5, "failures": failures if name == "c" else 0}
+            for name, wait in zip("abc", waits, strict=True)
+        }
+
+    found = {1: point(2, 1, 1.5), 8: point(2, 3, 2.5)}
+    assert [load.best(each) for each in found.values()] == ["b", "a"]
+    assert [load.lost(found, name) for name in "abc"] == pytest.approx([1.0, 0.5, 0.5])
+    found[64] = point(9, 9.9, 1, failures=1)
+    assert load.best(found[64]) == "a"
+    assert [load.lost(found, name) for name in "abc"] == [
+        pytest.approx(1),
+        pytest.approx(0.5),
+        None,
+    ]
+    assert load.best({"a": load.summed_up([])}) is None
+
+
+# -- real users, without a server
+
+
+def test_failed_and_slow_answers_are_counted_and_nobody_hangs() -> None:
+    said = [Say("a"), Say(error=ValueError("no")), Say(hang=True), Say("b")]
+    model = Stage({PLAIN: said}).model("large")
+    runnable = PlainDecoding(large=model, retries=0, stall_timeout_s=None)
+    found, errors = run_virtual(
+        load._crowd(runnable, ["1", "2", "3", "4"], 1, load.Patience(answer_s=5, row_s=99))
+    )
+    assert len(found) == 2
+    assert len(errors) == 2
+    assert "no answer within 5 s" in errors
+    assert any("no" in error and "ValueError" in error for error in errors)
+    figures = load.summed_up(found, errors)
+    assert (figures["answers"], figures["failures"]) == (2, 2)
+    assert figures["errors"] == sorted(errors)
+
+
+def test_a_row_ends_when_its_time_is_up() -> None:
+    model = Stage(default=Say("a", then_s=1.0)).model("large")
+    runnable = PlainDecoding(large=model)
+    found, errors = run_virtual(
+        load._crowd(runnable, ["1"] * 9, 2, load.Patience(answer_s=5, row_s=1.5))
+    )
+    assert (len(found), errors) == (4, [])
