@@ -68,7 +68,7 @@ class Fit:
         return statistics.median(map(abs, self.errors))
 
     def by_kind(self) -> dict[str, dict[str, float]]:
-        """Medians for each kind of run: what a decode step took, what the model says, the error."""
+        """Medians for each kind of run, by name: what a decode step took, what the model says, the error."""
         model = self.model
         groups: dict[str, list[tuple[Observation, float]]] = {}
         for seen, error in zip(self.observations, self.errors, strict=True):
@@ -92,7 +92,7 @@ class Fit:
                 "error": statistics.median(error for _, error in pairs),
             }
 
-        return {kind: medians(pairs) for kind, pairs in groups.items()}
+        return {kind: medians(groups[kind]) for kind in sorted(groups)}
 
 
 def fit(observations: Sequence[Observation], *, name: str, **known: Any) -> Fit:

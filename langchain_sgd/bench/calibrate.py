@@ -1,12 +1,12 @@
 """The latency model of the embedded engine, measured, and checked against real runs.
 
-First runs of known shapes on the embedded server: so many nodes at once, chains of nodes, plain
-decoding, long prompts. From their wall times and the engine's counters follow the parameters of
+Runs of known shapes on the embedded server: so many nodes at once, chains of nodes, plain decoding, long
+prompts. From their wall times and the engine's counters follow the parameters of
 `langchain_sgd.bench.latency`; `--save FILE` keeps them for `bench simulate --latency-model FILE`.
 
-Then the check: held-out questions are answered plainly and by SGD, really, in turns. Each run's own
-skeleton and token counts are played again through the simulation, and what that predicts stands beside
-what was measured, with the error. The runs of the check had no part in the calibration.
+Among them, in one order of chance, held-out questions are answered plainly and by SGD: the check. Each
+run's own skeleton and token counts are played again through the simulation, and what that predicts stands
+beside what was measured, with the error. The runs of the check have no part in the calibration.
 """
 
 from __future__ import annotations
@@ -124,33 +124,61 @@ class Calibration:
         return sum(len(question) + len(text) for question, text, _ in used) / tokens
 
 
-async def calibrate(
-    server: Served, subject: Subject, questions: Sequence[Question], *, slots: int, seed: int
-) -> Calibration:
-    """Run the known shapes for every question, in an order of chance.
+async def asked(
+    server: Served,
+    subject: Subject,
+    known: Sequence[Question],
+    others: Sequence[Question],
+    *,
+    slots: int,
+    seed: int,
+) -> tuple[Calibration, list[Row]]:
+    """Run the known shapes on some questions, and answer the others by both methods.
+
+    All in one order of chance, but for the two answers to a question, which follow each other: a machine
+    that gets slower or faster meanwhile is the same machine for calibration and check.
 
     Raises:
-        RuntimeError: A run failed.
+        RuntimeError: A calibrating run failed.
     """
-    found = Calibration()
-    tasks = [task for q in questions for task in _tasks(subject, q, questions, slots, seed)]
-    random.Random(seed).shuffle(tasks)
+    found, rows = Calibration(), list[Row]()
+    tasks = [task for q in known for task in _tasks(subject, q, known, slots, seed)]
     for task in tasks[:3]:
         await ask(task[1], task[2])
+    steps: list[_Task | Question] = [*tasks, *others]
+    random.Random(seed).shuffle(steps)
     with progress() as bar:
-        doing = bar.add_task("calibrating", total=len(tasks))
-        for kind, runnable, value, waits in tasks:
-            row = await _measured(server, runnable, value)
+        doing = bar.add_task("asking", total=len(steps))
+        for step in steps:
+            if isinstance(step, Question):
+                rows += await _answered(server, subject, step, seed)
+            else:
+                await _calibrate(server, step, found)
             bar.advance(doing)
-            if row["error"] is not None or row["report"] is None:
-                msg = f"a calibrating run ({kind}) failed: {row['error']}"
-                raise RuntimeError(msg)
-            report, spent = Report.model_validate(row["report"]), row["spent"]
-            found.runs.append(_observed(kind, row["wall_s"], waits, report, spent))
-            found.counts += spent
-            if kind == _PLAIN_KIND:
-                found.written.append((value, report.nodes[0]))
-    return found
+    return found, rows
+
+
+async def _calibrate(server: Served, task: _Task, found: Calibration) -> None:
+    kind, runnable, value, waits = task
+    row = await _measured(server, runnable, value)
+    if row["error"] is not None or row["report"] is None:
+        msg = f"a calibrating run ({kind}) failed: {row['error']}"
+        raise RuntimeError(msg)
+    report, spent = Report.model_validate(row["report"]), row["spent"]
+    found.runs.append(_observed(kind, row["wall_s"], waits, report, spent))
+    found.counts += spent
+    if kind == _PLAIN_KIND:
+        found.written.append((value, report.nodes[0]))
+
+
+async def _answered(server: Served, subject: Subject, question: Question, seed: int) -> list[Row]:
+    """The question by both methods, in an order of its own."""
+    rows = []
+    for method in shuffled([subject.plain, subject.sgd], question.id, seed):
+        runnable = method.build(question, seed_of(question.id, seed))
+        row = await _measured(server, runnable, question.text)
+        rows.append({"method": method.name, "question": question, **row})
+    return rows
 
 
 def _tasks(
@@ -209,22 +237,6 @@ async def _measured(server: Served, runnable: SGDRunnable, value: Any) -> Row:
 
 
 # -- the check
-
-
-async def answered(
-    server: Served, subject: Subject, questions: Sequence[Question], *, seed: int
-) -> list[Row]:
-    """The questions by both methods, in an order of each question's own."""
-    rows: list[Row] = []
-    with progress() as bar:
-        doing = bar.add_task("asking", total=2 * len(questions))
-        for question in questions:
-            for method in shuffled([subject.plain, subject.sgd], question.id, seed):
-                runnable = method.build(question, seed_of(question.id, seed))
-                row = await _measured(server, runnable, question.text)
-                rows.append({"method": method.name, "question": question, **row})
-                bar.advance(doing)
-    return rows
 
 
 def compared(model: LatencyModel, rows: Sequence[Row]) -> dict[str, Any]:
@@ -299,14 +311,13 @@ async def measure(args: argparse.Namespace) -> tuple[Fit, Counts, list[Row]]:
     fixed = args.model_size == "60m"
     file = cached_model() if fixed else bundled_models()["large"]
     questions = bundled_questions(args.questions + args.calibrating, 0, args.seed)
-    asked, known = questions[: args.questions], questions[args.questions :]
+    checked, known = questions[: args.questions], questions[args.questions :]
     context = _CONTEXT[args.model_size]
     async with served(
         {"large": file}, engine=args.engine, slots=args.slots, context=context
     ) as server:
         subject = subject_of(server.urls, fixed=fixed)
-        seen = await calibrate(server, subject, known, slots=args.slots, seed=args.seed)
-        rows = await answered(server, subject, asked, seed=args.seed)
+        seen, rows = await asked(server, subject, known, checked, slots=args.slots, seed=args.seed)
     made = fit(
         seen.runs,
         name=f"{'random-60m' if fixed else 'bundled-large'}-{args.engine}",
