@@ -64,6 +64,7 @@ from langchain_sgd.bench.models import lines_of
 from langchain_sgd.embedded.briefs import domain
 from langchain_sgd.embedded.briefs.prompts import BRIEFS_PROMPTS
 from langchain_sgd.embedded.server import bundled_models
+from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.skeleton import Skeleton
 from langchain_sgd.tgi import ChatTGI
@@ -322,15 +323,32 @@ async def measure(args: argparse.Namespace) -> dict[str, Any]:
             if is_fixed
             else bundled_methods(server.urls, args.temperature)
         )
-        if args.methods:
-            methods = [method for method in methods if method.name in args.methods]
+        methods = _chosen(methods, args.methods)
         await run(server, methods, questions, journal, seed=args.seed)
         steps = await step_times(server, questions[0].text, tokens=128)
     wanted = {question.id for question in questions}
     rows = [row for row in journal.rows() if row["question_id"] in wanted]
     aim = _WALL_AIMS["60m" if is_fixed else args.engine]
-    found = figures.summary(rows, wall_target=aim, checked=not is_fixed)
+    found = figures.summary(
+        rows,
+        wall_target=aim,
+        checked=not is_fixed,
+        counts_cached=args.engine != "openvino",
+    )
     return {"options": options, "steps": steps, **found}
+
+
+def _chosen(methods: Sequence[Method], names: Sequence[str] | None) -> list[Method]:
+    if not names:
+        return list(methods)
+    known = {method.name: method for method in methods}
+    if unknown := [name for name in names if name not in known]:
+        msg = (
+            f"no method is called {', '.join(map(repr, unknown))}; there are"
+            f" {', '.join(map(repr, known))}"
+        )
+        raise InvalidInputError(msg)
+    return [method for method in methods if method.name in names]
 
 
 def _bundled(folder: Path | None) -> dict[str, Path]:
@@ -365,13 +383,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
     options.add_argument("--resume", type=Path, metavar="FILE", help="JSONL of rows to go on from")
     args = options.parse_args(argv)
-    command = shlex.join(["langchain-sgd", "bench", "embedded", *(argv or sys.argv[1:])])
+    command = shlex.join(["langchain-sgd", "bench", "embedded", *(sys.argv[1:] if argv is None else argv)])
     found = asyncio.run(measure(args))
     reports = found.pop("reports")
     figures.show_summary(found)
     save(args.json, "embedded", command, found)
     if args.html:
-        args.html.write_text(embedded_page(found, reports, command))
+        args.html.parent.mkdir(parents=True, exist_ok=True)
+        args.html.write_text(embedded_page(found, reports, command), encoding="utf-8")
 
 
 if __name__ == "__main__":

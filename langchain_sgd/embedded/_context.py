@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes as c
+import os
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,11 @@ _FILE_TYPES: Final = {
 }
 _NO_ROOM: Final = 1
 
+# Below this size a model's step is so short that threads wait for each other more than they compute,
+# and for the server's own work.
+_SMALL_FILE: Final = 32_000_000
+_MOST_THREADS: Final = 16
+
 
 def check_model_file(path: Path) -> None:
     """Look at a model file before the library does, whose own complaint is hard to read.
@@ -43,6 +49,15 @@ def check_model_file(path: Path) -> None:
             " formats must be converted, for instance with llama.cpp's convert_hf_to_gguf.py"
         )
         raise EngineError(msg)
+
+
+def default_threads(path: Path) -> int:
+    """How many threads compute a model best: one for a small file, else one for each core."""
+    if path.stat().st_size < _SMALL_FILE:
+        return 1
+    allowed = getattr(os, "sched_getaffinity", None)
+    cores = len(allowed(0)) if allowed else os.cpu_count() or 1
+    return min(cores, _MOST_THREADS)
 
 
 class Model:

@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import threading
+import time
 import weakref
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
@@ -25,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from langchain_sgd.embedded._batching import Statistics, again
-from langchain_sgd.embedded._context import Model
+from langchain_sgd.embedded._context import Model, default_threads
 from langchain_sgd.embedded._grammar import grammar_text
 from langchain_sgd.embedded._json_regex import json_regex
 from langchain_sgd.embedded._llama import library
@@ -78,7 +79,7 @@ class OpenVINOEngine:
         path: The GGUF file.
         slots: Requests decoded together; more wait.
         context: Most tokens of a request, prompt and answer together.
-        threads: Threads that compute; OpenVINO's choice by default.
+        threads: Threads that compute. None chooses: 1 for files below 32 MB, else all cores.
         model_id: What the model is called; the name in the file by default.
         json_separators: How JSON grammars separate items, and keys from values.
 
@@ -106,7 +107,12 @@ class OpenVINOEngine:
         self._outboxes = Outboxes()
         blocks = slots * (self.info.max_total_tokens // _BLOCK + 1)
         try:
-            pipeline = _Pipeline(model.path, slots=slots, blocks=blocks, threads=threads)
+            pipeline = _Pipeline(
+                model.path,
+                slots=slots,
+                blocks=blocks,
+                threads=threads or default_threads(model.path),
+            )
         except EngineError:
             model.free()
             raise
@@ -205,7 +211,7 @@ class OpenVINOEngine:
 class _Pipeline:
     """OpenVINO's pipeline, and how to build it again."""
 
-    def __init__(self, path: Path, *, slots: int, blocks: int, threads: int | None) -> None:
+    def __init__(self, path: Path, *, slots: int, blocks: int, threads: int) -> None:
         try:
             # Only this engine needs them, and checks must not.
             openvino = importlib.import_module("openvino")
@@ -224,9 +230,10 @@ class _Pipeline:
         scheduler.num_kv_blocks = blocks
         self._scheduler: Any = scheduler
         # Its default of bfloat16 changes what a model says.
-        self._properties: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
-        if threads is not None:
-            self._properties["INFERENCE_NUM_THREADS"] = threads
+        self._properties: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": threads,
+        }
         self._pipeline: Any = None
         self.build()
 
@@ -312,6 +319,7 @@ class _Loop:
         self._lock = threading.Lock()
         self._end: EngineError | None = None
         self._number = self._steps = self._generated = self._prompted = 0
+        self._busy_s = 0.0
         self._thread = threading.Thread(target=self._run, name=f"openvino:{name}", daemon=True)
         self._thread.start()
 
@@ -321,6 +329,7 @@ class _Loop:
             steps=self._steps,
             generated_tokens=self._generated,
             computed_prompt_tokens=self._prompted,
+            busy_s=self._busy_s,
         )
 
     def submit(self, request: _Request) -> None:
@@ -399,11 +408,13 @@ class _Loop:
     def _step(self) -> None:
         if not self._running:
             return
+        started = time.perf_counter()
         try:
             self._pipeline.step()
         except RuntimeError as error:
             self._start_again(error)
             return
+        self._busy_s += time.perf_counter() - started
         self._steps += 1
         self._fresh.clear()
         for request in list(self._running):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from langchain_sgd.embedded._batching import Batcher, Job, Statistics
-from langchain_sgd.embedded._context import Context, Model
+from langchain_sgd.embedded._context import Context, Model, default_threads
 from langchain_sgd.embedded._llama import library
 from langchain_sgd.embedded._prefixes import Kept
 from langchain_sgd.embedded._sampling import make_sampler
@@ -28,9 +28,6 @@ __all__ = ["Statistics", "XLlamaCppEngine"]
 # Prompt tokens per step: more of them delay the running requests' next tokens, fewer cost steps.
 _BATCH: Final = 128
 _KEPT_SEQUENCES: Final = 8
-# Below this size a model's step is so short that threads wait for each other more than they compute.
-_SMALL_MODEL: Final = 20_000_000
-_MOST_THREADS: Final = 16
 
 
 class XLlamaCppEngine:
@@ -44,7 +41,7 @@ class XLlamaCppEngine:
         slots: Requests decoded together; more wait in a queue without limit.
         context: Most tokens of a request, prompt and answer together; no more than the model was trained
             for. Memory is reserved for `slots * context` tokens.
-        threads: Threads that compute. None chooses: 1 for models below 20 M parameters, else all cores.
+        threads: Threads that compute. None chooses: 1 for files below 32 MB, else all cores.
         model_id: What the model is called; the name in the file by default.
         kept_tokens: Tokens of finished requests that stay in the cache for later prompts that begin
             alike; half a context by default. Each makes steps a little slower.
@@ -88,7 +85,7 @@ class XLlamaCppEngine:
                 cells=slots * context,
                 sequences=sequences,
                 batch=max(_BATCH, 2 * slots),
-                threads=threads or _default_threads(model.n_params),
+                threads=threads or default_threads(model.path),
             )
         except BaseException:
             model.free()
@@ -199,11 +196,3 @@ class XLlamaCppEngine:
     def close(self) -> None:
         """As `aclose`, for code without an event loop; waits for the step in progress."""
         self._close()
-
-
-def _default_threads(parameters: int) -> int:
-    if parameters < _SMALL_MODEL:
-        return 1
-    allowed = getattr(os, "sched_getaffinity", None)
-    cores = len(allowed(0)) if allowed else os.cpu_count() or 1
-    return min(cores, _MOST_THREADS)

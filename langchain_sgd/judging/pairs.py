@@ -49,7 +49,7 @@ def read_answers(path: Path, *, options: str | None = None) -> list[Answer]:
 
     A line has `question_id`, `question`, `method`, `answer`, and perhaps `category`, `error` (not null:
     the method failed) and `options` (what a benchmark's row was measured with). Further fields are left
-    alone. Of several answers of a method to a question the first counts.
+    alone. Of several answers of a method to a question the first that did not fail counts.
 
     Args:
         path: The file.
@@ -73,7 +73,10 @@ def read_answers(path: Path, *, options: str | None = None) -> list[Answer]:
             None if row.get("options") is None else str(row["options"]),
         )
         if options in {None, answer.options}:
-            found.setdefault((answer.options, answer.method, answer.question_id), answer)
+            key = (answer.options, answer.method, answer.question_id)
+            # A benchmark that is gone on with tries what failed again, and adds the answer below.
+            if key not in found or (answer.text and not found[key].text):
+                found[key] = answer
     if not found:
         wanted = "" if options is None else f" with options {options!r}"
         msg = f"{path} holds no answers{wanted}"

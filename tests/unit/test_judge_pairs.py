@@ -54,16 +54,27 @@ def test_answers_are_read_as_a_benchmark_wrote_them(tmp_path: Path) -> None:
     assert found == Answer("1", "writing", "Question 1?", "sgd", "sgd says 1.", "1a")
 
 
-def test_a_failed_method_has_no_answer_and_the_first_run_counts(tmp_path: Path) -> None:
+def test_a_failed_method_has_no_answer(tmp_path: Path) -> None:
     file = write(
         tmp_path / "answers.jsonl",
         row("sot", error="TimeoutError", answer="half an ans"),
-        row("sot", answer="a later run"),
         row("sgd", category=None, answer=" text \n"),
     )
     sot, sgd = read_answers(file)
     assert sot.text == ""
     assert (sgd.text, sgd.category) == ("text", "all")
+
+
+def test_the_first_run_that_did_not_fail_counts(tmp_path: Path) -> None:
+    file = write(
+        tmp_path / "answers.jsonl",
+        row("sot", error="TimeoutError", answer="half an ans"),
+        row("sot", answer="the retry"),
+        row("sot", answer="a later run"),
+        row("sot", error="TimeoutError", answer="a later failure"),
+    )
+    [sot] = read_answers(file)
+    assert sot.text == "the retry"
 
 
 @pytest.mark.parametrize(
