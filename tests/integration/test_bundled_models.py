@@ -13,7 +13,7 @@ import pytest
 
 from langchain_sgd.embedded.briefs import domain
 from langchain_sgd.embedded.briefs.evaluate import asker, evaluate_runs, nodes, skeletons
-from langchain_sgd.embedded.briefs.turns import planner_prompt, skeleton_text
+from langchain_sgd.embedded.briefs.turns import node_prompt, planner_prompt, skeleton_text
 from langchain_sgd.embedded.engine import Counters, Engine, GenerateRequest, Sampling
 from langchain_sgd.tgi.chat import ChatTGI
 
@@ -86,16 +86,16 @@ async def test_any_text_survives_the_tokenizer(engine: Engine, text: str) -> Non
     assert 1 < len(tokens) <= 1 + len(text.encode())
 
 
-async def test_a_skeleton_line_costs_about_ten_tokens(engine: Engine) -> None:
+async def test_a_skeleton_line_costs_about_eight_tokens(engine: Engine) -> None:
     lines = tokens = 0
     for brief in itertools.islice(domain.briefs(3, held_out=True), 50):
         text = skeleton_text(domain.skeleton(brief.headings))
         lines += text.count("\n")
         tokens += len(await engine.tokenize(text)) - 1
-    assert 8 <= tokens / lines <= 12
+    assert 6 <= tokens / lines <= 10
 
 
-async def test_greedy_output_is_that_of_transformers(name: str, engine: Engine) -> None:
+async def test_greedy_output_is_mostly_that_of_transformers(name: str, engine: Engine) -> None:
     cases = recorded(name)
     assert len(cases) == 20
     equal = 0
@@ -104,8 +104,9 @@ async def test_greedy_output_is_that_of_transformers(name: str, engine: Engine) 
         request = GenerateRequest(prompt, 64, Sampling())
         made = [token.id async for token in engine.generate(request, Counters())]
         equal += made == case["ids"]
-    # Kernels in half precision may flip a near tie between two wordings, on some processors.
-    assert equal >= 19
+    # The engine rounds what flows through an 8-bit model to 8 bits as well, which flips near ties between
+    # two wordings; 15 and 16 of 20 were equal where the files were made.
+    assert equal >= 13
 
 
 async def test_the_planner_plans_briefs_and_leaves_short_questions_whole(engine: Engine) -> None:
@@ -146,8 +147,13 @@ async def test_skeleton_graph_decoding_keeps_facts_that_skeleton_of_thought_lose
     assert found["SGD, large"]["of them in sequence"] < found["plain decoding"]["tokens a run"]
 
 
-async def test_the_planner_s_turn_is_what_was_trained(engine: Engine) -> None:
+async def test_turns_are_what_was_trained(engine: Engine) -> None:
     brief = next(domain.briefs(5, held_out=True))
     turn = planner_prompt(brief.question)
     prompt = await engine.render_chat([{"role": "user", "content": turn}], None)
     assert prompt.endswith(f"<|user|>{turn}<|assistant|>")
+    # A section that has been begun is gone on with.
+    turn = node_prompt(brief.question, domain.skeleton(brief.headings), "Name", {})
+    prompt = await engine.render_chat([{"role": "user", "content": turn}], None)
+    assert prompt.endswith(f"<|user|>{turn}")
+    assert turn.endswith("## Name\n\n")

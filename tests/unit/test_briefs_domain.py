@@ -66,13 +66,21 @@ def test_the_number_of_alternatives_is_what_can_be_invented() -> None:
 
 def test_answers_have_the_promised_size_depth_and_width() -> None:
     sets = domain.wanted_sets()
-    depths = Counter(domain.depth(domain.closure(wanted)) for wanted in sets)
-    assert set(depths) == {2, 3, 4}
-    for wanted in sets:
-        headings = domain.closure(wanted)
-        assert domain.MIN_SECTIONS <= len(headings) <= domain.MAX_SECTIONS
-        assert 2 <= domain.skeleton(headings).width <= domain.MAX_WIDTH
-    assert len(sets) > 300
+    assert set(sets) == {2, 3, 4}
+    for depth, wanted_of_depth in sets.items():
+        for wanted in wanted_of_depth:
+            headings = domain.closure(wanted)
+            assert domain.depth(headings) == depth
+            assert domain.MIN_SECTIONS <= len(headings) <= domain.MAX_SECTIONS
+            assert 2 <= domain.skeleton(headings).width <= domain.MAX_WIDTH
+    assert sum(map(len, sets.values())) > 300
+
+
+def test_questions_are_as_deep_as_the_shares_say() -> None:
+    asked = itertools.islice(domain.briefs(3, held_out=False), 2000)
+    depths = Counter(domain.depth(brief.headings) for brief in asked)
+    for depth, share in domain.DEPTHS.items():
+        assert depths[depth] / 2000 == pytest.approx(share, abs=0.04)
 
 
 @given(seeds)
@@ -169,8 +177,16 @@ def test_prompts_are_short_and_the_question_comes_first() -> None:
         for n in skeleton.nodes
         if n.heading in given
     )
-    assert prompt == f"{brief.question}{parts}\n\nWrite {last.heading}"
+    assert prompt == f"{brief.question}{parts}\n\n## {last.heading}\n\n"
     assert node_prompt(brief.question, skeleton, last.heading, {}) == (
-        f"{brief.question}\n\nWrite {last.heading}"
+        f"{brief.question}\n\n## {last.heading}\n\n"
     )
     assert planner_prompt(brief.question) == f"{brief.question}\n\nPlan"
+
+
+def test_a_node_goes_on_where_the_section_that_it_needs_first_ended() -> None:
+    brief = next(b for b in domain.briefs(1, held_out=True) if "Slogan" in b.headings)
+    skeleton = domain.skeleton(brief.headings)
+    name = node_prompt(brief.question, skeleton, "Name", {})
+    slogan = node_prompt(brief.question, skeleton, "Slogan", {"Name": "It is called Wild Owl."})
+    assert slogan.startswith(f"{name}It is called Wild Owl.")

@@ -113,6 +113,8 @@ ALTERNATIVES: Mapping[str, int] = {
 
 MIN_SECTIONS, MAX_SECTIONS = 5, 8
 MAX_WIDTH = 4
+DEPTHS: Mapping[int, float] = {2: 0.6, 3: 0.3, 4: 0.1}
+"""Share of the questions whose longest chain of needs has so many sections."""
 
 
 def computed(facts: Facts) -> dict[str, str]:
@@ -175,10 +177,10 @@ def depth(headings: Sequence[str]) -> int:
 
 
 @cache
-def wanted_sets() -> tuple[tuple[str, ...], ...]:
-    """Every set of wanted sections that makes an answer of the right size, depth and width."""
+def wanted_sets() -> Mapping[int, Sequence[tuple[str, ...]]]:
+    """Every set of wanted sections that makes an answer of the right size and width, by depth."""
     askable = [heading for heading in NEEDS if NEEDS[heading]]
-    sets = []
+    sets: dict[int, list[tuple[str, ...]]] = {depth: [] for depth in DEPTHS}
     for count in range(2, 6):
         for wanted in itertools.combinations(askable, count):
             headings = closure(wanted)
@@ -186,8 +188,8 @@ def wanted_sets() -> tuple[tuple[str, ...], ...]:
                 MIN_SECTIONS <= len(headings) <= MAX_SECTIONS
                 and skeleton(headings).width <= MAX_WIDTH
             ):
-                sets.append(wanted)
-    return tuple(sets)
+                sets[depth(headings)].append(wanted)
+    return sets
 
 
 @dataclass(frozen=True)
@@ -246,7 +248,8 @@ def briefs(seed: int, *, held_out: bool) -> Iterator[Brief]:
     rng = random.Random(seed)  # noqa: S311 - data, not secrets
     while True:
         facts = _question_facts(rng)
-        wanted = list(rng.choice(wanted_sets()))
+        longest = rng.choices(list(DEPTHS), list(DEPTHS.values()))[0]
+        wanted = list(rng.choice(wanted_sets()[longest]))
         rng.shuffle(wanted)
         names = [heading.lower() for heading in wanted]
         both = rng.random() < 0.5

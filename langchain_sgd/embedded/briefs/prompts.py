@@ -1,7 +1,10 @@
 """What the bundled models are asked: the package's own prompts with templates of a few tokens.
 
-Few-shot English would drown models of this size; order and content are those of every other model. The
-models were trained on exactly these bytes, so changing a template means training again.
+Few-shot English would drown models of this size; order and content are those of every other model. A
+node's prompt is the beginning of a text that the node goes on with: the question, the sections it needs,
+its own heading. So the section that it needs first is, with everything before it, what another node has
+just computed, and a prefix cache serves it whole. The models were trained on exactly these bytes, so
+changing a template means training again.
 """
 
 from __future__ import annotations
@@ -15,5 +18,5 @@ BRIEFS_PROMPTS = Prompts(
     line="",
     dependencies="",
     dependency="\n\n## {heading}\n\n{answer}",
-    node="\n\nWrite {heading}",
+    node="\n\n## {heading}\n\n",
 )

@@ -31,11 +31,11 @@ SECTIONS: Mapping[str, tuple[Slot, ...]] = {
             "Look for {colour} {material}: that is how you [know|recognise] it in any shop window.",
         ),
         (
-            "The name is short, and {audience} [remember|keep in mind] it after hearing it once.",
-            "In our tests {audience} could spell it [at once|without help], which matters a great deal.",
-            "We asked many {audience} and most of them [liked|loved] the sound from the first moment.",
-            "It is easy to say on the phone, and that is what {audience} [wanted|asked for].",
-            "Most {audience} said that it sounds [friendly|honest] and a little bit bold.",
+            "Most {audience} remember it after hearing it once.",
+            "In our tests {audience} could spell it [at once|without help].",
+            "We asked many {audience} and they [liked|loved] the sound.",
+            "It is easy to say, as {audience} [wanted|had asked].",
+            "To most {audience} it sounds [friendly|honest] and bold.",
         ),
     ),
     "Price": (
@@ -47,11 +47,11 @@ SECTIONS: Mapping[str, tuple[Slot, ...]] = {
             "Anyone can buy the {product} for ${price}, online or [in the shop|at the door].",
         ),
         (
-            "That is under the limit of ${limit} and still pays for fair wages in {town}.",
-            "The plan allowed up to ${limit}, so our partners in {town} have no reason to worry.",
-            "We were told to stay below ${limit}, and the team in {town} [managed|did] it.",
-            "It keeps us below ${limit} and leaves a small [margin|profit] for the workshop in {town}.",
-            "With ${limit} as the upper bound, the people in {town} [agreed|said yes] at once.",
+            "That is below ${limit} and pays fair wages in {town}.",
+            "The plan in {town} allowed up to ${limit}.",
+            "The limit was ${limit}, and {town} [kept|managed] it.",
+            "It stays below ${limit}, as {town} had [asked|hoped].",
+            "With ${limit} as the bound, {town} [agreed|said yes].",
         ),
         (
             "Every buyer gets {years} years of guarantee, which {audience} [value|notice] most.",
@@ -77,11 +77,11 @@ SECTIONS: Mapping[str, tuple[Slot, ...]] = {
             "A short speech at {hour} opens the day, then the {product} has the stage.",
         ),
         (
-            "Entry is free for {audience}, and buses run from the centre of {town}.",
-            "We expect many {audience} from {town} and keep the [front rows|best seats] for them.",
-            "The {audience} of {town} get a [warm|special] welcome and a drink at the door.",
-            "There is room for a hundred {audience}, and the people of {town} [help|lend a hand].",
-            "Half of {town} has promised to come, and all {audience} are [welcome|invited].",
+            "Entry is free for all {audience} of {town}.",
+            "The {audience} of {town} get the [front rows|best seats].",
+            "The {audience} of {town} get a [warm|special] welcome.",
+            "There is room for a hundred {audience} from {town}.",
+            "Half of {town} and all {audience} are [welcome|invited].",
         ),
     ),
     "Slogan": (
@@ -464,22 +464,22 @@ PLAIN_QUESTIONS: tuple[tuple[tuple[str, ...], tuple[Slot, ...]], ...] = (
 """Wordings of a question that is answered in one short paragraph, and the slots of its answer."""
 
 SCOPES: Mapping[str, str] = {
-    "Name": "name, colour, material",
+    "Name": "name and look",
     "Price": "price and guarantee",
-    "Launch": "place, date, hour",
-    "Slogan": "two words for the name",
-    "Design": "how it looks",
+    "Launch": "place and time",
+    "Slogan": "two words",
+    "Design": "the shape",
     "Care": "how to clean it",
-    "Reminder": "note to the team",
-    "Delivery": "full bill by post",
+    "Reminder": "for the team",
+    "Delivery": "the full bill",
     "Offer": "club price",
     "Bundle": "bill for three",
     "Poster": "what it says",
-    "Invitation": "letter to the guests",
-    "Summary": "all facts together",
-    "Thanks": "letter after the launch",
+    "Invitation": "for the guests",
+    "Summary": "all facts",
+    "Thanks": "after the launch",
 }
-"""One line for the skeleton: what a section covers."""
+"""A few words for the skeleton: what a section covers."""
 
 VALUES: Mapping[str, tuple[str, ...]] = {
     "product": tuple(

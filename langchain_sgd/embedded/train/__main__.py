@@ -26,7 +26,7 @@ from langchain_sgd.embedded.train.export import write_gguf
 from langchain_sgd.embedded.train.model import Llama, Shape
 from langchain_sgd.embedded.train.optimizer import Muon
 from langchain_sgd.embedded.train.probe import probe, probe_examples
-from langchain_sgd.embedded.train.tasks import COPYING, ORDER, SUMS, Mix
+from langchain_sgd.embedded.train.tasks import COPYING, EASY, ORDER, SUMS, Mix
 
 VOCABULARY = 1920
 
@@ -42,7 +42,7 @@ class Recipe:
     adam: float
     """Learning rate of everything else."""
     stages: tuple[tuple[int, Mix], ...]
-    """What it is shown from which pool of examples on; a pool lasts 20 to 25 steps."""
+    """What it is shown from which pool of examples on; a pool lasts 16 to 20 steps."""
     kind: str
     """Number format of the file: F16 or Q8_0."""
     tokens: int = 2048
@@ -61,20 +61,20 @@ class Recipe:
 
 RECIPES = {
     "large": Recipe(
-        Shape(VOCABULARY, width=192, layers=5, heads=6, hidden=512),
-        steps=3500,
+        Shape(VOCABULARY, width=192, layers=5, heads=3, hidden=512),
+        steps=3200,
         muon=0.010,
         adam=6e-3,
-        stages=((0, COPYING), (30, SUMS), (164, ORDER)),
-        kind="F16",
+        stages=((0, COPYING), (28, SUMS), (113, ORDER)),
+        kind="Q8_0",
     ),
     "small": Recipe(
-        Shape(VOCABULARY, width=64, layers=3, heads=2, hidden=192),
-        steps=3000,
+        Shape(VOCABULARY, width=96, layers=3, heads=3, hidden=256),
+        steps=6000,
         muon=0.012,
         adam=8e-3,
-        stages=((0, COPYING),),
-        kind="F16",
+        stages=((0, EASY),),
+        kind="Q8_0",
     ),
 }
 

@@ -91,30 +91,56 @@ SUMS = Mix(
 ORDER = Mix(
     {
         "drill": 0.04,
-        "node": 0.30,
+        "node": 0.36,
         "root": 0.08,
-        "blind": 0.02,
-        "whole": 0.22,
-        "plan": 0.30,
-        "plain": 0.02,
+        "blind": 0.03,
+        "whole": 0.21,
+        "plan": 0.23,
+        "plain": 0.03,
         "plain_plan": 0.02,
     },
     {
-        "Slogan": 0.06,
-        "Design": 0.02,
-        "Care": 0.03,
-        "Reminder": 0.03,
-        "Delivery": 0.12,
-        "Offer": 0.15,
-        "Bundle": 0.12,
-        "Poster": 0.30,
-        "Invitation": 0.04,
-        "Summary": 0.08,
-        "Thanks": 0.05,
+        "Slogan": 0.05,
+        "Design": 0.04,
+        "Care": 0.04,
+        "Reminder": 0.04,
+        "Delivery": 0.13,
+        "Offer": 0.17,
+        "Bundle": 0.13,
+        "Poster": 0.17,
+        "Invitation": 0.07,
+        "Summary": 0.09,
+        "Thanks": 0.07,
     },
     shuffled=False,
 )
 """At last: skeletons and whole answers that leave out no section."""
+
+EASY = Mix(
+    {
+        "node": 0.62,
+        "root": 0.17,
+        "blind": 0.05,
+        "whole": 0.06,
+        "plan": 0.03,
+        "plain": 0.05,
+        "plain_plan": 0.02,
+    },
+    {
+        "Slogan": 0.16,
+        "Design": 0.16,
+        "Care": 0.16,
+        "Reminder": 0.12,
+        "Delivery": 0.06,
+        "Offer": 0.06,
+        "Bundle": 0.06,
+        "Poster": 0.06,
+        "Invitation": 0.05,
+        "Summary": 0.06,
+        "Thanks": 0.05,
+    },
+)
+"""What a small model is for: mostly easy sections."""
 
 STRUCTURE = "structure"
 """Stands for a fact where a span is the name of a section: chosen, but not freely."""

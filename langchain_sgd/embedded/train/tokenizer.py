@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from langchain_sgd.embedded.briefs.domain import NEEDS
 from langchain_sgd.embedded.briefs.texts import MONTHS, NAME_PARTS, PLACE_PARTS, VALUES
 from langchain_sgd.embedded.train.tasks import STRUCTURE, Example, Tasks
 
@@ -26,11 +27,13 @@ _FACT_REPEATS = 400
 PAD, BOS, EOS, SYSTEM, USER, ASSISTANT = range(6)
 SPECIAL = ("<|pad|>", "<|bos|>", "<|eos|>", "<|system|>", "<|user|>", "<|assistant|>")
 
+OPEN = "\n\n"
+"""A turn that ends so has begun a section, which the answer goes on with."""
+
 GLUE = (
     "\n\n## ",
     "## ",
     "\n\n",
-    "\n\nWrite ",
     "\n\nPlan",
     "|-|1\n",
     "|-|2\n",
@@ -38,16 +41,19 @@ GLUE = (
     "|2\n",
     "|4\n",
     "|5\n",
+    *(f"|{heading}|" for heading in NEEDS),
 )
+"""What all answers have in common is one token each: a skeleton's line is about eight."""
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
     "{% if message['role'] == 'assistant' %}<|assistant|>{{ message['content'] }}<|eos|>"
     "{% elif message['role'] == 'system' %}<|system|>{{ message['content'] }}"
     "{% else %}<|user|>{{ message['content'] }}{% endif %}"
-    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    "{% endfor %}{% if add_generation_prompt and messages[-1]['content'][-2:] != '\\n\\n' %}"
+    "<|assistant|>{% endif %}"
 )
-"""Jinja, as it stands in the GGUF."""
+"""Jinja, as it stands in the GGUF. A turn that ends with an open section is gone on with as it stands."""
 
 
 def learn(size: int, *, seed: int, examples: int = 6000) -> Tokenizer:
@@ -121,7 +127,8 @@ def encode(tokenizer: Tokenizer, example: Example, *, emphasis: float = 1.0) -> 
         while inside < len(answer.ids) and answer.offsets[inside][0] < span.end:
             weights[inside] = emphasis
             inside += 1
-    return Encoded([BOS, USER, *prompt, ASSISTANT], [*answer.ids, EOS], weights)
+    turn = [] if example.prompt.endswith(OPEN) else [ASSISTANT]
+    return Encoded([BOS, USER, *prompt, *turn], [*answer.ids, EOS], weights)
 
 
 if __name__ == "__main__":
