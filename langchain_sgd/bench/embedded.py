@@ -383,7 +383,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
     options.add_argument("--resume", type=Path, metavar="FILE", help="JSONL of rows to go on from")
     args = options.parse_args(argv)
-    command = shlex.join(["langchain-sgd", "bench", "embedded", *(sys.argv[1:] if argv is None else argv)])
+    command = shlex.join(
+        ["langchain-sgd", "bench", "embedded", *(sys.argv[1:] if argv is None else argv)]
+    )
     found = asyncio.run(measure(args))
     reports = found.pop("reports")
     figures.show_summary(found)

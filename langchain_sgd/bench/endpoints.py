@@ -313,7 +313,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             options.error(f"--{name} must be 1 or more")
     questions = read_questions(args.questions, limit=args.limit, turns=args.turns)
     found, reports = asyncio.run(_measure(args, urls, questions))
-    command = shlex.join(["langchain-sgd", "bench", "endpoints", *(sys.argv[1:] if argv is None else argv)])
+    command = shlex.join(
+        ["langchain-sgd", "bench", "endpoints", *(sys.argv[1:] if argv is None else argv)]
+    )
     results.show_figures(found)
     save(args.json, "endpoints", command, found)
     if args.html:
