@@ -36,7 +36,7 @@ class AnswersWithheld(_Variant):
 
 
 class NodeFirst(_Variant):
-    """The question comes last, so that no two nodes' prompts begin alike."""
+    """The node's heading comes first, so that no two nodes' prompts begin alike; the rest is as always."""
 
     def for_node(
         self,
@@ -51,8 +51,4 @@ class NodeFirst(_Variant):
         *before, last = super().for_node(
             conversation, node, planned=planned, answers=answers, lines=lines
         )
-        question = str(conversation[-1].text)
-        part = str(last.text).removeprefix(question).strip()
-        # The node's own part stands last in it: bring that to the very beginning.
-        rest, gap, own = part.rpartition("\n\n")
-        return [*before, last.model_copy(update={"content": f"{own}{gap}{rest}\n\n{question}"})]
+        return [*before, last.model_copy(update={"content": f"{node.heading}. {last.text}"})]
