@@ -25,10 +25,11 @@ if TYPE_CHECKING:
         SkeletonGraphError,
     )
     from langchain_sgd.graph import build_graph
+    from langchain_sgd.inputs import SkeletonInput
     from langchain_sgd.planning.planner import Plan
     from langchain_sgd.prompts import Prompts
     from langchain_sgd.report import NodeReport, Report
-    from langchain_sgd.runnable import SGDRunnable, SkeletonInput
+    from langchain_sgd.runnable import SGDRunnable
     from langchain_sgd.skeleton import Node, NodeId, Skeleton
 
 _HOMES = {
@@ -51,7 +52,7 @@ _HOMES = {
     "Skeleton": "skeleton",
     "SkeletonError": "errors",
     "SkeletonGraphError": "errors",
-    "SkeletonInput": "runnable",
+    "SkeletonInput": "inputs",
     "build_graph": "graph",
 }
 

@@ -12,8 +12,6 @@ from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
     BaseMessage,
-    HumanMessage,
-    convert_to_messages,
 )
 from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable, ensure_config
@@ -46,6 +44,7 @@ from langchain_sgd.decoding.routing import (
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.events import Event
 from langchain_sgd.graph import build_graph, host_graph, new_question, run_graph, stream_writer
+from langchain_sgd.inputs import SkeletonInput, read_input
 from langchain_sgd.planning.planner import Mode, Plan
 from langchain_sgd.prompts import Prompts
 from langchain_sgd.report import AWAITING_APPROVAL, REPORT_KEY
@@ -57,12 +56,6 @@ SGDInput = str | PromptValue | BaseMessage | Sequence[Any] | Mapping[str, Any] |
 
 _LIMIT_KEY = "__sgd_limit"
 """Where a batch keeps its common limit in `configurable`; dunder keys reach no trace."""
-
-
-class SkeletonInput(BaseModel):
-    """The arguments that an agent gives to SGD used as a tool."""
-
-    question: str = Field(description="The whole question, with everything needed to answer it.")
 
 
 class SGDRunnable(RunnableSerializable[Any, AIMessage]):
@@ -636,54 +629,6 @@ class _Owned:
             await asyncio.wait([self._task])
         if not self._task.cancelled():
             self._task.exception()  # seen here, so that asyncio does not log it as lost
-
-
-def read_input(value: Any) -> tuple[list[BaseMessage], Skeleton | None]:
-    """The conversation and the given skeleton in an input.
-
-    Raises:
-        InvalidInputError: There is no question in it.
-        SkeletonError: Its skeleton cannot be used.
-    """
-    skeleton: Skeleton | None = None
-    if isinstance(value, Mapping):
-        known = {"question", "messages", "skeleton"}
-        if unknown := set(value) - known:
-            msg = f"The input has {sorted(map(str, unknown))}; it may have {sorted(known)}"
-            raise InvalidInputError(msg)
-        if value.get("skeleton") is not None:
-            skeleton = Skeleton.parse(value["skeleton"])
-        if (value.get("question") is None) == (value.get("messages") is None):
-            msg = 'The input needs either "question" (a str) or "messages"'
-            raise InvalidInputError(msg)
-        value = value["messages"] if value.get("question") is None else value["question"]
-    messages = _as_messages(value)
-    if not messages or (
-        not str(messages[-1].text).strip() and not isinstance(messages[-1].content, list)
-    ):
-        msg = "The question is empty"
-        raise InvalidInputError(msg)
-    return messages, skeleton
-
-
-def _as_messages(value: Any) -> list[BaseMessage]:
-    if isinstance(value, str):
-        return [HumanMessage(value)]
-    if isinstance(value, PromptValue):
-        return value.to_messages()
-    if isinstance(value, BaseMessage):
-        return [value]
-    if isinstance(value, Sequence) and not isinstance(value, bytes):
-        try:
-            return convert_to_messages(value)
-        except (ValueError, NotImplementedError) as error:
-            msg = f"The input is a list, but not of messages: {error}"
-            raise InvalidInputError(msg) from error
-    msg = (
-        f"Cannot answer a {type(value).__name__}: give a str, a PromptValue, messages, or"
-        ' {"question": ...}'
-    )
-    raise InvalidInputError(msg)
 
 
 def _added(items: list[Any]) -> Any:

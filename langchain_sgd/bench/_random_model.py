@@ -8,8 +8,13 @@ are asked for.
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Literal
+
+from langchain_sgd.embedded.briefs.domain import NEEDS
+from langchain_sgd.embedded.briefs.texts import BRIEF_QUESTIONS, VALUES
 
 Kind = Literal["F32", "F16", "Q8_0"]
 
@@ -35,7 +40,7 @@ def cached_model(kind: Kind = "Q8_0") -> Path:
         SystemExit: The package that writes GGUF files is missing.
     """
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    path = root / "langchain-sgd" / f"random-60m-{kind.lower()}-1.gguf"
+    path = root / "langchain-sgd" / f"random-60m-{kind.lower()}-2.gguf"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
@@ -74,10 +79,11 @@ def write_random_model(
         raise SystemExit(msg) from error
 
     random = np.random.default_rng(1)
-    # Words of two letters: a text is read back as the tokens it was written in.
+    # It writes words of two letters: a text is read back as the tokens it was written in.
     openings = [f"Ġ{letter}" for letter in _LETTERS]
     words = [opening + letter for opening in openings for letter in _LETTERS]
-    tokens = [*_SPECIAL, *words, *openings, *_byte_characters()]
+    asked = [piece for piece in _prompt_pieces() if piece not in {*openings, *words}]
+    tokens = [*_SPECIAL, *words, *openings, *asked, *_byte_characters()]
     kinds = [gguf.TokenType.CONTROL] * len(_SPECIAL)
     kinds += [gguf.TokenType.NORMAL] * (len(tokens) - len(_SPECIAL))
     writer = gguf.GGUFWriter(str(path), "llama")
@@ -98,9 +104,7 @@ def write_random_model(
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
     writer.add_token_types(kinds)
-    writer.add_token_merges(
-        [f"Ġ {letter}" for letter in _LETTERS] + [f"{word[:2]} {word[2]}" for word in words]
-    )
+    writer.add_token_merges([f"{piece[:-1]} {piece[-1]}" for piece in [*openings, *words, *asked]])
     writer.add_bos_token_id(_BOS)
     writer.add_eos_token_id(_EOS)
     writer.add_add_bos_token(value=True)
@@ -137,6 +141,23 @@ def write_random_model(
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def _prompt_pieces() -> list[str]:
+    """The words of the questions and their beginnings, shortest first, as byte-level tokens.
+
+    A word of a prompt is one token, as it is for models that people serve; what is written has none of
+    them.
+    """
+
+    def beginnings(word: str) -> Iterator[str]:
+        return (word[:end] for end in range(2, len(word) + 1))
+
+    text = " ".join([*BRIEF_QUESTIONS, *NEEDS, *map(str.lower, NEEDS), *sum(VALUES.values(), ())])
+    found = set(re.findall(r"[A-Za-z]+", text))
+    spaced = {piece for word in found for piece in beginnings(f"Ġ{word}")}
+    opening = {piece for word in found if word[0].isupper() for piece in beginnings(word)}
+    return sorted({*spaced, *opening, "ĊĊ", "##"}, key=lambda piece: (len(piece), piece))
 
 
 def _byte_characters() -> list[str]:

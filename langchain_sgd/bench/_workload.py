@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 from langchain_core.messages import AIMessageChunk, BaseMessage
-from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables import RunnableConfig
 
 from langchain_sgd.bench.latency import CHARACTERS_A_TOKEN, LatencyEngine
-from langchain_sgd.bench.models import lines_of, random_skeleton
+from langchain_sgd.bench.models import StreamOnly, lines_of, random_skeleton
 from langchain_sgd.embedded.engine import Counters
 from langchain_sgd.report import Report
 from langchain_sgd.runnable import SGDRunnable
@@ -139,15 +139,11 @@ def _with_difficulty(node: Node, hard: bool) -> Node:  # noqa: FBT001 - it is th
 
 
 @dataclass(eq=False)
-class SimulatedModel(Runnable[Any, Any]):
+class SimulatedModel(StreamOnly):
     """Writes what a task says, as slowly as the engine does that it shares with others."""
 
     engine: LatencyEngine
     task: Script
-
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        """Not needed: every call of the package streams."""
-        raise NotImplementedError
 
     async def astream(
         self, input: list[BaseMessage], config: RunnableConfig | None = None, **kwargs: Any

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Final, cast, get_args
 
 from langchain_core.messages import AIMessageChunk
-from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables import RunnableConfig
 
 from langchain_sgd.baselines import PlainDecoding, SkeletonOfThought
 from langchain_sgd.bench import _embedded_figures as figures
@@ -60,7 +60,7 @@ from langchain_sgd.bench._output import parser, save
 from langchain_sgd.bench._prompts import AnswersWithheld, NodeFirst
 from langchain_sgd.bench._random_model import Kind, cached_model
 from langchain_sgd.bench._served import EngineName, Served, served
-from langchain_sgd.bench.models import lines_of
+from langchain_sgd.bench.models import StreamOnly, lines_of
 from langchain_sgd.embedded.briefs import domain
 from langchain_sgd.embedded.briefs.prompts import BRIEFS_PROMPTS
 from langchain_sgd.embedded.server import bundled_models
@@ -119,15 +119,11 @@ def bundled_questions(briefs: int, shorts: int, seed: int) -> list[Question]:
 
 
 @dataclass(eq=False)
-class FixedLength(Runnable[Any, Any]):
+class FixedLength(StreamOnly):
     """A model that never ends by itself, cut after so many tokens, as if it had ended there."""
 
     model: ChatTGI
     tokens: int
-
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        """Not needed: every call of the package streams."""
-        raise NotImplementedError
 
     async def astream(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any

@@ -55,13 +55,15 @@ def lines_of(skeleton: Skeleton) -> list[str]:
     ]
 
 
-class _StreamOnly(Runnable[Any, Any]):
+class StreamOnly(Runnable[Any, Any]):
+    """A model for benches, which is only ever streamed."""
+
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Not needed: every call of the package streams."""
         raise NotImplementedError
 
 
-class InstantModel(_StreamOnly):
+class InstantModel(StreamOnly):
     """Answers at once; what is left to measure is the machinery."""
 
     def __init__(self, tokens: int = 1) -> None:
@@ -76,7 +78,7 @@ class InstantModel(_StreamOnly):
 
 
 @dataclass(eq=False)
-class TimedModel(_StreamOnly):
+class TimedModel(StreamOnly):
     """Writes a node for as long as `seconds` says, found by the node's name in the call's config."""
 
     seconds: Mapping[NodeId, float]
@@ -91,7 +93,7 @@ class TimedModel(_StreamOnly):
 
 
 @dataclass(eq=False)
-class TimedPlanner(_StreamOnly):
+class TimedPlanner(StreamOnly):
     """Writes a skeleton, one line each `seconds_per_line`."""
 
     skeleton: Skeleton

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage
-from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from typing_extensions import TypedDict
 
 from langchain_sgd.bench._output import parser, save, show
-from langchain_sgd.bench.models import lines_of
+from langchain_sgd.bench.models import StreamOnly, lines_of
 from langchain_sgd.report import Report
 from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.skeleton import Node, NodeId, Skeleton
@@ -116,15 +116,11 @@ def _again(found: Resumed) -> int:
 # -- the process that is killed, and the one that goes on
 
 
-class _LoggedModel(Runnable[Any, Any]):
+class _LoggedModel(StreamOnly):
     """Notes each call in a file, which outlives the process."""
 
     def __init__(self, log: Path, hanging: frozenset[str]) -> None:
         self._log, self._hanging = log, hanging
-
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        """Not needed: every call of the package streams."""
-        raise NotImplementedError
 
     async def astream(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any

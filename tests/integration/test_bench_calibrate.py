@@ -12,7 +12,6 @@ from langchain_sgd.bench import _random_model, calibrate, simulate
 from langchain_sgd.bench._embedded_figures import PLAIN, SGD
 from langchain_sgd.bench._served import served
 from langchain_sgd.bench.latency import LatencyModel
-from langchain_sgd.embedded.engine import EngineError
 from langchain_sgd.tgi import ChatTGI
 
 pytest.importorskip("xllamacpp", reason="the embedded engine is not installed")
@@ -27,10 +26,7 @@ SMALL: dict[str, Any] = {"width": 64, "layers": 1, "hidden": 64, "heads": 2}
 
 @pytest.fixture
 def bundled() -> Path:
-    try:
-        return bundled_models()["large"]
-    except EngineError as error:
-        pytest.skip(str(error))
+    return bundled_models()["large"]
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import re
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,16 +13,14 @@ import pytest
 
 from langchain_sgd.bench import _random_model, embedded
 from langchain_sgd.bench._embedded_figures import BRIEF, PLAIN, PLANNED, SGD, SHORT, SOT
-from langchain_sgd.bench._measure import Journal
 from langchain_sgd.bench._random_model import Kind
 from langchain_sgd.cli import main
 from langchain_sgd.embedded.briefs import domain
-from langchain_sgd.embedded.engine import Counters, EngineError, GenerateRequest, Sampling
-from tests.support.bench import Page, has_nan, lines
+from langchain_sgd.embedded.engine import Counters, GenerateRequest, Sampling
+from tests.support.bench import Page, full_disk, has_nan, lines
 
 pytest.importorskip("xllamacpp", reason="the embedded engine is not installed")
 
-from langchain_sgd.embedded.server import bundled_models
 from langchain_sgd.embedded.xllamacpp import XLlamaCppEngine
 
 SMALL: dict[str, Any] = {"width": 64, "layers": 1, "hidden": 64, "heads": 2}
@@ -48,18 +45,6 @@ def random_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "cached_model", small)
 
 
-def full_disk(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-    """Writing fails when there are so many rows."""
-    add: Callable[..., None] = Journal.add
-
-    def failing(self: Journal, row: Any, *key: str) -> None:
-        if len(self) == after:
-            raise OSError(28, "No space left on device")
-        add(self, row, *key)
-
-    monkeypatch.setattr(Journal, "add", failing)
-
-
 def check(row: dict[str, Any]) -> None:
     """What holds for every run that did not fail."""
     assert row["error"] is None
@@ -81,10 +66,6 @@ def check(row: dict[str, Any]) -> None:
 def test_the_bundled_models_are_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    try:
-        bundled_models()
-    except EngineError as error:
-        pytest.skip(str(error))
     rows, figures, page = (tmp_path / f"x.{end}" for end in ("jsonl", "json", "html"))
     given = ["bench", "embedded", "--questions", "1", "--short-questions", "1", "--slots", "4"]
     given += ["--methods", PLAIN, SGD, PLANNED, "--resume", str(rows)]

@@ -6,32 +6,22 @@ import asyncio
 import itertools
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from langchain_sgd.bench import endpoints
-from langchain_sgd.bench._measure import Journal
 from langchain_sgd.cli import main
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.judging import make_pairs, read_answers
 from tests.scripted_engine import Pace, ScriptedEngine
-from tests.support.bench import Page, has_nan, lines
+from tests.support.bench import Page, full_disk, has_nan, lines
+from tests.support.travel import REPLIES
 from tests.tgi_server import TGITestServer
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
-PLAN = "1|Trains|the way by train|-|2\n2|Planes|the way by plane|-|4\n3|Advice|which one|1,2|5\n"
-REPLIES = {
-    "Plan the answer": PLAN,
-    "You organize the answer": "1. Trains\n2. Planes\n",
-    "Write part 1,": "Trains are slow.",
-    "Write part 2,": "Planes are loud.",
-    "Write part 3,": "Stay at home.",
-    "Continue with point": "A point.",
-    "": "An undivided answer.",
-}
 PLAIN, SGD, SOT = endpoints.PLAIN, endpoints.SGD, endpoints.SOT
 TWO = ("--methods", PLAIN, SGD)
 
@@ -283,18 +273,6 @@ async def test_further_turns_know_what_was_said(
 
 
 # -- stops and failures
-
-
-def full_disk(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-    """Writing fails when there are so many rows."""
-    add: Callable[..., None] = Journal.add
-
-    def failing(self: Journal, row: Any, *key: str) -> None:
-        if len(self) == after:
-            raise OSError(28, "No space left on device")
-        add(self, row, *key)
-
-    monkeypatch.setattr(Journal, "add", failing)
 
 
 @pytest.mark.parametrize(

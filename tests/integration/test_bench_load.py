@@ -8,13 +8,8 @@ from pathlib import Path
 import pytest
 
 from langchain_sgd.bench import load
-from langchain_sgd.embedded.engine import EngineError
-from langchain_sgd.embedded.server import bundled_models
 
-try:
-    bundled_models()
-except EngineError as error:
-    pytest.skip(str(error), allow_module_level=True)
+pytest.importorskip("xllamacpp", reason="the embedded engine is not installed")
 
 
 def test_real_users_are_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -144,7 +144,6 @@ async def test_skeleton_graph_decoding_keeps_facts_that_skeleton_of_thought_lose
     assert found["SGD, large"]["fact consistency"]["value"] >= 0.9
     assert found["SGD, adaptive"]["fact consistency"]["value"] >= 0.9
     assert found["Skeleton-of-Thought"]["fact consistency"]["value"] <= 0.5
-    assert found["SGD, large"]["of them in sequence"] < found["plain decoding"]["tokens a run"]
 
 
 async def test_turns_are_what_was_trained(engine: Engine) -> None:

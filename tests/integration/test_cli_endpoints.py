@@ -16,16 +16,9 @@ import pytest
 from langchain_sgd.cli import main
 from langchain_sgd.report import Report
 from tests.scripted_engine import ScriptedEngine
+from tests.support.travel import REPLIES
 from tests.tgi_server import Fault, TGITestServer
 
-PLAN = "1|Trains|the way by train|-|2\n2|Planes|the way by plane|-|4\n3|Advice|which one|1,2|5\n"
-REPLIES = {
-    "Plan the answer": PLAN,
-    "Write part 1,": "Trains are slow.",
-    "Write part 2,": "Planes are loud.",
-    "Write part 3,": "Stay at home.",
-    "": "An undivided answer.",
-}
 ANSWER = """\
 ## Trains
 

@@ -289,10 +289,7 @@ def test_in_the_foreground_it_serves_until_a_signal(models: dict[str, Path]) -> 
 
 @pytest.fixture(scope="module")
 def bundled() -> dict[str, Path]:
-    try:
-        return bundled_models()
-    except EngineError as error:
-        pytest.skip(str(error))
+    return bundled_models()
 
 
 async def test_the_bundled_models_answer(bundled: dict[str, Path]) -> None:

@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 
-from langchain_sgd.embedded.engine import EngineError
-from langchain_sgd.embedded.server import bundled_models
 from tests.scripted_engine import ScriptedEngine
 from tests.tgi_server import TGITestServer
 
@@ -23,16 +21,6 @@ POSTGRES = "SGD_TEST_POSTGRES_URL"
 
 # An example loads LangChain and two models in a process of its own.
 pytestmark = pytest.mark.timeout(180)
-
-
-def bundled() -> bool:
-    try:
-        return bool(bundled_models())
-    except EngineError:
-        return False
-
-
-needs_models = pytest.mark.skipif(not bundled(), reason="the bundled models are not built yet")
 
 
 async def run(name: str, **environment: str) -> str:
@@ -115,7 +103,6 @@ def test_every_example_is_run_and_listed() -> None:
     assert all(f"`{name.rstrip('/')}" in listed for name in found - {"README.md"})
 
 
-@needs_models
 @pytest.mark.parametrize("name", RUN_ALONE)
 async def test_an_example(name: str) -> None:
     said = await run(name)
@@ -135,7 +122,6 @@ async def test_endpoints_of_openai_s_kind() -> None:
         assert [entry.path for entry in server.log].count("/small/v1/chat/completions") == 1
 
 
-@needs_models
 async def test_postgres() -> None:
     if not (url := os.environ.get(POSTGRES)):
         pytest.skip(f"needs a PostgreSQL server: set {POSTGRES}")
@@ -158,7 +144,6 @@ def shown(source: str, names: dict[str, Any]) -> Any:
     return eval(compile(ast.Expression(last.value), "<cell>", "eval"), names)  # noqa: S307
 
 
-@needs_models
 async def test_the_notebook(capsys: pytest.CaptureFixture[str]) -> None:
     # In a coroutine, since a loop is running in every notebook.
     notebook = json.loads((EXAMPLES / "notebook.ipynb").read_text())

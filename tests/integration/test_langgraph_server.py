@@ -24,6 +24,7 @@ from langgraph_sdk.client import LangGraphClient
 
 from langchain_sgd import Report
 from tests.scripted_engine import ScriptedEngine
+from tests.support.travel import REPLIES
 from tests.tgi_server import TGITestServer
 
 pytest.importorskip("langgraph_api", reason="LangGraph Server is not installed")
@@ -32,14 +33,6 @@ pytest.importorskip("langgraph_api", reason="LangGraph Server is not installed")
 pytestmark = pytest.mark.timeout(300)
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "langgraph_server"
-PLAN = "1|Trains|the way by train|-|2\n2|Planes|the way by plane|-|4\n3|Advice|which one|1,2|5\n"
-REPLIES = {
-    "Plan the answer": PLAN,
-    "Write part 1,": "Trains are slow.",
-    "Write part 2,": "Planes are loud.",
-    "Write part 3,": "Stay at home.",
-    "": "An undivided answer.",
-}
 SECTIONS = {"Trains": "Trains are slow.", "Planes": "Planes are loud.", "Advice": "Stay at home."}
 ANSWER = "\n\n".join(f"## {heading}\n\n{text}" for heading, text in SECTIONS.items())
 QUESTION: dict[str, Any] = {"messages": [{"role": "user", "content": "Train or plane?"}]}

@@ -14,23 +14,15 @@ from typing import Any
 import pytest
 
 from langchain_sgd.cli import main
-from langchain_sgd.embedded.engine import EngineError
-from langchain_sgd.embedded.server import EmbeddedServer, bundled_models
+from langchain_sgd.embedded.server import EmbeddedServer
 from tests.scripted_engine import ScriptedEngine
+from tests.support.travel import REPLIES
 
 # The blocks load two real models, and the command is started anew for what runs until it is stopped.
 pytestmark = pytest.mark.timeout(240)
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 SERVERS = {"small": "http://gpu-1:8080", "large": "http://gpu-2:8080"}
-PLAN = "1|Trains|the way by train|-|2\n2|Planes|the way by plane|-|4\n3|Advice|which one|1,2|5\n"
-REPLIES = {
-    "Plan the answer": PLAN,
-    "Write part 1,": "Trains are slow.",
-    "Write part 2,": "Planes are loud.",
-    "Write part 3,": "Stay at home.",
-    "": "An undivided answer.",
-}
 NOT_RUN = {
     "pip install": "the package and a registry are not this test's to install from",
     "make ": "make demo and make test install everything anew; the first is run below as a command",
@@ -55,10 +47,6 @@ def with_servers(text: str, urls: Mapping[str, str]) -> str:
 
 @pytest.fixture
 def urls() -> Iterator[Mapping[str, str]]:
-    try:
-        bundled_models()
-    except EngineError:
-        pytest.skip("the bundled models are not built yet")
     engines = {name: ScriptedEngine(REPLIES, model_id=f"lab/{name}") for name in SERVERS}
     # In a thread: the README's code is synchronous.
     with EmbeddedServer(engines) as server:

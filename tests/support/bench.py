@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html.parser import HTMLParser
 from typing import Any, cast
 
+import pytest
+
+from langchain_sgd.bench._measure import Journal
 from langchain_sgd.report import Attempt, NodeReport, PlannerReport, Report, Usage
 from langchain_sgd.skeleton import NodeId, Skeleton
 from tests.support.reports import plain
@@ -173,3 +176,15 @@ def has_nan(text: str) -> bool:
 def lines(path: Any) -> list[dict[str, Any]]:
     """The rows of a JSONL file."""
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def full_disk(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    """Writing fails when there are so many rows."""
+    add: Callable[..., None] = Journal.add
+
+    def failing(self: Journal, row: Any, *key: str) -> None:
+        if len(self) == after:
+            raise OSError(28, "No space left on device")
+        add(self, row, *key)
+
+    monkeypatch.setattr(Journal, "add", failing)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 
 from langchain_sgd.bench import _random_model as random_model
 from langchain_sgd.bench._random_model import Kind
+from langchain_sgd.embedded.briefs import domain
 
 SMALL: dict[str, Any] = {"width": 64, "layers": 2, "hidden": 96, "heads": 2}
 
@@ -58,8 +61,21 @@ def test_only_words_can_be_drawn(tmp_path: Path) -> None:
     assert all(len(token) == 3 and token[0] == "Ġ" for token in drawn)
 
 
-def test_the_large_one_has_about_sixty_million_weights() -> None:
-    width, hidden, vocabulary = random_model._WIDTH, random_model._HIDDEN, 961
+def test_a_question_takes_the_tokens_that_it_takes_elsewhere(tmp_path: Path) -> None:
+    llama = pytest.importorskip("langchain_sgd.embedded.xllamacpp")
+    engine = llama.XLlamaCppEngine(written(tmp_path / "m.gguf"))
+    question = next(domain.briefs(3, held_out=True)).question
+    try:
+        pieces = [token.text for token in asyncio.run(engine.tokenize(question))]
+    finally:
+        engine.close()
+    assert "".join(pieces[1:]) == question
+    assert len(pieces) <= len(re.findall(r"\w+|[^\w\s]", question)) * 1.2
+
+
+def test_the_large_one_has_about_sixty_million_weights(tmp_path: Path) -> None:
+    tokens = gguf.GGUFReader(written(tmp_path / "m.gguf")).fields["tokenizer.ggml.tokens"].data
+    width, hidden, vocabulary = random_model._WIDTH, random_model._HIDDEN, len(tokens)
     layer = 4 * width * width + 3 * width * hidden
     weights = random_model._LAYERS * layer + 2 * vocabulary * width
     assert 50e6 < weights < 70e6

@@ -22,7 +22,7 @@ LAYERS = (
     {"skeleton"},
     {"costs", "events", "prompts"},
     {"report"},
-    {"assembly", "caching", "planning", "decoding"},
+    {"assembly", "caching", "inputs", "planning", "decoding"},
     {"run"},
     {"graph"},
     {"runnable"},

@@ -189,25 +189,15 @@ async def evaluate_runs(
 
 
 def _costs(reports: Sequence[Report]) -> dict[str, Any]:
-    """Tokens of a run: all, in sequence, and the small model's share of the nodes'."""
-    everything = in_sequence = nodes_tokens = small = 0
+    """Tokens of a run, and the small model's share of the nodes'."""
+    everything = nodes_tokens = small = 0
     for report in reports:
         tokens = {node.id: node.usage.output_tokens for node in report.nodes}
-        plan = sum(
-            a.usage.output_tokens
-            for a in (report.planner.attempts if report.planner else ())
-            if a.usage
-        )
-        everything += plan + sum(tokens.values())
-        if report.skeleton is None:
-            in_sequence += plan + sum(tokens.values())
-        else:
-            in_sequence += plan + round(report.skeleton.critical_path(tokens)[1])
+        everything += sum(usage.output_tokens for usage in report.usage.values())
         nodes_tokens += sum(tokens.values())
         small += sum(tokens[node.id] for node in report.nodes if node.tier == "small")
     return {
         "tokens a run": round(everything / len(reports), 1),
-        "of them in sequence": round(in_sequence / len(reports), 1),
         "small model's share of the nodes' tokens": round(small / max(1, nodes_tokens), 3),
         "runs with a part missing": sum(r.status == "partial" for r in reports),
     }
