@@ -23,6 +23,7 @@ from langchain_sgd.bench._html import (
     chart,
     color,
     page,
+    picture,
     section,
     table,
     timelines,
@@ -89,7 +90,7 @@ def embedded_page(found: Mapping[str, Any], reports: Mapping[str, Any], command:
         )
     parts += section(
         "One question, all methods",
-        *timelines({name: reports[name] for name in _DRAWN if name in reports}),
+        *timelines(_shown(reports)),
         told="The question whose speedup is nearest to the median; all on one scale.",
     )
     parts += section(
@@ -133,6 +134,15 @@ def embedded_page(found: Mapping[str, Any], reports: Mapping[str, Any], command:
         ),
     )
     return page("SGD on the embedded models", command, parts)
+
+
+def embedded_picture(reports: Mapping[str, Any]) -> str:
+    """The timelines of the page as an SVG file."""
+    return picture("One question, all methods on one scale", _shown(reports))
+
+
+def _shown(reports: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: reports[name] for name in _DRAWN if name in reports}
 
 
 def _quality_charts(quality: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[Element]:

@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element
 from langchain_sgd.bench._measure import rounded
 from langchain_sgd.bench._output import environment
 from langchain_sgd.drawing.colors import NEUTRAL
-from langchain_sgd.drawing.markup import FONT, element, svg, to_text
+from langchain_sgd.drawing.markup import FONT, element, number, svg, to_text
 from langchain_sgd.drawing.timeline import draw_timeline
 from langchain_sgd.report import Report
 
@@ -144,15 +144,37 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Element:
 
 def timelines(reports: Mapping[str, Any]) -> list[Element]:
     """One run of every method, all on one scale of seconds."""
+    out: list[Element] = []
+    for title, drawn in _drawn(reports):
+        out += [element("h3", title), element("div", drawn, class_="scroll")]
+    return out
+
+
+def picture(title: str, reports: Mapping[str, Any]) -> str:
+    """The timelines as one picture, a file of its own."""
+    parts: list[Element] = []
+    width = height = 0.0
+    for name, drawn in _drawn(reports):
+        parts.append(_text(name, 0, height + _TOP / 2, size=14))
+        drawn.set("y", number(height + _TOP))
+        parts.append(drawn)
+        width = max(width, float(drawn.attrib["width"]))
+        height += 2 * _TOP + float(drawn.attrib["height"])
+    # A page shows it on whatever ground it has; the colors are made for a light one.
+    ground = element("rect", x=-_TOP, y=-_TOP, width="200%", height="200%", fill="#fff")
+    told = "; ".join(part.text or "" for part in parts if part.tag == "text")
+    root = svg(title, told, (width, height), ground, *parts)
+    root.set("color", "#1d2430")
+    return to_text(root) + "\n"
+
+
+def _drawn(reports: Mapping[str, Any]) -> list[tuple[str, Element]]:
     read = {name: Report.model_validate(report) for name, report in reports.items()}
     span_s = max((report.wall_s for report in read.values()), default=0.0)
-    out: list[Element] = []
-    for name, report in read.items():
-        out += [
-            element("h3", f"{name}: {report.wall_s * 1000:.0f} ms"),
-            element("div", draw_timeline(report, span_s=span_s), class_="scroll"),
-        ]
-    return out
+    return [
+        (f"{name}: {report.wall_s * 1000:.0f} ms", draw_timeline(report, span_s=span_s))
+        for name, report in read.items()
+    ]
 
 
 def section(title: str, *parts: Element, told: str = "") -> list[Element]:

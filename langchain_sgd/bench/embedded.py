@@ -44,7 +44,7 @@ from langchain_sgd.bench._embedded_figures import (
     SUPERSTEPS,
     WITHHELD,
 )
-from langchain_sgd.bench._embedded_page import embedded_page
+from langchain_sgd.bench._embedded_page import embedded_page, embedded_picture
 from langchain_sgd.bench._measure import (
     Journal,
     Method,
@@ -375,8 +375,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     options.add_argument("--kind", choices=get_args(Kind), default="Q8_0", help="of the 60m model")
     options.add_argument("--node-tokens", type=int, default=96, help="60m: of a part; default 96")
-    options.add_argument("--line-tokens", type=int, default=16, help="60m: of a plan's line")
+    options.add_argument(
+        "--line-tokens", type=int, default=8, help="60m: of a plan's line; default 8, as bundled"
+    )
     options.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
+    options.add_argument("--svg", type=Path, metavar="FILE", help="write its timelines alone")
     options.add_argument("--resume", type=Path, metavar="FILE", help="JSONL of rows to go on from")
     args = options.parse_args(argv)
     command = shlex.join(
@@ -389,6 +392,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.html:
         args.html.parent.mkdir(parents=True, exist_ok=True)
         args.html.write_text(embedded_page(found, reports, command), encoding="utf-8")
+    if args.svg:
+        args.svg.parent.mkdir(parents=True, exist_ok=True)
+        args.svg.write_text(embedded_picture(reports), encoding="utf-8")
 
 
 if __name__ == "__main__":

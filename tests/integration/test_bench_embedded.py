@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from pathlib import Path
 from typing import Any, get_args
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -130,7 +131,8 @@ def test_on_random_weights_lengths_are_fixed(tmp_path: Path) -> None:
     given = ["bench", "embedded", "--model-size", "60m", "--kind", "F32", "--questions", "1"]
     given += ["--node-tokens", "8", "--line-tokens", "4", "--methods", PLAIN, SGD, SOT]
     given += ["--resume", str(rows), "--json", str(figures), "--html", str(page)]
-    assert main(given) == 0
+    picture = tmp_path / "made" / "x.svg"
+    assert main([*given, "--svg", str(picture)]) == 0
     found = {row["method"]: row for row in lines(rows)}
     assert set(found) == {PLAIN, SGD, SOT}
     (question,) = embedded.bundled_questions(1, 0, 1)
@@ -154,6 +156,11 @@ def test_on_random_weights_lengths_are_fixed(tmp_path: Path) -> None:
     assert all(step["step_ms"] > 0 for step in saved["steps"])
     assert saved["quality"] == {}
     assert not any(map(has_nan, Page(page.read_text()).texts))
+    drawn = ET.fromstring(picture.read_text())  # noqa: S314 - our own picture
+    names = [text.text or "" for text in drawn.findall("{*}text")]
+    assert [name.split(":")[0] for name in names] == [PLAIN, SOT, SGD]
+    places = [float(part.attrib["y"]) for part in drawn.findall("{*}svg")]
+    assert places == sorted(set(places))
 
 
 @pytest.mark.parametrize("kind", get_args(Kind))

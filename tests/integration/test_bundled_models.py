@@ -95,7 +95,7 @@ async def test_a_skeleton_line_costs_about_eight_tokens(engine: Engine) -> None:
     assert 6 <= tokens / lines <= 10
 
 
-async def test_greedy_output_is_mostly_that_of_transformers(name: str, engine: Engine) -> None:
+async def test_greedy_output_is_that_of_transformers(name: str, engine: Engine) -> None:
     cases = recorded(name)
     assert len(cases) == 20
     equal = 0
@@ -104,17 +104,16 @@ async def test_greedy_output_is_mostly_that_of_transformers(name: str, engine: E
         request = GenerateRequest(prompt, 64, Sampling())
         made = [token.id async for token in engine.generate(request, Counters())]
         equal += made == case["ids"]
-    # The engine rounds what flows through an 8-bit model to 8 bits as well, which flips near ties between
-    # two wordings; 15 and 16 of 20 were equal where the files were made.
-    assert equal >= 13
+    # All 20 where the files were made; another processor's order of sums may flip a near tie.
+    assert equal >= 19
 
 
-async def test_the_planner_plans_briefs_and_leaves_short_questions_whole(engine: Engine) -> None:
+async def test_the_planner_plans_briefs_and_leaves_short_questions_whole() -> None:
+    engine = XLlamaCppEngine(bundled_models()["large"])
     briefs = list(itertools.islice(domain.briefs(77, held_out=True), 20))
     plains = list(itertools.islice(domain.plains(77, held_out=True), 20))
-    if engine.info.model_id.endswith("small"):
-        pytest.skip("the large model plans")
     found = await skeletons(asker(engine, 0.7, itertools.count()), briefs, plains)
+    await engine.aclose()
     assert found["skeleton valid"]["value"] >= 0.9
     assert found["plain route, plain question"]["value"] >= 0.9
     assert found["plain route, brief"]["value"] <= 0.1

@@ -26,7 +26,7 @@ from langchain_sgd.embedded.train.export import write_gguf
 from langchain_sgd.embedded.train.model import Llama, Shape
 from langchain_sgd.embedded.train.optimizer import Muon
 from langchain_sgd.embedded.train.probe import probe, probe_examples
-from langchain_sgd.embedded.train.tasks import COPYING, EASY, ORDER, SUMS, Mix
+from langchain_sgd.embedded.train.tasks import COPYING, EASY, ORDER, PAIRS, SUMS, Mix
 
 VOCABULARY = 1920
 
@@ -36,7 +36,8 @@ class Recipe:
     """How one model is trained; the schedule is in steps, so that every machine does the same."""
 
     shape: Shape
-    steps: int
+    cycles: tuple[tuple[int, float], ...]
+    """Steps, and the share of the full learning rates at their height: a later cycle starts warm."""
     muon: float
     """Learning rate of the layers' matrices."""
     adam: float
@@ -56,25 +57,30 @@ class Recipe:
     """
     warm_up: int = 60
     decay: float = 0.5
-    """Share of the steps, at the end, in which the rates fall to zero."""
+    """Share of a cycle's steps, at its end, in which the rates fall to zero."""
+
+    @property
+    def steps(self) -> int:
+        """Steps of all cycles."""
+        return sum(steps for steps, _ in self.cycles)
 
 
 RECIPES = {
     "large": Recipe(
         Shape(VOCABULARY, width=192, layers=5, heads=3, hidden=512),
-        steps=3200,
+        cycles=((3200, 1.0), (1200, 0.6)),
         muon=0.010,
         adam=6e-3,
-        stages=((0, COPYING), (28, SUMS), (113, ORDER)),
-        kind="Q8_0",
+        stages=((0, COPYING), (28, SUMS), (113, ORDER), (178, PAIRS)),
+        kind="F16",
     ),
     "small": Recipe(
         Shape(VOCABULARY, width=96, layers=3, heads=3, hidden=256),
-        steps=6000,
+        cycles=((6000, 1.0),),
         muon=0.012,
         adam=8e-3,
         stages=((0, EASY),),
-        kind="Q8_0",
+        kind="F16",
     ),
 }
 
@@ -132,14 +138,24 @@ class Run:
             file.write(line + "\n")
         print(line, flush=True)  # noqa: T201 - a command's output
 
+    def cycle(self) -> tuple[int, int, float]:
+        """The cycle of this step: steps behind in it, steps in all, its height."""
+        behind = self.step
+        for steps, height in self.recipe.cycles:
+            if behind < steps:
+                return behind, steps, height
+            behind -= steps
+        return steps, steps, height
+
     def left(self) -> float:
-        """How much of the decay is still ahead: 1 until it begins, 0 at the last step."""
-        steps = self.recipe.steps
-        return min(1.0, (steps - self.step) / (steps * self.recipe.decay))
+        """How much of the decay is still ahead: 1 until it begins, 0 at a cycle's last step."""
+        behind, steps, _ = self.cycle()
+        return min(1.0, (steps - behind) / (steps * self.recipe.decay))
 
     def rate(self) -> float:
         """The share of the full learning rates that this step uses."""
-        return min(self.left(), (self.step + 1) / self.recipe.warm_up)
+        behind, _, height = self.cycle()
+        return height * min(self.left(), (behind + 1) / self.recipe.warm_up)
 
     def emphasis(self) -> float:
         """What a known fact counts now: less and less in the last steps, which polish the wording."""

@@ -114,7 +114,35 @@ ORDER = Mix(
     },
     shuffled=False,
 )
-"""At last: skeletons and whole answers that leave out no section."""
+"""Then: skeletons and whole answers that leave out no section."""
+
+PAIRS = Mix(
+    {
+        "drill": 0.03,
+        "node": 0.44,
+        "root": 0.07,
+        "blind": 0.03,
+        "whole": 0.21,
+        "plan": 0.17,
+        "plain": 0.03,
+        "plain_plan": 0.02,
+    },
+    {
+        "Slogan": 0.05,
+        "Design": 0.03,
+        "Care": 0.03,
+        "Reminder": 0.03,
+        "Delivery": 0.09,
+        "Offer": 0.11,
+        "Bundle": 0.10,
+        "Poster": 0.40,
+        "Invitation": 0.05,
+        "Summary": 0.07,
+        "Thanks": 0.04,
+    },
+    shuffled=False,
+)
+"""At last: which of two facts of one kind is which."""
 
 EASY = Mix(
     {
