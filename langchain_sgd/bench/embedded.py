@@ -51,7 +51,6 @@ from langchain_sgd.bench._measure import (
     Question,
     Row,
     ask,
-    path_tokens,
     progress,
     seed_of,
     shuffled,
@@ -65,6 +64,7 @@ from langchain_sgd.embedded.briefs import domain
 from langchain_sgd.embedded.briefs.prompts import BRIEFS_PROMPTS
 from langchain_sgd.embedded.server import bundled_models
 from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.report import Report
 from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.skeleton import Skeleton
 from langchain_sgd.tgi import ChatTGI
@@ -258,7 +258,9 @@ async def _measured(server: Served, method: Method, question: Question, seed: in
         **row,
         "steps": sum(counts.steps for counts in spent.values()),
         "path_tokens": row["report"]
-        and path_tokens(row["report"], planned_first=method.name in {PLANNED, SUPERSTEPS, SOT}),
+        and Report.model_validate(row["report"]).sequential_tokens(
+            planned_first=method.name in {PLANNED, SUPERSTEPS, SOT}
+        ),
         "engines": {name: counts.to_json() for name, counts in spent.items()},
         "client_cpu_s": cpu_s,
         "server_cpu_s": after.cpu_s - before.cpu_s,

@@ -100,7 +100,7 @@ def table(compared: Mapping[str, Compared]) -> Table:
         box=box.SIMPLE_HEAD,
         title=f"The same {count} question{'s' if count != 1 else ''}, the same models, one at a time",
         title_justify="left",
-        caption="Medians. Steps: tokens that had to be decoded one after another, the plan's too."
+        caption="Medians. Steps: tokens that had to be decoded one after another, of the plan too."
         " Facts kept: what one part invents and another repeats alike.",
         caption_justify="left",
     )
@@ -121,12 +121,9 @@ def table(compared: Mapping[str, Compared]) -> Table:
 
 
 def steps_in_sequence(report: Report) -> float:
-    """Tokens on the longest chain that had to be decoded one after another, the plan's first."""
-    planned = report.usage["planner"].output_tokens if "planner" in report.usage else 0
-    tokens = {node.id: float(node.usage.output_tokens) for node in report.nodes}
-    if report.skeleton is None:
-        return planned + sum(tokens.values())
-    return planned + report.skeleton.critical_path(tokens)[1]
+    """Tokens that had to be decoded one after another, as far as the plan let nodes start early."""
+    ended = report.planner.ended_s if report.planner else 0.0
+    return report.sequential_tokens(planned_first=all(n.started_s >= ended for n in report.nodes))
 
 
 def _share(share: Share) -> str:

@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from langchain_sgd.baselines import PlainDecoding
 from langchain_sgd.bench import _measure as measure
-from langchain_sgd.bench._measure import Journal, Method, ask, path_tokens
+from langchain_sgd.bench._measure import Journal, Method, ask
 from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.report import Report
 from langchain_sgd.skeleton import Node, Skeleton
 from tests.support.bench import report, row
 from tests.support.models import Say, Stage, plan_lines
@@ -255,6 +256,10 @@ def test_node_prompts_are_those_of_all_calls_that_told_them() -> None:
     made["nodes"][1]["attempts"].append(made["nodes"][1]["attempts"][0])
     assert measure.node_prompts(made) == (300, 180)
     assert measure.tokens_by_tier(made) == {"planner": 9, "large": 10}
+
+
+def path_tokens(made: Mapping[str, Any], **options: bool) -> float:
+    return Report.model_validate(made).sequential_tokens(**options)
 
 
 def test_a_plain_run_is_one_sequence() -> None:
