@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Final, Literal
 
 from langchain_sgd.text import ThoughtFilter
@@ -72,7 +73,7 @@ def _sentence(line: str) -> Verdict | None:
     words, loser = _split(words, "than")
     sides: set[str] = set()
     is_tie = False
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in pairwise([*words, ""]):
         if word.lower() in _TIES:
             is_tie = True
         elif word.lower() == "b" or (word.lower() == "a" and following.lower() not in _TIES):

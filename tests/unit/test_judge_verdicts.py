@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from langchain_sgd.judging import outcome_of, parse_verdict
@@ -93,6 +93,7 @@ def test_prose_before_the_last_line_changes_nothing(
 
 
 @given(st.text(alphabet="ABab tieTIE.:[]*\nordanwl<>think/"))
+@example("than")
 def test_any_text_has_one_verdict_or_none(text: str) -> None:
     assert parse_verdict(text) in {"A", "B", "tie", None}
 
