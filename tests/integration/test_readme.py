@@ -74,6 +74,19 @@ def test_every_python_block_runs(
     assert printed[1].count("## ") >= 2
 
 
+def test_every_link_leads_somewhere() -> None:
+    root = Path(__file__).parents[2]
+    anchors = {
+        "#" + re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)$", README, re.MULTILINE)
+    }
+    targets = re.findall(r"\]\(([^)\s]+)\)", README)
+    local = [target for target in targets if not target.startswith("https://")]
+    assert "docs/timelines.svg" in local
+    for target in local:
+        assert target in anchors if target.startswith("#") else (root / target).exists(), target
+
+
 def test_every_command_is_run_or_has_a_reason() -> None:
     found = commands()
     assert len(found) >= 8
