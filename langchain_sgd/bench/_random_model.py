@@ -26,12 +26,13 @@ _CONTEXT: Final = 2048
 _SPECIAL: Final = ("<|bos|>", "<|eos|>", "<|unk|>")
 _LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
 _BOS, _EOS = 0, 1
-_TEMPLATE: Final = "{{ bos_token }}{% for m in messages %}{{ m['content'] }}\n{% endfor %}"
+_TEMPLATE: Final = "{{ bos_token }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
+"""Nothing after the prompt: a text that goes on with a part's prompt and text begins with the same tokens."""
 _SPREAD: Final = 6.0
 """Of the words' logits: so wide that what has the logit 0, all but words, is never drawn."""
 
 
-def cached_model(kind: Kind = "Q8_0") -> Path:
+def cached_model(kind: Kind = "F16") -> Path:
     """The file of a model of about 60 M parameters, written at the first call.
 
     It lies in the user's cache folder and takes 61 (Q8_0), 115 (F16) or 230 (F32) megabytes.
@@ -40,7 +41,7 @@ def cached_model(kind: Kind = "Q8_0") -> Path:
         SystemExit: The package that writes GGUF files is missing.
     """
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    path = root / "langchain-sgd" / f"random-60m-{kind.lower()}-2.gguf"
+    path = root / "langchain-sgd" / f"random-60m-{kind.lower()}-3.gguf"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
@@ -52,7 +53,7 @@ def cached_model(kind: Kind = "Q8_0") -> Path:
 def write_random_model(
     path: Path,
     *,
-    kind: Kind = "Q8_0",
+    kind: Kind = "F16",
     width: int = _WIDTH,
     layers: int = _LAYERS,
     hidden: int = _HIDDEN,

@@ -173,6 +173,13 @@ class Lengths:
     """Of a line of the plan."""
 
 
+FIXED_PROMPTS: Final = BRIEFS_PROMPTS.model_copy(
+    update={"dependency": "\n\n## {heading}\n\n {answer}"}
+)
+"""With the blank that the random model's texts begin with, and that no answer keeps: so a prompt repeats
+the tokens that were written, as it does for models that begin with a word."""
+
+
 def fixed_methods(urls: Mapping[str, str], temperature: float, lengths: Lengths) -> list[Method]:
     """The methods on a model that writes texts of fixed lengths."""
     model = ChatTGI(base_url=urls["large"], temperature=temperature)
@@ -184,7 +191,7 @@ def fixed_methods(urls: Mapping[str, str], temperature: float, lengths: Lengths)
             "large": node,
             "planner": planner,
             "mode": "always",
-            "prompts": BRIEFS_PROMPTS,
+            "prompts": FIXED_PROMPTS,
             "seed": seed,
         }
 
@@ -201,7 +208,7 @@ def fixed_methods(urls: Mapping[str, str], temperature: float, lengths: Lengths)
         Method(SGD, sgd()),
         Method(PLANNED, sgd(execution="planned")),
         Method(SUPERSTEPS, sgd(execution="superstep")),
-        Method(NODE_FIRST, sgd(prompts=NodeFirst.of(BRIEFS_PROMPTS))),
+        Method(NODE_FIRST, sgd(prompts=NodeFirst.of(FIXED_PROMPTS))),
     ]
 
 
@@ -375,7 +382,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.add_argument(
         "--slots", type=int, default=8, help="requests decoded together; default 8"
     )
-    options.add_argument("--kind", choices=get_args(Kind), default="Q8_0", help="of the 60m model")
+    options.add_argument(
+        "--kind", choices=get_args(Kind), default="F16", help="of the 60m model; default F16"
+    )
     options.add_argument("--node-tokens", type=int, default=96, help="60m: of a part; default 96")
     options.add_argument(
         "--line-tokens", type=int, default=8, help="60m: of a plan's line; default 8, as bundled"

@@ -8,19 +8,19 @@ by blocks of 32 tokens. See `OpenVINOEngine` for what it cannot do.
 from __future__ import annotations
 
 import asyncio
-import importlib
+import importlib.util
 import json
 import os
 import secrets
+import subprocess
+import sys
 import threading
-import time
 import weakref
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -48,23 +48,32 @@ __all__ = ["INSTALL_HINT", "OpenVINOEngine"]
 
 INSTALL_HINT: Final = 'pip install "langchain-sgd[embedded,openvino]"'
 
-_BLOCK: Final = 32
-_PROMPT_TOKENS_PER_STEP: Final = 256
+_STOP_TIMEOUT_S: Final = 10.0
+"""For the worker to end in after it was told to; it may be in the middle of a long step."""
 
 
 @dataclass(slots=True, eq=False)
 class _Request:
-    prompt: npt.NDArray[np.int64]
-    config: Any
-    constrained: bool
+    prompt: npt.NDArray[np.int32]
+    limit: int
+    sampling: Mapping[str, Any]
+    regex: str | None
     stream: TokenStream
     counters: Counters
     logprobs: bool
-    limit: int
     decoder: TextDecoder
-    handle: Any = None
-    generated: int = 0
     out: list[Token] = field(default_factory=list)
+
+    def to_json(self, vocabulary: Vocabulary) -> dict[str, Any]:
+        """What the worker needs of it."""
+        return {
+            "ids": self.prompt.tolist(),
+            "limit": self.limit,
+            "ends": list(vocabulary.end_tokens),
+            "logprobs": self.logprobs,
+            "sampling": self.sampling,
+            "regex": self.regex,
+        }
 
 
 class OpenVINOEngine:
@@ -105,27 +114,26 @@ class OpenVINOEngine:
             model, slots=slots, context=context, model_id=model_id, json_separators=json_separators
         )
         self._outboxes = Outboxes()
-        blocks = slots * (self.info.max_total_tokens // _BLOCK + 1)
-        try:
-            pipeline = _Pipeline(
-                model.path,
-                slots=slots,
-                blocks=blocks,
-                threads=threads or default_threads(model.path),
-            )
-        except EngineError:
-            model.free()
-            raise
-        self._pipeline = pipeline
-
         vocabulary = self._text.vocabulary
 
         def free() -> None:
             vocabulary.close()
             model.free()
 
-        self._loop = _Loop(pipeline, vocabulary, on_end=free, name=self.info.model_id)
-        self._close = weakref.finalize(self, self._loop.close)
+        try:
+            self._worker = _Worker(
+                path=model.path,
+                slots=slots,
+                context=self.info.max_total_tokens,
+                threads=threads or default_threads(model.path),
+                vocabulary=vocabulary,
+                on_end=free,
+                name=self.info.model_id,
+            )
+        except EngineError:
+            free()
+            raise
+        self._close = weakref.finalize(self, self._worker.close)
 
     @property
     def info(self) -> EngineInfo:
@@ -135,7 +143,7 @@ class OpenVINOEngine:
     @property
     def statistics(self) -> Statistics:
         """Steps, tokens and time so far; prompt tokens are counted as computed, cached or not."""
-        return self._loop.statistics
+        return self._worker.statistics
 
     async def generate(
         self, request: GenerateRequest, counters: Counters
@@ -152,15 +160,15 @@ class OpenVINOEngine:
         if request.grammar is not None:
             regex = await asyncio.to_thread(self._expression, request.grammar)
         stream = TokenStream(self._outboxes.mine())
-        self._loop.submit(
+        self._worker.submit(
             _Request(
-                prompt=prompt.astype(np.int64),
-                config=self._pipeline.config(request, regex, text.vocabulary.end_tokens),
-                constrained=regex is not None,
+                prompt=prompt,
+                limit=request.max_new_tokens,
+                sampling=_config(request.sampling),
+                regex=regex,
                 stream=stream,
                 counters=counters,
                 logprobs=request.logprobs,
-                limit=request.max_new_tokens,
                 decoder=TextDecoder(text.vocabulary),
             )
         )
@@ -208,118 +216,40 @@ class OpenVINOEngine:
         return text
 
 
-class _Pipeline:
-    """OpenVINO's pipeline, and how to build it again."""
+class _Worker:
+    """The process that computes, and the thread that reads what it sends.
 
-    def __init__(self, path: Path, *, slots: int, blocks: int, threads: int) -> None:
-        try:
-            # Only this engine needs them, and checks must not.
-            openvino = importlib.import_module("openvino")
-            openvino_genai = importlib.import_module("openvino_genai")
-        except ImportError as error:
-            msg = f"The OpenVINO engine needs the package openvino-genai: {INSTALL_HINT}"
-            raise EngineError(msg) from error
-        self._genai: Any = openvino_genai
-        self._tensor: Any = openvino.Tensor
-        self._path = path
-        self.running: Final[Any] = openvino_genai.GenerationStatus.RUNNING
-        scheduler = openvino_genai.SchedulerConfig()
-        scheduler.enable_prefix_caching = True
-        scheduler.max_num_seqs = slots
-        scheduler.max_num_batched_tokens = max(_PROMPT_TOKENS_PER_STEP, slots)
-        scheduler.num_kv_blocks = blocks
-        self._scheduler: Any = scheduler
-        # Its default of bfloat16 changes what a model says.
-        self._properties: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": "f32",
-            "INFERENCE_NUM_THREADS": threads,
-        }
-        self._pipeline: Any = None
-        self.build()
-
-    def build(self) -> None:
-        """Load the model; what the last pipeline was doing is lost.
-
-        Raises:
-            EngineError: OpenVINO cannot read the file.
-        """
-        self._pipeline = None
-        try:
-            self._pipeline = self._genai.ContinuousBatchingPipeline(
-                str(self._path), self._scheduler, "CPU", self._properties
-            )
-        except RuntimeError as error:
-            msg = f"OpenVINO could not load {self._path}: {_brief(error)}"
-            raise EngineError(msg) from error
-
-    def config(self, request: GenerateRequest, regex: str | None, ends: Sequence[int]) -> Any:
-        """A request in OpenVINO's terms.
-
-        Raises:
-            EngineInputError: A sampling parameter is unknown to OpenVINO.
-        """
-        config = self._genai.GenerationConfig()
-        config.max_new_tokens = request.max_new_tokens
-        config.eos_token_id = ends[0]
-        config.stop_token_ids = set(ends)
-        config.logprobs = int(request.logprobs)
-        _apply(request.sampling, config)
-        if regex is not None:
-            structured = self._genai.StructuredOutputConfig()
-            structured.regex = regex
-            config.structured_output_config = structured
-        return config
-
-    def add(self, number: int, request: _Request) -> Any:
-        """Hand a request over.
-
-        Raises:
-            RuntimeError: OpenVINO refuses it.
-        """
-        ids = self._tensor(request.prompt.reshape(1, -1))
-        return self._pipeline.add_request(number, ids, request.config)
-
-    def step(self) -> None:
-        """Compute the next token of all requests.
-
-        Raises:
-            RuntimeError: It failed, and will fail from now on.
-        """
-        self._pipeline.step()
-
-    def drop(self, handles: Sequence[Any]) -> None:
-        """Free the model; requests in flight must be given up first, or it complains on stderr."""
-        if handles:
-            for handle in handles:
-                handle.cancel()
-            # It may have failed before; there is nothing left to lose.
-            with suppress(RuntimeError):
-                self._pipeline.step()
-        self._pipeline = None
-
-
-class _Loop:
-    """The thread that drives a pipeline."""
+    See `_openvino_worker` for the process and for what is said between the two.
+    """
 
     def __init__(
         self,
-        pipeline: _Pipeline,
-        vocabulary: Vocabulary,
         *,
+        path: Path,
+        slots: int,
+        context: int,
+        threads: int,
+        vocabulary: Vocabulary,
         on_end: Callable[[], None],
         name: str,
     ) -> None:
-        self._pipeline = pipeline
+        """Start the process and wait until it has loaded the model.
+
+        Raises:
+            EngineError: OpenVINO is not installed, or cannot read the file.
+        """
         self._vocabulary = vocabulary
         self._on_end = on_end
-        self._inbox: SimpleQueue[_Request | None] = SimpleQueue()
-        self._running: list[_Request] = []
-        self._fresh: list[_Request] = []
+        self._running: dict[int, _Request] = {}
         self._outboxes: set[Outbox] = set()
         self._lock = threading.Lock()
         self._end: EngineError | None = None
         self._number = self._steps = self._generated = self._prompted = 0
         self._busy_s = 0.0
+        self._process = _start(
+            {"path": str(path), "slots": slots, "context": context, "threads": threads}
+        )
+        # A daemon, because a forgotten engine must not keep the process alive; closing joins it.
         self._thread = threading.Thread(target=self._run, name=f"openvino:{name}", daemon=True)
         self._thread.start()
 
@@ -333,133 +263,116 @@ class _Loop:
         )
 
     def submit(self, request: _Request) -> None:
+        """Hand a request over; its tokens, or why there are none, come by its stream.
+
+        Raises:
+            EngineError: The engine was closed, or has died.
+        """
         with self._lock:
             if self._end is not None:
                 raise again(self._end)
-            self._inbox.put(request)
+            self._number += 1
+            self._prompted += len(request.prompt)
+            request.counters.prompt_tokens = len(request.prompt)
+            self._running[self._number] = request
+            self._tell({"add": {"number": self._number, **request.to_json(self._vocabulary)}})
 
     def close(self) -> None:
-        self._refuse(EngineError("The engine was closed"))
+        """End all requests with an `EngineError`, and the process."""
+        with self._lock:
+            self._end = self._end or EngineError("The engine was closed")
+            with suppress(OSError):
+                _pipe(self._process.stdin).close()
+        try:
+            self._process.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
         # An engine that is collected as garbage may be collected in its own thread.
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
-    def _refuse(self, error: EngineError) -> None:
-        with self._lock:
-            if self._end is None:
-                self._end = error
-                self._inbox.put(None)
+    def _tell(self, message: Mapping[str, Any]) -> None:
+        # A process that has died is noticed by the thread that reads.
+        with suppress(OSError, ValueError):
+            pipe = _pipe(self._process.stdin)
+            pipe.write(json.dumps(message) + "\n")
+            pipe.flush()
 
     def _run(self) -> None:
         try:
-            while self._receive():
-                self._step()
+            for line in _pipe(self._process.stdout):
+                self._read(json.loads(line))
                 self._send()
-        except BaseException as error:
-            failure = EngineError(f"The engine's thread died: {error!r}")
-            failure.__cause__ = error
-            self._refuse(failure)
-            raise
         finally:
             self._end_all()
-            self._on_end()
 
     def _end_all(self) -> None:
-        waiting = []
-        while not self._inbox.empty():
-            request = self._inbox.get()
-            if request is not None:
-                waiting.append(request)
-        for request in (*self._running, *waiting):
+        code = self._process.wait()
+        with self._lock:
+            if self._end is None:
+                msg = f"OpenVINO's process ended by itself (exit status {code}); make a new engine"
+                self._end = EngineError(msg)
+                with suppress(OSError):
+                    _pipe(self._process.stdin).close()
+        _pipe(self._process.stdout).close()
+        for request in self._running.values():
             self._post(request, ended=True, error=self._end)
+        self._running.clear()
         self._send()
-        self._pipeline.drop([request.handle for request in self._running])
-        self._running.clear()
+        self._on_end()
 
-    def _receive(self) -> bool:
-        while True:
-            try:
-                request = self._inbox.get(block=not self._running)
-            except Empty:
-                break
-            if request is None:
-                return False
-            if not request.stream.abandoned:
-                self._add(request)
-        for request in [request for request in self._running if request.stream.abandoned]:
-            request.handle.cancel()
-            self._running.remove(request)
-        return True
+    def _read(self, message: Mapping[str, Any]) -> None:
+        if "refused" in message:
+            error = EngineInputError(f"OpenVINO refuses the request: {message['reason']}")
+            self._post(self._running.pop(message["refused"]), ended=True, error=error)
+        elif "broken" in message:
+            for number in message["lost"]:
+                self._lose(number, message["broken"], is_fresh=number in message["fresh"])
+        else:
+            self._steps, self._busy_s = message["steps"], message["busy_s"]
+            for number, ids, logprobs, state in message["out"]:
+                if (request := self._running.get(number)) is not None:
+                    self._take(number, request, ids, logprobs, state)
+            for number in [
+                n for n, request in list(self._running.items()) if request.stream.abandoned
+            ]:
+                del self._running[number]
+                with self._lock:
+                    self._tell({"cancel": number})
 
-    def _add(self, request: _Request) -> None:
-        try:
-            request.handle = self._pipeline.add(self._number, request)
-        except RuntimeError as error:
-            failure = EngineInputError(f"OpenVINO refuses the request: {_brief(error)}")
-            self._post(request, ended=True, error=failure)
-            self._send()
-            return
-        self._number += 1
-        request.counters.prompt_tokens = len(request.prompt)
-        self._prompted += len(request.prompt)
-        self._running.append(request)
-        self._fresh.append(request)
-
-    def _step(self) -> None:
-        if not self._running:
-            return
-        started = time.perf_counter()
-        try:
-            self._pipeline.step()
-        except RuntimeError as error:
-            self._start_again(error)
-            return
-        self._busy_s += time.perf_counter() - started
-        self._steps += 1
-        self._fresh.clear()
-        for request in list(self._running):
-            self._read(request)
-
-    def _read(self, request: _Request) -> None:
-        ended = False
-        while not ended and request.handle.can_read():
-            for output in request.handle.read().values():
-                for token, logprob in zip(
-                    output.generated_ids, output.generated_log_probs, strict=True
-                ):
-                    request.generated += 1
-                    self._generated += 1
-                    last = request.generated == request.limit
-                    request.out.append(
-                        request.decoder.push(
-                            token, logprob if request.logprobs else None, last=last
-                        )
-                    )
-                    ended = ended or last or token in self._vocabulary.ends
-        if not ended and request.handle.get_status() != self._pipeline.running:
-            # Out of cache blocks, which it does not say otherwise.
-            error = EngineError("OpenVINO gave the request up; try again with fewer at once")
-            self._post(request, ended=True, error=error)
-            self._running.remove(request)
-        elif request.out or ended:
-            self._post(request, ended=ended)
-            if ended:
-                self._running.remove(request)
-
-    def _start_again(self, error: RuntimeError) -> None:
-        """Build the pipeline anew; blame the request that came last with a grammar, if one did."""
-        reason = _brief(error)
-        for request in self._running:
-            blamed = request.constrained and request in self._fresh
-            failure = (
-                EngineInputError(f"OpenVINO cannot follow the grammar: {reason}")
-                if blamed
-                else EngineError(f"OpenVINO failed, and was started again; try again: {reason}")
+    def _take(
+        self,
+        number: int,
+        request: _Request,
+        ids: Sequence[int],
+        logprobs: Sequence[float] | None,
+        state: str,
+    ) -> None:
+        self._generated += len(ids)
+        end = len(ids) - 1 if state == "ended" else None
+        request.out += [
+            request.decoder.push(
+                token, None if logprobs is None else logprobs[place], last=place == end
             )
-            self._post(request, ended=True, error=failure)
-        self._running.clear()
-        self._fresh.clear()
-        self._pipeline.build()
+            for place, token in enumerate(ids)
+        ]
+        error = None
+        if state == "given up":
+            error = EngineError("OpenVINO gave the request up; try again with fewer at once")
+        if state != "running":
+            del self._running[number]
+        self._post(request, ended=state != "running", error=error)
+
+    def _lose(self, number: int, reason: str, *, is_fresh: bool) -> None:
+        """The pipeline was built anew; the request that came last with a grammar, if one did, is to blame."""
+        if (request := self._running.pop(number, None)) is None:
+            return
+        error = (
+            EngineInputError(f"OpenVINO cannot follow the grammar: {reason}")
+            if is_fresh and request.regex is not None
+            else EngineError(f"OpenVINO failed, and was started again; try again: {reason}")
+        )
+        self._post(request, ended=True, error=error)
 
     def _post(self, request: _Request, *, ended: bool, error: EngineError | None = None) -> None:
         outbox = request.stream.outbox
@@ -473,25 +386,64 @@ class _Loop:
         self._outboxes.clear()
 
 
-def _apply(sampling: Sampling, config: Any) -> None:
+def _start(options: Mapping[str, Any]) -> subprocess.Popen[str]:
+    """A worker that has loaded the model.
+
+    Raises:
+        EngineError: OpenVINO is not installed, or cannot read the file.
+    """
+    if importlib.util.find_spec("openvino_genai") is None:
+        msg = f"The OpenVINO engine needs the package openvino-genai: {INSTALL_HINT}"
+        raise EngineError(msg)
+    process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own file
+        # -P, or the modules beside the program would stand for OpenVINO's.
+        [sys.executable, "-P", str(Path(__file__).with_name("_openvino_worker.py"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    stdin, stdout = _pipe(process.stdin), _pipe(process.stdout)
+    with suppress(OSError):
+        stdin.write(json.dumps(options) + "\n")
+        stdin.flush()
+    answer = stdout.readline()
+    if answer and "loaded" in (said := json.loads(answer)):
+        return process
+    reason = said["failed"] if answer else "its process ended; what it said stands above"
+    with suppress(OSError):
+        stdin.close()
+    stdout.close()
+    process.wait()
+    msg = f"OpenVINO could not load {options['path']}: {reason}"
+    raise EngineError(msg)
+
+
+def _pipe(pipe: IO[str] | None) -> IO[str]:
+    if pipe is None:
+        msg = "the process was started without pipes"
+        raise RuntimeError(msg)
+    return pipe
+
+
+def _config(sampling: Sampling) -> dict[str, Any]:
+    """How tokens are drawn, in OpenVINO's names.
+
+    Raises:
+        EngineInputError: OpenVINO has no such parameter.
+    """
     if sampling.typical_p is not None:
         msg = "The OpenVINO engine has no typical_p; leave it out or use top_p"
         raise EngineInputError(msg)
+    config: dict[str, Any] = {}
     if sampling.temperature is not None:
-        config.do_sample = True
-        config.temperature = sampling.temperature
-        config.rng_seed = (secrets.randbits(32) if sampling.seed is None else sampling.seed) % 2**63
-        if sampling.top_k is not None:
-            config.top_k = sampling.top_k
-        if sampling.top_p is not None:
-            config.top_p = sampling.top_p
-    if sampling.repetition_penalty is not None:
-        config.repetition_penalty = sampling.repetition_penalty
-    if sampling.frequency_penalty is not None:
-        config.frequency_penalty = sampling.frequency_penalty
-
-
-def _brief(error: Exception) -> str:
-    """The last line of one of OpenVINO's messages; the others name its source files."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else repr(error)
+        seed = secrets.randbits(32) if sampling.seed is None else sampling.seed
+        config = {
+            "do_sample": True,
+            "temperature": sampling.temperature,
+            "rng_seed": seed % 2**63,
+            "top_k": sampling.top_k,
+            "top_p": sampling.top_p,
+        }
+    config["repetition_penalty"] = sampling.repetition_penalty
+    config["frequency_penalty"] = sampling.frequency_penalty
+    return {name: value for name, value in config.items() if value is not None}

@@ -150,6 +150,7 @@ def test_on_random_weights_lengths_are_fixed(tmp_path: Path) -> None:
     assert found[SOT]["path_tokens"] == 4 * parts + 8
     assert found[SGD]["report"]["status"] == "complete"
     assert found[SGD]["steps"] < found[PLAIN]["steps"] + 4 * parts
+    assert_parts_go_on(found[SGD]["report"])
     saved = json.loads(figures.read_text())["figures"]
     assert saved["options"]["node_tokens"] == 8
     assert [step["streams"] for step in saved["steps"]] == [1, 2]
@@ -161,6 +162,18 @@ def test_on_random_weights_lengths_are_fixed(tmp_path: Path) -> None:
     assert [name.split(":")[0] for name in names] == [PLAIN, SOT, SGD]
     places = [float(part.attrib["y"]) for part in drawn.findall("{*}svg")]
     assert places == sorted(set(places))
+
+
+def assert_parts_go_on(report: dict[str, Any]) -> None:
+    """A part's prompt begins with the very tokens of the part it needs first, so they are cached."""
+    used = {node["id"]: node["attempts"][0]["usage"] for node in report["nodes"]}
+    needed = {node["id"]: node["dependencies"] for node in report["skeleton"]["nodes"]}
+    # What a needed part needs itself stands in its own prompt only.
+    first = {i: found[0] for i, found in needed.items() if found and not needed[found[0]]}
+    assert first
+    for node, dependency in first.items():
+        written = used[dependency]["input_tokens"] + used[dependency]["output_tokens"]
+        assert used[node]["cached_tokens"] >= written - 1
 
 
 @pytest.mark.parametrize("kind", get_args(Kind))

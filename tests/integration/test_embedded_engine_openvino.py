@@ -153,10 +153,7 @@ async def test_what_it_cannot_do_is_refused(engine: OpenVINOEngine) -> None:
 def test_without_the_package_the_remedy_is_named(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(name: str) -> None:
-        raise ImportError(name)
-
-    monkeypatch.setattr("importlib.import_module", fail)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(EngineError, match=r"langchain-sgd\[embedded,openvino\]"):
         OpenVINOEngine(model)
 

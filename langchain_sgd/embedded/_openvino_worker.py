@@ -1,0 +1,238 @@
+"""OpenVINO's pipeline in a process of its own; run by `openvino.py`, which is the other end of the pipes.
+
+Its `step` holds the interpreter's lock while it computes. In the server's process each thing that the
+server does between two waits would wait for a step, so that answers and new requests come several steps
+late; here nothing else wants the lock.
+
+A program, not a module: it is started by its path and imports nothing of the package, so that it starts
+as fast as OpenVINO does. Messages are lines of JSON. The first one that arrives says what to load (see
+`Pipeline`), and is answered by `{"loaded": true}` or `{"failed": reason}`. Further ones are
+`{"add": {"number", "ids", "limit", "ends", "logprobs", "sampling", "regex"}}` and `{"cancel": number}`.
+What is sent is, after each step, `{"steps", "busy_s", "out": [[number, ids, logprobs, state]]}`, where the
+state is "running", "ended" or "given up"; `{"refused": number, "reason"}`; and
+`{"broken": reason, "lost": [numbers], "fresh": [numbers]}` when the pipeline had to be built again: which
+requests are lost, and which of them had not been computed before. The end of the input ends the process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any, Final, TextIO
+
+_BLOCK: Final = 32
+"""Tokens in a block of its key-value cache."""
+_PROMPT_TOKENS_PER_STEP: Final = 256
+_SWITCH_S: Final = 1e-5
+"""The thread that reads requests is to get the lock as soon as a step has ended."""
+
+
+class Pipeline:
+    """The pipeline, and how to build it again.
+
+    Args:
+        path: The GGUF file.
+        slots: Requests decoded together.
+        context: Most tokens of a request.
+        threads: Threads that compute.
+    """
+
+    def __init__(self, *, path: str, slots: int, context: int, threads: int) -> None:
+        # Here, so that their absence is an answer and not a crash.
+        import numpy as np  # noqa: PLC0415
+        import openvino  # noqa: PLC0415
+        import openvino_genai  # noqa: PLC0415
+
+        self._genai: Any = openvino_genai
+        self._tensor: Any = openvino.Tensor
+        self._array: Any = np.array
+        self._path = path
+        self.running: Final[Any] = openvino_genai.GenerationStatus.RUNNING
+        scheduler = openvino_genai.SchedulerConfig()
+        scheduler.enable_prefix_caching = True
+        scheduler.max_num_seqs = slots
+        scheduler.max_num_batched_tokens = max(_PROMPT_TOKENS_PER_STEP, slots)
+        scheduler.num_kv_blocks = slots * (context // _BLOCK + 1)
+        self._scheduler: Any = scheduler
+        self._properties: dict[str, Any] = {
+            # Its default of bfloat16 changes what a model says.
+            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": threads,
+            # The cores are shared with the server and its clients; a thread that may not move waits for them.
+            "ENABLE_CPU_PINNING": False,
+        }
+        self._pipeline: Any = None
+        self.build()
+
+    def build(self) -> None:
+        """Load the model; what the last pipeline was doing is lost."""
+        self._pipeline = None
+        self._pipeline = self._genai.ContinuousBatchingPipeline(
+            self._path, self._scheduler, "CPU", self._properties
+        )
+
+    def add(self, request: dict[str, Any]) -> Any:
+        """Hand a request over; the handle to read it by."""
+        config = self._genai.GenerationConfig()
+        config.max_new_tokens = request["limit"]
+        config.eos_token_id = request["ends"][0]
+        config.stop_token_ids = set(request["ends"])
+        config.logprobs = int(request["logprobs"])
+        for name, value in request["sampling"].items():
+            setattr(config, name, value)
+        if request["regex"] is not None:
+            structured = self._genai.StructuredOutputConfig()
+            structured.regex = request["regex"]
+            config.structured_output_config = structured
+        ids = self._tensor(self._array([request["ids"]], "int64"))
+        return self._pipeline.add_request(request["number"], ids, config)
+
+    def step(self) -> None:
+        """Compute the next token of all requests."""
+        self._pipeline.step()
+
+
+@dataclass(slots=True)
+class Running:
+    """A request in the pipeline."""
+
+    handle: Any
+    limit: int
+    ends: frozenset[int]
+    logprobs: bool
+    generated: int = 0
+
+
+class Worker:
+    """Serves requests on a pipeline until the input ends."""
+
+    def __init__(self, pipeline: Pipeline, inbox: SimpleQueue[Any], out: TextIO) -> None:
+        self._pipeline = pipeline
+        self._inbox = inbox
+        self._out = out
+        self._running: dict[int, Running] = {}
+        self._fresh: list[int] = []
+        self._steps = 0
+        self._busy_s = 0.0
+
+    def run(self) -> None:
+        """Take requests and compute; returns when the input has ended."""
+        while self._receive():
+            if self._running:
+                self._step()
+        # It complains when requests are lost with it, and may have failed before.
+        for running in self._running.values():
+            running.handle.cancel()
+        if self._running:
+            with suppress(RuntimeError):
+                self._pipeline.step()
+
+    def _receive(self) -> bool:
+        while True:
+            try:
+                message = self._inbox.get(block=not self._running)
+            except Empty:
+                return True
+            if message is None:
+                return False
+            if "add" in message:
+                self._add(message["add"])
+            elif (running := self._running.pop(message["cancel"], None)) is not None:
+                running.handle.cancel()
+
+    def _add(self, request: dict[str, Any]) -> None:
+        number = request["number"]
+        try:
+            handle = self._pipeline.add(request)
+        except RuntimeError as error:
+            self._send({"refused": number, "reason": brief(error)})
+            return
+        ends = frozenset(request["ends"])
+        self._running[number] = Running(handle, request["limit"], ends, request["logprobs"])
+        self._fresh.append(number)
+
+    def _step(self) -> None:
+        started = time.perf_counter()
+        try:
+            self._pipeline.step()
+        except RuntimeError as error:
+            lost = list(self._running)
+            self._send({"broken": brief(error), "lost": lost, "fresh": self._fresh})
+            self._running.clear()
+            self._fresh.clear()
+            self._pipeline.build()
+            return
+        self._busy_s += time.perf_counter() - started
+        self._steps += 1
+        self._fresh.clear()
+        out = [self._read(number, running) for number, running in list(self._running.items())]
+        self._send({"steps": self._steps, "busy_s": self._busy_s, "out": [r for r in out if r]})
+
+    def _read(self, number: int, running: Running) -> list[Any] | None:
+        ids: list[int] = []
+        logprobs: list[float] = []
+        state = "running"
+        while state == "running" and running.handle.can_read():
+            for output in running.handle.read().values():
+                ids += output.generated_ids
+                logprobs += output.generated_log_probs
+                running.generated += len(output.generated_ids)
+                if running.generated >= running.limit or ids[-1] in running.ends:
+                    state = "ended"
+        if state == "running" and running.handle.get_status() != self._pipeline.running:
+            # Out of cache blocks, which it does not say otherwise.
+            state = "given up"
+        if state != "running":
+            del self._running[number]
+        elif not ids:
+            return None
+        return [number, ids, logprobs if running.logprobs else None, state]
+
+    def _send(self, message: dict[str, Any]) -> None:
+        self._out.write(json.dumps(message) + "\n")
+        self._out.flush()
+
+
+def brief(error: Exception) -> str:
+    """The last line of one of OpenVINO's messages; the others name its source files."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else repr(error)
+
+
+def main() -> None:
+    """Load what the first message names, and serve."""
+    # Interrupting the program in the terminal is the server's affair.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.setswitchinterval(_SWITCH_S)
+    # OpenVINO prints to the standard output, which from now on is the standard error.
+    out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    try:
+        pipeline = Pipeline(**json.loads(sys.stdin.readline()))
+    except (ImportError, RuntimeError) as error:
+        out.write(json.dumps({"failed": brief(error)}) + "\n")
+        out.flush()
+        return
+    out.write(json.dumps({"loaded": True}) + "\n")
+    out.flush()
+    inbox: SimpleQueue[Any] = SimpleQueue()
+
+    def receive() -> None:
+        for line in sys.stdin:
+            inbox.put(json.loads(line))
+        inbox.put(None)
+
+    threading.Thread(target=receive, daemon=True).start()
+    with suppress(BrokenPipeError):  # nobody reads any more
+        Worker(pipeline, inbox, out).run()
+
+
+if __name__ == "__main__":
+    main()
