@@ -5,16 +5,22 @@ BIN := $(VENV)/bin
 
 .PHONY: setup demo test lint types format lock newest clean
 
-setup: $(VENV)/.ready
-
-$(VENV)/.ready: pyproject.toml constraints.txt
+# What the demo needs.
+$(VENV)/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[embedded]"
+	touch $@
+
+# What developing and testing need beside it.
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: $(VENV)/.demo
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[embedded]" --group dev
 	touch $@
 
 # A real question, planned and decoded by two real models on this machine, shown live.
-demo: setup
+demo: $(VENV)/.demo
 	$(BIN)/langchain-sgd demo
 
 test: setup

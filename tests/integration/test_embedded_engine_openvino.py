@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from langchain_sgd.bench._random_model import write_random_model
 from langchain_sgd.embedded.engine import (
     Counters,
     EngineError,
@@ -142,6 +143,35 @@ async def test_closing_the_engine_ends_what_runs(engine: OpenVINOEngine) -> None
         await asyncio.sleep(0.05)
         await engine.aclose()
     assert asking.result() == "The engine was closed"
+
+
+async def test_a_process_that_dies_ends_what_runs_and_says_so(engine: OpenVINOEngine) -> None:
+    async with aclosing(engine.generate(GenerateRequest("long", 400), Counters())) as stream:
+        await anext(stream)
+        engine._worker._process.kill()
+        with pytest.raises(EngineError, match="ended by itself"):
+            async for _ in stream:
+                pass
+    with pytest.raises(EngineError, match="ended by itself"):
+        await run(engine, GenerateRequest("x", 2))
+
+
+async def test_its_process_ends_with_it(engine: OpenVINOEngine) -> None:
+    async with aclosing(engine.generate(GenerateRequest("long", 400), Counters())) as stream:
+        await anext(stream)
+        await engine.aclose()
+        with pytest.raises(EngineError, match="was closed"):
+            async for _ in stream:
+                pass
+    assert engine._worker._process.poll() == 0
+
+
+async def test_a_file_it_cannot_read_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("openvino_genai", reason="openvino-genai is not installed")
+    path = tmp_path / "F32.gguf"
+    write_random_model(path, kind="F32", width=64, layers=1, hidden=64, heads=2)
+    with pytest.raises(EngineError, match=r"could not load .*F32\.gguf: ."):
+        OpenVINOEngine(path)
 
 
 async def test_what_it_cannot_do_is_refused(engine: OpenVINOEngine) -> None:
