@@ -134,6 +134,8 @@ async def run_graph(
             " AsyncPostgresSaver"
         )
         raise InvalidInputError(msg) from error
+    finally:
+        await run.close()
 
 
 def _thread_of(config: RunnableConfig) -> str | None:

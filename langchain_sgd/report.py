@@ -114,6 +114,9 @@ class PlannerReport(_Value):
     source: Source
     attempts: tuple[Attempt, ...] = ()
     ended_s: float = 0.0
+    hedge: Attempt | None = None
+    """The plain answer that was begun beside the planner and thrown away, as the question is split. Servers
+    do not tell what it cost."""
 
 
 class Report(_Value):

@@ -19,6 +19,7 @@ from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_sgd.assembly import Assembler, assemble, assemble_plain
 from langchain_sgd.costs import Price, Pricing
 from langchain_sgd.decoding.call import TIME_USED_UP, Outcome, Patience, call_model
+from langchain_sgd.decoding.hedge import HeadStart
 from langchain_sgd.decoding.limits import Limit, slots
 from langchain_sgd.decoding.retry import Backoff, describe, is_retryable, status_of
 from langchain_sgd.decoding.routing import Router, Tier, path_up
@@ -74,6 +75,8 @@ class Settings:
     mode: Mode = "auto"
     busy: int | Callable[[], bool] | None = None
     """From how many calls in flight on a question is not split, or the user's own test of that."""
+    hedge: bool = False
+    """Begin the plain answer beside the planner."""
     execution: Literal["pipelined", "planned", "superstep"] = "pipelined"
     max_nodes: int = 12
     retries: int = 2
@@ -120,6 +123,20 @@ class _Call:
     metadata: Mapping[str, Any]
     node: Node | None = None
     """None for the planner and for a plain run."""
+
+
+@dataclass(slots=True)
+class _Hedge:
+    """The plain answer, begun beside the planner."""
+
+    start: HeadStart
+    began: float
+    """Loop time."""
+    until: float | None
+    outcome: Outcome
+    attempts: list[Attempt]
+    dropped: bool = False
+    """The question is split, so nobody wants it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +215,7 @@ class Run:
         self._answered = False
         self._held = ""
         self._unconstrained = not settings.constrain
+        self._hedge: _Hedge | None = None
         self._planned: dict[NodeId, float] = {}
         self._lines: list[str] = []
         """The planned nodes as prompts show them, rendered once."""
@@ -273,6 +291,10 @@ class Run:
         if self.settings.mode == "auto" and self.settings.is_busy():
             return Plan(plain="the models are busy")
 
+        def stands(node: Node) -> None:
+            self._drop_hedge()
+            on_node(node)
+
         number = 0
         while True:
             number += 1
@@ -283,7 +305,7 @@ class Run:
                     prompts=self.settings.prompts,
                     max_nodes=self.settings.max_nodes,
                     mode=self.settings.mode,
-                    on_node=on_node,
+                    on_node=stands,
                     read_line=self.settings.read_line,
                 )
             except PlannerError as error:
@@ -300,16 +322,23 @@ class Run:
         self, messages: Sequence[BaseMessage], on_text: Callable[[str], bool | None]
     ) -> bool:
         tier = self.settings.planner
+
+        def heard(text: str) -> bool | None:
+            if text.lstrip()[:1].isdigit():  # so begins a line of a plan, the plain word does not
+                self._drop_hedge()
+            return on_text(text)
+
         while True:
             model, grammar = self._planner_model()
             outcome = Outcome()
             try:
                 async with asyncio.timeout_at(self._deadline), slots([self._limit, tier.limit]):
+                    self._begin_hedge()
                     await self._attempt(
                         _Call(NodeId("planner"), messages, [tier], "planner", {}),
                         Tier("planner", model),
                         len(self.planner_attempts) + 1,
-                        on_text,
+                        heard,
                         outcome,
                         self.planner_attempts,
                         until=self._deadline,
@@ -390,10 +419,39 @@ class Run:
         """
         now = self.at()
         self.emit(PlainChosen(reason, now))
-        call = _Call(
-            PLAIN_ID, self.conversation, [self.settings.largest], "", {"sgd_plain": reason}
-        )
-        return await self._decode(call, now)
+        return await self._decode(self._plain_call(reason), now)
+
+    def _plain_call(self, reason: str) -> _Call:
+        tier = self.settings.largest
+        return _Call(PLAIN_ID, self.conversation, [tier], "", {"sgd_plain": reason})
+
+    def _begin_hedge(self) -> None:
+        """Begin the plain answer beside the planner, unless that would take a slot from somebody."""
+        tier, settings = self.settings.largest, self.settings
+        if not settings.hedge or settings.mode != "auto" or self._hedge is not None:
+            return
+        if not all(limit.has_room() for limit in (self._limit, tier.limit)):
+            return
+        began = self._loop.time()
+        until = self._node_ends(began, self._deadline)
+        call = self._plain_call("begun beside the planner")
+        outcome, attempts = Outcome(), list[Attempt]()
+
+        async def run(on_text: Callable[[str], bool | None]) -> None:
+            async with asyncio.timeout_at(until), slots([self._limit, tier.limit]):
+                await self._attempt(call, tier, 1, on_text, outcome, attempts, until=until)
+
+        self._hedge = _Hedge(HeadStart(run), began, until, outcome, attempts)
+
+    def _drop_hedge(self) -> None:
+        if self._hedge is not None:
+            self._hedge.dropped = True
+            self._hedge.start.drop()
+
+    async def close(self) -> None:
+        """Stop what was begun and is not wanted; to be awaited when the run has ended."""
+        if self._hedge is not None:
+            await self._hedge.start.close()
 
     async def _decode(self, call: _Call, ready: float) -> NodeReport:
         """Try the call on its tiers, each with retries, until a text is good."""
@@ -444,30 +502,35 @@ class Run:
         """One attempt, whatever becomes of it; and when the node's time ends."""
         parts: list[str] = []
         written = AnswerFilter(call.heading)
-        outcome = Outcome()
         number = len(attempts) + 1
+        hedge = self._hedge if call.id == PLAIN_ID and number == 1 else None
+        if hedge is not None and hedge.dropped:
+            hedge = None
+        outcome = hedge.outcome if hedge else Outcome()
 
         def show(visible: str) -> None:
             if visible:
                 parts.append(visible)
                 self.emit(Token(call.id, visible, self.at()))
 
+        def on_text(text: str) -> None:
+            show(written.feed(text))
+
         error: Exception | None = None
         try:
-            async with asyncio.timeout_at(until), slots([self._limit, tier.limit]):
-                if number == 1 and (bound := self.settings.node_timeout_s) is not None:
-                    ends = self._loop.time() + bound
-                    until = ends if until is None else min(ends, until)
-                self.emit(Started(call.id, tier.name, number, self.at()))
-                await self._attempt(
-                    call,
-                    tier,
-                    number,
-                    lambda text: show(written.feed(text)),
-                    outcome,
-                    attempts,
-                    until=until,
-                )
+            if hedge is not None:
+                until = hedge.until
+                self.emit(Started(call.id, tier.name, number, self.at(hedge.began)))
+                try:
+                    await hedge.start.follow(on_text)
+                finally:
+                    attempts += hedge.attempts
+            else:
+                async with asyncio.timeout_at(until), slots([self._limit, tier.limit]):
+                    if number == 1:
+                        until = self._node_ends(self._loop.time(), until)
+                    self.emit(Started(call.id, tier.name, number, self.at()))
+                    await self._attempt(call, tier, number, on_text, outcome, attempts, until=until)
         except Exception as raised:  # noqa: BLE001 - kept in the report, and raised if nothing else helps
             error = raised
         show(written.close())
@@ -477,6 +540,12 @@ class Run:
             attempts[-1] = attempts[-1].model_copy(update={"error": problem})
         kept = text if outcome.truncated or self._late(until) else ""
         return _Tried(text, kept, problem, error, error is not None and is_retryable(error)), until
+
+    def _node_ends(self, began: float, until: float | None) -> float | None:
+        """When a node that began now has used up its time, and no later than `until`."""
+        if (bound := self.settings.node_timeout_s) is None:
+            return until
+        return began + bound if until is None else min(began + bound, until)
 
     async def _attempt(
         self,
@@ -639,6 +708,9 @@ class Run:
             source=source,
             attempts=tuple(self.planner_attempts),
             ended_s=max((a.ended_s for a in self.planner_attempts), default=0.0),
+            hedge=next(iter(self._hedge.attempts), None)
+            if self._hedge is not None and self._hedge.dropped
+            else None,
         )
         return Report(
             status=run_status(nodes, plain=skeleton is None, cut=cut),

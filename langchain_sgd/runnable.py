@@ -114,6 +114,10 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
     as one that reads the server's queue. Splitting pays only while the batch has much room: take a quarter
     of the server's slots. In the simulation of 1 to 64 users (`langchain-sgd bench load --busy`; 8, 32 and
     128 slots) that waits at most 8 % longer than the best choice, the number of slots up to 38 %."""
+    hedge: bool = False
+    """Begin the plain answer beside the planner (with `mode="auto"` only): a question that does not split is
+    then answered as soon as by plain decoding. Of one that does, the call is stopped at the planner's first
+    token: it costs its prompt, mostly in the prefix cache, and a few tokens. It never waits for a slot."""
     max_nodes: int = Field(default=12, ge=2, le=99)
     """Nodes taken from the planner; the rest of its plan is left out with a warning."""
     prompts: Prompts = Field(default_factory=Prompts)
@@ -272,6 +276,7 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
                     "prompts",
                     "mode",
                     "busy",
+                    "hedge",
                     "execution",
                     "max_nodes",
                     "retries",

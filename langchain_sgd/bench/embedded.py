@@ -34,6 +34,7 @@ from langchain_sgd.bench import _embedded_figures as figures
 from langchain_sgd.bench._embedded_figures import (
     ADAPTIVE,
     BRIEF,
+    HEDGED,
     NODE_FIRST,
     PLAIN,
     PLAIN_SMALL,
@@ -69,7 +70,7 @@ from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.skeleton import Skeleton
 from langchain_sgd.tgi import ChatTGI
 
-_ON_SHORT: Final = frozenset({PLAIN, SGD, ADAPTIVE, SOT})
+_ON_SHORT: Final = frozenset({PLAIN, SGD, ADAPTIVE, HEDGED, SOT})
 _WARM_UP: Final = 2
 _WALL_AIMS: Final = {"xllamacpp": 1.3, "openvino": 1.69, "60m": 2.0}
 """Times faster than plain decoding, by engine, or for the larger model."""
@@ -98,6 +99,7 @@ def bundled_methods(urls: Mapping[str, str], temperature: float) -> list[Method]
         ),
         Method(SGD, sgd()),
         Method(ADAPTIVE, sgd(small=small)),
+        Method(HEDGED, sgd(hedge=True)),
         Method(PLANNED, sgd(execution="planned")),
         Method(SUPERSTEPS, sgd(execution="superstep")),
         Method(WITHHELD, sgd(prompts=AnswersWithheld.of(BRIEFS_PROMPTS))),

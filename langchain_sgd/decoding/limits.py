@@ -52,6 +52,11 @@ class Limit:
             with self._lock:
                 self.in_flight -= 1
 
+    def has_room(self) -> bool:
+        """Whether a slot can be had on the running loop without waiting for it."""
+        semaphore = self.slot()
+        return semaphore is None or not semaphore.locked()
+
     def slot(self) -> asyncio.Semaphore | None:
         """The semaphore of the running loop; None without a limit.
 
