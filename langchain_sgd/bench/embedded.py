@@ -65,6 +65,7 @@ from langchain_sgd.embedded.briefs import domain
 from langchain_sgd.embedded.briefs.prompts import BRIEFS_PROMPTS
 from langchain_sgd.embedded.server import bundled_models
 from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.prompts import PLAIN_WORD
 from langchain_sgd.report import Report
 from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.skeleton import Skeleton
@@ -142,20 +143,20 @@ class FixedLength(StreamOnly):
                     yield chunk
 
 
+@dataclass(eq=False)
 class DrivenPlanner(FixedLength):
     """Lets the model decode as many tokens as a plan takes, and gives a written plan for them.
 
     So the plan costs what it costs, on the same engine and at the same time as the nodes.
     """
 
-    def __init__(self, model: ChatTGI, skeleton: Skeleton, line_tokens: int) -> None:
-        super().__init__(model, line_tokens * len(skeleton))
-        self.text = "".join(lines_of(skeleton))
+    text: str
+    """The plan."""
 
     async def astream(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[AIMessageChunk]:
-        """Yield the plan as the model's tokens come."""
+        """Yield the text as the model's tokens come."""
         given = written = 0
         async with aclosing(super().astream(input, config, **kwargs)) as chunks:  # type: ignore[type-var]
             async for chunk in chunks:
@@ -171,8 +172,13 @@ class Lengths:
     """How many tokens texts of fixed lengths have."""
 
     node: int
+    """Of a part, and of an answer that has only one."""
     line: int
     """Of a line of the plan."""
+
+
+_PLAIN_TOKENS: Final = 2
+"""Of a planner's refusal to split: the word and the end of the text."""
 
 
 FIXED_PROMPTS: Final = BRIEFS_PROMPTS.model_copy(
@@ -188,26 +194,33 @@ def fixed_methods(urls: Mapping[str, str], temperature: float, lengths: Lengths)
     node = FixedLength(model, lengths.node)
 
     def options(question: Question, seed: int) -> dict[str, Any]:
-        planner = DrivenPlanner(model, _skeleton(question), lengths.line)
+        if question.category == SHORT:
+            tokens, text = _PLAIN_TOKENS, PLAIN_WORD
+        else:
+            skeleton = _skeleton(question)
+            tokens, text = lengths.line * len(skeleton), "".join(lines_of(skeleton))
         return {
             "large": node,
-            "planner": planner,
-            "mode": "always",
+            "planner": DrivenPlanner(model, tokens, text),
             "prompts": FIXED_PROMPTS,
             "seed": seed,
         }
 
     def plain(question: Question, seed: int) -> SGDRunnable:
-        tokens = lengths.node * len(_skeleton(question))
-        return PlainDecoding(large=FixedLength(model, tokens), seed=seed)
+        parts = 1 if question.category == SHORT else len(_skeleton(question))
+        return PlainDecoding(large=FixedLength(model, lengths.node * parts), seed=seed)
 
     def sgd(**changed: Any) -> Callable[[Question, int], SGDRunnable]:
         return lambda question, seed: SGDRunnable(**{**options(question, seed), **changed})
 
     return [
         Method(PLAIN, plain),
-        Method(SOT, lambda question, seed: SkeletonOfThought(**options(question, seed))),
+        Method(
+            SOT,
+            lambda question, seed: SkeletonOfThought(**options(question, seed), mode="auto"),
+        ),
         Method(SGD, sgd()),
+        Method(HEDGED, sgd(hedge=True)),
         Method(PLANNED, sgd(execution="planned")),
         Method(SUPERSTEPS, sgd(execution="superstep")),
         Method(NODE_FIRST, sgd(prompts=NodeFirst.of(FIXED_PROMPTS))),
@@ -321,8 +334,7 @@ async def measure(args: argparse.Namespace) -> dict[str, Any]:
     if is_fixed:
         options |= {"node_tokens": lengths.node, "line_tokens": lengths.line}
     journal = Journal(args.resume, options)
-    shorts = 0 if is_fixed else args.short_questions
-    questions = bundled_questions(args.questions, shorts, args.seed)
+    questions = bundled_questions(args.questions, args.short_questions, args.seed)
     context = _FIXED_CONTEXT if is_fixed else _CONTEXT
     async with served(files, engine=args.engine, slots=args.slots, context=context) as server:
         methods = (
