@@ -320,6 +320,7 @@ async def test_a_stall_is_counted_in_tokens_not_in_keepalives(
 
 @MODES
 async def test_the_time_that_a_reader_takes_is_no_stall(server: TGITestServer, mode: str) -> None:
+    server.engine.pace = Pace(token_s=0.05)
     server.inject(Fault("stall", after=2))
     seen: list[str] = []
     model = ChatTGI(base_url=server.url, mode=mode, stall_timeout_s=0.1)
