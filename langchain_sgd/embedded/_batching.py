@@ -168,7 +168,7 @@ class Batcher:
                 self._admit()
                 if self._running:
                     self._step()
-                self._send()
+                self._outboxes = {each for each in self._outboxes if not each.flush_in_time()}
         except BaseException as error:
             failure = EngineError(f"The engine's thread died: {error!r}")
             failure.__cause__ = error
@@ -277,6 +277,8 @@ class Batcher:
 
     def _step(self) -> None:
         filled = self._fill()
+        if any(not running.generated for running, _ in filled):
+            self._send()  # a prompt makes this a long step, which nothing that was made shall wait for
         started = time.perf_counter()
         try:
             while not self._context.decode():
@@ -325,7 +327,8 @@ class Batcher:
     def _choose(self, due: list[_Running]) -> None:
         """Choose the next token of every request whose tokens are all computed."""
         logits = self._context.logits()
-        best = logits.argmax(axis=1).tolist()
+        greedy = any(running.job.sampler is None for running in due)
+        best = logits.argmax(axis=1).tolist() if greedy else ()
         for row, running in enumerate(due):
             job = running.job
             if not job.max_new_tokens:
@@ -334,12 +337,14 @@ class Batcher:
             try:
                 normaliser = _log_sum(logits[row]) if job.logprobs else None
                 raw = logits[row].copy() if job.logprobs and job.matcher else logits[row]
-                token = best[row]
                 if job.matcher is not None:
                     job.matcher.mask(logits[row])
-                    token = int(logits[row].argmax())
                 if job.sampler is not None:
                     token = self._context.sample(job.sampler.pointer, running.place)
+                elif job.matcher is not None:
+                    token = int(logits[row].argmax())
+                else:
+                    token = best[row]
                 logprob = None if normaliser is None else float(raw[token]) - normaliser
                 self._take(running, token, logprob)
             except EngineError as error:

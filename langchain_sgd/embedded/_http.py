@@ -53,9 +53,12 @@ class Events:
         self._last = self._time() - _PAUSE_S
 
     async def send(self, data: bytes, *, at_once: bool = False) -> None:
-        """Write one event, soon or at once."""
+        """Write one event, at once or in a moment, with what follows it until then.
+
+        Waits while a client takes in less than it is sent.
+        """
         self._held.append(data)
-        if at_once or self._time() - self._last >= _PAUSE_S:
+        if at_once or self._writing.locked():
             await self._flush()
         else:
             self._holding.set()
@@ -65,18 +68,20 @@ class Events:
         async with self._writing:
             await self.response.write_eof(self._taken())
 
-    async def attend(self, keepalive_s: float) -> None:
-        """Write what is held when its moment has come, and a comment after so long a silence."""
+    async def write_held(self) -> None:
+        """Write what is held, each time its moment has come."""
         while True:
-            try:
-                async with asyncio.timeout_at(self._last + keepalive_s):
-                    await self._holding.wait()
-            except TimeoutError:
-                if self._time() - self._last >= keepalive_s:
-                    await self.send(KEEPALIVE)
-                continue
-            await asyncio.sleep(self._last + _PAUSE_S - self._time())
+            await self._holding.wait()
+            if (pause_s := self._last + _PAUSE_S - self._time()) > 0:
+                await asyncio.sleep(pause_s)
             await self._flush()
+
+    async def keep_alive(self, keepalive_s: float) -> None:
+        """Write a comment after each silence that is so long."""
+        while True:
+            await asyncio.sleep(self._last + keepalive_s - self._time())
+            if self._time() - self._last >= keepalive_s:
+                await self.send(KEEPALIVE, at_once=True)
 
     async def _flush(self) -> None:
         self._last = self._time()
@@ -114,12 +119,16 @@ async def event_stream(
     events = Events(response)
     try:
         async with asyncio.TaskGroup() as group:
-            attending = group.create_task(events.attend(keepalive_s))
+            attending = [
+                group.create_task(events.write_held()),
+                group.create_task(events.keep_alive(keepalive_s)),
+            ]
             try:
                 yield events
                 await events.close()
             finally:
-                attending.cancel()
+                for task in attending:
+                    task.cancel()
     except* ConnectionResetError:
         pass
 

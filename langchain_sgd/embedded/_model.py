@@ -172,6 +172,8 @@ class Model:
             sampling(parameters),
             None if parameters.grammar is None else compile_grammar(parameters.grammar),
             logprobs=parameters.logprobs,
+            # Stop texts are found here: an engine that is told late has made tokens in vain.
+            may_wait=not parameters.stop,
         )
         return Job(request, parameters.stop, tokens, prefill=parameters.decoder_input_details)
 

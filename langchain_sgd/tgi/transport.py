@@ -73,7 +73,12 @@ class _Due(NamedTuple):
     at: float
     """Loop time; infinity is no bound."""
     missed: str
+    seconds: float
     endpoint: str
+
+    def error(self) -> TGITimeoutError:
+        """Say what did not come."""
+        return TGITimeoutError(f"{self.missed} in {self.seconds:g} s", endpoint=self.endpoint)
 
 
 class Transport:
@@ -197,24 +202,25 @@ class Transport:
                 async with _in_time(due):
                     raise await self._faults.no_stream(response)
             parser = EventParser()
-            while not done and (chunk := await _chunk(response, due)):
-                events: list[dict[str, Any]] = []
-                failure: TGIError | None = None
-                for data in parser.feed(chunk):
-                    if data == _DONE:
-                        done = True
-                        break
-                    event, failure = self._event(data)
+            with contextlib.closing(_Reader(response.content, due)) as reader:
+                while not done and (chunk := await reader.read()):
+                    events: list[dict[str, Any]] = []
+                    failure: TGIError | None = None
+                    for data in parser.feed(chunk):
+                        if data == _DONE:
+                            done = True
+                            break
+                        event, failure = self._event(data)
+                        if failure is not None:
+                            break
+                        ended = ended or is_end(event)
+                        events.append(event)
+                    if events:
+                        yield events
+                        reader.due = self._next_event_due(deadline)
                     if failure is not None:
-                        break
-                    ended = ended or is_end(event)
-                    events.append(event)
-                if events:
-                    yield events
-                    due = self._next_event_due(deadline)
-                if failure is not None:
-                    await _drain(response)
-                    raise failure
+                        await _drain(response)
+                        raise failure
             if done:
                 await _drain(response)
         if not ended:
@@ -223,10 +229,8 @@ class Transport:
 
     def _due(self, seconds: float | None, missed: str) -> _Due:
         """Say until when something must have come, and how to name that it did not."""
-        if seconds is None:
-            return _Due(math.inf, "", self._base)
-        now = asyncio.get_running_loop().time()
-        return _Due(now + seconds, f"{missed} in {seconds:g} s", self._base)
+        seconds = math.inf if seconds is None else seconds
+        return _Due(asyncio.get_running_loop().time() + seconds, missed, seconds, self._base)
 
     def _event(self, data: bytes) -> tuple[dict[str, Any], TGIError | None]:
         """Read an event; the error where it is none or tells of one."""
@@ -387,12 +391,54 @@ async def _in_time(due: _Due | None) -> AsyncIterator[None]:
     except TimeoutError:
         if due is None or not timer.expired():
             raise
-        raise TGITimeoutError(due.missed, endpoint=due.endpoint) from None
+        raise due.error() from None
 
 
-async def _chunk(response: aiohttp.ClientResponse, due: _Due) -> bytes:
-    async with _in_time(due):
-        return await response.content.readany()
+class _Reader:
+    """Reads the bytes of a stream as they come, each of them in time.
+
+    It has one timer for all its reads: `asyncio.timeout` around each would cost a third of the read.
+    """
+
+    def __init__(self, content: aiohttp.StreamReader, due: _Due) -> None:
+        self.due = due
+        """Of the read in progress or the next one; it may be set to a later one."""
+        self._content = content
+        self._loop = asyncio.get_running_loop()
+        self._reading = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def read(self) -> bytes:
+        """Wait for the next bytes; none are the end.
+
+        Raises:
+            TGITimeoutError: The time is over.
+        """
+        self._reading = True
+        if self._timer is None:
+            self._set_timer()
+        try:
+            return await self._content.readany()
+        finally:
+            self._reading = False
+
+    def close(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _set_timer(self) -> None:
+        if self.due.at != math.inf:
+            self._timer = self._loop.call_at(self.due.at, self._check)
+
+    def _check(self) -> None:
+        self._timer = None
+        if not self._reading:
+            return  # whoever takes the events takes their time; the next read sets the timer again
+        if self._loop.time() < self.due.at:
+            self._set_timer()
+        else:
+            self._content.set_exception(self.due.error())
 
 
 async def _drain(response: aiohttp.ClientResponse) -> None:

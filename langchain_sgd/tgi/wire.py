@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import (
@@ -140,8 +139,7 @@ class StopTrimmer:
         return text[: len(text) - max(found, default=0)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delta:
+class Delta(NamedTuple):
     """One event of a stream, or a whole answer, in either of TGI's two shapes."""
 
     text: str = ""
@@ -212,27 +210,6 @@ def message_of(answer: Delta, timings: Timings, stops: Sequence[str]) -> AIMessa
     )
 
 
-def joined(deltas: Iterable[Delta]) -> list[Delta]:
-    """Join deltas that arrived together, for each one shown costs as much as making it.
-
-    Parts of tool calls stay apart: messages are added up by the index of their calls.
-    """
-    out: list[Delta] = []
-    for delta in deltas:
-        if not out or delta.tool_calls or out[-1].tool_calls:
-            out.append(delta)
-            continue
-        last = out[-1]
-        out[-1] = Delta(
-            text=last.text + delta.text,
-            finish_reason=delta.finish_reason or last.finish_reason,
-            usage=delta.usage or last.usage,
-            model=delta.model or last.model,
-            fingerprint=delta.fingerprint or last.fingerprint,
-        )
-    return out
-
-
 class StreamReader:
     """Makes message chunks of a stream's events; the last one carries usage and metadata."""
 
@@ -248,20 +225,29 @@ class StreamReader:
         """The model's name as the server gives it."""
         return self._model
 
-    def feed(self, event: Delta) -> AIMessageChunk | None:
-        """Take one event; None where it shows nothing."""
-        self._model = event.model or self._model
-        self._fingerprint = event.fingerprint or self._fingerprint
-        self._finish_reason = event.finish_reason or self._finish_reason
-        self._usage = event.usage or self._usage
-        text = self._trimmer.feed(event.text) if event.text else ""
-        if event.finish_reason is not None:
-            text += self._trimmer.end(stopped=event.finish_reason == "stop_sequence")
-        if not text and not event.tool_calls:
-            return None
-        return AIMessageChunk(
-            content=text, tool_call_chunks=[_call_chunk(call) for call in event.tool_calls]
-        )
+    def feed(self, events: Iterable[Delta]) -> list[AIMessageChunk]:
+        """Take events that arrived together and make the chunks that show them.
+
+        Their text is one chunk: handing one on costs as much as making it. Parts of tool calls stay
+        apart, because messages are added up by the index of their calls.
+        """
+        chunks: list[AIMessageChunk] = []
+        text = ""
+        for event in events:
+            self._model = event.model or self._model
+            self._fingerprint = event.fingerprint or self._fingerprint
+            self._finish_reason = event.finish_reason or self._finish_reason
+            self._usage = event.usage or self._usage
+            text += self._trimmer.feed(event.text)
+            if event.finish_reason is not None:
+                text += self._trimmer.end(stopped=event.finish_reason == "stop_sequence")
+            if event.tool_calls:
+                calls = [_call_chunk(call) for call in event.tool_calls]
+                chunks.append(AIMessageChunk(content=text, tool_call_chunks=calls))
+                text = ""
+        if text:
+            chunks.append(AIMessageChunk(content=text))
+        return chunks
 
     def last(self, timings: Timings) -> AIMessageChunk:
         """Make the chunk that ends the message."""

@@ -10,10 +10,14 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from aiohttp import web
 from langchain_core.messages import AIMessageChunk, BaseMessage, HumanMessage
 from langchain_core.runnables import Runnable
 from pydantic import BaseModel
 
+from langchain_sgd.embedded.app import serving
+from langchain_sgd.embedded.engine import Token
+from langchain_sgd.embedded.protocol import ChatAnswer
 from langchain_sgd.tgi import (
     ChatTGI,
     NotTGIError,
@@ -64,10 +68,11 @@ async def streamed(
     return total
 
 
-async def note(model: ChatTGI, seen: list[str]) -> None:
+async def note(model: ChatTGI, seen: list[str], *, pause_s: float = 0.0) -> None:
     """Stream into a list that outlives the fault."""
     async for chunk in model.astream("Hi"):
-        seen.append(chunk.text)  # noqa: PERF401 - what came before a fault must be kept
+        seen.append(chunk.text)
+        await asyncio.sleep(pause_s)
 
 
 Way = Callable[..., Any]
@@ -311,6 +316,37 @@ async def test_a_stall_is_counted_in_tokens_not_in_keepalives(
     assert "".join(seen) == "One two"
     await server.idle()
     assert server.log[0].disconnected
+
+
+@MODES
+async def test_the_time_that_a_reader_takes_is_no_stall(server: TGITestServer, mode: str) -> None:
+    server.engine.pace = Pace(token_s=0.05)
+    server.inject(Fault("stall", after=2))
+    seen: list[str] = []
+    model = ChatTGI(base_url=server.url, mode=mode, stall_timeout_s=0.1)
+    with pytest.raises(TGITimeoutError, match=r"no event in 0\.1 s"):
+        await note(model, seen, pause_s=0.15)
+    assert seen == ["One", " two"]
+
+
+async def test_what_arrives_at_once_is_one_chunk_and_comes_before_its_error() -> None:
+    events = [
+        b": keepalive\n\n",
+        *(ChatAnswer("m").token(Token(0, text)) for text in ("One", " two", " three")),
+        b'data: {"error": {"message": "boom", "http_status_code": 422}}\n\n',
+        ChatAnswer("m").token(Token(0, " lost")),
+    ]
+
+    async def at_once(_: web.Request) -> web.Response:
+        return web.Response(body=b"".join(events), content_type="text/event-stream")
+
+    app = web.Application()
+    app.router.add_post(ROUTES["chat"], at_once)
+    seen: list[str] = []
+    async with serving(app) as url:
+        with pytest.raises(TGIError, match="boom"):
+            await note(ChatTGI(base_url=url, max_retries=0), seen)
+    assert seen == ["One two three"]
 
 
 @WAYS

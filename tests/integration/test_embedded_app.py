@@ -286,6 +286,15 @@ class TestStreams:
             "input_length": 1,
         }
 
+    async def test_tokens_may_wait_unless_one_of_them_may_end_the_text(
+        self, http: aiohttp.ClientSession, tgi_server: TGITestServer
+    ) -> None:
+        for parameters in ({}, {"stop": ["."]}):
+            body = {"inputs": "Hi", "parameters": parameters}
+            await post(http, f"{tgi_server.url}/generate", body)
+        asked = [request.may_wait for entry in tgi_server.log for request in entry.requests]
+        assert asked == [True, False]
+
     @pytest.mark.parametrize(
         ("parameters", "text", "generate_reason", "chat_reason"),
         [

@@ -82,6 +82,18 @@ async def test_greedy_decoding_repeats_itself(engine: XLlamaCppEngine) -> None:
     assert await text_of(engine, request) == await text_of(engine, request)
 
 
+async def test_tokens_that_may_wait_are_the_same(engine: XLlamaCppEngine) -> None:
+    requests = [
+        GenerateRequest("hello", 40 + n, Sampling(temperature=1.0, seed=n), may_wait=may_wait)
+        for may_wait in (False, True)
+        for n in range(3)
+    ]
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(text_of(engine, request)) for request in requests]
+    texts = [task.result() for task in tasks]
+    assert texts[:3] == texts[3:]
+
+
 async def test_a_seed_repeats_a_text_and_another_one_changes_it(engine: XLlamaCppEngine) -> None:
     def drawn(seed: int) -> GenerateRequest:
         return GenerateRequest("hello", 16, Sampling(temperature=1.0, seed=seed))

@@ -31,6 +31,7 @@ from langchain_sgd.tgi import (
     TGIUnavailableError,
     to_error,
 )
+from langchain_sgd.tgi.faults import decoded
 
 DESERIALIZE = (
     "Failed to deserialize the JSON body into the target type: missing field `inputs` at line 1"
@@ -209,3 +210,17 @@ json_values = st.recursive(
 )
 def test_no_answer_is_beyond_it(status: int, body: object) -> None:
     assert isinstance(to_error(status, body), TGIError)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b'{"text": "na\xc3\xafve", "n": 1e400}', {"text": "naïve", "n": float("inf")}),
+        (rb'{"text": "\ud83e"}', {"text": "\ud83e"}),
+        (b'{"text": NaN_}', '{"text": NaN_}'),
+        (b"<html>\xff", "<html>\ufffd"),
+        (b"", ""),
+    ],
+)
+def test_what_is_no_json_is_text(data: bytes, expected: object) -> None:
+    assert decoded(data) == expected

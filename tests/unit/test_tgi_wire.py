@@ -27,7 +27,6 @@ from langchain_sgd.tgi.wire import (
     generate_delta,
     generated,
     grammar,
-    joined,
     message_of,
     prompt_text,
 )
@@ -188,9 +187,27 @@ COUNTED = {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7}
 
 def read(events: list[Delta], stops: list[str] | None = None) -> AIMessageChunk:
     reader = StreamReader(stops or [])
-    chunks = [made for event in events if (made := reader.feed(event))]
+    chunks = [made for event in events for made in reader.feed([event])]
+    total = summed([*chunks, reader.last({"ttft_s": 0.1})])
+
+    together = StreamReader(stops or [])
+    shown = summed([*together.feed(events), together.last({"ttft_s": 0.1})])
+    assert (shown.content, shown.usage_metadata, shown.response_metadata) == (
+        total.content,
+        total.usage_metadata,
+        total.response_metadata,
+    )
+    assert arguments_of(shown) == arguments_of(total)
+    return total
+
+
+def arguments_of(message: AIMessageChunk) -> list[dict[str, Any]]:
+    return [call["args"] for call in message.tool_calls]
+
+
+def summed(chunks: list[AIMessageChunk]) -> AIMessageChunk:
     total = AIMessageChunk(content="")
-    for each in [*chunks, reader.last({"ttft_s": 0.1})]:
+    for each in chunks:
         total = total + each
     return total
 
@@ -224,11 +241,30 @@ def test_an_unknown_finish_reason_is_passed_on() -> None:
 def test_what_arrives_together_is_joined_and_calls_stay_apart() -> None:
     call = chunk(tool_calls=[{"index": 0, "function": {"name": "f", "arguments": ""}}])
     more = chunk(tool_calls=[{"index": 0, "function": {"arguments": "{}"}}])
-    end = [chunk("c", "eos_token"), {"choices": [], "usage": USAGE}]
-    deltas = joined(map(chat_delta, [chunk("a"), chunk("b"), call, more, *end]))
-    assert [(d.text, len(d.tool_calls)) for d in deltas] == [("ab", 0), ("", 1), ("", 1), ("c", 0)]
-    assert (deltas[-1].finish_reason, deltas[-1].usage) == ("eos_token", COUNTED)
-    assert deltas[0].model == "m"
+    end = [chunk("d", "eos_token"), {"choices": [], "usage": USAGE}]
+    reader = StreamReader([])
+    events = [chunk("a"), chunk("b"), call, chunk("c"), more, *end]
+    chunks = reader.feed(map(chat_delta, events))
+    shown = [(each.content, len(each.tool_call_chunks)) for each in chunks]
+    assert shown == [("ab", 1), ("c", 1), ("d", 0)]
+    last = reader.last({})
+    assert last.usage_metadata == COUNTED
+    assert last.response_metadata["tgi_finish_reason"] == "eos_token"
+    assert last.response_metadata["model_name"] == "m"
+
+
+def test_what_shows_nothing_makes_no_chunk() -> None:
+    events = [chunk(""), {"choices": [], "usage": USAGE}]
+    assert StreamReader([]).feed(map(chat_delta, events)) == []
+
+
+def test_a_stop_text_is_taken_off_wherever_the_stream_was_cut() -> None:
+    events = [chunk("The E"), chunk("NOD"), chunk(". EN"), chunk("D"), chunk("\n", "stop_sequence")]
+    for cut in range(len(events) + 1):
+        reader = StreamReader(["END"])
+        batches = [events[:cut], events[cut:]]
+        chunks = [made for batch in batches for made in reader.feed(map(chat_delta, batch))]
+        assert "".join(str(made.content) for made in chunks) == "The ENOD. "
 
 
 def test_a_generate_stream_becomes_a_message_without_the_end_token() -> None:
