@@ -235,9 +235,9 @@ class Run:
         self._answered |= (isinstance(event, Ended) and bool(event.text)) or (
             isinstance(event, Token) and bool(text)
         )
-        if text and not self._answered:
+        if not self._answered:
             self._held += text
-        elif text:
+        elif text or self._held:
             text, self._held = self._held + text, ""
             if self._ttft is None:
                 self._ttft = self.at()

@@ -40,6 +40,7 @@ async def streamed(sgd: SGDRunnable, value: Any) -> AIMessageChunk:
 
 @settings(max_examples=20, deadline=None)
 @example(skeleton("1", "2"), ["", "last"] * 5, 9, set())
+@example(skeleton("1!", "2!", "3!", "4"), ["", "", "", ";"] + [""] * 5, 1, set())
 @given(
     skeletons(),
     st.lists(st.text(max_size=30), min_size=9, max_size=9),
