@@ -38,6 +38,7 @@ from langchain_sgd.embedded._http import (
 )
 from langchain_sgd.embedded._model import Model
 from langchain_sgd.embedded._serde import string
+from langchain_sgd.embedded._streams import ends_line
 from langchain_sgd.embedded._tools import (
     NO_TOOL,
     CallStream,
@@ -162,12 +163,14 @@ class Routes:
     ) -> web.StreamResponse:
         answer = _generate_answer(body)
         index = 0
+        in_line = False
         async with self._events(request, len(body.inputs)) as events:
 
             async def on_token(token: Token) -> None:
-                nonlocal index
+                nonlocal index, in_line
                 index += 1
-                await events.send(answer.token(index, token), at_once="\n" in token.text)
+                before, in_line = in_line, not ends_line(token)
+                await events.send(answer.token(index, token), at_once=not (before and in_line))
 
             try:
                 check_stream(body.parameters)
@@ -234,9 +237,12 @@ class Routes:
     async def _stream_text(
         self, events: Events, answer: ChatAnswer, body: ChatBody, prompt: str
     ) -> Output:
+        in_line = False
+
         async def on_token(token: Token) -> None:
-            # Lines may be commands, such as the nodes of a skeleton: whoever reads them waits for the end.
-            await events.send(answer.token(token), at_once="\n" in token.text)
+            nonlocal in_line
+            before, in_line = in_line, not ends_line(token)
+            await events.send(answer.token(token), at_once=not (before and in_line))
 
         output = await self._model.run(prompt, body.parameters, on_token)
         await events.send(answer.last(output))

@@ -22,6 +22,14 @@ _PAUSE_S: Final = 0.01
 that what comes in one delivery leaves at once, in one write."""
 
 
+def ends_line(token: Token) -> bool:
+    """Whether someone may wait for this token: lines may be commands, such as the nodes of a skeleton.
+
+    So may the next one be waited for, since it says that another line follows.
+    """
+    return "\n" in token.text
+
+
 class TokenStream:
     """The tokens of one request: filled by the engine's thread, read by one coroutine."""
 
@@ -29,8 +37,8 @@ class TokenStream:
         self.outbox = outbox
         self.may_wait = may_wait
         """Whether tokens may wait a moment; see `GenerateRequest`."""
-        self.begun = False
-        """Whether a token has been posted."""
+        self.in_line = False
+        """Whether the last token that was posted stands in the middle of a line."""
         self.abandoned = False
         """Set by the reader when it goes away; the engine then stops the request."""
         self._tokens: deque[Token] = deque()
@@ -92,11 +100,10 @@ class Outbox:
         self._mail.append((stream, tokens, ended, error))
         self._urgent |= (
             ended
-            or not (stream.may_wait and stream.begun)
-            # Lines may be commands, such as the nodes of a skeleton: someone waits for their ends.
-            or any("\n" in token.text for token in tokens)
+            or not (stream.may_wait and stream.in_line)
+            or any(ends_line(token) for token in tokens)
         )
-        stream.begun = True
+        stream.in_line = bool(tokens) and not ends_line(tokens[-1])
 
     def flush_in_time(self) -> bool:
         """As `flush`, but leave what may wait for a later one; whether nothing was left."""

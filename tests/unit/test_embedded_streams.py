@@ -112,6 +112,17 @@ def test_the_ends_of_lines_and_texts_wait_for_nothing(last: Token, ended: bool) 
     assert stream._ended == ended
 
 
+def test_the_token_that_begins_a_line_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_streams, "_PAUSE_S", 60.0)
+    box = outbox(CountingLoop())
+    stream = TokenStream(box, may_wait=True)
+    due = []
+    for text in ("1", "|a", "\n", "2", "|b"):
+        box.post(stream, [Token(1, text)])
+        due.append(box.flush_in_time())
+    assert due == [True, False, True, True, False]
+
+
 def test_a_stream_that_does_not_wait_takes_the_others_along() -> None:
     loop = CountingLoop()
     box = outbox(loop)
