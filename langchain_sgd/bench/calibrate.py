@@ -41,7 +41,6 @@ from langchain_sgd.bench._measure import (
 from langchain_sgd.bench._output import parser, save, show
 from langchain_sgd.bench._random_model import cached_model
 from langchain_sgd.bench._replay import Replay, predict, unfit
-from langchain_sgd.bench._served import Counts, EngineName, Served, served
 from langchain_sgd.bench.embedded import (
     FixedLength,
     Lengths,
@@ -52,6 +51,7 @@ from langchain_sgd.bench.embedded import (
 from langchain_sgd.bench.latency import LatencyModel
 from langchain_sgd.embedded.briefs import domain
 from langchain_sgd.embedded.briefs.prompts import BRIEFS_PROMPTS
+from langchain_sgd.embedded.process import Counts, EngineName, Served, served
 from langchain_sgd.embedded.server import bundled_models
 from langchain_sgd.report import NodeReport, Report
 from langchain_sgd.runnable import SGDRunnable

@@ -59,10 +59,10 @@ from langchain_sgd.bench._measure import (
 from langchain_sgd.bench._output import parser, save
 from langchain_sgd.bench._prompts import AnswersWithheld, NodeFirst
 from langchain_sgd.bench._random_model import Kind, cached_model
-from langchain_sgd.bench._served import EngineName, Served, served
 from langchain_sgd.bench.models import StreamOnly, lines_of
 from langchain_sgd.embedded.briefs import domain
 from langchain_sgd.embedded.briefs.prompts import BRIEFS_PROMPTS
+from langchain_sgd.embedded.process import EngineName, Served, served
 from langchain_sgd.embedded.server import bundled_models
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.prompts import PLAIN_WORD
@@ -80,13 +80,15 @@ _CONTEXT: Final = 1024
 _FIXED_CONTEXT: Final = 2048
 
 
-def bundled_methods(urls: Mapping[str, str], temperature: float) -> list[Method]:
-    """The methods on the bundled models."""
+def bundled_methods(
+    urls: Mapping[str, str], temperature: float, *, constrain: bool = True
+) -> list[Method]:
+    """The methods on the bundled models; `constrain` as in `SGDRunnable`."""
     sampling: dict[str, Any] = {"temperature": temperature}
     large, small = (ChatTGI(base_url=urls[name], **sampling) for name in ("large", "small"))
 
     def sgd(**options: Any) -> Callable[[Question, int], SGDRunnable]:
-        base = {"large": large, "prompts": BRIEFS_PROMPTS, **options}
+        base = {"large": large, "prompts": BRIEFS_PROMPTS, "constrain": constrain, **options}
         return lambda _, seed: SGDRunnable(**base, seed=seed)
 
     return [
@@ -331,6 +333,8 @@ async def measure(args: argparse.Namespace) -> dict[str, Any]:
         "slots": args.slots,
         "models": {name: file_digest(path) for name, path in files.items()},
     }
+    if args.unconstrained:
+        options["constrain"] = False
     if is_fixed:
         options |= {"node_tokens": lengths.node, "line_tokens": lengths.line}
     journal = Journal(args.resume, options)
@@ -340,7 +344,7 @@ async def measure(args: argparse.Namespace) -> dict[str, Any]:
         methods = (
             fixed_methods(server.urls, args.temperature, lengths)
             if is_fixed
-            else bundled_methods(server.urls, args.temperature)
+            else bundled_methods(server.urls, args.temperature, constrain=not args.unconstrained)
         )
         methods = _chosen(methods, args.methods)
         await run(server, methods, questions, journal, seed=args.seed)
@@ -391,6 +395,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.add_argument("--model-size", choices=("bundled", "60m"), default="bundled")
     options.add_argument("--models", type=Path, metavar="FOLDER", help="small.gguf and large.gguf")
     options.add_argument("--methods", nargs="+", metavar="NAME", help="only these; default all")
+    options.add_argument(
+        "--unconstrained", action="store_true", help="let the planner write without a grammar"
+    )
     options.add_argument("--temperature", type=float, default=0.7)
     options.add_argument("--seed", type=int, default=1)
     options.add_argument(

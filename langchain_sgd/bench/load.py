@@ -133,9 +133,9 @@ async def measured(
 ) -> dict[int, dict[str, Figures]]:
     """Figures of the bundled large model; `answers` of each method at each number of users, at least."""
     # The engine and its models load only for this.
-    from langchain_sgd.bench._served import served  # noqa: PLC0415
     from langchain_sgd.bench.embedded import bundled_questions  # noqa: PLC0415
     from langchain_sgd.embedded.briefs.prompts import BRIEFS_PROMPTS  # noqa: PLC0415
+    from langchain_sgd.embedded.process import served  # noqa: PLC0415
     from langchain_sgd.embedded.server import bundled_models  # noqa: PLC0415
     from langchain_sgd.tgi import ChatTGI  # noqa: PLC0415
 

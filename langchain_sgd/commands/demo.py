@@ -15,18 +15,18 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from langchain_core.language_models import BaseChatModel
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from langchain_sgd.cli import DONE
-from langchain_sgd.commands.models import bundled
 from langchain_sgd.drawing.words import seconds
 from langchain_sgd.embedded.briefs import evaluate
 from langchain_sgd.embedded.briefs.checker import Share, Tally
 from langchain_sgd.embedded.briefs.domain import Brief, briefs
+from langchain_sgd.embedded.process import served
+from langchain_sgd.embedded.server import bundled_models
 from langchain_sgd.report import Report
 from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.terminal import LiveView
@@ -49,25 +49,28 @@ def demo(args: argparse.Namespace) -> int:
     seed = secrets.randbelow(10**6) if args.seed is None else args.seed
     asked = list(itertools.islice(briefs(seed, held_out=True), args.questions + 1))
     console = Console()
-    with bundled() as served:
-        models = {
-            name: ChatTGI(base_url=served[name], temperature=0.0, max_tokens=_MAX_TOKENS)
-            for name in ("small", "large")
-        }
-        asyncio.run(_demo(models, asked, console, plain=args.plain or None))
+    asyncio.run(_demo(asked, console, plain=args.plain or None))
     if console.is_terminal:
         sys.stdout.write(f"\nlangchain-sgd demo --seed {seed} asks the same again.\n")
     return DONE
 
 
-async def _demo(
-    models: Mapping[str, BaseChatModel],
+async def _demo(asked: Sequence[Brief], console: Console, *, plain: bool | None) -> None:
+    async with served(bundled_models()) as server:
+        models = {
+            name: ChatTGI(base_url=url, temperature=0.0, max_tokens=_MAX_TOKENS)
+            for name, url in server.urls.items()
+        }
+        await _show(evaluate.methods(models), asked, console, plain=plain)
+
+
+async def _show(
+    methods: Mapping[str, SGDRunnable],
     asked: Sequence[Brief],
     console: Console,
     *,
     plain: bool | None,
 ) -> None:
-    methods = evaluate.methods(models)
     first, *others = asked
     console.print(Text(first.question, style="bold"), end="\n\n")
     view = LiveView(console, notes=console, plain=plain)

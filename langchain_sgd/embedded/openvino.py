@@ -323,8 +323,9 @@ class _Worker:
 
     def _read(self, message: Mapping[str, Any]) -> None:
         if "refused" in message:
-            error = EngineInputError(f"OpenVINO refuses the request: {message['reason']}")
-            self._post(self._running.pop(message["refused"]), ended=True, error=error)
+            if (request := self._running.pop(message["refused"], None)) is not None:
+                error = EngineInputError(f"OpenVINO refuses the request: {message['reason']}")
+                self._post(request, ended=True, error=error)
         elif "broken" in message:
             for number in message["lost"]:
                 self._lose(number, message["broken"], is_fresh=number in message["fresh"])
@@ -333,12 +334,12 @@ class _Worker:
             for number, ids, logprobs, state in message["out"]:
                 if (request := self._running.get(number)) is not None:
                     self._take(number, request, ids, logprobs, state)
-            for number in [
-                n for n, request in list(self._running.items()) if request.stream.abandoned
-            ]:
-                del self._running[number]
-                with self._lock:
-                    self._tell({"cancel": number})
+            # A list, since requests are added meanwhile.
+            for number, request in list(self._running.items()):
+                if request.stream.abandoned:
+                    del self._running[number]
+                    with self._lock:
+                        self._tell({"cancel": number})
 
     def _take(
         self,

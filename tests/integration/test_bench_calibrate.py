@@ -10,8 +10,8 @@ import pytest
 
 from langchain_sgd.bench import _random_model, calibrate, simulate
 from langchain_sgd.bench._embedded_figures import PLAIN, SGD
-from langchain_sgd.bench._served import served
 from langchain_sgd.bench.latency import LatencyModel
+from langchain_sgd.embedded.process import served
 from langchain_sgd.tgi import ChatTGI
 
 pytest.importorskip("xllamacpp", reason="the embedded engine is not installed")

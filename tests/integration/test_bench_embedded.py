@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from langchain_sgd.bench import _random_model, embedded
-from langchain_sgd.bench._embedded_figures import BRIEF, PLAIN, PLANNED, SGD, SHORT, SOT
+from langchain_sgd.bench._embedded_figures import BRIEF, HEDGED, PLAIN, PLANNED, SGD, SHORT, SOT
 from langchain_sgd.bench._random_model import Kind
 from langchain_sgd.cli import main
 from langchain_sgd.embedded.briefs import domain
@@ -103,7 +103,7 @@ def test_a_bench_that_was_stopped_goes_on(
     rows, figures = tmp_path / "rows.jsonl", tmp_path / "figures.json"
     given = ["bench", "embedded", "--model-size", "60m", "--kind", "F32", "--questions", "2"]
     given += ["--node-tokens", "4", "--line-tokens", "2", "--methods", PLAIN, SGD, PLANNED]
-    given += ["--resume", str(rows), "--json", str(figures)]
+    given += ["--short-questions", "0", "--resume", str(rows), "--json", str(figures)]
     with monkeypatch.context() as patch:
         full_disk(patch, 4)
         assert main(given) == 1
@@ -130,7 +130,8 @@ def test_on_random_weights_lengths_are_fixed(tmp_path: Path) -> None:
     rows, figures, page = (tmp_path / f"x.{end}" for end in ("jsonl", "json", "html"))
     given = ["bench", "embedded", "--model-size", "60m", "--kind", "F32", "--questions", "1"]
     given += ["--node-tokens", "8", "--line-tokens", "4", "--methods", PLAIN, SGD, SOT]
-    given += ["--resume", str(rows), "--json", str(figures), "--html", str(page)]
+    given += ["--short-questions", "0", "--resume", str(rows), "--json", str(figures)]
+    given += ["--html", str(page)]
     picture = tmp_path / "made" / "x.svg"
     assert main([*given, "--svg", str(picture)]) == 0
     found = {row["method"]: row for row in lines(rows)}
@@ -162,6 +163,29 @@ def test_on_random_weights_lengths_are_fixed(tmp_path: Path) -> None:
     assert [name.split(":")[0] for name in names] == [PLAIN, SOT, SGD]
     places = [float(part.attrib["y"]) for part in drawn.findall("{*}svg")]
     assert places == sorted(set(places))
+
+
+@pytest.mark.usefixtures("quick", "random_files")
+def test_on_random_weights_a_short_answer_is_one_part(tmp_path: Path) -> None:
+    rows, figures = tmp_path / "x.jsonl", tmp_path / "x.json"
+    given = ["bench", "embedded", "--model-size", "60m", "--kind", "F32", "--questions", "0"]
+    given += ["--short-questions", "1", "--node-tokens", "8", "--methods", PLAIN, SGD, HEDGED, SOT]
+    assert main([*given, "--resume", str(rows), "--json", str(figures)]) == 0
+    found = {row["method"]: row for row in lines(rows)}
+    assert set(found) == {PLAIN, SGD, HEDGED, SOT}
+    for name, row in found.items():
+        assert row["error"] is None
+        assert row["report"]["status"] == "plain"
+        assert row["report"]["usage"]["large"]["output_tokens"] == 8
+        assert row["report"]["usage"].get("planner", {"output_tokens": 0})["output_tokens"] == (
+            0 if name == PLAIN else 2
+        )
+    saved = json.loads(figures.read_text())["figures"]
+    assert saved["short_answers"][HEDGED]["runs"] == 1
+    assert [aim["name"] for aim in saved["targets"]] == [
+        "plain route, more than plain decoding",
+        "plain route, hedged, more than plain decoding",
+    ]
 
 
 def assert_parts_go_on(report: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Local models served from a process of their own, with the engines' counters.
 
-A server of real models is another process, and the client's work must not stand in its way; what both
-processes spend is counted apart.
+In the client's process the two would share an interpreter's lock, and each would wait for the other; a
+server of real models is another process, too. What both spend is counted apart.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field, fields
 from multiprocessing.connection import Connection
 from typing import Any, Final, Literal
 
-from langchain_sgd.embedded.engine import Engine
+from langchain_sgd.embedded.engine import Engine, EngineError
 
 EngineName = Literal["xllamacpp", "openvino"]
 
@@ -118,6 +119,7 @@ async def served(
         context: Most tokens of a request.
 
     Raises:
+        EngineError: A model cannot be loaded.
         RuntimeError: The server did not start; its own error stands above.
     """
     spawn = multiprocessing.get_context("spawn")
@@ -130,14 +132,16 @@ async def served(
     theirs.close()
     try:
         if not await asyncio.to_thread(ours.poll, _START_TIMEOUT_S):
-            msg = f"the benchmark's server did not start in {_START_TIMEOUT_S:g} s"
+            msg = f"the server did not start in {_START_TIMEOUT_S:g} s"
             raise RuntimeError(msg)
         try:
-            urls = await asyncio.to_thread(ours.recv)
+            answer = await asyncio.to_thread(ours.recv)
         except EOFError:
-            msg = "the benchmark's server ended before it was ready; its error stands above"
+            msg = "the server ended before it was ready; its error stands above"
             raise RuntimeError(msg) from None
-        yield Served(urls, ours)
+        if isinstance(answer, EngineError):
+            raise answer
+        yield Served(answer, ours)
     finally:
         ours.close()
         await asyncio.to_thread(process.join, 10)
@@ -147,7 +151,12 @@ async def served(
 def _serve(
     pipe: Connection, files: Mapping[str, str], engine: EngineName, slots: int, context: int
 ) -> None:
-    asyncio.run(_serving(pipe, files, engine, slots, context))
+    # Interrupting the program in the terminal is the client's affair; it ends this process, too.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        asyncio.run(_serving(pipe, files, engine, slots, context))
+    except EngineError as error:
+        pipe.send(error)
 
 
 async def _serving(
