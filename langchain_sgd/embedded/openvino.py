@@ -154,6 +154,7 @@ class OpenVINOEngine:
             EngineInputError: The request asks for what this engine cannot do.
             EngineError: The engine failed or was closed.
         """
+        self._worker.check()
         text = self._text
         prompt = text.prompt(request)
         regex = None
@@ -262,6 +263,15 @@ class _Worker:
             busy_s=self._busy_s,
         )
 
+    def check(self) -> None:
+        """Complain if it has ended.
+
+        Raises:
+            EngineError: Why it has.
+        """
+        if self._end is not None:
+            raise again(self._end)
+
     def submit(self, request: _Request) -> None:
         """Hand a request over; its tokens, or why there are none, come by its stream.
 
@@ -269,8 +279,7 @@ class _Worker:
             EngineError: The engine was closed, or has died.
         """
         with self._lock:
-            if self._end is not None:
-                raise again(self._end)
+            self.check()
             self._number += 1
             self._prompted += len(request.prompt)
             request.counters.prompt_tokens = len(request.prompt)

@@ -177,9 +177,8 @@ def test_on_random_weights_a_short_answer_is_one_part(tmp_path: Path) -> None:
         assert row["error"] is None
         assert row["report"]["status"] == "plain"
         assert row["report"]["usage"]["large"]["output_tokens"] == 8
-        assert row["report"]["usage"].get("planner", {"output_tokens": 0})["output_tokens"] == (
-            0 if name == PLAIN else 2
-        )
+        # The planner is stopped at its word, before it has told what it used.
+        assert row["engines"]["large"]["generated_tokens"] >= (8 if name == PLAIN else 10)
     saved = json.loads(figures.read_text())["figures"]
     assert saved["short_answers"][HEDGED]["runs"] == 1
     assert [aim["name"] for aim in saved["targets"]] == [

@@ -32,7 +32,8 @@ async def test_what_is_asked_is_counted_and_forgotten(tmp_path: Path) -> None:
             seen.append((await server.counts()).models["m"] - before)
         assert [spent.generated_tokens for spent in seen] == [3, 3, 3]
         first, again, anew = (spent.cached_prompt_tokens for spent in seen)
-        assert first == anew < again
+        # All texts begin with the same token.
+        assert first <= anew <= 1 < again
         assert (await server.counts()).cpu_s > 0
     assert not multiprocessing.active_children()
 
