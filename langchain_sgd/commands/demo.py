@@ -104,7 +104,9 @@ def table(compared: Mapping[str, Compared]) -> Table:
         title=f"The same {count} question{'s' if count != 1 else ''}, the same models, one at a time",
         title_justify="left",
         caption="Medians. Steps: tokens that had to be decoded one after another, of the plan too."
-        " Facts kept: what one part invents and another repeats alike.",
+        " Facts kept: what one part invents and another repeats alike. With models this small a step"
+        " for several streams takes as many times longer, so fewer steps save no time here; with larger"
+        " ones they do (README, Benchmarks).",
         caption_justify="left",
     )
     made.add_column("", no_wrap=True)
