@@ -49,9 +49,10 @@ from langchain_sgd.bench.embedded import (
     fixed_methods,
 )
 from langchain_sgd.bench.latency import LatencyModel
+from langchain_sgd.embedded._statistics import Statistics
 from langchain_sgd.embedded.briefs import domain
 from langchain_sgd.embedded.briefs.prompts import BRIEFS_PROMPTS
-from langchain_sgd.embedded.process import Counts, EngineName, Served, served
+from langchain_sgd.embedded.process import EngineName, Served, served
 from langchain_sgd.embedded.server import bundled_models
 from langchain_sgd.report import NodeReport, Report
 from langchain_sgd.runnable import SGDRunnable
@@ -111,7 +112,7 @@ class Calibration:
     """What the calibrating runs came to."""
 
     runs: list[Observation] = field(default_factory=list)
-    counts: Counts = field(default_factory=Counts)
+    counts: Statistics = field(default_factory=Statistics)
     """Of all runs together."""
     written: list[tuple[str, NodeReport]] = field(default_factory=list)
     """The plain runs: question and answer."""
@@ -213,7 +214,9 @@ def of_shape(question: Question, nodes: int, *, chained: bool) -> Skeleton:
     return Skeleton(nodes=tuple(made))
 
 
-def _observed(kind: str, wall_s: float, waits: int, report: Report, spent: Counts) -> Observation:
+def _observed(
+    kind: str, wall_s: float, waits: int, report: Report, spent: Statistics
+) -> Observation:
     attempts = [attempt for node in report.nodes for attempt in node.attempts]
     if report.planner is not None:
         attempts += report.planner.attempts
@@ -275,7 +278,7 @@ def compared(model: LatencyModel, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _beside(model: LatencyModel, question: Question, row: Row, report: Report) -> dict[str, float]:
-    spent: Counts = row["spent"]
+    spent: Statistics = row["spent"]
     predicted = predict(model, Replay(question.text, report, spent.forced_tokens), BRIEFS_PROMPTS)
     seen = _observed(row["method"], row["wall_s"], 1, report, spent)
     return {
@@ -306,7 +309,7 @@ def _summed_up(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
 # -- the command
 
 
-async def measure(args: argparse.Namespace) -> tuple[Fit, Counts, list[Row]]:
+async def measure(args: argparse.Namespace) -> tuple[Fit, Statistics, list[Row]]:
     """Serve the model, calibrate, ask the questions of the check."""
     fixed = args.model_size == "60m"
     file = cached_model() if fixed else bundled_models()["large"]
@@ -363,7 +366,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _show_fit(made: Fit, counts: Counts) -> None:
+def _show_fit(made: Fit, counts: Statistics) -> None:
     model = made.model
     show(
         f"Measured: {model.name}, what a decode step takes, and what the latency model says",

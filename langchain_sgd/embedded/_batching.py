@@ -9,11 +9,10 @@ computes it once.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread, current_thread
-from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -23,6 +22,7 @@ from langchain_sgd.embedded._context import Context
 from langchain_sgd.embedded._grammar import Matcher
 from langchain_sgd.embedded._prefixes import Kept, common_length, longest
 from langchain_sgd.embedded._sampling import Sampler
+from langchain_sgd.embedded._statistics import Statistics
 from langchain_sgd.embedded._streams import Outbox, TokenStream
 from langchain_sgd.embedded._vocabulary import TextDecoder, Vocabulary
 from langchain_sgd.embedded.engine import Counters, EngineError, Token
@@ -44,24 +44,6 @@ class Job:
     """None takes the most probable token."""
     matcher: Matcher | None = None
     logprobs: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """What an engine has done since it was started; differences of two give a period."""
-
-    steps: int = 0
-    """Batches computed, each one pass through the model."""
-    generated_tokens: int = 0
-    computed_prompt_tokens: int = 0
-    cached_prompt_tokens: int = 0
-    """Prompt tokens that were taken over from another sequence."""
-    forced_tokens: int = 0
-    """Generated tokens that a grammar left no choice about: they cost no step of their own."""
-    busy_s: float = 0.0
-    """Seconds spent in the model; the rest of a step is the loop's own cost."""
-    by_size: Mapping[int, tuple[int, float]] = field(default_factory=dict)
-    """Batches by their number of tokens: how many there were, and their seconds in the model."""
 
 
 @dataclass(slots=True, eq=False)
@@ -135,7 +117,7 @@ class Batcher:
             cached_prompt_tokens=self._cached_tokens,
             forced_tokens=self._forced_tokens,
             busy_s=sum(seconds for _, seconds in self._by_size.copy().values()),
-            by_size=MappingProxyType(self._by_size.copy()),
+            by_size=self._by_size.copy(),
         )
 
     def submit(self, job: Job) -> None:

@@ -184,7 +184,7 @@ class Worker:
                 ids += output.generated_ids
                 logprobs += output.generated_log_probs
                 running.generated += len(output.generated_ids)
-                if running.generated >= running.limit or ids[-1] in running.ends:
+                if running.generated >= running.limit or (ids and ids[-1] in running.ends):
                     state = "ended"
         if state == "running" and running.handle.get_status() != self._pipeline.running:
             # Out of cache blocks, which it does not say otherwise.

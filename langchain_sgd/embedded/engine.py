@@ -88,7 +88,8 @@ class GenerateRequest:
     the speed at eight streams on a small model."""
     may_wait: bool = False
     """Whether tokens may wait some milliseconds for the next ones, where handing them over one by one
-    would cost as much as making them. The first token, the end of a line and the last never do."""
+    would cost as much as making them. The first and the last never do, nor those that end or begin a
+    line."""
 
 
 @dataclass(slots=True)

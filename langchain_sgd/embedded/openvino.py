@@ -25,11 +25,12 @@ from typing import IO, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from langchain_sgd.embedded._batching import Statistics, again
+from langchain_sgd.embedded._batching import again
 from langchain_sgd.embedded._context import Model, default_threads
 from langchain_sgd.embedded._grammar import grammar_text
 from langchain_sgd.embedded._json_regex import json_regex
 from langchain_sgd.embedded._llama import library
+from langchain_sgd.embedded._statistics import Statistics
 from langchain_sgd.embedded._streams import Outbox, Outboxes, TokenStream
 from langchain_sgd.embedded._text import Text, check_numbers
 from langchain_sgd.embedded._vocabulary import TextDecoder, Vocabulary

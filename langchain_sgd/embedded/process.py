@@ -13,10 +13,11 @@ import signal
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any, Final, Literal
 
+from langchain_sgd.embedded._statistics import Statistics
 from langchain_sgd.embedded.engine import Engine, EngineError
 
 EngineName = Literal["xllamacpp", "openvino"]
@@ -27,54 +28,10 @@ _KEPT_AT_MOST: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
-    """What an engine has done since it was started; the names are those of its own statistics."""
-
-    steps: int = 0
-    """Batches computed, each one pass through the model."""
-    generated_tokens: int = 0
-    computed_prompt_tokens: int = 0
-    cached_prompt_tokens: int = 0
-    forced_tokens: int = 0
-    """Generated tokens that a grammar left no choice about: they take no step of their own."""
-    busy_s: float = 0.0
-    """Seconds in the model."""
-    by_size: Mapping[int, tuple[int, float]] = field(default_factory=dict)
-    """Batches by their number of tokens: how many, and their seconds in the model."""
-
-    def __sub__(self, other: Counts) -> Counts:
-        values = {name: getattr(self, name) - getattr(other, name) for name in _TOTALS}
-        return Counts(**values, by_size=_sizes(self.by_size, other.by_size, -1))
-
-    def __add__(self, other: Counts) -> Counts:
-        values = {name: getattr(self, name) + getattr(other, name) for name in _TOTALS}
-        return Counts(**values, by_size=_sizes(self.by_size, other.by_size, 1))
-
-    def to_json(self) -> dict[str, float]:
-        """The totals, by name; what batches of each size took is left out."""
-        return {name: getattr(self, name) for name in _TOTALS}
-
-
-_TOTALS: Final = tuple(f.name for f in fields(Counts) if f.name != "by_size")
-
-
-def _sizes(
-    first: Mapping[int, tuple[int, float]], second: Mapping[int, tuple[int, float]], sign: int
-) -> dict[int, tuple[int, float]]:
-    """The sum or the difference, size by size; sizes of which no batch is left are not in it."""
-    found = {}
-    for size in sorted({*first, *second}):
-        (count, seconds), (other, other_s) = first.get(size, (0, 0.0)), second.get(size, (0, 0.0))
-        if count + sign * other:
-            found[size] = (count + sign * other, seconds + sign * other_s)
-    return found
-
-
-@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The counters of all models at one moment."""
 
-    models: Mapping[str, Counts] = field(default_factory=dict)
+    models: Mapping[str, Statistics] = field(default_factory=dict)
     cpu_s: float = 0.0
     """Processor time of the server's process."""
 
@@ -177,7 +134,7 @@ async def _serving(
                     await _forget(each)
                 pipe.send(None)
             else:
-                counts = {name: _counts(each) for name, each in engines.items()}
+                counts = {name: each.statistics for name, each in engines.items()}
                 pipe.send((counts, time.process_time()))
 
 
@@ -204,9 +161,3 @@ async def _forget(engine: Engine) -> None:
     # of all texts, each would build on the oldest that is kept, and so keep it from being forgotten.
     for number in range(_KEPT_AT_MOST):
         await engine.share_prefix("qqqq" + chr(ord("a") + number))
-
-
-def _counts(engine: Any) -> Counts:
-    found = engine.statistics
-    totals = {name: getattr(found, name, 0) for name in _TOTALS}
-    return Counts(**totals, by_size=dict(getattr(found, "by_size", {})))

@@ -14,11 +14,12 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Final
 
-from langchain_sgd.embedded._batching import Batcher, Job, Statistics
+from langchain_sgd.embedded._batching import Batcher, Job
 from langchain_sgd.embedded._context import Context, Model, default_threads
 from langchain_sgd.embedded._llama import library
 from langchain_sgd.embedded._prefixes import Kept
 from langchain_sgd.embedded._sampling import make_sampler
+from langchain_sgd.embedded._statistics import Statistics
 from langchain_sgd.embedded._streams import Outboxes, TokenStream
 from langchain_sgd.embedded._text import Text, check_numbers
 from langchain_sgd.embedded.engine import Counters, EngineInfo, GenerateRequest, Token

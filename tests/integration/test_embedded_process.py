@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from langchain_sgd.embedded._statistics import Statistics
 from langchain_sgd.embedded.engine import EngineError
-from langchain_sgd.embedded.process import Counts, served
+from langchain_sgd.embedded.process import served
 from langchain_sgd.tgi.client import TGIClient
 from tests.support.tiny_gguf import write_tiny_model
 
@@ -23,7 +24,7 @@ async def test_what_is_asked_is_counted_and_forgotten(tmp_path: Path) -> None:
         TGIClient(server.urls["m"]) as client,
     ):
         assert {p.pid for p in multiprocessing.active_children()} - {os.getpid()}
-        seen: list[Counts] = []
+        seen: list[Statistics] = []
         for forget in (False, False, True):
             if forget:
                 await server.forget()
