@@ -232,6 +232,19 @@ def test_questions_are_held_out_and_more_only_add() -> None:
     assert embedded.bundled_questions(5, 3, 2)[0].text != some[0].text
 
 
+@pytest.mark.parametrize("constrain", [True, False])
+def test_every_plan_is_written_with_a_grammar_or_none(*, constrain: bool) -> None:
+    (question,) = embedded.bundled_questions(1, 0, 1)
+    urls = {name: "http://127.0.0.1:9" for name in ("small", "large")}
+    made = {
+        method.name: method.build(question, 1)
+        for method in embedded.bundled_methods(urls, 0.7, constrain=constrain)
+    }
+    for name in (SGD, HEDGED, PLANNED):
+        assert made[name].constrain is constrain
+    assert [name for name, method in made.items() if method.hedge] == [HEDGED]
+
+
 def test_a_model_is_told_by_its_content(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     one.write_bytes(b"weights")
