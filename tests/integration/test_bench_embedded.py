@@ -235,7 +235,7 @@ def test_questions_are_held_out_and_more_only_add() -> None:
 @pytest.mark.parametrize("constrain", [True, False])
 def test_every_plan_is_written_with_a_grammar_or_none(*, constrain: bool) -> None:
     (question,) = embedded.bundled_questions(1, 0, 1)
-    urls = {name: "http://127.0.0.1:9" for name in ("small", "large")}
+    urls = dict.fromkeys(("small", "large"), "http://127.0.0.1:9")
     made = {
         method.name: method.build(question, 1)
         for method in embedded.bundled_methods(urls, 0.7, constrain=constrain)
