@@ -14,6 +14,7 @@ from langchain_sgd.events import (
     Discarded,
     Ended,
     Event,
+    HeadingPlanned,
     NodeStatus,
     PlainChosen,
     PlanEnded,
@@ -84,6 +85,8 @@ class Assembler:
     """The current part's heading was given."""
     _begun: bool = False
     """Something was given."""
+    _early: str | None = None
+    """The first heading, given before its node stood."""
     _cut: bool = False
 
     def feed(self, event: Event) -> str:
@@ -94,10 +97,12 @@ class Assembler:
                 part.text += text
                 if self._order[self._current] != node_id:
                     return ""
-                if self._opened and not part.restarted:
+                if self._opened and self._early is None and not part.restarted:
                     part.shown = part.text
                     return text
                 return self._advance()
+            case HeadingPlanned(heading):
+                return self._open_early(heading)
             case Planned(node):
                 self._add(node.id, _Part(node.heading if self.headings else None))
             case PlainChosen():
@@ -124,6 +129,22 @@ class Assembler:
         gap, self._begun = ("\n\n" if self._begun else ""), True
         return gap
 
+    def _open_early(self, heading: str) -> str:
+        if not self.headings or self._begun or self._order:
+            return ""
+        self._early = heading
+        self._opened = self._begun = True
+        return f"## {heading}\n\n"
+
+    def _check_early(self, node_id: NodeId, part: _Part) -> str:
+        """What is to be said where another part follows than the heading promised."""
+        early, self._early = self._early, None
+        if early is None or part.heading in {early, None}:
+            return ""
+        self._opened = False
+        self.interrupted.append(node_id)
+        return AGAIN
+
     def _advance(self) -> str:
         out: list[str] = []
         while self._current < len(self._order):
@@ -131,6 +152,7 @@ class Assembler:
             part = self._parts[node_id]
             if not part.text and part.status is None:
                 return "".join(out)
+            out.append(self._check_early(node_id, part))
             if not self._opened:
                 out.append(self._gap())
                 if part.heading is not None:

@@ -26,6 +26,18 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True)
+class HeadingPlanned:
+    """The planner closed the heading of its first node, but not yet the node's line.
+
+    Only with `headings="early"`. The node may still turn out otherwise, or the question be answered
+    undivided.
+    """
+
+    heading: str
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class PlanEnded:
     """No more nodes will come."""
 
@@ -80,4 +92,4 @@ class Ended:
     at_s: float
 
 
-Event = Planned | PlanEnded | PlainChosen | Started | Token | Discarded | Ended
+Event = HeadingPlanned | Planned | PlanEnded | PlainChosen | Started | Token | Discarded | Ended

@@ -35,6 +35,7 @@ from langchain_sgd.events import (
     Discarded,
     Ended,
     Event,
+    HeadingPlanned,
     NodeStatus,
     PlainChosen,
     PlanEnded,
@@ -44,7 +45,7 @@ from langchain_sgd.events import (
 )
 from langchain_sgd.planning.constrain import constrained
 from langchain_sgd.planning.planner import Mode, Plan, ReadLine, plan
-from langchain_sgd.prompts import Prompts
+from langchain_sgd.prompts import PLAIN_WORD, Prompts
 from langchain_sgd.report import (
     Attempt,
     NodeReport,
@@ -86,7 +87,7 @@ class Settings:
     deadline_s: float | None = None
     on_node_error: Literal["partial", "raise"] = "partial"
     accept: Accept | None = None
-    headings: bool = True
+    headings: bool | Literal["early"] = True
     seed: int | None = None
     approve: bool = False
     constrain: bool = True
@@ -204,7 +205,7 @@ class Run:
         self._limit = limit or Limit(None)
         self._on_text = on_text
         self._on_event = on_event
-        self._assembler = Assembler(headings=settings.headings)
+        self._assembler = Assembler(headings=bool(settings.headings))
         self._text: list[str] = []
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
@@ -235,7 +236,7 @@ class Run:
         self._answered |= (isinstance(event, Ended) and bool(event.text)) or (
             isinstance(event, Token) and bool(text)
         )
-        if not self._answered:
+        if not self._answered and not isinstance(event, HeadingPlanned):
             self._held += text
         elif text or self._held:
             text, self._held = self._held + text, ""
@@ -295,6 +296,10 @@ class Run:
             self._drop_hedge()
             on_node(node)
 
+        def heading_stands(heading: str) -> None:
+            self.emit(HeadingPlanned(heading, self.at()))
+
+        early = self.settings.headings == "early" and not self.settings.approve
         number = 0
         while True:
             number += 1
@@ -306,6 +311,7 @@ class Run:
                     max_nodes=self.settings.max_nodes,
                     mode=self.settings.mode,
                     on_node=stands,
+                    on_heading=heading_stands if early else None,
                     read_line=self.settings.read_line,
                 )
             except PlannerError as error:
@@ -322,18 +328,26 @@ class Run:
         self, messages: Sequence[BaseMessage], on_text: Callable[[str], bool | None]
     ) -> bool:
         tier = self.settings.planner
+        said = ""
 
         def heard(text: str) -> bool | None:
+            nonlocal said
             if text.lstrip()[:1].isdigit():  # so begins a line of a plan, the plain word does not
                 self._drop_hedge()
+            if len(said) < len(PLAIN_WORD):
+                said = (said + text).lstrip()
+                if said and PLAIN_WORD.startswith(said):
+                    self._begin_hedge("the planner begins to say so")
             return on_text(text)
 
         while True:
             model, grammar = self._planner_model()
             outcome = Outcome()
+            said = ""
             try:
                 async with asyncio.timeout_at(self._deadline), slots([self._limit, tier.limit]):
-                    self._begin_hedge()
+                    if self.settings.hedge:
+                        self._begin_hedge("begun beside the planner")
                     await self._attempt(
                         _Call(NodeId("planner"), messages, [tier], "planner", {}),
                         Tier("planner", model),
@@ -425,16 +439,16 @@ class Run:
         tier = self.settings.largest
         return _Call(PLAIN_ID, self.conversation, [tier], "", {"sgd_plain": reason})
 
-    def _begin_hedge(self) -> None:
-        """Begin the plain answer beside the planner, unless that would take a slot from somebody."""
-        tier, settings = self.settings.largest, self.settings
-        if not settings.hedge or settings.mode != "auto" or self._hedge is not None:
+    def _begin_hedge(self, reason: str) -> None:
+        """Begin the plain answer while the planner writes, unless that would take a slot from somebody."""
+        tier = self.settings.largest
+        if self.settings.mode != "auto" or self._hedge is not None:
             return
         if not all(limit.has_room() for limit in (self._limit, tier.limit)):
             return
         began = self._loop.time()
         until = self._node_ends(began, self._deadline)
-        call = self._plain_call("begun beside the planner")
+        call = self._plain_call(reason)
         outcome, attempts = Outcome(), list[Attempt]()
 
         async def run(on_text: Callable[[str], bool | None]) -> None:
@@ -672,7 +686,7 @@ class Run:
                 record = self.records[PLAIN_ID]
                 return assemble_plain(record.status, record.answer)
             ended = {i: (record.status, record.answer) for i, record in self.records.items()}
-            return assemble(skeleton.nodes, ended, headings=self.settings.headings, cut=cut)
+            return assemble(skeleton.nodes, ended, headings=bool(self.settings.headings), cut=cut)
 
         answers = {node_id: record.answer for node_id, record in self.records.items()}
         config: RunnableConfig = {**self.config, "run_name": "assemble"}

@@ -124,8 +124,11 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
     """Every text that goes to a model beside the conversation."""
     constrain: bool = True
     """Constrain the planner's decoding by a grammar where the server is known to have them."""
-    headings: bool = True
-    """Put each part under its heading."""
+    headings: bool | Literal["early"] = True
+    """Put each part under its heading. "early" shows the first heading as soon as the planner has written
+    it, long before its part has text: a stream then begins about as soon as that of plain decoding. From
+    then on a fallback can no longer take over, as with any chat model that has begun; and if the question
+    turns out to be answered undivided, or the planner starts again, the heading stays above what follows."""
     seed: int | None = Field(default=None, ge=0)
     """Passed to the models as `seed`, a different one derived for each node."""
 

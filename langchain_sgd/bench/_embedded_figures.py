@@ -30,7 +30,8 @@ from langchain_sgd.embedded.briefs import domain
 from langchain_sgd.embedded.briefs.checker import Tally
 
 PLAIN, PLAIN_SMALL, SOT = "plain large", "plain small", "Skeleton-of-Thought"
-SGD, ADAPTIVE, HEDGED = "SGD large", "SGD adaptive", "SGD, hedged"
+SGD, ADAPTIVE = "SGD large", "SGD adaptive"
+EARLY, HEDGED = "SGD, heading early", "SGD, hedged"
 PLANNED, SUPERSTEPS = "SGD, plan first", "SGD, supersteps"
 WITHHELD, NODE_FIRST = "SGD, no dependency answers", "SGD, no shared prefix"
 METHODS: Final = (
@@ -39,6 +40,7 @@ METHODS: Final = (
     SOT,
     SGD,
     ADAPTIVE,
+    EARLY,
     HEDGED,
     PLANNED,
     SUPERSTEPS,
@@ -178,8 +180,10 @@ def _targets(
         aim("sequential steps, plain over SGD", 2.3, steps, at_least=True, unit="x")
         faster = methods[SGD]["speedup"]["median"]
         aim("wall time, plain over SGD", wall_target, faster, at_least=True, unit="x")
-        first = methods[SGD]["ttft_ratio"]["median"]
-        aim("first text, SGD over plain", 1.3, first, at_least=False, unit="x")
+        for method, how in ((SGD, "first text"), (EARLY, "first text, heading early")):
+            if method in methods:
+                first = methods[method]["ttft_ratio"]["median"]
+                aim(f"{how}, SGD over plain", 1.3, first, at_least=False, unit="x")
         cached = work[SGD]["node_prompts_cached"] * 100
         aim("node prompts from the prefix cache", 75, cached, at_least=True, unit="%")
     if PLANNED in methods and SGD in methods:

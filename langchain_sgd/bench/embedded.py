@@ -34,6 +34,7 @@ from langchain_sgd.bench import _embedded_figures as figures
 from langchain_sgd.bench._embedded_figures import (
     ADAPTIVE,
     BRIEF,
+    EARLY,
     HEDGED,
     NODE_FIRST,
     PLAIN,
@@ -102,6 +103,7 @@ def bundled_methods(
         ),
         Method(SGD, sgd()),
         Method(ADAPTIVE, sgd(small=small)),
+        Method(EARLY, sgd(headings="early")),
         Method(HEDGED, sgd(hedge=True)),
         Method(PLANNED, sgd(execution="planned")),
         Method(SUPERSTEPS, sgd(execution="superstep")),
@@ -222,6 +224,7 @@ def fixed_methods(urls: Mapping[str, str], temperature: float, lengths: Lengths)
             lambda question, seed: SkeletonOfThought(**options(question, seed), mode="auto"),
         ),
         Method(SGD, sgd()),
+        Method(EARLY, sgd(headings="early")),
         Method(HEDGED, sgd(hedge=True)),
         Method(PLANNED, sgd(execution="planned")),
         Method(SUPERSTEPS, sgd(execution="superstep")),

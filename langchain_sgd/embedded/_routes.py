@@ -38,7 +38,7 @@ from langchain_sgd.embedded._http import (
 )
 from langchain_sgd.embedded._model import Model
 from langchain_sgd.embedded._serde import string
-from langchain_sgd.embedded._streams import ends_line
+from langchain_sgd.embedded._streams import Line
 from langchain_sgd.embedded._tools import (
     NO_TOOL,
     CallStream,
@@ -163,14 +163,13 @@ class Routes:
     ) -> web.StreamResponse:
         answer = _generate_answer(body)
         index = 0
-        in_line = False
+        line = Line()
         async with self._events(request, len(body.inputs)) as events:
 
             async def on_token(token: Token) -> None:
-                nonlocal index, in_line
+                nonlocal index
                 index += 1
-                before, in_line = in_line, not ends_line(token)
-                await events.send(answer.token(index, token), at_once=not (before and in_line))
+                await events.send(answer.token(index, token), at_once=line.is_awaited(token))
 
             try:
                 check_stream(body.parameters)
@@ -237,12 +236,10 @@ class Routes:
     async def _stream_text(
         self, events: Events, answer: ChatAnswer, body: ChatBody, prompt: str
     ) -> Output:
-        in_line = False
+        line = Line()
 
         async def on_token(token: Token) -> None:
-            nonlocal in_line
-            before, in_line = in_line, not ends_line(token)
-            await events.send(answer.token(token), at_once=not (before and in_line))
+            await events.send(answer.token(token), at_once=line.is_awaited(token))
 
         output = await self._model.run(prompt, body.parameters, on_token)
         await events.send(answer.last(output))

@@ -22,12 +22,20 @@ _PAUSE_S: Final = 0.01
 that what comes in one delivery leaves at once, in one write."""
 
 
-def ends_line(token: Token) -> bool:
-    """Whether someone may wait for this token: lines may be commands, such as the nodes of a skeleton.
+class Line:
+    """The line that a text has come to, and which of its tokens someone may wait for.
 
-    So may the next one be waited for, since it says that another line follows.
+    Lines may be commands, such as the nodes of a skeleton: their last token, and the first one, since it
+    says that another line follows. So may their fields, which end with a bar.
     """
-    return "\n" in token.text
+
+    def __init__(self) -> None:
+        self._begun = False
+
+    def is_awaited(self, token: Token) -> bool:
+        """Go on by a token; whether it must not wait."""
+        was_begun, self._begun = self._begun, "\n" not in token.text
+        return not (was_begun and self._begun) or "|" in token.text
 
 
 class TokenStream:
@@ -37,8 +45,8 @@ class TokenStream:
         self.outbox = outbox
         self.may_wait = may_wait
         """Whether tokens may wait a moment; see `GenerateRequest`."""
-        self.in_line = False
-        """Whether the last token that was posted stands in the middle of a line."""
+        self.line = Line()
+        """Of the tokens that were posted."""
         self.abandoned = False
         """Set by the reader when it goes away; the engine then stops the request."""
         self._tokens: deque[Token] = deque()
@@ -98,12 +106,8 @@ class Outbox:
     ) -> None:
         """Send tokens, or a stream's end; they leave with the next `flush`."""
         self._mail.append((stream, tokens, ended, error))
-        self._urgent |= (
-            ended
-            or not (stream.may_wait and stream.in_line)
-            or any(ends_line(token) for token in tokens)
-        )
-        stream.in_line = bool(tokens) and not ends_line(tokens[-1])
+        awaited = [stream.line.is_awaited(token) for token in tokens]
+        self._urgent |= ended or not stream.may_wait or any(awaited)
 
     def flush_in_time(self) -> bool:
         """As `flush`, but leave what may wait for a later one; whether nothing was left."""

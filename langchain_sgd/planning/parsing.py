@@ -22,6 +22,7 @@ _MAX_LINE = 4_000
 _MAX_OBJECT = 4_000
 """Characters of one node's JSON object, and of the text between two of them."""
 _MAX_DEPTH = 8
+_HEADING_FIELD = re.compile(r'"heading"\s{0,20}:\s{0,20}("(?:[^"\\]|\\.)*")')
 _MAX_MISTAKEN = 3
 """Braces taken for JSON that were none; after so many, only lines are read."""
 
@@ -29,7 +30,7 @@ _BETWEEN = re.compile(r"[ \t\r\n,[\]]*")
 _LONGEST_OPENING = 202
 _OBJECT = re.compile(r'\{\s{0,200}"')
 _OBJECT_SO_FAR = re.compile(r"\{\s{0,200}")
-_LINE_BEGUN = re.compile(r"\W{0,20}(?:[A-Za-z]{1,20}\s{0,5})?\d{1,4}\W{0,20}\|")
+_LINE_BEGUN = re.compile(r"\W{0,20}(?:[A-Za-z]{1,20}\s{0,5})?\d{1,4}[^\w|]{0,20}\|")
 
 _ID = re.compile(r"\W*(?:[A-Za-z]+\s*)?(\d{1,4})\W*")
 _OTHER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
@@ -66,6 +67,8 @@ class SkeletonParser:
     """The planner said that the question is better answered undivided."""
     begun: bool = False
     """A node's line or object has begun that is not closed yet."""
+    heading: str | None = None
+    """Of the first node, once it is closed, while the rest of the node is still awaited."""
     unread: list[str] = field(default_factory=list)
     """Lines that begin like a node's but could not be read."""
     _thoughts: ThoughtFilter = field(default_factory=ThoughtFilter)
@@ -109,6 +112,7 @@ class SkeletonParser:
             self._leave_object()
             drafts += self._drain()
         self.begun = False
+        self.heading = None
         return drafts
 
     def _drain(self) -> list[Draft]:
@@ -122,7 +126,20 @@ class SkeletonParser:
             len(self._braces) > self._around
             or (not self._braces and bool(_LINE_BEGUN.match(self._text)))
         )
+        is_first = self.begun and not self._given and self.read_line is None
+        self.heading = (self._open_heading() or None) if is_first else None
         return drafts
+
+    def _open_heading(self) -> str | None:
+        """The closed heading of the line or object that has begun."""
+        text = self._text
+        if self._braces:
+            field = _HEADING_FIELD.search(text, self._braces[-1])
+            heading = _parse_object(f'{{"heading":{field[1]}}}').get("heading") if field else None
+            return heading if isinstance(heading, str) else None
+        begun = _LINE_BEGUN.match(text)
+        end = text.find("|", begun.end()) if begun else -1
+        return _line_heading(text[begun.end() : end]) if begun and end >= 0 else None
 
     def _forget(self) -> None:
         """Drop the text that was read; braces around what was dropped are behind its beginning."""
@@ -250,7 +267,7 @@ def parse_line(line: str) -> Draft | None:
         rest = rest[:-1]
     elif difficulty is None:
         return None
-    heading = fields[1].strip('*_ #`"')
+    heading = _line_heading(fields[1])
     if not heading and not any(rest):
         return None
     return Draft(
@@ -260,6 +277,10 @@ def parse_line(line: str) -> Draft | None:
         dependencies=dependencies or (),
         difficulty=difficulty,
     )
+
+
+def _line_heading(text: str) -> str:
+    return text.strip().strip('*_ #`"')
 
 
 def _dependencies(text: str) -> tuple[str, ...] | None:

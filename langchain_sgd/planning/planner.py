@@ -16,7 +16,7 @@ from langchain_core.messages import BaseMessage
 from langchain_sgd.planning.parsing import SkeletonParser
 from langchain_sgd.planning.wire import MIN_NODES
 from langchain_sgd.prompts import PLAIN_WORD, Prompts
-from langchain_sgd.skeleton import Draft, Node, Repairer, Skeleton
+from langchain_sgd.skeleton import Draft, Node, Repairer, Skeleton, one_line
 
 _LONG_QUESTION = 4
 """Words from which a heading that equals the question is no heading."""
@@ -66,12 +66,14 @@ async def plan(
     max_nodes: int,
     mode: Mode,
     on_node: Callable[[Node], None],
+    on_heading: Callable[[str], None] | None = None,
     read_line: ReadLine | None = None,
 ) -> Plan:
     """Ask for a skeleton; `on_node` gets each node once it stands.
 
     The first node is held until the second has begun, because a skeleton of one node is answered
-    plainly instead.
+    plainly instead. `on_heading` gets its heading before that, as soon as it is closed, on trust: what
+    follows may still be no skeleton.
 
     Raises:
         Exception: What the model raises, if no node was given yet; later the nodes given are the plan.
@@ -82,7 +84,12 @@ async def plan(
     example = "" if question.strip() in prompts.planner else prompts.planner
     for _ in range(2):
         reading = _Reading(
-            max_nodes, on_node, read_line=read_line, question=question, example=example
+            max_nodes,
+            on_node,
+            on_heading,
+            read_line=read_line,
+            question=question,
+            example=example,
         )
         messages = prompts.for_planner(conversation, max_nodes=max_nodes, problem=problem)
         try:
@@ -118,6 +125,7 @@ class _Reading:
         self,
         max_nodes: int,
         on_node: Callable[[Node], None],
+        on_heading: Callable[[str], None] | None,
         *,
         read_line: ReadLine | None,
         question: str,
@@ -126,6 +134,7 @@ class _Reading:
         self._parser = SkeletonParser(read_line)
         self._repairer = Repairer(max_nodes)
         self._on_node = on_node
+        self._on_heading = on_heading
         self._question = _words(question)
         self._example = example
         self.given = False
@@ -162,6 +171,8 @@ class _Reading:
     def feed(self, text: str) -> bool:
         """Read more; True when enough was read."""
         self._admit(self._parser.feed(text))
+        if self._on_heading is not None and self._parser.heading is not None and not self.nodes:
+            self._announce(self._on_heading, one_line(self._parser.heading))
         if self._parser.begun and not self.given and self.nodes:
             self._give(self.nodes)
         if self._repairer.full and self._parser.begun:
@@ -193,12 +204,21 @@ class _Reading:
             elif len(self.nodes) >= MIN_NODES:
                 self._give(self.nodes)
 
+    def _announce(self, on_heading: Callable[[str], None], heading: str) -> None:
+        """Give the first heading, once, unless the node may be one that is left out."""
+        self._on_heading = None
+        if f"|{heading}|" not in self._example and not self._is_question(heading):
+            on_heading(heading)
+
+    def _is_question(self, heading: str) -> bool:
+        return len(self._question) >= _LONG_QUESTION and _words(heading) == self._question
+
     def _repeats(self, draft: Draft) -> bool:
         """Whether it is the question again, or, at the plan's beginning, an example of the prompt."""
         if draft.scope and not self.nodes and f"|{draft.heading}|{draft.scope}|" in self._example:
             self._parroted = True
             return True
-        if len(self._question) >= _LONG_QUESTION and _words(draft.heading) == self._question:
+        if self._is_question(draft.heading):
             self.warnings.append(f"left out node {draft.id!r}: it repeats the question")
             self.echoed = True
             return True

@@ -23,6 +23,7 @@ from langchain_sgd.events import (
     Discarded,
     Ended,
     Event,
+    HeadingPlanned,
     NodeStatus,
     PlainChosen,
     PlanEnded,
@@ -185,6 +186,60 @@ class TestOrder:
             assert shown == visible(story.events[:index], headings=headings)
         assert shown == assemble(story.nodes, story.ended, headings=headings, cut=story.cut)
         assert assembler.interrupted == []
+
+
+class TestEarlyHeading:
+    EARLY = HeadingPlanned("Heading 1", 0)
+
+    @given(stories(restarts=False))
+    def test_it_changes_when_the_heading_comes_and_nothing_else(self, story: Story) -> None:
+        assembler = Assembler()
+        shown = assembler.feed(self.EARLY)
+        assert shown == "## Heading 1\n\n"
+        for index, event in enumerate(story.events, 1):
+            shown += assembler.feed(event)
+            wanted = visible(story.events[:index], headings=True)
+            assert shown == (wanted or "## Heading 1\n\n")
+        assert assembler.interrupted == []
+
+    def test_another_heading_starts_again(self) -> None:
+        assembler = Assembler()
+        events: list[Event] = [
+            HeadingPlanned("Site", 0),
+            *PLANNED[:2],
+            token(ONE, "a"),
+            token(ONE, "b"),
+        ]
+        assert [assembler.feed(event) for event in events] == [
+            "## Site\n\n",
+            "",
+            "",
+            f"{AGAIN}\n\n## Heading 1\n\na",
+            "b",
+        ]
+        assert assembler.interrupted == ["1"]
+
+    def test_only_the_first_one_counts(self) -> None:
+        events = [HeadingPlanned("Site", 0), HeadingPlanned("Place", 0)]
+        assert fed(*events) == ["## Site\n\n", ""]
+        assert fed(PLANNED[0], HeadingPlanned("Site", 0)) == ["", ""]
+
+    def test_a_plain_answer_goes_on_under_it(self) -> None:
+        events: list[Event] = [
+            self.EARLY,
+            PlainChosen("one part", 0),
+            Token(PLAIN_ID, "a", 0),
+            Token(PLAIN_ID, "b", 0),
+            Ended(PLAIN_ID, "complete", "ab", 0),
+        ]
+        assert fed(*events) == ["## Heading 1\n\n", "", "a", "b", ""]
+
+    def test_without_headings_there_is_none(self) -> None:
+        assert fed(self.EARLY, PLANNED[0], token(ONE, "a"), headings=False) == ["", "", "a"]
+
+    def test_the_part_below_it_may_be_missing(self) -> None:
+        pieces = fed(self.EARLY, PLANNED[0], ended(ONE, "", "failed"))
+        assert "".join(pieces) == section(ONE, "failed", "")
 
 
 class TestMarks:

@@ -117,10 +117,21 @@ def test_the_token_that_begins_a_line_waits_for_nothing(monkeypatch: pytest.Monk
     box = outbox(CountingLoop())
     stream = TokenStream(box, may_wait=True)
     due = []
-    for text in ("1", "|a", "\n", "2", "|b"):
+    for text in ("1", " a", "\n", "2", " b"):
         box.post(stream, [Token(1, text)])
         due.append(box.flush_in_time())
     assert due == [True, False, True, True, False]
+
+
+def test_the_end_of_a_lines_field_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_streams, "_PAUSE_S", 60.0)
+    box = outbox(CountingLoop())
+    stream = TokenStream(box, may_wait=True)
+    due = []
+    for text in ("1", "|", "Site", " plan", "|", "light"):
+        box.post(stream, [Token(1, text)])
+        due.append(box.flush_in_time())
+    assert due == [True, True, False, False, True, False]
 
 
 def test_a_stream_that_does_not_wait_takes_the_others_along() -> None:

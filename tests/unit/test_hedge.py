@@ -210,6 +210,64 @@ async def test_its_time_is_that_of_a_node_from_its_own_beginning() -> None:
     assert report.nodes[0].status == "truncated"
 
 
+# -- without the option: from the first letter of the planner's refusal on
+
+
+def plainly(on: Stage, **options: Any) -> SGDRunnable:
+    return hedged(on, hedge=False, **options)
+
+
+async def test_the_plain_answer_begins_while_the_planner_says_the_word() -> None:
+    on = stage(Say("PL", hang=True))
+    asking = asyncio.get_running_loop().create_task(plainly(on).ainvoke("Why?"))
+    await settle(lambda: bool(on.of(PLAIN)) and on.of(PLAIN)[0].outcome == "done")
+    assert on.of(PLANNER)[0].outcome == "open"
+    asking.cancel()
+    await asyncio.wait([asking])
+
+
+@pytest.mark.parametrize("pieces", ["PLAIN", [" ", "\n", "P", "L", "AI", "N"], ["PLAIN", "\n"]])
+async def test_it_is_asked_once(pieces: Any) -> None:
+    on = stage(Say(pieces, each_s=0.001))
+    text, report = await answer(plainly(on))
+    assert text == "It is so."
+    assert on.parts() == [PLANNER, PLAIN]
+    assert report.reason == "the planner chose to answer undivided"
+    assert report.warnings == ()
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [["Pl", "an:\n"], ["Here", " is"], ["1", "|PLAIN|A"], ["<think>", "PLAIN?", "</think>"]],
+)
+async def test_other_words_begin_nothing(pieces: Any) -> None:
+    on = stage(Say(pieces, hang=True))
+    asking = asyncio.get_running_loop().create_task(plainly(on).ainvoke("Why?"))
+    await settle(lambda: on.parts() == [PLANNER])
+    await settle()
+    assert on.parts() == [PLANNER]
+    asking.cancel()
+    await asyncio.wait([asking])
+
+
+async def test_a_word_that_only_began_like_it_costs_the_call_alone() -> None:
+    on = stage(
+        Say(["P", "lan:\n", "1", "|A|a|-|1\n2|B|b|-|1\n"], each_s=0.001),
+        **{PLAIN: Say(["never"], hang=True)},
+    )
+    text, report = await answer(plainly(on))
+    assert report.status == "complete"
+    assert "never" not in text
+    assert on.of(PLAIN)[0].outcome in {"cancelled", "closed"}
+
+
+async def test_where_it_must_split_the_word_begins_nothing() -> None:
+    on = stage([UNDIVIDED, SPLIT])
+    _, report = await answer(plainly(on, mode="always"))
+    assert report.status == "complete"
+    assert PLAIN not in on.parts()
+
+
 async def test_the_trace_says_what_it_is() -> None:
     names: list[str] = []
 

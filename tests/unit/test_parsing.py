@@ -115,6 +115,70 @@ class TestForms:
         assert (plain, unread) == (False, [])
 
 
+class TestFirstHeading:
+    """The first node's heading, known before the node is."""
+
+    @staticmethod
+    def headings(chunks: Iterable[str]) -> list[str]:
+        parser = SkeletonParser()
+        seen: list[str] = []
+        for chunk in chunks:
+            drafts = parser.feed(chunk)
+            assert parser.heading is None or (parser.begun and not drafts)
+            if parser.heading is not None and parser.heading not in seen:
+                seen.append(parser.heading)
+            if drafts:
+                break
+        parser.close()
+        assert parser.heading is None
+        return seen
+
+    @pytest.mark.parametrize("name", AROUND)
+    def test_in_whatever_form(self, name: str) -> None:
+        known = [] if name == "words for numbers" else ["A"]  # under another key
+        assert self.headings(AROUND[name]) == known
+
+    @given(st.sampled_from(sorted(AROUND)), st.data())
+    def test_random_cuts(self, name: str, data: st.DataObject) -> None:
+        assert self.headings(data.draw(cut(AROUND[name]))) in ([], ["A"])
+
+    @given(
+        heading=st.text(
+            st.characters(codec="utf-8", exclude_characters="|\n<"), min_size=1, max_size=20
+        ),
+        as_json=st.booleans(),
+    )
+    def test_it_is_that_of_the_node(self, *, heading: str, as_json: bool) -> None:
+        line = f"1|{heading}|s|-|5\n"
+        if as_json:
+            line = json.dumps({"id": 1, "heading": heading, "scope": "s", "difficulty": 5})
+        (draft, *_), _, _ = read([line])
+        seen = self.headings(line)
+        assert seen == ([draft.heading] if draft.heading else [])
+
+    def test_it_is_closed_only_by_its_bar(self) -> None:
+        parser = SkeletonParser()
+        seen = []
+        for chunk in ("1", "|", "Site", " plan", "|", "light"):
+            parser.feed(chunk)
+            seen.append(parser.heading)
+        assert seen == [None, None, None, None, "Site plan", "Site plan"]
+
+    def test_later_headings_are_not_told(self) -> None:
+        parser = SkeletonParser()
+        parser.feed("1|A|a|-|2\n2|B|b")
+        assert parser.begun
+        assert parser.heading is None
+
+    def test_another_reader_of_lines_may_mean_something_else(self) -> None:
+        parser = SkeletonParser(read_line=parse_line)
+        parser.feed("1|A|a")
+        assert parser.heading is None
+
+    def test_the_text_of_an_object_is_no_heading(self) -> None:
+        assert self.headings('{"id": 1, "heading": 7, "scope": "\\"heading\\": 1"}') == []
+
+
 class TestLine:
     @pytest.mark.parametrize(
         ("needed", "ids"),

@@ -173,6 +173,55 @@ class TestSkeletons:
         assert any("repeats the question" in warning for warning in result.warnings)
 
 
+class TestFirstHeading:
+    @staticmethod
+    async def told(*scripts: str, question: str = "Why?", size: int = 1) -> list[str]:
+        told: list[str] = []
+        ask = Scripted(
+            *([s[i : i + size] for i in range(0, len(s), size)] for s in scripts),
+        )
+        result = await plan(
+            [HumanMessage(question)],
+            ask,
+            prompts=Prompts(),
+            max_nodes=9,
+            mode="auto",
+            on_node=lambda node: told.append(f"node {node.id}"),
+            on_heading=told.append,
+        )
+        return told if result.plain is None else [*told, "plain"]
+
+    async def test_it_is_told_once_and_before_its_node(self) -> None:
+        assert await self.told(THREE) == ["Site", "node 1", "node 2", "node 3"]
+        assert await self.told("1| Site\t plan|light|-|2\n2|B|b|-|1\n") == [
+            "Site plan",
+            "node 1",
+            "node 2",
+        ]
+
+    async def test_it_is_not_told_where_the_node_comes_with_it(self) -> None:
+        assert await self.told(THREE, size=len(THREE)) == ["node 1", "node 2", "node 3"]
+
+    async def test_it_is_told_on_trust(self) -> None:
+        assert await self.told("1|Site|light|-|2\n") == ["Site", "plain"]
+        assert await self.told("1|Site|what?\n", TWO.replace("Site", "Place")) == [
+            "Site",
+            "Place",
+            "node 1",
+            "node 2",
+        ]
+
+    async def test_a_part_that_will_be_left_out_is_not_announced(self) -> None:
+        question = "How do I plan a garden?"
+        assert await self.told(f"1|{question}|all|-|2\n{THREE}", question=question) == [
+            "node 1",
+            "node 2",
+            "node 3",
+        ]
+        example = "1|Travel by train|route, duration, comfort with children; no prices|-|2\n"
+        assert await self.told(example, "PLAIN") == ["plain"]
+
+
 class TestPlain:
     async def test_plain_ends_the_call_at_once(self) -> None:
         result, _, ask = await planned(["PL", "AIN", " because", " it is short"])

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
+from langgraph.checkpoint.memory import InMemorySaver
 
 from langchain_sgd import InvalidInputError, NodeDecodeError, Report, SGDRunnable, Skeleton
 from langchain_sgd.assembly import AGAIN, CUT, MISSING
 from langchain_sgd.bench.virtual_time import run_virtual
-from langchain_sgd.events import Ended, Event, PlanEnded, Planned, Started, Token
-from tests.support.models import PLANNER, Say, Stage, cut, others, planning, settle
+from langchain_sgd.events import Ended, Event, HeadingPlanned, PlanEnded, Planned, Started, Token
+from tests.support.models import PLANNER, Say, Stage, cut, others, plan_lines, planning, settle
 from tests.support.skeletons import skeleton, skeletons
 
 BROKEN = ConnectionError("lost")
@@ -105,6 +106,77 @@ def test_each_piece_is_given_when_it_comes() -> None:
         return seen
 
     assert run_virtual(main()) == {1.0: "a", 2.0: "b", 3.0: "c\n\nde", 11.0: ""}
+
+
+# -- the first heading while the planner still writes it
+
+
+HALF_PLANNED = Say(["1|Heading 1|", "About 1.|-|2\n", *plan_lines(skeleton("1", "2"))[1:]])
+
+
+def early(stage: Stage, **options: Any) -> SGDRunnable:
+    return SGDRunnable(**stage.pair(), **{"headings": "early", **options})
+
+
+async def test_the_first_heading_is_shown_before_its_line_is_planned() -> None:
+    stage = Stage({PLANNER: Say("1|Heading 1|", hang=True)})
+    async with asyncio.timeout(20):
+        stream = early(stage).astream("Why?")
+        first = await anext(stream)
+        assert first.text == "## Heading 1\n\n"
+        assert stage.parts() == [PLANNER]
+        await stream.aclose()  # type: ignore[attr-defined]
+
+
+async def test_but_only_if_that_is_asked_for() -> None:
+    stage = Stage({PLANNER: HALF_PLANNED})
+    events = [event async for event in early(stage, headings=True).aevents("Why?")]
+    assert not any(isinstance(event, HeadingPlanned) for event in events)
+
+
+async def test_an_early_heading_leaves_the_answer_as_it_is() -> None:
+    stage = Stage({PLANNER: HALF_PLANNED, "1": Say("one"), "2": Say("two")})
+    invoked = await early(stage).ainvoke("Why?")
+    total = await streamed(early(stage), "Why?")
+    assert total.text == invoked.text == "## Heading 1\n\none\n\n## Heading 2\n\ntwo"
+    report = Report.from_message(total)
+    assert report.warnings == ()
+    assert report.ttft_s is not None
+    assert report.ttft_s < report.planner.attempts[0].ended_s  # type: ignore[union-attr]
+
+
+async def test_no_heading_is_early_that_a_human_may_change() -> None:
+    stage = Stage({PLANNER: HALF_PLANNED})
+    thread: Any = {"configurable": {"thread_id": "1"}}
+    sgd = early(stage, approve=True, checkpointer=InMemorySaver())
+    chunks = [chunk.text async for chunk in sgd.astream("Why?", thread)]
+    assert "".join(chunks) == ""
+
+
+async def test_what_turns_out_undivided_is_answered_under_the_early_heading() -> None:
+    stage = Stage({PLANNER: Say(["1|Heading 1|", "all|-|2"]), "plain": Say("It is so.")})
+    total = await streamed(early(stage), "Why?")
+    assert total.text == "## Heading 1\n\nIt is so."
+    assert (await early(stage).ainvoke("Why?")).text == "It is so."
+
+
+async def test_a_planner_that_starts_again_is_marked_under_the_early_heading() -> None:
+    again = planning(skeleton("1", "2"))
+    stage = Stage(
+        {PLANNER: [Say("1|Other|", error=BROKEN), again], "1": Say("one"), "2": Say("two")}
+    )
+    total = await streamed(early(stage), "Why?")
+    wanted = f"## Other\n\n{AGAIN}\n\n## Heading 1\n\none\n\n## Heading 2\n\ntwo"
+    assert total.text == wanted
+    assert any("started again" in warning for warning in Report.from_message(total).warnings)
+
+
+async def test_after_an_early_heading_a_run_without_any_answer_raises() -> None:
+    stage = Stage({PLANNER: HALF_PLANNED}, default=Say("", error=ValueError("no")))
+    stream = early(stage).astream("Why?")
+    assert (await anext(stream)).text == "## Heading 1\n\n"
+    with pytest.raises(NodeDecodeError):
+        await anext(stream)
 
 
 async def test_the_streamed_message_carries_the_report() -> None:
