@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from langchain_sgd.planning.parsing import SkeletonParser, parse_line
@@ -142,6 +142,7 @@ class TestFirstHeading:
     def test_random_cuts(self, name: str, data: st.DataObject) -> None:
         assert self.headings(data.draw(cut(AROUND[name]))) in ([], ["A"])
 
+    @example(heading=":", as_json=False)
     @given(
         heading=st.text(
             st.characters(codec="utf-8", exclude_characters="|\n<"), min_size=1, max_size=20
