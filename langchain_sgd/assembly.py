@@ -1,7 +1,8 @@
 """From events to the answer, in the skeleton's order: pure.
 
 The first unfinished node's tokens are given as they come; those of later nodes wait their turn. The text
-given piece by piece and the text of the finished answer are the same.
+given piece by piece and the text of the finished answer are the same, but for what was given and had to be
+written again.
 """
 
 from __future__ import annotations
@@ -78,6 +79,8 @@ class Assembler:
     headings: bool = True
     interrupted: list[NodeId] = field(default_factory=list)
     """Nodes whose shown text broke off and was started again with other words."""
+    stray: str | None = None
+    """The heading that was given early, and under which another text stands than its node's."""
     _parts: dict[NodeId, _Part] = field(default_factory=dict)
     _order: list[NodeId] = field(default_factory=list)
     _current: int = 0
@@ -136,13 +139,15 @@ class Assembler:
         self._opened = self._begun = True
         return f"## {heading}\n\n"
 
-    def _check_early(self, node_id: NodeId, part: _Part) -> str:
+    def _check_early(self, part: _Part) -> str:
         """What is to be said where another part follows than the heading promised."""
         early, self._early = self._early, None
-        if early is None or part.heading in {early, None}:
+        if early is None or part.heading == early:
             return ""
+        self.stray = early
+        if part.heading is None:
+            return ""  # an undivided answer may stand under it
         self._opened = False
-        self.interrupted.append(node_id)
         return AGAIN
 
     def _advance(self) -> str:
@@ -152,7 +157,7 @@ class Assembler:
             part = self._parts[node_id]
             if not part.text and part.status is None:
                 return "".join(out)
-            out.append(self._check_early(node_id, part))
+            out.append(self._check_early(part))
             if not self._opened:
                 out.append(self._gap())
                 if part.heading is not None:

@@ -57,7 +57,11 @@ class WholeAnswers(BaseCache):
 def _are_whole(generations: Sequence[Generation]) -> bool:
     messages = [g.message for g in generations if isinstance(g, ChatGeneration)]
     reports = [message.response_metadata.get(REPORT_KEY, {}) for message in messages]
-    return all(report.get("status") in _WHOLE for report in reports if report)
+    return all(
+        report.get("status") in _WHOLE and not report.get("restarted")
+        for report in reports
+        if report
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,8 +29,8 @@ class Planned:
 class HeadingPlanned:
     """The planner closed the heading of its first node, but not yet the node's line.
 
-    Only with `headings="early"`. The node may still turn out otherwise, or the question be answered
-    undivided.
+    Only with `headings="early"`, and once each time the planner is asked. The node may still turn out
+    otherwise, or the question be answered undivided.
     """
 
     heading: str

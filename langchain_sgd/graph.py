@@ -310,7 +310,8 @@ class _Host:
         whole_first = approve or self.settings.execution != "pipelined"
         if state.get("skeleton") is not None or not whole_first or self.settings.mode == "never":
             return None
-        planned = await _planned(self._planner_task(self._run(state), lambda _: None))
+        planning = self._planner_task(self._run(state), lambda _: None, show=not approve)
+        planned = await _planned(planning)
         if planned["plain"] is not None:
             return {"plan": planned}
         proposed = Skeleton.parse(planned["nodes"])
@@ -388,12 +389,12 @@ class _Host:
         return plan
 
     def _planner_task(
-        self, run: Run, on_node: Callable[[Node], None]
+        self, run: Run, on_node: Callable[[Node], None], *, show: bool = True
     ) -> asyncio.Future[dict[str, Any]]:
         """Planning as a LangGraph task: its result is saved, a resume does not plan again."""
 
         async def planner() -> dict[str, Any]:
-            plan = await _in_context(_OUTER.get(), run.plan(on_node))
+            plan = await _in_context(_OUTER.get(), run.plan(on_node, show=show))
             if plan.failed:
                 raise _NothingToSave(_plan_to_json(plan, run))
             return _plan_to_json(plan, run)

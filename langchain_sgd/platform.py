@@ -54,7 +54,10 @@ class Options(BaseModel):
         description="Difficulty (1-5) from which the large model writes a part.",
     )
     max_nodes: int = Field(default=12, ge=2, le=99, description="Most parts of an answer.")
-    headings: bool = Field(default=True, description="Put each part under its heading.")
+    headings: bool | Literal["early"] = Field(
+        default=True,
+        description='Put each part under its heading; "early" shows the first one at once.',
+    )
     deadline_s: float | None = Field(
         default=None, gt=0, description="Seconds after which the answer is what is finished then."
     )

@@ -115,8 +115,8 @@ class PlannerReport(_Value):
     attempts: tuple[Attempt, ...] = ()
     ended_s: float = 0.0
     hedge: Attempt | None = None
-    """The plain answer that was begun beside the planner and thrown away, as the question is split. Servers
-    do not tell what it cost."""
+    """The plain answer that was begun beside the planner and thrown away, as the question is split: with
+    `hedge=True`, or when a plan began like a refusal. Servers do not tell what it cost."""
 
 
 class Report(_Value):
@@ -133,6 +133,8 @@ class Report(_Value):
     ttft_s: float | None = None
     """When the first text of the answer could be shown."""
     wall_s: float
+    restarted: bool = False
+    """The streamed text holds something that was begun and then written again; an invoked one never."""
     thread_id: str | None = None
     """The checkpointer's thread, if the run was saved."""
     pricing: Pricing | None = None

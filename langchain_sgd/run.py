@@ -217,6 +217,7 @@ class Run:
         self._held = ""
         self._unconstrained = not settings.constrain
         self._hedge: _Hedge | None = None
+        self._only_planning = False
         self._planned: dict[NodeId, float] = {}
         self._lines: list[str] = []
         """The planned nodes as prompts show them, rendered once."""
@@ -236,11 +237,13 @@ class Run:
         self._answered |= (isinstance(event, Ended) and bool(event.text)) or (
             isinstance(event, Token) and bool(text)
         )
-        if not self._answered and not isinstance(event, HeadingPlanned):
+        is_early = isinstance(event, HeadingPlanned)
+        if not self._answered and not is_early:
             self._held += text
         elif text or self._held:
             text, self._held = self._held + text, ""
-            if self._ttft is None:
+            # An early heading that nobody sees is no first text: the answer may come to stand without it.
+            if self._ttft is None and not (is_early and self._on_text is None):
                 self._ttft = self.at()
             if self._on_text is not None:
                 self._text.append(text)
@@ -282,11 +285,19 @@ class Run:
 
     # -- planning
 
-    async def plan(self, on_node: Callable[[Node], None]) -> Plan:
+    async def plan(
+        self, on_node: Callable[[Node], None], *, show: bool = True, answer: bool = True
+    ) -> Plan:
         """Ask the planner; `on_node` gets the nodes while it still writes.
 
         A planner that fails before it gave a node ends in plain decoding, with a warning.
+
+        Args:
+            on_node: Called with each node once it stands.
+            show: The first heading may be shown early: nobody is going to change the plan.
+            answer: The plain answer may begin meanwhile: the question is to be answered.
         """
+        self._only_planning = not answer
         if self.settings.mode == "never":
             return Plan(plain='mode="never"')
         if self.settings.mode == "auto" and self.settings.is_busy():
@@ -299,7 +310,7 @@ class Run:
         def heading_stands(heading: str) -> None:
             self.emit(HeadingPlanned(heading, self.at()))
 
-        early = self.settings.headings == "early" and not self.settings.approve
+        early = show and self.settings.headings == "early"
         number = 0
         while True:
             number += 1
@@ -336,18 +347,20 @@ class Run:
                 self._drop_hedge()
             if len(said) < len(PLAIN_WORD):
                 said = (said + text).lstrip()
-                if said and PLAIN_WORD.startswith(said):
-                    self._begin_hedge("the planner begins to say so")
+                if PLAIN_WORD.startswith(said[: len(PLAIN_WORD)]):
+                    if said:
+                        self._begin_hedge()
+                elif not self.settings.hedge:
+                    self._drop_hedge()  # the word was another one
             return on_text(text)
 
         while True:
             model, grammar = self._planner_model()
             outcome = Outcome()
-            said = ""
             try:
                 async with asyncio.timeout_at(self._deadline), slots([self._limit, tier.limit]):
                     if self.settings.hedge:
-                        self._begin_hedge("begun beside the planner")
+                        self._begin_hedge()
                     await self._attempt(
                         _Call(NodeId("planner"), messages, [tier], "planner", {}),
                         Tier("planner", model),
@@ -439,16 +452,16 @@ class Run:
         tier = self.settings.largest
         return _Call(PLAIN_ID, self.conversation, [tier], "", {"sgd_plain": reason})
 
-    def _begin_hedge(self, reason: str) -> None:
+    def _begin_hedge(self) -> None:
         """Begin the plain answer while the planner writes, unless that would take a slot from somebody."""
         tier = self.settings.largest
-        if self.settings.mode != "auto" or self._hedge is not None:
+        if self.settings.mode != "auto" or self._only_planning or self._hedge is not None:
             return
         if not all(limit.has_room() for limit in (self._limit, tier.limit)):
             return
         began = self._loop.time()
         until = self._node_ends(began, self._deadline)
-        call = self._plain_call(reason)
+        call = self._plain_call("begun beside the planner")
         outcome, attempts = Outcome(), list[Attempt]()
 
         async def run(on_text: Callable[[str], bool | None]) -> None:
@@ -717,6 +730,9 @@ class Run:
             f"the shown text of node {node_id} broke off and was started again"
             for node_id in self._assembler.interrupted
         ]
+        stray = self._assembler.stray if self._on_text is not None else None
+        if stray is not None:
+            warnings.append(f"the heading {stray!r} was shown early, and something else follows it")
         warnings += [f"node {n.id}: {n.error}" for n in nodes if n.error]
         planner = PlannerReport(
             source=source,
@@ -735,6 +751,8 @@ class Run:
             warnings=tuple(warnings),
             ttft_s=self._ttft,
             wall_s=self.at(),
+            restarted=self._on_text is not None
+            and bool(self._assembler.interrupted or self._assembler.stray),
             thread_id=thread_id,
             pricing=self._pricing(),
         )

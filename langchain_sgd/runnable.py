@@ -125,10 +125,11 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
     constrain: bool = True
     """Constrain the planner's decoding by a grammar where the server is known to have them."""
     headings: bool | Literal["early"] = True
-    """Put each part under its heading. "early" shows the first heading as soon as the planner has written
-    it, long before its part has text: a stream then begins about as soon as that of plain decoding. From
-    then on a fallback can no longer take over, as with any chat model that has begun; and if the question
-    turns out to be answered undivided, or the planner starts again, the heading stays above what follows."""
+    """Put each part under its heading. "early" streams the first heading as soon as the planner has written
+    it, before its part has text: with a planner that begins with its plan, the stream begins about as soon as
+    that of plain decoding. From then on a fallback can no longer take over, as with any chat model that has
+    begun; and should the plan break off there, the heading stays above what follows, with a warning in the
+    report. Plans that are to be approved show nothing early."""
     seed: int | None = Field(default=None, ge=0)
     """Passed to the models as `seed`, a different one derived for each node."""
 
@@ -523,7 +524,7 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
         async def work(value: Any, config: RunnableConfig) -> Plan:
             messages, _ = read_input(value)
             run = Run(self._settings, config, conversation=messages, limit=_limit(config))
-            plan = await run.plan(run.planned)
+            plan = await run.plan(run.planned, show=False, answer=False)
             plan.warnings = run.warnings
             return plan
 

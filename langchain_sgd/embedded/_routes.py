@@ -169,7 +169,7 @@ class Routes:
             async def on_token(token: Token) -> None:
                 nonlocal index
                 index += 1
-                await events.send(answer.token(index, token), at_once=line.is_awaited(token))
+                await events.send(answer.token(index, token), at_once=line.take(token))
 
             try:
                 check_stream(body.parameters)
@@ -239,7 +239,7 @@ class Routes:
         line = Line()
 
         async def on_token(token: Token) -> None:
-            await events.send(answer.token(token), at_once=line.is_awaited(token))
+            await events.send(answer.token(token), at_once=line.take(token))
 
         output = await self._model.run(prompt, body.parameters, on_token)
         await events.send(answer.last(output))

@@ -25,14 +25,15 @@ that what comes in one delivery leaves at once, in one write."""
 class Line:
     """The line that a text has come to, and which of its tokens someone may wait for.
 
-    Lines may be commands, such as the nodes of a skeleton: their last token, and the first one, since it
-    says that another line follows. So may their fields, which end with a bar.
+    Lines may be commands, such as the nodes of a skeleton: their last token is, and the first one, since it
+    says that another line follows. So may their fields be, which end with a bar; the cells of a table are
+    sent one by one for it.
     """
 
     def __init__(self) -> None:
         self._begun = False
 
-    def is_awaited(self, token: Token) -> bool:
+    def take(self, token: Token) -> bool:
         """Go on by a token; whether it must not wait."""
         was_begun, self._begun = self._begun, "\n" not in token.text
         return not (was_begun and self._begun) or "|" in token.text
@@ -106,7 +107,7 @@ class Outbox:
     ) -> None:
         """Send tokens, or a stream's end; they leave with the next `flush`."""
         self._mail.append((stream, tokens, ended, error))
-        awaited = [stream.line.is_awaited(token) for token in tokens]
+        awaited = [stream.line.take(token) for token in tokens]  # all: the line goes on with each
         self._urgent |= ended or not stream.may_wait or any(awaited)
 
     def flush_in_time(self) -> bool:

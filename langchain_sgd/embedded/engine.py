@@ -89,7 +89,7 @@ class GenerateRequest:
     may_wait: bool = False
     """Whether tokens may wait some milliseconds for the next ones, where handing them over one by one
     would cost as much as making them. The first and the last never do, nor those that end or begin a
-    line."""
+    line, or hold a bar, with which a field of a line ends."""
 
 
 @dataclass(slots=True)

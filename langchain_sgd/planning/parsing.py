@@ -22,7 +22,6 @@ _MAX_LINE = 4_000
 _MAX_OBJECT = 4_000
 """Characters of one node's JSON object, and of the text between two of them."""
 _MAX_DEPTH = 8
-_HEADING_FIELD = re.compile(r'"heading"\s{0,20}:\s{0,20}("(?:[^"\\]|\\.)*")')
 _MAX_MISTAKEN = 3
 """Braces taken for JSON that were none; after so many, only lines are read."""
 
@@ -30,6 +29,10 @@ _BETWEEN = re.compile(r"[ \t\r\n,[\]]*")
 _LONGEST_OPENING = 202
 _OBJECT = re.compile(r'\{\s{0,200}"')
 _OBJECT_SO_FAR = re.compile(r"\{\s{0,200}")
+_OBJECT_BEGUN = re.compile(
+    r'\{\s{0,200}"id"\s{0,20}:\s{0,20}[^,{}\[\]]{1,40},\s{0,200}"heading"\s{0,20}:\s{0,20}("(?:[^"\\]|\\.)*+")'
+)
+"""A node's object up to its heading. With the id before it, since a title around the nodes has none."""
 _LINE_BEGUN = re.compile(r"\W{0,20}(?:[A-Za-z]{1,20}\s{0,5})?\d{1,4}[^\w|]{0,20}\|")
 
 _ID = re.compile(r"\W*(?:[A-Za-z]+\s*)?(\d{1,4})\W*")
@@ -63,12 +66,14 @@ class SkeletonParser:
 
     read_line: Callable[[str], Draft | None] | None = None
     """Reads one line; `parse_line` if not given."""
+    early: bool = False
+    """Look for the first node's heading before the node is closed."""
     plain: bool = False
     """The planner said that the question is better answered undivided."""
     begun: bool = False
     """A node's line or object has begun that is not closed yet."""
     heading: str | None = None
-    """Of the first node, once it is closed, while the rest of the node is still awaited."""
+    """If `early`: the first heading that was closed before its node was. What follows may be no node."""
     unread: list[str] = field(default_factory=list)
     """Lines that begin like a node's but could not be read."""
     _thoughts: ThoughtFilter = field(default_factory=ThoughtFilter)
@@ -112,7 +117,6 @@ class SkeletonParser:
             self._leave_object()
             drafts += self._drain()
         self.begun = False
-        self.heading = None
         return drafts
 
     def _drain(self) -> list[Draft]:
@@ -126,19 +130,18 @@ class SkeletonParser:
             len(self._braces) > self._around
             or (not self._braces and bool(_LINE_BEGUN.match(self._text)))
         )
-        is_first = self.begun and not self._given and self.read_line is None
-        self.heading = (self._open_heading() or None) if is_first else None
+        if self.early and self.heading is None and self.begun and not self._given:
+            self.heading = self._open_heading() or None
         return drafts
 
     def _open_heading(self) -> str | None:
         """The closed heading of the line or object that has begun."""
         text = self._text
         if self._braces:
-            field = _HEADING_FIELD.search(text, self._braces[-1])
-            heading = _parse_object(f'{{"heading":{field[1]}}}').get("heading") if field else None
-            return heading if isinstance(heading, str) else None
+            found = _OBJECT_BEGUN.match(text, self._braces[-1])
+            return _parse_object(f'{{"heading":{found[1]}}}').get("heading") if found else None
         begun = _LINE_BEGUN.match(text)
-        end = text.find("|", begun.end()) if begun else -1
+        end = text.find("|", begun.end()) if begun and self.read_line is None else -1
         return _line_heading(text[begun.end() : end]) if begun and end >= 0 else None
 
     def _forget(self) -> None:

@@ -131,7 +131,7 @@ class _Reading:
         question: str,
         example: str,
     ) -> None:
-        self._parser = SkeletonParser(read_line)
+        self._parser = SkeletonParser(read_line, early=on_heading is not None)
         self._repairer = Repairer(max_nodes)
         self._on_node = on_node
         self._on_heading = on_heading
@@ -171,7 +171,7 @@ class _Reading:
     def feed(self, text: str) -> bool:
         """Read more; True when enough was read."""
         self._admit(self._parser.feed(text))
-        if self._on_heading is not None and self._parser.heading is not None and not self.nodes:
+        if self._on_heading is not None and self._parser.heading is not None:
             self._announce(self._on_heading, one_line(self._parser.heading))
         if self._parser.begun and not self.given and self.nodes:
             self._give(self.nodes)

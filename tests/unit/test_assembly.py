@@ -200,7 +200,14 @@ class TestEarlyHeading:
             shown += assembler.feed(event)
             wanted = visible(story.events[:index], headings=True)
             assert shown == (wanted or "## Heading 1\n\n")
-        assert assembler.interrupted == []
+        assert (assembler.stray, assembler.interrupted) == (None, [])
+
+    @given(stories(restarts=True))
+    def test_it_stands_above_restarts_too(self, story: Story) -> None:
+        late, early = Assembler(), Assembler()
+        shown = early.feed(self.EARLY) + "".join(early.feed(event) for event in story.events)
+        assert shown == "".join(late.feed(event) for event in story.events)
+        assert early.interrupted == late.interrupted
 
     def test_another_heading_starts_again(self) -> None:
         assembler = Assembler()
@@ -217,7 +224,7 @@ class TestEarlyHeading:
             f"{AGAIN}\n\n## Heading 1\n\na",
             "b",
         ]
-        assert assembler.interrupted == ["1"]
+        assert (assembler.stray, assembler.interrupted) == ("Site", [])
 
     def test_only_the_first_one_counts(self) -> None:
         events = [HeadingPlanned("Site", 0), HeadingPlanned("Place", 0)]

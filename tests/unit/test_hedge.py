@@ -250,7 +250,19 @@ async def test_other_words_begin_nothing(pieces: Any) -> None:
     await asyncio.wait([asking])
 
 
-async def test_a_word_that_only_began_like_it_costs_the_call_alone() -> None:
+async def test_the_call_ends_when_the_word_turns_out_to_be_another_one() -> None:
+    on = stage(
+        [Say(["P", "lease wait.\n"], each_s=0.001, then_s=0.05), SPLIT],
+        **{PLAIN: Say("never", hang=True)},
+    )
+    text, _ = await answer(plainly(on))
+    assert "never" not in text
+    (plain,) = on.of(PLAIN)
+    assert plain.outcome in {"cancelled", "closed"}
+    assert (plain.ended or 0) < (on.of(PLANNER)[0].ended or 0)
+
+
+async def test_the_plan_that_follows_such_a_word_is_decoded() -> None:
     on = stage(
         Say(["P", "lan:\n", "1", "|A|a|-|1\n2|B|b|-|1\n"], each_s=0.001),
         **{PLAIN: Say(["never"], hang=True)},
@@ -258,7 +270,29 @@ async def test_a_word_that_only_began_like_it_costs_the_call_alone() -> None:
     text, report = await answer(plainly(on))
     assert report.status == "complete"
     assert "never" not in text
-    assert on.of(PLAIN)[0].outcome in {"cancelled", "closed"}
+    assert report.planner is not None
+    assert report.planner.hedge is not None
+
+
+@pytest.mark.parametrize("second", [UNDIVIDED, SPLIT])
+async def test_a_planner_that_fails_in_the_word_may_say_another_one(second: Say) -> None:
+    lost = Say("PL", error=ConnectionError("lost"), then_s=0.001)
+    on = stage([lost, second])
+    text, report = await answer(plainly(on))
+    assert on.parts().count(PLAIN) == 1
+    assert report.status == ("plain" if second is UNDIVIDED else "complete")
+    assert ("It is so." in text) == (second is UNDIVIDED)
+
+
+@pytest.mark.parametrize("where", ["tier", "config"])
+async def test_the_word_takes_no_slot_that_others_wait_for(where: str) -> None:
+    on = stage(Say(["PL", "AIN"], each_s=0.001))
+    limits = {"limits": {"large": 1}} if where == "tier" else {}
+    config: Any = {"max_concurrency": 1} if where == "config" else {}
+    message = await plainly(on, **limits).ainvoke("Why?", config)
+    assert message.text == "It is so."
+    assert on.parts() == [PLANNER, PLAIN]
+    assert on.peak == 1
 
 
 async def test_where_it_must_split_the_word_begins_nothing() -> None:

@@ -39,7 +39,7 @@ from langchain_sgd import (
     Skeleton,
     SkeletonError,
 )
-from tests.support.models import PLAIN, PLANNER, Say, Stage, planning, settle
+from tests.support.models import PLAIN, PLANNER, Say, Stage, others, planning, settle
 from tests.support.skeletons import skeleton
 
 THREAD: RunnableConfig = {"configurable": {"thread_id": "t"}}
@@ -263,9 +263,22 @@ async def test_planning_alone_gives_a_skeleton_to_give_back() -> None:
     assert plan.skeleton == PLANNED
     await sgd.ainvoke({"question": "Why?", "skeleton": plan.skeleton})
     assert stage.parts() == [PLANNER, "1", "3", "2"]
-    plain = await SGDRunnable(**Stage({PLANNER: Say("PLAIN")}).pair()).aplan("Why?")
+    with pytest.raises(InvalidInputError):
+        await sgd.aplan("")
+
+
+@pytest.mark.parametrize("hedge", [False, True])
+async def test_planning_alone_begins_no_answer(hedge: bool) -> None:  # noqa: FBT001 - a case
+    stage = Stage({PLANNER: Say(["P", "L", "AIN"], each_s=0.001)})
+    plain = await SGDRunnable(**stage.pair(), hedge=hedge, headings="early").aplan("Why?")
     assert plain.skeleton is None
     assert plain.plain
+    assert stage.parts() == [PLANNER]
+    assert not others()
+
+
+async def test_planning_alone_needs_a_question() -> None:
+    _, sgd = staged()
     with pytest.raises(InvalidInputError):
         await sgd.aplan("")
 

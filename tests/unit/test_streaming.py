@@ -18,6 +18,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from langchain_sgd import InvalidInputError, NodeDecodeError, Report, SGDRunnable, Skeleton
 from langchain_sgd.assembly import AGAIN, CUT, MISSING
+from langchain_sgd.baselines import SkeletonOfThought
 from langchain_sgd.bench.virtual_time import run_virtual
 from langchain_sgd.events import Ended, Event, HeadingPlanned, PlanEnded, Planned, Started, Token
 from tests.support.models import PLANNER, Say, Stage, cut, others, plan_lines, planning, settle
@@ -157,7 +158,17 @@ async def test_what_turns_out_undivided_is_answered_under_the_early_heading() ->
     stage = Stage({PLANNER: Say(["1|Heading 1|", "all|-|2"]), "plain": Say("It is so.")})
     total = await streamed(early(stage), "Why?")
     assert total.text == "## Heading 1\n\nIt is so."
-    assert (await early(stage).ainvoke("Why?")).text == "It is so."
+    report = Report.from_message(total)
+    assert report.restarted
+    assert report.warnings == (
+        "the heading 'Heading 1' was shown early, and something else follows it",
+    )
+    invoked = await early(stage).ainvoke("Why?")
+    assert invoked.text == "It is so."
+    report = Report.from_message(invoked)
+    assert (report.restarted, report.warnings) == (False, ())
+    assert report.ttft_s is not None
+    assert report.ttft_s >= report.nodes[0].attempts[0].started_s
 
 
 async def test_a_planner_that_starts_again_is_marked_under_the_early_heading() -> None:
@@ -168,7 +179,35 @@ async def test_a_planner_that_starts_again_is_marked_under_the_early_heading() -
     total = await streamed(early(stage), "Why?")
     wanted = f"## Other\n\n{AGAIN}\n\n## Heading 1\n\none\n\n## Heading 2\n\ntwo"
     assert total.text == wanted
-    assert any("started again" in warning for warning in Report.from_message(total).warnings)
+    report = Report.from_message(total)
+    assert report.restarted
+    assert "the heading 'Other' was shown early, and something else follows it" in report.warnings
+
+
+@pytest.mark.parametrize("execution", ["planned", "superstep"])
+async def test_a_heading_may_be_early_however_the_run_goes_on(execution: Any) -> None:
+    stage = Stage({PLANNER: HALF_PLANNED, "1": Say("one"), "2": Say("two")})
+    stream = early(stage, execution=execution).astream("Why?")
+    text = str((await anext(stream)).text)
+    assert text == "## Heading 1\n\n"
+    text += "".join([chunk.text async for chunk in stream])
+    assert text == "## Heading 1\n\none\n\n## Heading 2\n\ntwo"
+
+
+async def test_a_planner_of_json_has_an_early_heading_too() -> None:
+    stage = Stage({PLANNER: Say('{"nodes": [{"id": 1, "heading": "A", "scope": ', hang=True)})
+    async with asyncio.timeout(20):
+        stream = early(stage).astream("Why?")
+        assert (await anext(stream)).text == "## A\n\n"
+        await stream.aclose()  # type: ignore[attr-defined]
+
+
+async def test_points_without_a_format_of_ours_have_no_early_heading() -> None:
+    stage = Stage({PLANNER: Say(["1. Heading", " 1\n2. Head", "ing 2\n"])})
+    sot = SkeletonOfThought(**stage.pair(), headings="early")
+    events = [event async for event in sot.aevents("Why?")]
+    assert not any(isinstance(event, HeadingPlanned) for event in events)
+    assert isinstance(events[-1], AIMessage)
 
 
 async def test_after_an_early_heading_a_run_without_any_answer_raises() -> None:
