@@ -240,7 +240,7 @@ def _slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_") or "tier"
 
 
-def one_line(text: str) -> str:
+def clean_line(text: str) -> str:
     """One line; half a surrogate pair, which JSON can spell and UTF-8 cannot, becomes a question mark."""
     return " ".join(text.encode(errors="replace").decode().split())
 
@@ -282,8 +282,8 @@ class Repairer:
 
     def admit(self, draft: Draft) -> Node | None:
         """The node this draft becomes; None if it is left out."""
-        scope = one_line(draft.scope)
-        heading = one_line(draft.heading) or scope[:60].strip()
+        scope = clean_line(draft.scope)
+        heading = clean_line(draft.heading) or scope[:60].strip()
         wanted = draft.id.strip()
         if self.full:
             self._warn(f"left out node {wanted!r} ({heading!r}): the limit is {self.max_nodes}")

@@ -16,7 +16,7 @@ from langchain_core.messages import BaseMessage
 from langchain_sgd.planning.parsing import SkeletonParser
 from langchain_sgd.planning.wire import MIN_NODES
 from langchain_sgd.prompts import PLAIN_WORD, Prompts
-from langchain_sgd.skeleton import Draft, Node, Repairer, Skeleton, one_line
+from langchain_sgd.skeleton import Draft, Node, Repairer, Skeleton, clean_line
 
 _LONG_QUESTION = 4
 """Words from which a heading that equals the question is no heading."""
@@ -172,7 +172,7 @@ class _Reading:
         """Read more; True when enough was read."""
         self._admit(self._parser.feed(text))
         if self._on_heading is not None and self._parser.heading is not None:
-            self._announce(self._on_heading, one_line(self._parser.heading))
+            self._announce(self._on_heading, clean_line(self._parser.heading))
         if self._parser.begun and not self.given and self.nodes:
             self._give(self.nodes)
         if self._repairer.full and self._parser.begun:
@@ -207,7 +207,8 @@ class _Reading:
     def _announce(self, on_heading: Callable[[str], None], heading: str) -> None:
         """Give the first heading, once, unless the node may be one that is left out."""
         self._on_heading = None
-        if f"|{heading}|" not in self._example and not self._is_question(heading):
+        is_left_out = f"|{heading}|" in self._example or self._is_question(heading)
+        if heading and not is_left_out:
             on_heading(heading)
 
     def _is_question(self, heading: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -218,6 +219,8 @@ class TestFirstHeading:
             "node 2",
             "node 3",
         ]
+        blank = [{"id": n, "heading": h, "difficulty": 1} for n, h in ((1, " \n"), (2, "B"))]
+        assert await self.told("\n".join(map(json.dumps, blank))) == ["node 1", "node 2"]
         example = "1|Travel by train|route, duration, comfort with children; no prices|-|2\n"
         assert await self.told(example, "PLAIN") == ["plain"]
 
