@@ -42,7 +42,8 @@ from langchain_sgd.errors import (
 from langchain_sgd.events import PLAIN_ID
 from langchain_sgd.planning.planner import Plan
 from langchain_sgd.report import REPORT_KEY, Attempt, NodeReport, Source
-from langchain_sgd.run import Run, Settings
+from langchain_sgd.run import Run
+from langchain_sgd.settings import Settings
 from langchain_sgd.skeleton import Node, NodeId, Skeleton
 
 T = TypeVar("T")

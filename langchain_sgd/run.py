@@ -7,22 +7,23 @@ and the literal one. Everything that must not differ between them is here.
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from dataclasses import dataclass
+from typing import Any, cast
 
 from langchain_core.exceptions import ModelInvalidRequestError
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 
 from langchain_sgd.assembly import Assembler, assemble, assemble_plain
-from langchain_sgd.costs import Price, Pricing
+from langchain_sgd.costs import Pricing
 from langchain_sgd.decoding.call import TIME_USED_UP, Outcome, Patience, call_model
 from langchain_sgd.decoding.hedge import HeadStart
 from langchain_sgd.decoding.limits import Limit, slots
-from langchain_sgd.decoding.retry import Backoff, describe, is_retryable, status_of
-from langchain_sgd.decoding.routing import Router, Tier, path_up
+from langchain_sgd.decoding.retry import describe, is_retryable, status_of
+from langchain_sgd.decoding.routing import Tier, path_up
 from langchain_sgd.errors import (
     DependencyFailedError,
     NodeDecodeError,
@@ -44,8 +45,8 @@ from langchain_sgd.events import (
     Token,
 )
 from langchain_sgd.planning.constrain import constrained
-from langchain_sgd.planning.planner import Mode, Plan, ReadLine, plan
-from langchain_sgd.prompts import PLAIN_WORD, Prompts
+from langchain_sgd.planning.planner import Plan, plan
+from langchain_sgd.prompts import PLAIN_WORD
 from langchain_sgd.report import (
     Attempt,
     NodeReport,
@@ -54,63 +55,12 @@ from langchain_sgd.report import (
     Source,
 )
 from langchain_sgd.report import status_of as run_status
+from langchain_sgd.settings import Settings
 from langchain_sgd.skeleton import Node, NodeId, Skeleton
 from langchain_sgd.text import AnswerFilter
 
 NOSTREAM = "nostream"
 """LangGraph's tag for model calls whose tokens do not belong into the chat: ours would be interleaved."""
-
-Accept = Callable[[Node, str], bool]
-"""The user's own test of a node's answer; False sends the node to the next larger tier."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """All that a run does not find in its question; made and checked once by `SGDRunnable`."""
-
-    tiers: tuple[Tier, ...]
-    """From the smallest to the largest; the last one plans by default and answers plain runs."""
-    planner: Tier
-    router: Router
-    prompts: Prompts = field(default_factory=Prompts)
-    mode: Mode = "auto"
-    busy: int | Callable[[], bool] | None = None
-    """From how many calls in flight on a question is not split, or the user's own test of that."""
-    hedge: bool = False
-    """Begin the plain answer beside the planner."""
-    execution: Literal["pipelined", "planned", "superstep"] = "pipelined"
-    max_nodes: int = 12
-    retries: int = 2
-    backoff: Backoff = field(default_factory=Backoff)
-    stall_timeout_s: float | None = 120.0
-    node_timeout_s: float | None = None
-    deadline_s: float | None = None
-    on_node_error: Literal["partial", "raise"] = "partial"
-    accept: Accept | None = None
-    headings: bool | Literal["early"] = True
-    seed: int | None = None
-    approve: bool = False
-    constrain: bool = True
-    warnings: tuple[str, ...] = ()
-    """What every report must say of these settings."""
-    read_line: ReadLine | None = None
-    """How the planner's lines are read; the wire format if not given."""
-    whole_outline: bool = False
-    """Show every node all that is planned, not only what is planned before it."""
-    prices: Mapping[str, Price] | None = None
-    """For every tier and the planner."""
-
-    @property
-    def largest(self) -> Tier:
-        """The tier of plain runs."""
-        return self.tiers[-1]
-
-    def is_busy(self) -> bool:
-        """Whether a run that begins now should not be split for the load's sake."""
-        if self.busy is None or callable(self.busy):
-            return self.busy is not None and self.busy()
-        limits = {self.planner.limit, self.largest.limit}
-        return sum(limit.in_flight for limit in limits) >= self.busy
 
 
 @dataclass(slots=True)
@@ -217,7 +167,6 @@ class Run:
         self._held = ""
         self._unconstrained = not settings.constrain
         self._hedge: _Hedge | None = None
-        self._only_planning = False
         self._planned: dict[NodeId, float] = {}
         self._lines: list[str] = []
         """The planned nodes as prompts show them, rendered once."""
@@ -297,7 +246,6 @@ class Run:
             show: The first heading may be shown early: nobody is going to change the plan.
             answer: The plain answer may begin meanwhile: the question is to be answered.
         """
-        self._only_planning = not answer
         if self.settings.mode == "never":
             return Plan(plain='mode="never"')
         if self.settings.mode == "auto" and self.settings.is_busy():
@@ -317,7 +265,7 @@ class Run:
             try:
                 result = await plan(
                     self.conversation,
-                    self._ask_planner,
+                    functools.partial(self._ask_planner, answer=answer),
                     prompts=self.settings.prompts,
                     max_nodes=self.settings.max_nodes,
                     mode=self.settings.mode,
@@ -336,7 +284,12 @@ class Run:
             return result
 
     async def _ask_planner(
-        self, messages: Sequence[BaseMessage], on_text: Callable[[str], bool | None]
+        self,
+        messages: Sequence[BaseMessage],
+        on_text: Callable[[str], bool | None],
+        /,
+        *,
+        answer: bool,
     ) -> bool:
         tier = self.settings.planner
         said = ""
@@ -348,7 +301,7 @@ class Run:
             if len(said) < len(PLAIN_WORD):
                 said = (said + text).lstrip()
                 if PLAIN_WORD.startswith(said[: len(PLAIN_WORD)]):
-                    if said:
+                    if said and answer:
                         self._begin_hedge()
                 elif not self.settings.hedge:
                     self._drop_hedge()  # the word was another one
@@ -359,7 +312,7 @@ class Run:
             outcome = Outcome()
             try:
                 async with asyncio.timeout_at(self._deadline), slots([self._limit, tier.limit]):
-                    if self.settings.hedge:
+                    if self.settings.hedge and answer:
                         self._begin_hedge()
                     await self._attempt(
                         _Call(NodeId("planner"), messages, [tier], "planner", {}),
@@ -455,7 +408,7 @@ class Run:
     def _begin_hedge(self) -> None:
         """Begin the plain answer while the planner writes, unless that would take a slot from somebody."""
         tier = self.settings.largest
-        if self.settings.mode != "auto" or self._only_planning or self._hedge is not None:
+        if self.settings.mode != "auto" or self._hedge is not None:
             return
         if not all(limit.has_room() for limit in (self._limit, tier.limit)):
             return
@@ -730,8 +683,9 @@ class Run:
             f"the shown text of node {node_id} broke off and was started again"
             for node_id in self._assembler.interrupted
         ]
-        stray = self._assembler.stray if self._on_text is not None else None
-        if stray is not None:
+        is_shown = self._on_text is not None
+        stray = self._assembler.stray
+        if is_shown and stray is not None:
             warnings.append(f"the heading {stray!r} was shown early, and something else follows it")
         warnings += [f"node {n.id}: {n.error}" for n in nodes if n.error]
         planner = PlannerReport(
@@ -751,8 +705,7 @@ class Run:
             warnings=tuple(warnings),
             ttft_s=self._ttft,
             wall_s=self.at(),
-            restarted=self._on_text is not None
-            and bool(self._assembler.interrupted or self._assembler.stray),
+            restarted=is_shown and bool(self._assembler.interrupted or stray),
             thread_id=thread_id,
             pricing=self._pricing(),
         )

@@ -48,7 +48,8 @@ from langchain_sgd.inputs import SkeletonInput, read_input
 from langchain_sgd.planning.planner import Mode, Plan
 from langchain_sgd.prompts import Prompts
 from langchain_sgd.report import AWAITING_APPROVAL, REPORT_KEY
-from langchain_sgd.run import Accept, Run, Settings
+from langchain_sgd.run import Run
+from langchain_sgd.settings import Accept, Settings
 from langchain_sgd.skeleton import Node, Skeleton
 
 SGDInput = str | PromptValue | BaseMessage | Sequence[Any] | Mapping[str, Any] | Command[Any] | None

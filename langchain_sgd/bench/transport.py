@@ -8,7 +8,6 @@ models carry LangChain's own cost per call, the two plain clients do not.
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import statistics
 import time
 import warnings
@@ -22,11 +21,11 @@ from text_generation import AsyncClient
 from langchain_sgd.bench._output import parser, save, show
 from langchain_sgd.embedded.app import make_app, serving
 from langchain_sgd.embedded.engine import Counters, EngineInfo, GenerateRequest, Token
+from langchain_sgd.embedded.process import spawned
 from langchain_sgd.tgi import ChatTGI, TGIClient
 
 _TOKENS: Final = 8
 _QUESTION: Final = "Name a prime number."
-_START_TIMEOUT_S: Final = 60.0
 
 Call = Callable[[], Awaitable[object]]
 
@@ -87,22 +86,10 @@ async def server() -> AsyncIterator[str]:
     """Run the server in a process of its own; yields its URL.
 
     Raises:
-        RuntimeError: It did not start within a minute.
+        RuntimeError: It did not start.
     """
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs,), daemon=True)
-    process.start()
-    theirs.close()
-    try:
-        if not await asyncio.to_thread(ours.poll, _START_TIMEOUT_S):
-            msg = f"the benchmark's server did not start in {_START_TIMEOUT_S:g} s"
-            raise RuntimeError(msg)
-        yield ours.recv()
-    finally:
-        ours.close()
-        await asyncio.to_thread(process.join, 5)
-        process.kill()
+    async with spawned(_serve) as (url, _):
+        yield url
 
 
 def clients(url: str) -> dict[str, Call]:

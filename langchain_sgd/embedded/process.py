@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -79,12 +79,28 @@ async def served(
         EngineError: A model cannot be loaded.
         RuntimeError: The server did not start; its own error stands above.
     """
+    files = {name: os.fspath(path) for name, path in models.items()}
+    async with spawned(_serve, files, engine, slots, context) as (answer, pipe):
+        if isinstance(answer, EngineError):
+            raise answer
+        yield Served(answer, pipe)
+
+
+@asynccontextmanager
+async def spawned(serve: Callable[..., None], *args: Any) -> AsyncIterator[tuple[Any, Connection]]:
+    """Run `serve(pipe, *args)` in a process of its own while the block runs.
+
+    The end of the pipe tells it to end.
+
+    Yields:
+        The first thing that it sent, which says that it is ready, and the other end of its pipe.
+
+    Raises:
+        RuntimeError: It sent nothing; its own error stands above.
+    """
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
-    files = {name: os.fspath(path) for name, path in models.items()}
-    process = spawn.Process(
-        target=_serve, args=(theirs, files, engine, slots, context), daemon=True
-    )
+    process = spawn.Process(target=serve, args=(theirs, *args), daemon=True)
     process.start()
     theirs.close()
     try:
@@ -96,9 +112,7 @@ async def served(
         except EOFError:
             msg = "the server ended before it was ready; its error stands above"
             raise RuntimeError(msg) from None
-        if isinstance(answer, EngineError):
-            raise answer
-        yield Served(answer, ours)
+        yield answer, ours
     finally:
         ours.close()
         await asyncio.to_thread(process.join, 10)

@@ -13,7 +13,16 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from langchain_sgd.bench import _random_model, embedded
-from langchain_sgd.bench._embedded_figures import BRIEF, HEDGED, PLAIN, PLANNED, SGD, SHORT, SOT
+from langchain_sgd.bench._embedded_figures import (
+    BRIEF,
+    EARLY,
+    HEDGED,
+    PLAIN,
+    PLANNED,
+    SGD,
+    SHORT,
+    SOT,
+)
 from langchain_sgd.bench._random_model import Kind
 from langchain_sgd.cli import main
 from langchain_sgd.embedded.briefs import domain
@@ -243,6 +252,7 @@ def test_every_plan_is_written_with_a_grammar_or_none(*, constrain: bool) -> Non
     for name in (SGD, HEDGED, PLANNED):
         assert made[name].constrain is constrain
     assert [name for name, method in made.items() if method.hedge] == [HEDGED]
+    assert [name for name, method in made.items() if method.headings == "early"] == [EARLY]
 
 
 def test_a_model_is_told_by_its_content(tmp_path: Path) -> None:

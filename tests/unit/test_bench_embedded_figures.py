@@ -10,6 +10,7 @@ import pytest
 from langchain_sgd.bench import _embedded_figures as figures
 from langchain_sgd.bench._embedded_figures import (
     ADAPTIVE,
+    EARLY,
     METHODS,
     PLAIN,
     PLANNED,
@@ -67,6 +68,12 @@ CASES: list[tuple[str, list[Rows], float, bool]] = [
     ("wall time, plain over SGD", [runs(PLAIN, 1.4), runs(SGD, 1.0)], 1.4, False),
     ("first text, SGD over plain", [runs(PLAIN, 1.0), runs(SGD, 1.25)], 1.25, True),
     ("first text, SGD over plain", [runs(PLAIN, 1.0), runs(SGD, 1.4)], 1.4, False),
+    (
+        "first text, heading early, SGD over plain",
+        [runs(PLAIN, 1.0), runs(SGD, 1.4), runs(EARLY, 1.2)],
+        1.2,
+        True,
+    ),
     ("node prompts from the prefix cache", [runs(PLAIN), runs(SGD, cached=75)], 75, True),
     ("node prompts from the prefix cache", [runs(PLAIN), runs(SGD, cached=74)], 74, False),
     ("pipelining: wall time without it", [runs(PLANNED, 1.2), runs(SGD)], 20, True),

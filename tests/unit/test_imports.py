@@ -23,6 +23,7 @@ LAYERS = (
     {"costs", "events", "prompts"},
     {"report"},
     {"assembly", "caching", "inputs", "planning", "decoding"},
+    {"settings"},
     {"run"},
     {"graph"},
     {"runnable"},
