@@ -24,8 +24,8 @@ if TYPE_CHECKING:
         SkeletonError,
         SkeletonGraphError,
     )
-    from langchain_sgd.graph import build_graph
-    from langchain_sgd.inputs import SkeletonInput
+    from langchain_sgd.langgraph import build_graph
+    from langchain_sgd.question import SkeletonInput
     from langchain_sgd.planning.planner import Plan
     from langchain_sgd.prompts import Prompts
     from langchain_sgd.report import NodeReport, Report
@@ -52,8 +52,8 @@ _HOMES = {
     "Skeleton": "skeleton",
     "SkeletonError": "errors",
     "SkeletonGraphError": "errors",
-    "SkeletonInput": "inputs",
-    "build_graph": "graph",
+    "SkeletonInput": "question",
+    "build_graph": "langgraph",
 }
 
 __all__ = [

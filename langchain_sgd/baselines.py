@@ -7,11 +7,10 @@ the difference.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from langchain_sgd.planning.parsing import parse_line
-from langchain_sgd.planning.planner import Mode
+from langchain_sgd.planning.planner import Mode, ReadLine
 from langchain_sgd.prompts import Prompts
 from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.skeleton import DEFAULT_DIFFICULTY, Draft
@@ -77,4 +76,5 @@ class SkeletonOfThought(SGDRunnable):
     constrain: bool = False
     execution: Literal["pipelined", "planned", "superstep"] = "planned"
 
-    _method: ClassVar[Mapping[str, Any]] = {"read_line": read_point, "whole_outline": True}
+    read_line: ClassVar[ReadLine | None] = staticmethod(read_point)
+    whole_outline: ClassVar[bool] = True

@@ -12,11 +12,11 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
     Callable,
+    Coroutine,
     Iterator,
     Mapping,
     Sequence,
 )
-from contextlib import aclosing
 from typing import Any, Self, cast
 from uuid import UUID, uuid4
 
@@ -52,12 +52,13 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.uuid import uuid7
 from pydantic import BaseModel, Field, PrivateAttr, field_validator
 
-from langchain_sgd._sync import iterate_sync, run_sync
+from langchain_sgd.portal import iterate_sync, run_sync
 from langchain_sgd.caching import CachePlace, WholeAnswers, cache_of
+from langchain_sgd.decoding.context import NOSTREAM
 from langchain_sgd.errors import InvalidInputError
-from langchain_sgd.run import NOSTREAM
 from langchain_sgd.runnable import SGDRunnable, sharing_a_limit
 from langchain_sgd.stops import StopFilter
+from langchain_sgd.streams import Stream, all_of, as_completed
 
 _NO_PART_IN_THE_ANSWER = frozenset({"name", "limits", "prices", "checkpointer"})
 
@@ -67,8 +68,11 @@ class ChatSGD(BaseChatModel):
 
     Made of an `SGDRunnable`, or of what one is made of: `ChatSGD(small=..., large=...)`.
 
-    The message carries the report in `response_metadata["sgd"]`. It has no `usage_metadata` and no
-    `model_name`: tracers add up the model calls inside, and would count them twice.
+    The message carries the report in `response_metadata["sgd"]`. It has no `usage_metadata` unless
+    `count_usage` is set, and no `model_name`: tracers add up the model calls inside, and would count them
+    twice. `get_usage_metadata_callback` of LangChain adds up the calls inside, by model.
+
+    Call options (`temperature`, `max_tokens` and so on) go to the models that write.
 
     With tools, or with a schema unless `fuse` is set, the answer is one call of the large model itself,
     with its own usage and under its own limits.
@@ -90,9 +94,14 @@ class ChatSGD(BaseChatModel):
     decoded then is cancelled, so such an answer has no report."""
     streaming: bool = False
     """Whether `invoke` streams behind the scenes."""
+    count_usage: bool = False
+    """Put the total of all calls into the message's `usage_metadata`. A tracer that sees both this model's
+    run and those inside then counts every token twice."""
 
     _inside: RunnableConfig | None = PrivateAttr(default=None)
     """In a copy made for one call: the config of what happens inside that call."""
+    _open: list[Stream[Any]] = PrivateAttr(default_factory=list)
+    """In such a copy: what is being streamed."""
     _token: str = PrivateAttr(default_factory=lambda: uuid4().hex)
     """Stands in cache keys for what cannot be told apart otherwise."""
 
@@ -162,8 +171,8 @@ class ChatSGD(BaseChatModel):
     ) -> ChatResult:
         if stop or self.stop:
             return generate_from_stream(self._stream(messages, stop, run_manager, **kwargs))
-        message = self.sgd.invoke(messages, self._config_inside(run_manager, kwargs))
-        return _result(message)
+        config = self._config_inside(run_manager)
+        return self._result(self.sgd.invoke(messages, config, **_options(kwargs)))
 
     async def _agenerate(
         self,
@@ -175,8 +184,8 @@ class ChatSGD(BaseChatModel):
         if stop or self.stop:
             chunks = self._astream(messages, stop, run_manager, **kwargs)
             return await agenerate_from_stream(chunks)
-        message = await self.sgd.ainvoke(messages, self._config_inside(run_manager, kwargs))
-        return _result(message)
+        config = self._config_inside(run_manager)
+        return self._result(await self.sgd.ainvoke(messages, config, **_options(kwargs)))
 
     def _stream(
         self,
@@ -185,40 +194,38 @@ class ChatSGD(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        config = self._config_inside(run_manager, kwargs)
-        return iterate_sync(lambda: self._chunks(messages, stop or self.stop, config))
+        config = self._config_inside(run_manager)
+        return iterate_sync(
+            lambda: self._chunks(messages, stop, config, kwargs), on=self.sgd.loop_for_sync(config)
+        )
 
-    async def _astream(
+    def _astream(  # type: ignore[override]
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        config = self._config_inside(run_manager, kwargs)
-        async with aclosing(self._chunks(messages, stop or self.stop, config)) as chunks:
-            async for chunk in chunks:
-                yield chunk
+        return self._chunks(messages, stop, self._config_inside(run_manager), kwargs)
 
-    async def _chunks(
-        self, messages: list[BaseMessage], stop: Sequence[str] | None, config: RunnableConfig
-    ) -> AsyncGenerator[ChatGenerationChunk]:
-        stops = StopFilter(stop or ())
-        answer = cast("AsyncGenerator[AIMessageChunk]", self.sgd.astream(messages, config))
-        async with aclosing(answer):
-            async for chunk in answer:
-                last = chunk.chunk_position == "last"
-                text = stops.feed(chunk.text, last=last)
-                if stops.found is not None:
-                    said = {"finish_reason": "stop", "stop_sequence": stops.found}
-                    end = AIMessageChunk(
-                        content=text, response_metadata=said, chunk_position="last"
-                    )
-                    yield ChatGenerationChunk(message=end)
-                    return
-                if text or last:
-                    changes = {"content": text, "id": None}
-                    yield ChatGenerationChunk(message=chunk.model_copy(update=changes))
+    def _chunks(
+        self,
+        messages: list[BaseMessage],
+        stop: Sequence[str] | None,
+        config: RunnableConfig,
+        options: Mapping[str, Any],
+    ) -> Stream[ChatGenerationChunk]:
+        answer = self.sgd.astream(messages, config, **_options(options))
+        stream = Stream(_Generated(answer, stop or self.stop or (), counted=self.count_usage))
+        self._open.append(stream)
+        return stream
+
+    def _result(self, message: AIMessage) -> ChatResult:
+        # Without its id: LangChain names it after this model's run, as it names the chunks of a stream.
+        changes: dict[str, Any] = {"id": None}
+        if not self.count_usage:
+            changes["usage_metadata"] = None
+        return ChatResult(generations=[ChatGeneration(message=message.model_copy(update=changes))])
 
     # -- the caller's ways in
 
@@ -268,29 +275,26 @@ class ChatSGD(BaseChatModel):
         if place is not None:
             place.keep(chunks)
 
-    async def astream(
+    def astream(  # type: ignore[override]
         self,
         input: LanguageModelInput,
         config: RunnableConfig | None = None,
         *,
         stop: list[str] | None = None,
         **kwargs: Any,
-    ) -> AsyncIterator[AIMessageChunk]:
+    ) -> AsyncGenerator[AIMessageChunk]:
         """Stream the answer in document order; in one piece if it is cached."""
         model, config = self._for_call(config)
         place = model._place(input, stop, kwargs)  # noqa: SLF001 - our own copy
-        if place is not None and await place.alook():
-            yield _as_chunk(await super(ChatSGD, model).ainvoke(input, config, stop=stop, **kwargs))
-            return
-        chunks: list[AIMessageChunk] = []
         stream = super(ChatSGD, model).astream(input, config, stop=stop, **kwargs)
-        async with aclosing(cast("AsyncGenerator[AIMessageChunk]", stream)):
-            async for chunk in stream:
-                if place is not None:
-                    chunks.append(chunk)
-                yield chunk
-        if place is not None:
-            await place.akeep(chunks)
+
+        async def cached() -> AIMessage | None:
+            if place is None or not await place.alook():
+                return None
+            return await super(ChatSGD, model).ainvoke(input, config, stop=stop, **kwargs)
+
+        answer = _CachedStream(stream, cached, place, model._open)  # noqa: SLF001 - our own copy
+        return cast("AsyncGenerator[AIMessageChunk]", Stream(answer))
 
     def stream_events(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """As `BaseChatModel.stream_events`."""
@@ -314,7 +318,44 @@ class ChatSGD(BaseChatModel):
     ) -> list[AIMessage]:
         """Answer several questions; `max_concurrency` bounds the model calls of all of them."""
         configs = sharing_a_limit(config, len(inputs))
-        return await super().abatch(inputs, configs, return_exceptions=return_exceptions, **kwargs)
+
+        def ask(index: int) -> Coroutine[Any, Any, AIMessage]:
+            return self.ainvoke(inputs[index], configs[index], **kwargs)
+
+        done = await all_of(ask, len(inputs), return_exceptions=return_exceptions)
+        return cast("list[AIMessage]", done)
+
+    def abatch_as_completed(  # type: ignore[override]
+        self,
+        inputs: Sequence[Any],
+        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> AsyncGenerator[tuple[int, AIMessage | Exception]]:
+        """Answer several questions, each given with its index when it is done."""
+        configs = sharing_a_limit(config, len(inputs))
+
+        def ask(index: int) -> Coroutine[Any, Any, AIMessage]:
+            return self.ainvoke(inputs[index], configs[index], **kwargs)
+
+        return as_completed(ask, len(inputs), return_exceptions=return_exceptions)
+
+    def batch_as_completed(  # type: ignore[override]
+        self,
+        inputs: Sequence[Any],
+        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> Iterator[tuple[int, AIMessage | Exception]]:
+        """`abatch_as_completed`, waited for."""
+        return iterate_sync(
+            lambda: self.abatch_as_completed(
+                inputs, config, return_exceptions=return_exceptions, **kwargs
+            ),
+            on=self.sgd.loop_for_sync(config),
+        )
 
     def batch(
         self,
@@ -326,7 +367,8 @@ class ChatSGD(BaseChatModel):
     ) -> list[AIMessage]:
         """`abatch` on a loop of its own."""
         return run_sync(
-            lambda: self.abatch(inputs, config, return_exceptions=return_exceptions, **kwargs)
+            lambda: self.abatch(inputs, config, return_exceptions=return_exceptions, **kwargs),
+            on=self.sgd.loop_for_sync(config),
         )
 
     def _for_call(self, config: RunnableConfig | None) -> tuple[Self, RunnableConfig]:
@@ -343,23 +385,15 @@ class ChatSGD(BaseChatModel):
         inside.pop("run_name", None)
         inside.pop("run_id", None)
         model = self.model_copy()
+        model._open = []  # noqa: SLF001 - our own copy
         if (cache := cache_of(self)) is not None:
             model.cache = WholeAnswers(cache)
         model._inside = inside  # noqa: SLF001 - our own copy
         return model, {**config, "callbacks": callbacks, "run_id": run_id}
 
     def _config_inside(
-        self,
-        run_manager: CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun | None,
-        options: Mapping[str, Any],
+        self, run_manager: CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun | None
     ) -> RunnableConfig:
-        given = {name for name, value in options.items() if value is not None and name != "stream"}
-        if given:
-            msg = (
-                f"ChatSGD takes no call options, but was given {sorted(given)}: bind them to the models"
-                " inside; for tools there is bind_tools, for a schema with_structured_output"
-            )
-            raise InvalidInputError(msg)
         if self._inside is not None:
             return self._inside
         # `generate` and `agenerate`, which nobody calls but LangChain's oldest users.
@@ -465,9 +499,95 @@ def _children(
     return children
 
 
-def _result(message: AIMessage) -> ChatResult:
-    # Without its id: LangChain names it after this model's run, as it names the chunks of a stream.
-    return ChatResult(generations=[ChatGeneration(message=message.model_copy(update={"id": None}))])
+class _Generated:
+    """An answer's chunks as LangChain wants them of a chat model, up to the first of the stop texts."""
+
+    def __init__(
+        self, answer: AsyncGenerator[AIMessageChunk], stops: Sequence[str], *, counted: bool
+    ) -> None:
+        self._answer = answer
+        self._stops = StopFilter(stops)
+        self._counted = counted
+        self._over = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ChatGenerationChunk:
+        while not self._over:
+            chunk = await self._answer.__anext__()
+            last = chunk.chunk_position == "last"
+            text = self._stops.feed(str(chunk.text), last=last)
+            if self._stops.found is not None:
+                said = {"finish_reason": "stop", "stop_sequence": self._stops.found}
+                await self.aclose()
+                return ChatGenerationChunk(
+                    message=AIMessageChunk(
+                        content=text, response_metadata=said, chunk_position="last"
+                    )
+                )
+            if text or last:
+                changes: dict[str, Any] = {"content": text, "id": None}
+                if not self._counted:
+                    changes["usage_metadata"] = None
+                return ChatGenerationChunk(message=chunk.model_copy(update=changes))
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        self._over = True
+        await self._answer.aclose()
+
+
+class _CachedStream:
+    """A model's stream, or in one piece what the cache holds; what is streamed to its end is kept there."""
+
+    def __init__(
+        self,
+        stream: AsyncIterator[AIMessageChunk],
+        cached: Callable[[], Coroutine[Any, Any, AIMessage | None]],
+        place: CachePlace | None,
+        inside: Sequence[Stream[Any]],
+    ) -> None:
+        self._stream = stream
+        self._cached = cached
+        self._place = place
+        self._inside = inside
+        self._chunks: list[AIMessageChunk] = []
+        self._begun = self._over = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> AIMessageChunk:
+        if self._over:
+            raise StopAsyncIteration
+        if not self._begun:
+            self._begun = True
+            if (message := await self._cached()) is not None:
+                self._over = True
+                return _as_chunk(message)
+        try:
+            chunk = await self._stream.__anext__()
+        except StopAsyncIteration:
+            self._over = True
+            if self._place is not None:
+                await self._place.akeep(self._chunks)
+            raise
+        if self._place is not None:
+            self._chunks.append(chunk)
+        return chunk
+
+    async def aclose(self) -> None:
+        self._over = True
+        if (close := getattr(self._stream, "aclose", None)) is not None:
+            await close()
+        for stream in self._inside:  # LangChain's generator leaves them to the garbage collector
+            await stream.aclose()
+
+
+def _options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A call's options for the models that write; `stream` is LangChain's own."""
+    return {name: value for name, value in given.items() if value is not None and name != "stream"}
 
 
 def _as_chunk(message: AIMessage) -> AIMessageChunk:
@@ -475,5 +595,6 @@ def _as_chunk(message: AIMessage) -> AIMessageChunk:
         content=message.content,
         id=message.id,
         response_metadata=message.response_metadata,
+        usage_metadata=message.usage_metadata,
         chunk_position="last",
     )

@@ -5,16 +5,14 @@ Times are seconds since the run began, on the event loop's clock.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
+from langchain_sgd.report import Attempt, NodeReport, NodeStatus, Source
 from langchain_sgd.skeleton import Node, NodeId
 
-NodeStatus = Literal["complete", "truncated", "failed", "skipped"]
-"""`truncated`: a limit cut the answer; `skipped`: a dependency has no answer."""
-
-PLAIN_ID = NodeId("plain")
-"""The id under which a plain run's tokens appear."""
+PLAIN_ID = NodeId("@plain")
+"""The id under which an undivided answer appears; no node of a skeleton can have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +36,20 @@ class HeadingPlanned:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannerCalled:
+    """A call of the planner's model has ended."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
 class PlanEnded:
     """No more nodes will come."""
 
     at_s: float
     cut: bool = False
     """The planner failed half-way; the answer may lack parts."""
+    source: Source = "planner"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,37 @@ class Ended:
     status: NodeStatus
     text: str
     at_s: float
+    report: NodeReport | None = None
+    """All that is known of it; None only in events made by hand."""
 
 
-Event = HeadingPlanned | Planned | PlanEnded | PlainChosen | Started | Token | Discarded | Ended
+@dataclass(frozen=True, slots=True)
+class HedgeDropped:
+    """The plain answer that was begun beside the planner is not wanted."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something the answer lacks, or cost more."""
+
+    text: str
+
+
+Event = (
+    HeadingPlanned
+    | Planned
+    | PlannerCalled
+    | PlanEnded
+    | PlainChosen
+    | Started
+    | Token
+    | Discarded
+    | Ended
+    | HedgeDropped
+    | Warned
+)
+
+Emit = Callable[[Event], None]
+"""Takes note of an event, at once."""

@@ -65,6 +65,12 @@ Your last plan could not be used: {problem}
 Write it again in the form shown: one line for each part, or only the word PLAIN.
 """
 
+_RESUME = """
+The plan was begun and not finished. It begins with these lines:
+{lines}
+Write it again from its first line on, these lines word for word, and then those that are missing.
+"""
+
 _OUTLINE = """
 
 ---
@@ -89,6 +95,7 @@ in the form, and add nothing."""
 _FIELDS = {
     "planner": {"max_nodes"},
     "repair": {"problem"},
+    "resume": {"lines"},
     "outline": set[str](),
     "line": {"id", "heading", "scope", "dependencies", "difficulty"},
     "dependencies": set[str](),
@@ -114,6 +121,8 @@ class Prompts(BaseModel):
     """After the question, to ask for a skeleton. Field: `max_nodes`."""
     repair: str = _REPAIR
     """After the planner's prompt when its first plan was unusable. Field: `problem`."""
+    resume: str = _RESUME
+    """After the planner's prompt when an interrupted run goes on. Field: `lines`."""
     outline: str = _OUTLINE
     """After the question in every node's prompt, before the nodes planned so far. No field."""
     line: str = _LINE
@@ -148,10 +157,24 @@ class Prompts(BaseModel):
         return self
 
     def for_planner(
-        self, conversation: Sequence[BaseMessage], *, max_nodes: int, problem: str | None = None
+        self,
+        conversation: Sequence[BaseMessage],
+        *,
+        max_nodes: int,
+        problem: str | None = None,
+        begun: Sequence[Node] = (),
     ) -> list[BaseMessage]:
-        """What the planner is asked; `problem` is why its first plan was unusable."""
+        """What the planner is asked.
+
+        Args:
+            conversation: System prompt, history and question.
+            max_nodes: Most parts.
+            problem: Why its first plan was unusable.
+            begun: What an interrupted planner had written already.
+        """
         text = self.planner.format(max_nodes=max_nodes)
+        if begun:
+            text += self.resume.format(lines="\n".join(map(wire_line, begun)))
         if problem is not None:
             text += self.repair.format(problem=problem)
         return extended(conversation, text)
@@ -205,6 +228,12 @@ class Prompts(BaseModel):
     def for_fusing(self, conversation: Sequence[BaseMessage], answer: str) -> list[BaseMessage]:
         """What the large model is asked when the answer is to be put into a schema's form."""
         return [*conversation, AIMessage(answer), HumanMessage(self.fuse.format())]
+
+
+def wire_line(node: Node) -> str:
+    """A node as the planner writes it."""
+    needed = ",".join(node.dependencies) or "-"
+    return f"{node.id}|{node.heading}|{node.scope}|{needed}|{node.difficulty}"
 
 
 def extended(conversation: Sequence[BaseMessage], text: str) -> list[BaseMessage]:

@@ -1,8 +1,8 @@
 """The run as data: what was planned, which model wrote which part, when, at what cost in tokens.
 
 It travels as plain JSON in `response_metadata["sgd"]` of the answer; `Report.from_message` gives it back
-typed. Times are seconds since the run began. Totals stand here and not in the message's
-`usage_metadata`, since tracers add the model runs up themselves and would count twice.
+typed. Times are seconds since the run began. A part that came from a checkpoint takes no time in the run
+that restored it; its attempts keep the times of the run that made them.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ from typing import Any, Literal, Self
 from langchain_core.messages import AIMessage
 from pydantic import BaseModel, ConfigDict, ValidationError, computed_field
 
-from langchain_sgd.costs import Costs, Pricing, costs_of
+from langchain_sgd.costs import PLANNER, Costs, Pricing, costs_of
 from langchain_sgd.errors import InvalidInputError
-from langchain_sgd.events import NodeStatus
 from langchain_sgd.skeleton import NodeId, Skeleton
 
 REPORT_KEY = "sgd"
 
 AWAITING_APPROVAL = "awaiting_approval"
 """In the place of a status: the run stands still until a human has seen its skeleton."""
+
+NodeStatus = Literal["complete", "truncated", "unaccepted", "failed", "skipped"]
+"""`truncated`: the answer breaks off; `unaccepted`: the user's own check took none of the texts, and the
+last one is given; `skipped`: a dependency has no answer."""
 
 RunStatus = Literal["complete", "partial", "plain"]
 """`partial`: a part is missing or cut; `plain`: one model answered undivided."""
@@ -69,10 +72,14 @@ class NodeReport(_Value):
     """What became of one node."""
 
     id: NodeId
+    heading: str = ""
+    dependencies: tuple[NodeId, ...] = ()
     status: NodeStatus
     tier: str
     """The tier that gave the answer, or was tried last."""
     answer: str = ""
+    answered_by: int | None = None
+    """Index of the attempt whose text is the answer."""
     planned_s: float
     ready_s: float
     """When its dependencies had answers."""
@@ -83,19 +90,26 @@ class NodeReport(_Value):
     """Taken from a checkpoint; no model was called for it in this run."""
 
     @property
+    def answering(self) -> Attempt | None:
+        """The attempt whose text is the answer; the last one if there is none; None if none was made."""
+        if not self.attempts:
+            return None
+        return self.attempts[-1 if self.answered_by is None else self.answered_by]
+
+    @property
     def model(self) -> str | None:
-        """Name of the model that was asked last."""
-        return self.attempts[-1].model if self.attempts else None
+        """Name of the model that gave the answer, or was asked last."""
+        return self.answering.model if self.answering else None
 
     @property
     def started_s(self) -> float:
-        """When the first call went out; `ended_s` if none did."""
-        return self.attempts[0].started_s if self.attempts else self.ended_s
+        """When the first call went out; `ended_s` if none did in this run."""
+        return self.attempts[0].started_s if self.attempts and not self.restored else self.ended_s
 
     @property
     def first_token_s(self) -> float | None:
-        """When the accepted attempt's first token came."""
-        return self.attempts[-1].first_token_s if self.attempts else None
+        """When the answering attempt's first token came, in the run that made it."""
+        return self.answering.first_token_s if self.answering else None
 
     @property
     def queued_s(self) -> float:
@@ -126,6 +140,7 @@ class Report(_Value):
     reason: str | None = None
     """Why the run was plain."""
     skeleton: Skeleton | None = None
+    """None for an undivided answer; each `NodeReport` carries its heading and dependencies itself."""
     planner: PlannerReport | None = None
     nodes: tuple[NodeReport, ...] = ()
     """In skeleton order; of a plain run, the one call under the id `plain`."""
@@ -167,6 +182,11 @@ class Report(_Value):
             msg = f"What stands in response_metadata[{REPORT_KEY!r}] is no report: see {places}"
             raise InvalidInputError(msg) from error
 
+    @property
+    def total_usage(self) -> Usage:
+        """Tokens of all calls of the run."""
+        return sum(self.usage.values(), Usage())
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types; the computed totals included."""
         return self.model_dump(mode="json")
@@ -183,7 +203,7 @@ class Report(_Value):
         """Tokens by tier, the planner's under `planner`; attempts that were discarded included."""
         totals: dict[str, Usage] = {}
         for attempt in self.planner.attempts if self.planner else ():
-            _add(totals, "planner", attempt)
+            _add(totals, PLANNER, attempt)
         for node in self.nodes:
             for attempt in node.attempts:
                 _add(totals, attempt.tier, attempt)
@@ -210,7 +230,8 @@ class Report(_Value):
     @property
     def decode_s(self) -> float:
         """Seconds of decoding, one node after the other; over `wall_s` it is the parallelism won."""
-        return sum(a.ended_s - a.started_s for node in self.nodes for a in node.attempts)
+        fresh = (node for node in self.nodes if not node.restored)
+        return sum(a.ended_s - a.started_s for node in fresh for a in node.attempts)
 
     @computed_field  # type: ignore[prop-decorator]
     @property

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from langchain_sgd.errors import InvalidInputError
 
@@ -40,6 +41,10 @@ class Limit:
     def __deepcopy__(self, _: object) -> Limit:
         """Itself: a copied model still shares its slots."""
         return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A limit of the same size: slots are no matter of another process."""
+        return Limit, (self.size,)
 
     @contextmanager
     def counted(self) -> Iterator[None]:

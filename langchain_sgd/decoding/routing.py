@@ -1,32 +1,18 @@
-"""Tiers, and which of them decodes a node.
+"""Which tier decodes a node.
 
-A tier is a named model with its limit. A router sees one node and names a tier: the skeleton is still
-arriving when the first nodes are routed, so there is nothing else to see.
+A router sees one node and names a tier: the skeleton is still arriving when the first nodes are routed, so
+there is nothing else to see.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
-from langchain_core.runnables import Runnable
-
-from langchain_sgd.decoding.limits import Limit
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.skeleton import MAX_DIFFICULTY, MIN_DIFFICULTY, Node
-
-SMALL, LARGE = "small", "large"
-
-
-@dataclass(frozen=True, slots=True)
-class Tier:
-    """A named model; tiers are ordered from the smallest to the largest."""
-
-    name: str
-    model: Runnable[Any, Any]
-    """Messages in, message out: a chat model, or anything that behaves like one."""
-    limit: Limit = field(default_factory=lambda: Limit(None))
+from langchain_sgd.tiers import Tier
 
 
 class Router(Protocol):

@@ -14,7 +14,7 @@ from langchain_core.exceptions import ContextOverflowError
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import Runnable
 
-from langchain_sgd._sync import run_sync
+from langchain_sgd.portal import run_sync
 from langchain_sgd.costs import Price
 from langchain_sgd.errors import InvalidInputError, SkeletonGraphError
 from langchain_sgd.judging.pairs import Pair

@@ -68,12 +68,16 @@ async def plan(
     on_node: Callable[[Node], None],
     on_heading: Callable[[str], None] | None = None,
     read_line: ReadLine | None = None,
+    begun: Sequence[Node] = (),
 ) -> Plan:
     """Ask for a skeleton; `on_node` gets each node once it stands.
 
     The first node is held until the second has begun, because a skeleton of one node is answered
     plainly instead. `on_heading` gets its heading before that, as soon as it is closed, on trust: what
     follows may still be no skeleton.
+
+    With `begun`, the nodes that an interrupted planner had written already, the plan goes on from them;
+    they are not given again.
 
     Raises:
         Exception: What the model raises, if no node was given yet; later the nodes given are the plan.
@@ -90,12 +94,15 @@ async def plan(
             read_line=read_line,
             question=question,
             example=example,
+            begun=begun,
         )
-        messages = prompts.for_planner(conversation, max_nodes=max_nodes, problem=problem)
+        messages = prompts.for_planner(
+            conversation, max_nodes=max_nodes, problem=problem, begun=begun
+        )
         try:
             cut = await ask(messages, reading.feed)
         except Exception as error:
-            if not reading.given:
+            if len(reading.nodes) == len(begun):
                 raise
             warnings += reading.warnings
             warnings.append(
@@ -130,14 +137,16 @@ class _Reading:
         read_line: ReadLine | None,
         question: str,
         example: str,
+        begun: Sequence[Node] = (),
     ) -> None:
         self._parser = SkeletonParser(read_line, early=on_heading is not None)
-        self._repairer = Repairer(max_nodes)
+        self._repairer = Repairer(max_nodes, list(begun))
+        self._begun = {str(node.id) for node in begun}
         self._on_node = on_node
         self._on_heading = on_heading
         self._question = _words(question)
         self._example = example
-        self.given = False
+        self.given = bool(begun)
         """Nodes were handed out: there is a skeleton, whatever comes."""
         self.echoed = False
         """A part was the question itself."""
@@ -191,7 +200,7 @@ class _Reading:
 
     def _admit(self, drafts: Sequence[Draft]) -> None:
         for draft in drafts:
-            if self._parroted or self._repeats(draft):
+            if draft.id.strip() in self._begun or self._parroted or self._repeats(draft):
                 continue
             if self._repairer.full:
                 self._over = True

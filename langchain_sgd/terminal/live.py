@@ -16,7 +16,7 @@ from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
-from langchain_sgd.assembly import Assembler
+from langchain_sgd.answer import Assembler
 from langchain_sgd.drawing.colors import PLANNER, STATUS_COLORS, STATUS_WORDS, tier_colors
 from langchain_sgd.drawing.words import seconds
 from langchain_sgd.events import Event

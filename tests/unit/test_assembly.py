@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_sgd.assembly import (
+from langchain_sgd.answer import (
     AGAIN,
     CUT,
     CUT_PLAN,

@@ -17,7 +17,7 @@ from langchain_sgd import (
     RunDeadlineError,
     SGDRunnable,
 )
-from langchain_sgd.assembly import CUT, MISSING
+from langchain_sgd.answer import CUT, MISSING
 from langchain_sgd.bench.virtual_time import run_virtual
 from tests.support.models import PLAIN, PLANNER, Say, Stage, others, planning
 from tests.support.skeletons import skeleton

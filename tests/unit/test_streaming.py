@@ -17,7 +17,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from langgraph.checkpoint.memory import InMemorySaver
 
 from langchain_sgd import InvalidInputError, NodeDecodeError, Report, SGDRunnable, Skeleton
-from langchain_sgd.assembly import AGAIN, CUT, MISSING
+from langchain_sgd.answer import AGAIN, CUT, MISSING
 from langchain_sgd.baselines import SkeletonOfThought
 from langchain_sgd.bench.virtual_time import run_virtual
 from langchain_sgd.events import Ended, Event, HeadingPlanned, PlanEnded, Planned, Started, Token

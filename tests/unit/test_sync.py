@@ -18,7 +18,7 @@ from langchain_core.runnables import RunnableConfig, RunnableGenerator
 from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
 
 from langchain_sgd import InvalidInputError, NodeDecodeError, Plan, Report, SGDRunnable
-from langchain_sgd._sync import iterate_sync, run_sync
+from langchain_sgd.portal import iterate_sync, run_sync
 from tests.support.models import PLANNER, Say, Stage, planning
 from tests.support.skeletons import skeleton
 

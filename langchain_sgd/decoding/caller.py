@@ -1,0 +1,415 @@
+"""One model call, streamed: its text piece by piece, and what came of it.
+
+Every call streams, also where the caller wants the whole answer only: closing a stream is what stops the
+work on the server, and first-token times exist only in streams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+from uuid import uuid4
+
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
+from langchain_core.messages.ai import UsageMetadata, add_usage
+from langchain_core.runnables import RunnableConfig
+
+from langchain_sgd.decoding.limits import Limit, slots
+from langchain_sgd.decoding.retry import describe
+from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.report import Attempt, Usage
+from langchain_sgd.tiers import Tier, innermost
+
+TIME_USED_UP = "its time was used up"
+_CLEANUP_S = 5.0
+"""How long a cancelled model may clean up before it is cancelled again."""
+
+Ending = Literal["complete", "cut", "refused"]
+"""`cut`: by a token limit; `refused`: by the server's content filter or the model itself."""
+
+_ENDINGS: Mapping[str, Ending] = {
+    "stop": "complete",
+    "stop_sequence": "complete",
+    "eos_token": "complete",
+    "end_turn": "complete",
+    "completed": "complete",
+    "length": "cut",
+    "max_tokens": "cut",
+    "max_output_tokens": "cut",
+    "model_length": "cut",
+    "model_context_window_exceeded": "cut",
+    "incomplete": "cut",
+    "content_filter": "refused",
+    "refusal": "refused",
+    "safety": "refused",
+    "recitation": "refused",
+    "prohibited_content": "refused",
+    "blocklist": "refused",
+    "spii": "refused",
+    "guardrail_intervened": "refused",
+}
+
+
+class StalledError(TimeoutError):
+    """A model sent nothing for too long, or took too long in all."""
+
+
+class NoAnswerError(InvalidInputError):
+    """What a tier gave is no answer: it asked for a tool or a human, or gave no text or message."""
+
+    is_retryable = False
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a call may take; None is no bound."""
+
+    stall_s: float | None = None
+    """Between two pieces of text, and before the first."""
+    until: float | None = None
+    """Loop time at which it must have ended."""
+
+    def ends(self, now: float) -> float | None:
+        """When it ends if nothing comes from `now` on."""
+        if self.stall_s is None:
+            return self.until
+        stalled = now + self.stall_s
+        return stalled if self.until is None else min(stalled, self.until)
+
+
+@dataclass(slots=True)
+class Reply:
+    """What came of one model call; filled while it runs. Times are the loop's."""
+
+    tier: str
+    began_at: float | None = None
+    """When its slots were free and the call went out; None if it never did."""
+    first_at: float | None = None
+    """When the first text came."""
+    ended_at: float | None = None
+    model: str | None = None
+    """The model's own name, as its server gave it."""
+    ending: Ending | None = None
+    """How the model says that its text ended; None if it does not say."""
+    usage: Usage | None = None
+    error: BaseException | None = None
+    _last_usage: Usage | None = field(default=None, repr=False)
+
+    def attempt(self, clock: Callable[[float], float], problem: str | None = None) -> Attempt:
+        """The call for the report.
+
+        Args:
+            clock: From loop time to seconds since the run began.
+            problem: Why its text was not taken; the call's own error if there is one.
+        """
+        ended = self.ended_at if self.ended_at is not None else (self.began_at or 0.0)
+        return Attempt(
+            tier=self.tier,
+            model=self.model,
+            started_s=clock(self.began_at if self.began_at is not None else ended),
+            first_token_s=None if self.first_at is None else clock(self.first_at),
+            ended_s=clock(ended),
+            usage=self.usage,
+            error=problem if self.error is None else describe(self.error),
+        )
+
+
+async def call_model(
+    tier: Tier,
+    messages: Sequence[BaseMessage],
+    config: RunnableConfig,
+    on_text: Callable[[str], bool | None],
+    reply: Reply,
+    *,
+    limits: Sequence[Limit] = (),
+    patience: Patience,
+    options: Mapping[str, Any] | None = None,
+    on_start: Callable[[], float | None] | None = None,
+) -> None:
+    """Wait for the call's slots, and stream its text into `on_text`, which may return True to stop it.
+
+    Cancelling it, or `on_text` returning True, closes the model's stream. A model that swallows the
+    cancellation is stopped at its next piece. The wait for a slot is no silence of the model.
+
+    Args:
+        tier: Whom to ask.
+        messages: What to ask.
+        config: The call's name, tags, callbacks.
+        on_text: Takes each piece of text.
+        reply: Filled with what comes of it, the error too.
+        limits: Slots to hold beside the tier's own.
+        patience: How long it may take.
+        options: For the model.
+        on_start: Called when the slots are held; gives a nearer end of the patience, or None.
+
+    Raises:
+        StalledError: The patience ended.
+        ConnectionAbortedError: The model's client cancelled its own call.
+        Exception: Whatever the model raises.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout_at(patience.until) as waiting, slots([*limits, *tier.limits]):
+            waiting.reschedule(None)
+            reply.began_at = loop.time()
+            until = on_start() if on_start is not None else None
+            if until is not None:
+                patience = Patience(patience.stall_s, until)
+            tier.shared.used_here()
+            await _stream(
+                tier.model, messages, config, on_text, reply, patience=patience, options=options
+            )
+    except BaseException as error:
+        reply.error = error
+        if reply.began_at is None and isinstance(error, TimeoutError):
+            raise StalledError(TIME_USED_UP) from error
+        raise
+    finally:
+        reply.ended_at = loop.time()
+
+
+async def _stream(
+    model: Any,
+    messages: Sequence[BaseMessage],
+    config: RunnableConfig,
+    on_text: Callable[[str], bool | None],
+    reply: Reply,
+    *,
+    patience: Patience,
+    options: Mapping[str, Any] | None = None,
+) -> None:
+    watch = _Watch(patience)
+    try:
+        stream = _pieces(model, list(messages), config, options or {})
+        async with _closing(stream):
+            async for piece in stream:
+                watch.heard()
+                if not (text := _note(piece, reply)):
+                    continue
+                if reply.first_at is None:
+                    reply.first_at = watch.last
+                if on_text(text):
+                    break
+        watch.check()
+    except asyncio.CancelledError as error:
+        if watch.cancelled_by_others():
+            raise
+        if watch.expired:
+            raise StalledError(watch.why()) from error
+        # LangGraph would take it for the end of the run, and no node would be asked again.
+        msg = "the model's client cancelled its own call"
+        raise ConnectionAbortedError(msg) from error
+    except Exception as error:
+        if watch.expired and not watch.cancelled_by_others():
+            raise StalledError(watch.why()) from error  # what the model made of our cancellation
+        raise
+    finally:
+        watch.close()
+
+
+class _Watch:
+    """Cancels the task that made it when its patience ends; again if the task's cleanup hangs.
+
+    Where `asyncio.timeout` sets a new timer for every piece, this one looks at the time of the last piece
+    when its timer ends.
+    """
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self._loop = asyncio.get_running_loop()
+        self._task = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._before = self._task.cancelling()
+        self._cancels = 0
+        self.last = self._loop.time()
+        """When the last piece came; at first, when the watch began."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._arm()
+
+    def _arm(self) -> None:
+        if (ends := self._patience.ends(self.last)) is not None:
+            self._timer = self._loop.call_at(ends, self._look)
+
+    def _look(self) -> None:
+        ends = self._patience.ends(self.last)
+        if not self.expired and ends is not None and self._loop.time() < ends:
+            self._arm()
+            return
+        self._cancels += 1
+        self._task.cancel()
+        self._timer = self._loop.call_later(_CLEANUP_S, self._look)
+
+    @property
+    def expired(self) -> bool:
+        """Whether the patience has ended."""
+        return self._cancels > 0
+
+    def why(self) -> str:
+        """What to say of a patience that has ended."""
+        until = self._patience.until
+        if until is not None and self._loop.time() >= until:
+            return TIME_USED_UP
+        return f"nothing came for {self._patience.stall_s:g} s"
+
+    def heard(self) -> None:
+        """A piece came. Raises what the model swallowed, or what it gave the timer no turn for."""
+        self.check()
+        self.last = self._loop.time()
+        until = self._patience.until
+        if until is not None and self.last >= until:
+            raise StalledError(TIME_USED_UP)
+
+    def check(self) -> None:
+        """Raise a cancellation that the model has swallowed."""
+        if self._task.cancelling() > self._before:
+            raise asyncio.CancelledError
+
+    def cancelled_by_others(self) -> bool:
+        """Whether somebody else wants the task to end."""
+        return self._task.cancelling() - self._cancels > self._before
+
+    def close(self) -> None:
+        """Take back our own cancellations."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for _ in range(self._cancels):
+            self._task.uncancel()
+
+
+def _pieces(
+    model: Any,
+    messages: list[BaseMessage],
+    config: RunnableConfig,
+    options: Mapping[str, Any],
+) -> AsyncIterator[Any]:
+    """What the model streams; a LangGraph graph, whose stream is no text, gives its last message."""
+    inner = innermost(model)
+    if hasattr(inner, "aget_state"):  # a graph, known by its looks, to import nothing for it
+        if getattr(inner, "checkpointer", None) is not None:
+            # Its memory would run from node to node; each call has a thread of its own.
+            thread = {"thread_id": uuid4().hex}
+            config = {**config, "configurable": {**config.get("configurable", {}), **thread}}
+        return _last_message(model, messages, config, options)
+    pieces: AsyncIterator[Any] = model.astream(messages, config, **options)
+    return pieces
+
+
+async def _last_message(
+    graph: Any,
+    messages: list[BaseMessage],
+    config: RunnableConfig,
+    options: Mapping[str, Any],
+) -> AsyncGenerator[Any, None]:
+    state: Any = None
+    steps = graph.astream({"messages": messages}, config, stream_mode="values", **options)
+    async with _closing(steps):
+        async for step in steps:
+            state = step
+            yield ""  # a step is a sign of life
+    if isinstance(state, Mapping) and state.get("__interrupt__"):
+        msg = (
+            "The tier's graph stopped for a human (interrupt), whom a part of an answer cannot reach;"
+            " use a graph that does not interrupt, or interrupt around the SGDRunnable"
+        )
+        raise NoAnswerError(msg)
+    yield _whole_answer(state["messages"]) if isinstance(state, Mapping) else state
+
+
+def _whole_answer(messages: Sequence[BaseMessage]) -> BaseMessage:
+    """An agent's last message, with the tokens of all its calls for this question.
+
+    Raises:
+        NoAnswerError: It ended on something that is no answer.
+    """
+    last = messages[-1] if messages else None
+    if not isinstance(last, AIMessage):
+        msg = f"The tier's graph ended on a {type(last).__name__}, not on an answer"
+        raise NoAnswerError(msg)
+    usage: UsageMetadata | None = None
+    for message in reversed(messages):
+        if isinstance(message, HumanMessage):
+            break
+        usage = add_usage(getattr(message, "usage_metadata", None), usage)
+    return last.model_copy(update={"usage_metadata": usage}) if usage else last
+
+
+def _closing(stream: AsyncIterator[Any]) -> AbstractAsyncContextManager[Any]:
+    """Closes the stream at the end, if it can be closed: that is what stops a server."""
+    return aclosing(stream) if hasattr(stream, "aclose") else nullcontext()  # type: ignore[type-var]
+
+
+def _note(piece: Any, reply: Reply) -> str:
+    """The piece's text; its name, usage and ending go into the reply.
+
+    Raises:
+        NoAnswerError: The piece is neither text nor a message, or a whole message that asks for a tool.
+    """
+    if isinstance(piece, str):
+        return piece
+    if not isinstance(piece, BaseMessage):
+        msg = f"A tier must give text or a message; it gave {type(piece).__name__}"
+        raise NoAnswerError(msg)
+    if metadata := piece.response_metadata:
+        _note_metadata(metadata, reply)
+    if usage := getattr(piece, "usage_metadata", None):
+        _note_usage(usage, reply, whole=not isinstance(piece, AIMessageChunk))
+    content = piece.content
+    text = content if isinstance(content, str) else str(piece.text)
+    if not text and not isinstance(piece, AIMessageChunk) and getattr(piece, "tool_calls", None):
+        names = ", ".join(str(call.get("name")) for call in piece.tool_calls)  # type: ignore[attr-defined]
+        msg = f"The tier asked for a tool ({names}) instead of answering"
+        raise NoAnswerError(msg)
+    return text
+
+
+def _note_metadata(metadata: Mapping[str, Any], reply: Reply) -> None:
+    """What a server says of itself; whatever has a wrong type there says nothing."""
+    for name in ("model_name", "model"):
+        if isinstance(value := metadata.get(name), str) and value:
+            reply.model = value
+            break
+    details = metadata.get("incomplete_details")
+    said = (
+        metadata.get("finish_reason"),
+        metadata.get("stop_reason"),
+        metadata.get("stopReason"),
+        metadata.get("done_reason"),
+        details.get("reason") if isinstance(details, Mapping) else None,
+        metadata.get("status"),
+    )
+    for value in said:
+        if isinstance(value, str) and value:
+            reply.ending = _ENDINGS.get(value.lower(), reply.ending)
+            if reply.ending in {"cut", "refused"}:
+                break
+
+
+def _note_usage(said: Any, reply: Reply, *, whole: bool) -> None:
+    """Chunks carry increments, or, from some servers, the sum so far each time; a message carries the sum."""
+    if not isinstance(said, Mapping):
+        return
+    details = said.get("input_token_details")
+    counted = Usage(
+        input_tokens=_count(said.get("input_tokens")),
+        output_tokens=_count(said.get("output_tokens")),
+        cached_tokens=_count(details.get("cache_read")) if isinstance(details, Mapping) else 0,
+    )
+    before, last = reply.usage, reply._last_usage
+    reply._last_usage = counted
+    if whole or before is None:
+        reply.usage = counted
+    elif last is not None and counted.input_tokens and counted.input_tokens == last.input_tokens:
+        # A prompt is read once: a second count of it is the sum so far.
+        reply.usage = Usage(
+            input_tokens=before.input_tokens,
+            output_tokens=max(before.output_tokens, counted.output_tokens),
+            cached_tokens=max(before.cached_tokens, counted.cached_tokens),
+        )
+    else:
+        reply.usage = before + counted
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0

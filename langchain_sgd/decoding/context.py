@@ -1,0 +1,119 @@
+"""What every step of one run shares: its question, its clock, where its events go."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+
+from langchain_sgd.decoding.limits import Limit
+from langchain_sgd.decoding.retry import Backoff
+from langchain_sgd.events import Emit, Warned
+from langchain_sgd.options import Options
+from langchain_sgd.question import Question
+
+NOSTREAM = "nostream"
+"""LangGraph's tag for model calls whose tokens do not belong into the chat: ours would be interleaved."""
+
+
+@dataclass(slots=True)
+class Clock:
+    """Seconds since the run began, and when it must end."""
+
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    began: float = field(init=False)
+    """Loop time."""
+
+    def __post_init__(self) -> None:
+        self.began = self.loop.time()
+
+    def now(self) -> float:
+        """Seconds since the run began."""
+        return self.loop.time() - self.began
+
+    def at(self, moment: float) -> float:
+        """A loop time as seconds since the run began."""
+        return moment - self.began
+
+    def is_late(self, until: float | None) -> bool:
+        """Whether the loop time `until` has passed."""
+        return until is not None and self.loop.time() >= until
+
+
+@dataclass(slots=True)
+class RunContext:
+    """One run: what was asked, how it is decoded, who listens."""
+
+    question: Question
+    options: Options
+    config: RunnableConfig
+    """Of the model calls: callbacks, tags, metadata."""
+    limit: Limit
+    """Most model calls in flight in this run, or in the batch it belongs to."""
+    emit: Emit
+    clock: Clock = field(default_factory=Clock)
+
+    @property
+    def deadline(self) -> float | None:
+        """Loop time at which the run must have ended."""
+        seconds = self.options.deadline_s
+        return None if seconds is None else self.clock.began + seconds
+
+    def warn(self, text: str) -> None:
+        """Tell what the answer lacks or costs more."""
+        self.emit(Warned(text))
+
+    def child(self, name: str, tier: str, attempt: int, metadata: Mapping[str, Any]) -> RunnableConfig:
+        """The config of one model call: its name, its tags, its place in the trace."""
+        return {
+            **self.config,
+            "run_name": name,
+            "tags": [*(self.config.get("tags") or []), f"sgd:{tier}", NOSTREAM],
+            "metadata": {
+                **(self.config.get("metadata") or {}),
+                **metadata,
+                "sgd_tier": tier,
+                "sgd_attempt": attempt,
+            },
+        }
+
+    def seed(self, part: str) -> dict[str, Any]:
+        """A seed of its own for each part, so that parts do not all make the same choices."""
+        if self.options.seed is None:
+            return {}
+        digest = hashlib.sha256(f"{self.options.seed}:{part}".encode()).digest()
+        return {"seed": int.from_bytes(digest[:4], "big") >> 1}
+
+    async def pause(self, number: int, error: BaseException | None, until: float | None) -> None:
+        """Wait after failed attempt `number`, as long as the server asked for or as is usual."""
+        if error is None:
+            return
+        backoff: Backoff = self.options.backoff
+        try:
+            async with asyncio.timeout_at(until):
+                await backoff.wait(number, error)
+        except TimeoutError:
+            return
+
+
+_RUNTIME_KEY = "__pregel_runtime"
+"""Where LangGraph keeps its store and stream writer, which a tier's tools may use."""
+_PLACE_KEYS = frozenset({"thread_id", "checkpoint_id", "checkpoint_map", "checkpoint_ns"})
+
+
+def for_models(config: RunnableConfig) -> RunnableConfig:
+    """The caller's config without the caller's place in a graph.
+
+    A tier may be a graph itself. With these keys it would take itself for a part of the caller's graph and
+    save under a name made from the order of calls: after a resume it would be given another node's answer.
+    """
+    configurable = {
+        key: value
+        for key, value in (config.get("configurable") or {}).items()
+        if key == _RUNTIME_KEY or not (key.startswith("__") or key in _PLACE_KEYS)
+    }
+    return {**config, "configurable": configurable}

@@ -1,0 +1,114 @@
+"""Starts each node when its dependencies have ended, and owns every task it starts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from langchain_sgd.decoding.context import RunContext
+from langchain_sgd.decoding.owner import Owner
+from langchain_sgd.decoding.writer import Written, failure, write_node
+from langchain_sgd.errors import DependencyFailedError, SkeletonGraphError
+from langchain_sgd.events import Planned
+from langchain_sgd.journal import Journal
+from langchain_sgd.question import digest
+from langchain_sgd.report import NodeReport
+from langchain_sgd.skeleton import Node, NodeId
+
+
+class Schedule:
+    """The nodes of one run on their way; nodes are added in the order of the answer.
+
+    Args:
+        run: The run.
+        journal: Where answers are kept, and found again.
+        owner: Owns the nodes' tasks.
+    """
+
+    def __init__(self, run: RunContext, journal: Journal, owner: Owner) -> None:
+        self._run = run
+        self._journal = journal
+        self._owner = owner
+        self._tasks: dict[NodeId, asyncio.Task[Written]] = {}
+        self._planned: list[Node] = []
+        self._lines: list[str] = []
+        """The planned nodes as prompts show them, rendered once."""
+        self._keys: dict[NodeId, str] = {}
+
+    def add(self, node: Node) -> None:
+        """A node stands: it is decoded as soon as its dependencies have answers."""
+        run = self._run
+        now = run.clock.now()
+        self._planned.append(node)
+        self._lines.append(run.options.prompts.line_of(node))
+        # Whatever a node's text is made from is in its key, so that a kept text is found only for it.
+        needed = [self._keys[d] for d in node.dependencies]
+        key = digest([node.heading, node.scope, node.difficulty, needed])
+        if key in self._keys.values():  # of a given skeleton: a part that is wanted twice
+            key = digest([key, node.id])
+        self._keys[node.id] = key
+        run.emit(Planned(node, now))
+        planned = tuple(self._planned)
+        self._tasks[node.id] = self._owner.start(self._decode(node, planned, now, f"node {key}"))
+
+    async def _decode(
+        self, node: Node, planned: Sequence[Node], planned_s: float, key: str
+    ) -> Written:
+        answers: dict[NodeId, str | None] = {}
+        for dependency in node.dependencies:
+            task = self._tasks[dependency]
+            if not task.done():
+                await asyncio.wait([task])  # not the task itself: its end is not ours
+            answers[dependency] = task.result().report.answer or None
+        run, kept = self._run, self._journal.kept.get(key)
+        if kept is not None:
+            written = Written(_restored(NodeReport.model_validate(kept), node, run.clock.now()))
+        else:
+            lines = self._lines if run.options.whole_outline else self._lines[: len(planned)]
+            written = await write_node(
+                run, node, planned, answers, lines=lines, planned_s=planned_s
+            )
+            if written.report.answer:
+                await self._journal.keep(key, written.report.model_dump(mode="json"))
+        run.emit(written.ended())
+        return written
+
+    async def finish(self) -> list[NodeReport]:
+        """Wait until every node has ended.
+
+        Siblings of a node without an answer end first, and are kept, so a resume asks only for what is
+        missing.
+
+        Raises:
+            NodeDecodeError, DependencyFailedError, RunDeadlineError: A node has no answer, and
+                `on_node_error` is "raise", or no node has one.
+        """
+        if self._tasks:
+            await asyncio.wait(self._tasks.values())
+        written = [task.result() for task in self._tasks.values()]
+        reports = [one.report for one in written]
+        without = [
+            (node, one)
+            for node, one in zip(self._planned, written, strict=True)
+            if not one.report.answer
+        ]
+        nothing = len(without) == len(written)
+        if without and (nothing or self._run.options.on_node_error == "raise"):
+            errors: list[SkeletonGraphError] = [
+                failure(self._run, node, one) for node, one in without
+            ]
+            errors.sort(key=lambda error: isinstance(error, DependencyFailedError))
+            raise errors[0]
+        return reports
+
+
+def _restored(report: NodeReport, node: Node, now: float) -> NodeReport:
+    """A kept report in this run's time: the node took none of it."""
+    changes = {
+        "id": node.id,
+        "restored": True,
+        "planned_s": now,
+        "ready_s": now,
+        "ended_s": now,
+    }
+    return report.model_copy(update=changes)

@@ -1,0 +1,299 @@
+"""One part of the answer: routed, asked for, asked for again, accepted. An undivided answer is a part too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_core.messages import BaseMessage
+
+from langchain_sgd.decoding.caller import TIME_USED_UP, Patience, Reply, call_model
+from langchain_sgd.decoding.context import RunContext
+from langchain_sgd.decoding.retry import describe, is_retryable
+from langchain_sgd.decoding.routing import path_up
+from langchain_sgd.errors import (
+    DependencyFailedError,
+    NodeDecodeError,
+    RunDeadlineError,
+    SkeletonGraphError,
+)
+from langchain_sgd.events import PLAIN_ID, Discarded, Emit, Ended, Started, Token
+from langchain_sgd.report import Attempt, NodeReport, NodeStatus
+from langchain_sgd.skeleton import Node, NodeId
+from langchain_sgd.text import AnswerFilter
+from langchain_sgd.tiers import Tier
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What is to be written, and by whom it may be."""
+
+    id: NodeId
+    run_name: str
+    messages: Sequence[BaseMessage]
+    path: Sequence[Tier]
+    """The tiers to try, in order."""
+    heading: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    node: Node | None = None
+    """None for an undivided answer."""
+    planned_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of a part; nobody has been told of its end yet."""
+
+    report: NodeReport
+    cause: BaseException | None = None
+    """The last error, if there is no answer."""
+
+    def ended(self) -> Ended:
+        """The event that tells of it."""
+        report = self.report
+        return Ended(report.id, report.status, report.answer, report.ended_s, report)
+
+
+@dataclass(slots=True)
+class _Draft:
+    """One attempt's text."""
+
+    reply: Reply
+    text: str = ""
+    problem: str | None = None
+    """Why it is not taken."""
+    status: NodeStatus = "complete"
+    """What the part is if nothing better comes."""
+    retryable: bool = False
+
+
+async def write_node(
+    run: RunContext,
+    node: Node,
+    planned: Sequence[Node],
+    answers: Mapping[NodeId, str | None],
+    *,
+    lines: Sequence[str] | None = None,
+    planned_s: float = 0.0,
+) -> Written:
+    """One node's answer, or why it has none; every dependency has answered or failed.
+
+    Args:
+        run: The run it belongs to.
+        node: The node.
+        planned: The skeleton up to and including it.
+        answers: Its dependencies' texts; None for one that has none, which skips the node.
+        lines: The planned nodes as prompts show them, if they are at hand.
+        planned_s: When the node was planned.
+    """
+    options = run.options
+    if missing := [d for d in node.dependencies if answers.get(d) is None]:
+        problem = f"not decoded: its dependency {', '.join(missing)} has no answer"
+        part = Part(node.id, "", (), (), node.heading, node=node, planned_s=planned_s)
+        return Written(
+            _report(run, part, run.clock.now(), "skipped", problem=problem),
+            DependencyFailedError(node, missing[0]),
+        )
+    messages = options.prompts.for_node(
+        run.question.messages,
+        node,
+        planned=planned,
+        answers={d: text for d, text in answers.items() if text is not None},
+        lines=lines,
+    )
+    part = Part(
+        node.id,
+        f"node:{node.id}",
+        messages,
+        path_up(options.tiers_by_size, options.route(node), node),
+        node.heading,
+        {
+            "sgd_node_id": node.id,
+            "sgd_difficulty": node.difficulty,
+            "sgd_dependencies": list(node.dependencies),
+        },
+        node,
+        planned_s,
+    )
+    return await _write(run, part, run.emit)
+
+
+async def write_plain(run: RunContext, reason: str, emit: Emit) -> Written:
+    """The whole question, undivided, by the largest tier, or why there is no answer."""
+    part = Part(
+        PLAIN_ID,
+        "plain",
+        run.question.messages,
+        (run.options.largest,),
+        metadata={"sgd_plain": reason},
+        planned_s=run.clock.now(),
+    )
+    return await _write(run, part, emit)
+
+
+async def _write(run: RunContext, part: Part, emit: Emit) -> Written:
+    """Try the part on its tiers, each with repeats, until a text is good."""
+    ready = run.clock.now()
+    attempts: list[Attempt] = []
+    best: _Draft | None = None
+    best_index: int | None = None
+    draft: _Draft | None = None
+    until = run.deadline
+    tier = part.path[0]
+    for tier in part.path:
+        for repeat in range(run.options.retries + 1):
+            if draft is not None:
+                emit(Discarded(part.id, draft.problem or "", run.clock.now()))
+                if repeat:
+                    await run.pause(repeat, draft.reply.error, until)
+            if run.clock.is_late(until):
+                break
+            draft, until = await _attempt(run, part, tier, len(attempts) + 1, emit, until)
+            attempts.append(draft.reply.attempt(run.clock.at, draft.problem))
+            if draft.problem is None:
+                done = _report(run, part, ready, "complete", draft, attempts, len(attempts) - 1)
+                return Written(done)
+            if draft.text and (best is None or _worth(draft) >= _worth(best)):
+                best, best_index = draft, len(attempts) - 1
+            if not draft.retryable or run.clock.is_late(until):
+                break
+        if run.clock.is_late(until):
+            break
+    late = draft is None or run.clock.is_late(until)
+    problem = TIME_USED_UP if late else (draft.problem if draft else None) or ""
+    if best is not None:
+        return Written(
+            _report(run, part, ready, best.status, best, attempts, best_index, problem=problem)
+        )
+    return Written(
+        _report(run, part, ready, "failed", draft, attempts, problem=problem, tier=tier),
+        draft.reply.error if draft is not None else None,
+    )
+
+
+def _worth(draft: _Draft) -> tuple[bool, int]:
+    """A whole text that the user's check did not take is worth more than one that breaks off."""
+    return draft.status == "unaccepted", len(draft.text)
+
+
+async def _attempt(
+    run: RunContext, part: Part, tier: Tier, number: int, emit: Emit, until: float | None
+) -> tuple[_Draft, float | None]:
+    """One call, whatever becomes of it; and when the part's time ends."""
+    draft = _Draft(Reply(tier.name))
+    written = AnswerFilter(part.heading)
+    pieces: list[str] = []
+
+    def show(text: str) -> None:
+        if text:
+            pieces.append(text)
+            emit(Token(part.id, text, run.clock.now()))
+
+    def started() -> float | None:
+        nonlocal until
+        if number == 1 and (seconds := run.options.node_timeout_s) is not None:
+            ends = run.clock.loop.time() + seconds
+            until = ends if until is None else min(ends, until)
+        emit(Started(part.id, tier.name, number, run.clock.now()))
+        return until
+
+    try:
+        await call_model(
+            tier,
+            part.messages,
+            run.child(part.run_name, tier.name, number, part.metadata),
+            lambda text: show(written.feed(text)),
+            draft.reply,
+            limits=[run.limit],
+            patience=Patience(run.options.stall_timeout_s, until),
+            options={**run.question.options, **run.seed(part.id)},
+            on_start=started,
+        )
+    except Exception as error:  # noqa: BLE001 - kept in the report, and raised if nothing else helps
+        if _leaves_the_run(error):
+            raise
+        draft.retryable = is_retryable(error)
+    show(written.close())
+    draft.text = "".join(pieces)
+    _judge(run, part, draft)
+    return draft, until
+
+
+def _leaves_the_run(error: Exception) -> bool:
+    """Whether it is LangGraph's way to stop for a human, which is no failure; known by its name."""
+    return any(base.__name__ == "GraphBubbleUp" for base in type(error).__mro__)
+
+
+def _judge(run: RunContext, part: Part, draft: _Draft) -> None:
+    """Whether the text is taken, and if not, why and what it is still good for."""
+    reply = draft.reply
+    if reply.error is not None and reply.ending == "complete" and draft.text:
+        # All had come; what failed was something about it.
+        run.warn(f"{_name(part)}: the answer was whole, but then: {describe(reply.error)}")
+        reply.error = None
+    if reply.error is not None:
+        draft.problem, draft.status = describe(reply.error), "truncated"
+    elif not draft.text:
+        draft.problem, draft.status = "the answer was empty", "failed"
+        draft.retryable = reply.ending != "refused"
+        if reply.ending == "refused":
+            draft.problem = "the model's content filter gave no answer"
+    elif reply.ending == "cut":
+        draft.problem, draft.status = "a token limit cut the answer", "truncated"
+    elif reply.ending == "refused":
+        draft.problem, draft.status = "a content filter cut the answer", "truncated"
+    elif (
+        run.options.accept is not None
+        and part.node is not None
+        and not run.options.accept(part.node, draft.text)
+    ):
+        draft.problem, draft.status = "the answer was not accepted", "unaccepted"
+
+
+def _name(part: Part) -> str:
+    return "undivided answer" if part.node is None else f"node {part.id}"
+
+
+def failure(run: RunContext, node: Node | None, written: Written) -> SkeletonGraphError:
+    """What is raised for a part without an answer."""
+    if isinstance(written.cause, DependencyFailedError):
+        return written.cause
+    if run.clock.is_late(run.deadline):
+        what = f"node {node.id} ({node.heading!r})" if node else "the question"
+        msg = f"The deadline of {run.options.deadline_s:g} s passed before {what} had an answer"
+        error: SkeletonGraphError = RunDeadlineError(msg)
+    else:
+        error = NodeDecodeError(node, written.report.tier, written.report.error or "")
+    error.__cause__ = written.cause
+    return error
+
+
+def _report(
+    run: RunContext,
+    part: Part,
+    ready: float,
+    status: NodeStatus,
+    draft: _Draft | None = None,
+    attempts: Sequence[Attempt] = (),
+    answered_by: int | None = None,
+    *,
+    problem: str | None = None,
+    tier: Tier | None = None,
+) -> NodeReport:
+    text = draft.text if draft is not None and answered_by is not None else ""
+    name = tier.name if tier else (draft.reply.tier if draft is not None else "")
+    return NodeReport(
+        id=part.id,
+        heading=part.heading,
+        dependencies=part.node.dependencies if part.node else (),
+        status=status,
+        tier=name,
+        answer=text,
+        answered_by=answered_by,
+        planned_s=part.planned_s,
+        ready_s=ready,
+        ended_s=run.clock.now(),
+        attempts=tuple(attempts),
+        error=problem,
+    )

@@ -1,0 +1,470 @@
+"""Where SGD meets LangGraph: the only module that imports it.
+
+A run lives inside a LangGraph node: that of the caller's graph, or, at the top, the one node of the host
+graph. There its journal is kept with the graph's checkpointer, and there a human is asked by `interrupt`.
+
+`build_graph` compiles the literal dynamic graph: one LangGraph node for each node of the skeleton, a state
+channel `answer_<id>` for each answer, edges for dependencies. LangGraph runs it in supersteps, so a ready
+node waits for its slowest sibling (21 % over the critical path on random skeletons); an `SGDRunnable`
+decodes the same nodes by the same function without that wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import operator
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Annotated, Any, TypeVar
+
+from langchain_core.callbacks import AsyncCallbackManager
+from langchain_core.messages import AIMessage, AnyMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver, empty_checkpoint
+from langgraph.config import get_stream_writer
+from langgraph.errors import EmptyInputError
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.runtime import Runtime
+from langgraph.types import Checkpointer, Command, interrupt
+from langsmith import tracing_context
+from typing_extensions import TypedDict
+
+from langchain_sgd.decoding.context import RunContext, for_models
+from langchain_sgd.decoding.limits import Limit
+from langchain_sgd.decoding.writer import failure, write_node
+from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.journal import Forgetful, Journal
+from langchain_sgd.options import Options
+from langchain_sgd.question import Question, continued, digest, one_system_message, read_input
+from langchain_sgd.skeleton import Node, Skeleton
+
+T = TypeVar("T")
+
+NODE = "answer"
+"""The host graph's only node."""
+
+Work = Callable[[Question, Journal, str | None], Coroutine[Any, Any, AIMessage]]
+"""Answers a question, its answers kept in the journal, under the thread's name."""
+
+# Keys that LangGraph puts into the config of what runs inside a graph; it exports no names for them.
+_TASK_KEY, _CHECKPOINTER_KEY = "__pregel_task_id", "__pregel_checkpointer"
+
+
+# -- the journal
+
+
+class SavedJournal:
+    """A journal kept with a LangGraph checkpointer, by key, beside the checkpoints of the graph around it.
+
+    Args:
+        checkpointer: Where.
+        thread_id: The caller's thread.
+        namespace: The place in the caller's graph, and the question.
+        ask: Asks a human.
+    """
+
+    def __init__(
+        self,
+        checkpointer: BaseCheckpointSaver[Any],
+        thread_id: str,
+        namespace: str,
+        ask: Callable[[Mapping[str, Any]], Any],
+    ) -> None:
+        self._saver = checkpointer
+        self._config: RunnableConfig = {
+            "configurable": {"thread_id": thread_id, "checkpoint_ns": namespace}
+        }
+        self._saved: RunnableConfig | None = None
+        """Where the values go; None until there is a place for them."""
+        self._waiting: list[tuple[str, Any]] = []
+        self._lock = asyncio.Lock()
+        self.ask = ask
+        self.kept: dict[str, Any] = {}
+
+    async def load(self) -> None:
+        """Read what an earlier life has kept."""
+        saved = await self._saver.aget_tuple(self._config)
+        if saved is not None:
+            self._saved = saved.config
+            self.kept = {channel: value for _, channel, value in saved.pending_writes or ()}
+
+    def note(self, key: str, value: Any) -> None:
+        """Keep a value before any that is kept later."""
+        self._waiting.append((key, value))
+
+    async def keep(self, key: str, value: Any) -> None:
+        """Keep a value; it is safe once this returns."""
+        self.note(key, value)
+        async with self._lock:  # whoever comes first saves for all who have come meanwhile
+            waiting, self._waiting = self._waiting, []
+            if not waiting:
+                return
+            if self._saved is None:
+                self._saved = await self._saver.aput(
+                    self._config, empty_checkpoint(), {"source": "fork", "step": 0}, {}
+                )
+            for name, item in waiting:
+                # A task of its own for each key: writes of one task are numbered, and found by number.
+                await self._saver.aput_writes(self._saved, [(name, item)], digest(name))
+
+
+# -- the host graph
+
+
+class HostState(TypedDict, total=False):
+    """The host graph's channels; plain values that any checkpointer can store."""
+
+    messages: Annotated[list[AnyMessage], continued]
+    """The conversation, the answer included once it is there."""
+    skeleton: dict[str, Any] | None
+    """As the caller gave it."""
+    approve: bool
+    """Whether a human is to see the skeleton: as it was when the question was asked, so that nobody's
+    edit is lost to a resume with other options."""
+    options: dict[str, Any]
+    """For the models that write."""
+
+
+class _Call:
+    """What one call of the host graph works with."""
+
+    def __init__(self, options: Options, work: Work) -> None:
+        self.options = options
+        self.work = work
+        # The work runs in the caller's context, where the caller's tracers are; LangGraph has its own.
+        self.context = contextvars.copy_context()
+
+
+def host_graph(checkpointer: Checkpointer = None) -> CompiledStateGraph[Any, Any, Any, Any]:
+    """The graph under an `SGDRunnable` that nobody has put into another graph."""
+    graph: StateGraph[Any, Any, Any, Any] = StateGraph(HostState, context_schema=_Call)
+    graph.add_node(NODE, _host_node)
+    graph.add_edge(START, NODE)
+    graph.add_edge(NODE, END)
+    return graph.compile(checkpointer=checkpointer, name="SGD")
+
+
+async def _host_node(
+    state: HostState, runtime: Runtime[Any], config: RunnableConfig
+) -> dict[str, Any]:
+    call = runtime.context
+    if not isinstance(call, _Call):
+        msg = "This graph is the inside of an SGDRunnable: call the SGDRunnable instead"
+        raise InvalidInputError(msg)
+    if not state.get("messages"):
+        # On an empty thread LangGraph runs a graph for a `Command`, on nothing.
+        raise EmptyInputError
+    given = state.get("skeleton")
+    question = Question(
+        tuple(one_system_message(state["messages"])),
+        Skeleton.parse(given) if given else None,
+        bool(state.get("approve")),
+        state.get("options") or {},
+    )
+    journal, thread = await _journal_here(config, question, call.options)
+    work = call.work(question, journal, thread)
+    # Awaited at once: this node owns it, and its own cancellation is passed on.
+    task = asyncio.get_running_loop().create_task(work, context=call.context)
+    return {"messages": [await task]}
+
+
+async def run_in_graph(
+    graph: CompiledStateGraph[Any, Any, Any, Any],
+    value: Any,
+    config: RunnableConfig,
+    options: Options,
+    work: Work,
+    call_options: Mapping[str, Any],
+) -> AIMessage | Mapping[str, Any]:
+    """Do the work for what a caller gave, inside the caller's graph or the host graph.
+
+    Returns:
+        The answer, or, of a run that waits for a human, what is pending.
+
+    Raises:
+        InvalidInputError: A checkpointer or a thread is missing, or there is nothing to resume.
+    """
+    configurable = config.get("configurable") or {}
+    if _is_inside(configurable, graph):
+        _check_saving(value, configurable.get(_CHECKPOINTER_KEY), configurable, options)
+        if value is None or isinstance(value, Command):
+            msg = (
+                "Inside a LangGraph graph an SGDRunnable is resumed with that graph; give it its question"
+                " again, as the graph's node does by itself"
+            )
+            raise InvalidInputError(msg)
+        messages, skeleton = read_input(value)
+        question = Question(tuple(messages), skeleton, options.approve, call_options)
+        journal, thread = await _journal_here(config, question, options)
+        return await work(question, journal, thread)
+    _check_saving(value, graph.checkpointer, configurable, options)
+    return await _in_host(graph, value, config, options, work, call_options)
+
+
+async def _in_host(
+    graph: CompiledStateGraph[Any, Any, Any, Any],
+    value: Any,
+    config: RunnableConfig,
+    options: Options,
+    work: Work,
+    call_options: Mapping[str, Any],
+) -> AIMessage | Mapping[str, Any]:
+    configurable = {
+        key: item
+        for key, item in (config.get("configurable") or {}).items()
+        if not key.startswith("__") and key not in {"checkpoint_ns", "checkpoint_map"}
+    }
+    thread = configurable.get("thread_id")
+    if thread is not None:
+        configurable["thread_id"] = str(thread)
+    machinery: RunnableConfig = {
+        "configurable": configurable,
+        # The graph's own steps are no runs of the caller's: no handler sees them, and those that some
+        # tracers add to every manager find their place under the caller's run.
+        "callbacks": _silent(config),
+        "recursion_limit": 25,
+    }
+    call = _Call(options, work)
+    started = value
+    if value is not None and not isinstance(value, Command):
+        messages, skeleton = read_input(value)
+        started = {
+            # Copies: LangGraph writes ids into messages, and nobody's message is changed.
+            "messages": [message.model_copy() for message in messages],
+            "skeleton": skeleton.model_dump(mode="json") if skeleton else None,
+            "approve": options.approve,
+            "options": dict(call_options),
+        }
+    try:
+        with tracing_context(enabled=False):
+            state = await contextvars.Context().run(
+                _started, graph, started, machinery, call, saved=bool(graph.checkpointer)
+            )
+    except EmptyInputError as error:
+        msg = f"There is nothing to resume on the thread {thread!r}: no run of it was saved"
+        raise InvalidInputError(msg) from error
+    except NotImplementedError as error:
+        if not await _only_synchronous(graph.checkpointer):
+            raise
+        msg = (
+            f"{type(graph.checkpointer).__name__} has no asynchronous methods, which SGDRunnable needs"
+            " in invoke as well: use its asynchronous twin, such as AsyncSqliteSaver or"
+            " AsyncPostgresSaver"
+        )
+        raise InvalidInputError(msg) from error
+    if interrupts := state.get("__interrupt__"):
+        pending: Mapping[str, Any] = interrupts[0].value
+        return pending
+    answer: AIMessage = state["messages"][-1]
+    return answer
+
+
+def _started(
+    graph: CompiledStateGraph[Any, Any, Any, Any],
+    value: Any,
+    config: RunnableConfig,
+    call: _Call,
+    *,
+    saved: bool,
+) -> asyncio.Task[dict[str, Any]]:
+    """The graph's run, in the context that is current: its machinery is out of sight of the caller's tracers."""
+
+    async def go() -> dict[str, Any]:
+        with tracing_context(enabled=False):
+            state: dict[str, Any] = await graph.ainvoke(
+                value,
+                config,
+                context=call,
+                # The question is saved before anything is asked: a kill loses nothing that was finished.
+                **({"durability": "sync"} if saved else {}),
+            )
+            return state
+
+    return asyncio.get_running_loop().create_task(go())
+
+
+def _silent(config: RunnableConfig) -> AsyncCallbackManager:
+    parent = getattr(config.get("callbacks"), "parent_run_id", None)
+    return AsyncCallbackManager([], parent_run_id=parent)
+
+
+def _is_inside(
+    configurable: Mapping[str, Any], graph: CompiledStateGraph[Any, Any, Any, Any]
+) -> bool:
+    """Whether we are called in a node of a graph that is to host us.
+
+    One that saves nothing does not host an `SGDRunnable` that has a checkpointer and a thread of its own.
+    """
+    if _TASK_KEY not in configurable:
+        return False
+    if configurable.get(_CHECKPOINTER_KEY):
+        return True
+    return not (graph.checkpointer and "thread_id" in configurable)
+
+
+async def _journal_here(
+    config: RunnableConfig, question: Question, options: Options
+) -> tuple[Journal, str | None]:
+    """The journal of a question asked in the LangGraph node whose config this is, and its thread."""
+    configurable = config.get("configurable") or {}
+    saver = configurable.get(_CHECKPOINTER_KEY)
+    context = contextvars.copy_context()
+
+    def ask(pending: Mapping[str, Any]) -> Any:
+        return context.run(interrupt, dict(pending))
+
+    if not isinstance(saver, BaseCheckpointSaver):
+        nothing = Forgetful()
+        if _TASK_KEY in configurable:
+            nothing.ask = ask  # type: ignore[method-assign]
+        return nothing, None
+    thread = str(configurable["thread_id"])
+    # The node's own place is in its namespace: another step, another fork has another one.
+    place = configurable.get("checkpoint_ns") or ""
+    namespace = f"{place}|sgd:{digest([question.key, fingerprint(options)])}"
+    journal = SavedJournal(saver, thread, namespace, ask)
+    await journal.load()
+    return journal, thread
+
+
+async def _only_synchronous(checkpointer: Checkpointer) -> bool:
+    if not isinstance(checkpointer, BaseCheckpointSaver):
+        return False
+    try:
+        await checkpointer.aget_tuple({"configurable": {"thread_id": "", "checkpoint_ns": ""}})
+    except NotImplementedError:
+        return True
+    return False
+
+
+def loop_of(
+    graph: CompiledStateGraph[Any, Any, Any, Any], config: RunnableConfig
+) -> asyncio.AbstractEventLoop | None:
+    """The event loop on which the checkpointer in force lives, if it says so; others must leave it alone."""
+    configurable = config.get("configurable") or {}
+    saver = configurable.get(_CHECKPOINTER_KEY) or graph.checkpointer
+    loop = getattr(saver, "loop", None)
+    return loop if isinstance(loop, asyncio.AbstractEventLoop) else None
+
+
+def _check_saving(
+    value: Any, checkpointer: Any, configurable: Mapping[str, Any], options: Options
+) -> None:
+    """Say before anything is asked what LangGraph would say late, or in a bare `KeyError`."""
+    approve = options.approve
+    if not checkpointer and (approve or value is None or isinstance(value, Command)):
+        what = "approve=True interrupts the run, and" if approve else "Nothing was saved:"
+        msg = (
+            f"{what} only a saved run can be resumed; give the SGDRunnable (or the graph around it)"
+            " a checkpointer"
+        )
+        raise InvalidInputError(msg)
+    if checkpointer and "thread_id" not in configurable:
+        msg = (
+            "With a checkpointer each run needs a thread:"
+            ' config={"configurable": {"thread_id": "..."}}'
+        )
+        raise InvalidInputError(msg)
+
+
+def fingerprint(options: Options) -> str:
+    """What decides an answer beside the question: models, prompts, options."""
+    return digest(
+        [
+            [[tier.name, _model_name(tier.model)] for tier in options.tiers_by_size],
+            _model_name(options.planning_tier.model),
+            options.prompts.model_dump(),
+            [options.max_nodes, options.mode, options.seed],
+        ]
+    )
+
+
+def _model_name(model: Any) -> Any:
+    """What a chat model says of itself to tracers: no address of an object, no secret.
+
+    But for its name: a model may learn that from its server, and must not be another one then.
+    """
+    params = getattr(model, "_get_ls_params", None)
+    named = dict(params()) if callable(params) else {}
+    if (name := getattr(model, "model", None) or getattr(model, "model_name", None)) is not None:
+        named["ls_model_name"] = name
+    return [type(model).__qualname__, sorted((k, str(v)) for k, v in named.items())]
+
+
+def stream_writer() -> Callable[[Any], None]:
+    """What writes to the `custom` stream of the LangGraph graph around us; nothing where there is none."""
+    try:
+        return get_stream_writer()
+    except (RuntimeError, KeyError):
+        return lambda _: None
+
+
+# -- the literal graph
+
+
+def build_graph(skeleton: Skeleton | Any, sgd: Options | None = None) -> StateGraph[Any]:
+    """The skeleton as a LangGraph graph, uncompiled, so that you compile it with your checkpointer.
+
+    Input: `{"question": str}` or `{"messages": [...]}`. Output: a channel `answer_<id>` for each node's
+    text (None if it has none), and `records` with the node reports as JSON.
+
+    Args:
+        skeleton: A `Skeleton`, or what `Skeleton.parse` takes.
+        sgd: The `SGDRunnable` whose models decode the nodes; without one the graph can be drawn, not run.
+
+    Raises:
+        SkeletonError: The nodes make no skeleton.
+    """
+    skeleton = Skeleton.parse(skeleton)
+    channels: dict[str, Any] = {
+        "question": str,
+        "messages": list,
+        "records": Annotated[dict[str, Any], operator.or_],
+    }
+    channels |= {f"answer_{node.id}": str | None for node in skeleton.nodes}
+    state = TypedDict("Answers", channels, total=False)  # type: ignore[operator]
+    graph: StateGraph[Any] = StateGraph(state, context_schema=RunContext)
+    sinks = {node.id for node in skeleton.sinks}
+    for node in skeleton.nodes:
+        metadata = {"heading": node.heading, "difficulty": node.difficulty}
+        graph.add_node(str(node.id), _literal_node(node, skeleton, sgd), metadata=metadata)  # type: ignore[call-overload]
+        # The list form waits for all dependencies; single edges would not.
+        graph.add_edge(list(node.dependencies) or START, node.id)
+        if node.id in sinks:
+            graph.add_edge(node.id, END)
+    return graph
+
+
+def _literal_node(
+    node: Node, skeleton: Skeleton, sgd: Options | None
+) -> Callable[[dict[str, Any], RunnableConfig], Awaitable[dict[str, Any]]]:
+    async def decode(
+        state: dict[str, Any], config: RunnableConfig, runtime: Runtime[Any]
+    ) -> dict[str, Any]:
+        run = runtime.context
+        if not isinstance(run, RunContext):
+            if sgd is None:
+                msg = "This graph can be drawn only: pass build_graph(skeleton, sgd) to run it"
+                raise InvalidInputError(msg)
+            given = {k: state[k] for k in ("question", "messages") if state.get(k)}
+            question = Question(tuple(read_input(given)[0]), skeleton)
+            run = RunContext(question, sgd, for_models(config), Limit(None), lambda _: None)
+        answers = {d: state.get(f"answer_{d}") for d in node.dependencies}
+        written = await write_node(run, node, skeleton.up_to(node), answers)
+        run.emit(written.ended())
+        if not written.report.answer and run.options.on_node_error == "raise":
+            raise failure(run, node, written)
+        return {
+            f"answer_{node.id}": written.report.answer or None,
+            "records": {node.id: written.report.model_dump(mode="json")},
+        }
+
+    return decode
+
+
+async def in_supersteps(run: RunContext, skeleton: Skeleton) -> None:
+    """Decode a skeleton by the literal graph, level by level; what the benchmark compares with."""
+    graph = build_graph(skeleton, run.options).compile(name="supersteps")
+    config: RunnableConfig = {**run.config, "recursion_limit": len(skeleton) + 2}
+    await graph.ainvoke({"messages": list(run.question.messages)}, config, context=run)

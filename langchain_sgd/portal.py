@@ -1,0 +1,164 @@
+"""Where every synchronous call of the process runs: one lasting event loop, in a thread of its own.
+
+Pooled clients keep their connections for the loop that opened them. A new loop for each call would leave
+them with dead connections, so there is one loop for all calls, from all threads, until the process ends. A
+caller that knows a better loop, such as the one that an asynchronous checkpointer lives on, names it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import queue
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import suppress
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_LOOK_S = 1.0
+"""How often a waiting caller looks whether its loop still exists."""
+
+
+class Portal:
+    """A loop in a daemon thread, started at the first call; a forked child starts its own."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The running loop; another one for a caller that is on it already, which would wait for itself."""
+        with self._lock:
+            if self._thread is not None and self._thread.is_alive() and self._loop is not None:
+                if self._thread is not threading.current_thread():
+                    return self._loop
+                return Portal().loop()
+            started: queue.SimpleQueue[asyncio.AbstractEventLoop] = queue.SimpleQueue()
+            self._thread = threading.Thread(
+                target=_serve, args=(started,), name="sgd-portal", daemon=True
+            )
+            self._thread.start()
+            self._loop = started.get()
+            return self._loop
+
+    def forget(self) -> None:
+        """Start anew at the next call: in a forked child the thread is gone, and the lock may be held."""
+        self.__init__()  # type: ignore[misc]
+
+
+def _serve(started: queue.SimpleQueue[asyncio.AbstractEventLoop]) -> None:
+    async def forever() -> None:
+        started.put(asyncio.get_running_loop())
+        await asyncio.Event().wait()
+
+    asyncio.run(forever())
+
+
+_PORTAL = Portal()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_PORTAL.forget)
+
+
+def run_sync(
+    make: Callable[[], Coroutine[Any, Any, T]], *, on: asyncio.AbstractEventLoop | None = None
+) -> T:
+    """Run a coroutine to its end; also where a loop is running already, as in notebooks.
+
+    Interrupting the wait (Ctrl-C, a notebook's stop button) cancels the coroutine.
+
+    Args:
+        make: Makes the coroutine; called on the loop, in a copy of the caller's context.
+        on: A loop that runs in another thread, in place of the process's own.
+    """
+
+    async def once() -> AsyncIterator[T]:
+        yield await make()
+
+    [result] = iterate_sync(once, on=on)
+    return result
+
+
+def iterate_sync(
+    make: Callable[[], AsyncIterator[T]], *, on: asyncio.AbstractEventLoop | None = None
+) -> Iterator[T]:
+    """Iterate an asynchronous iterator that runs on the loop.
+
+    Closing the iterator cancels what runs there and waits until it has cleaned up.
+
+    Args:
+        make: Makes the iterator; called on the loop, in a copy of the caller's context.
+        on: A loop that runs in another thread, in place of the process's own.
+    """
+    loop = on or _PORTAL.loop()
+    items: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+    task: asyncio.Task[None] | None = None
+    stopped = False
+
+    async def pump() -> None:
+        iterator = make()
+        try:
+            async for item in iterator:
+                items.put(("item", item))
+        finally:
+            if (close := getattr(iterator, "aclose", None)) is not None:
+                await close()
+
+    def ended(done: asyncio.Task[None]) -> None:
+        if done.cancelled():
+            items.put(("end", None))
+        elif (error := done.exception()) is not None:
+            items.put(("error", error))
+        else:
+            items.put(("end", None))
+
+    def start() -> None:
+        nonlocal task
+        if stopped:
+            items.put(("end", None))
+            return
+        task = loop.create_task(pump(), context=context)
+        task.add_done_callback(ended)
+
+    def stop() -> None:
+        nonlocal stopped
+        stopped = True
+        if task is not None:
+            task.cancel()
+
+    context = contextvars.copy_context()
+    over = False
+    try:
+        loop.call_soon_threadsafe(start)
+        while True:
+            kind, value = _next(items, loop)
+            if kind == "item":
+                yield value
+                continue
+            over = True
+            if kind == "error":
+                raise value
+            return
+    finally:
+        # Also after an interrupt, which may come at any line above.
+        if not over:
+            with suppress(RuntimeError):  # a loop that somebody else has closed meanwhile
+                loop.call_soon_threadsafe(stop)
+                while _next(items, loop)[0] == "item":
+                    pass
+
+
+def _next(
+    items: queue.SimpleQueue[tuple[str, Any]], loop: asyncio.AbstractEventLoop
+) -> tuple[str, Any]:
+    """The next item; a loop that has been closed will never send one."""
+    while True:
+        try:
+            return items.get(timeout=_LOOK_S)
+        except queue.Empty:
+            if loop.is_closed():
+                msg = "the event loop on which this call was running has been closed"
+                return "error", RuntimeError(msg)

@@ -1,0 +1,147 @@
+"""What a caller may ask with: from text, messages or a mapping to a question.
+
+A question is a value: what was said, the skeleton if one is given, whether a human is to see it, and the
+options of this one call. Its key tells it apart from every other one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage, convert_to_messages
+from langchain_core.prompt_values import PromptValue
+from pydantic import BaseModel, Field
+
+from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.skeleton import Skeleton
+
+
+class SkeletonInput(BaseModel):
+    """The arguments that an agent gives to SGD used as a tool."""
+
+    question: str = Field(description="The whole question, with everything needed to answer it.")
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question on its way; see the module."""
+
+    messages: tuple[BaseMessage, ...]
+    """System prompt, history and question; at most one system message, which comes first."""
+    skeleton: Skeleton | None = None
+    """Given by the caller; None to plan."""
+    approve: bool = False
+    """Whether a human is to see the skeleton."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """For the models that write: `temperature`, `max_tokens` and the like."""
+
+    @cached_property
+    def key(self) -> str:
+        """Equal for equal questions; ids of messages do not count."""
+        said = [(m.type, m.content, getattr(m, "tool_calls", None)) for m in self.messages]
+        given = self.skeleton.model_dump(mode="json") if self.skeleton else None
+        return digest([said, given, dict(self.options)])
+
+
+def digest(value: Any) -> str:
+    """A short name for JSON-like content."""
+    said = json.dumps(value, sort_keys=True, default=str, ensure_ascii=True)
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+def read_input(value: Any) -> tuple[list[BaseMessage], Skeleton | None]:
+    """The conversation and the given skeleton in an input.
+
+    Raises:
+        InvalidInputError: There is no question in it.
+        SkeletonError: Its skeleton cannot be used.
+    """
+    skeleton: Skeleton | None = None
+    if isinstance(value, Mapping):
+        known = {"question", "messages", "skeleton"}
+        if unknown := set(value) - known:
+            msg = f"The input has {sorted(map(str, unknown))}; it may have {sorted(known)}"
+            raise InvalidInputError(msg)
+        if value.get("skeleton") is not None:
+            skeleton = Skeleton.parse(value["skeleton"])
+        if (value.get("question") is None) == (value.get("messages") is None):
+            msg = 'The input needs either "question" (a str) or "messages"'
+            raise InvalidInputError(msg)
+        value = value["messages"] if value.get("question") is None else value["question"]
+    messages = _as_messages(value)
+    if not messages or (
+        not str(messages[-1].text).strip() and not isinstance(messages[-1].content, list)
+    ):
+        msg = "The question is empty"
+        raise InvalidInputError(msg)
+    return one_system_message(messages), skeleton
+
+
+def _as_messages(value: Any) -> list[BaseMessage]:
+    if isinstance(value, str):
+        return [HumanMessage(value)]
+    if isinstance(value, PromptValue):
+        return value.to_messages()
+    if isinstance(value, BaseMessage):
+        return [value]
+    if isinstance(value, Sequence) and not isinstance(value, bytes):
+        try:
+            return list(convert_to_messages(value))
+        except (ValueError, NotImplementedError) as error:
+            msg = f"The input is a list, but not of messages: {error}"
+            raise InvalidInputError(msg) from error
+    msg = (
+        f"Cannot answer a {type(value).__name__}: give a str, a PromptValue, messages, or"
+        ' {"question": ...}'
+    )
+    raise InvalidInputError(msg)
+
+
+def one_system_message(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """The conversation with its system messages as one, at its beginning: strict chat templates take no other.
+
+    Nobody's message is changed; where there is nothing to do, the messages are the given ones.
+    """
+    system = [message for message in messages if isinstance(message, SystemMessage)]
+    if not system or (len(system) == 1 and messages[0] is system[0]):
+        return list(messages)
+    others = [message for message in messages if not isinstance(message, SystemMessage)]
+    if len(system) == 1:
+        return [system[0], *others]
+    if all(isinstance(message.content, str) for message in system):
+        content: Any = "\n\n".join(str(message.content) for message in system)
+    else:
+        content = [block for message in system for block in _blocks(message.content)]
+    return [system[0].model_copy(update={"content": content}), *others]
+
+
+def _blocks(content: str | list[Any]) -> list[Any]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def continued(before: Sequence[BaseMessage], said: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """A thread's conversation with what is said now.
+
+    A caller who sends the whole history each time, as chat clients do, has said it all: what the thread
+    knows is not added to it again. A question that has no answer yet is not repeated. A system message
+    replaces the thread's.
+    """
+    system = [message for message in said if isinstance(message, SystemMessage)]
+    new = [message for message in said if not isinstance(message, SystemMessage)]
+    if not system:
+        system = [message for message in before if isinstance(message, SystemMessage)]
+    old = [message for message in before if not isinstance(message, SystemMessage)]
+    if [*map(_said, new[: len(old)])] == [*map(_said, old)] and old:
+        return [*system, *new]
+    if old and isinstance(old[-1], HumanMessage) and [*map(_said, new)] == [_said(old[-1])]:
+        return [*system, *old]
+    return [*system, *old, *new]
+
+
+def _said(message: BaseMessage) -> tuple[str, str]:
+    return message.type, str(message.content)

@@ -1,0 +1,180 @@
+"""From events to the report, and to Python's logging: whatever the answer lacks or costs more is told."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+
+from langchain_core.messages import BaseMessage
+
+from langchain_sgd.costs import Pricing
+from langchain_sgd.decoding.context import RunContext
+from langchain_sgd.events import (
+    Ended,
+    Event,
+    HedgeDropped,
+    PlainChosen,
+    PlanEnded,
+    Planned,
+    PlannerCalled,
+    Warned,
+)
+from langchain_sgd.report import (
+    Attempt,
+    NodeReport,
+    PlannerReport,
+    Report,
+    Source,
+    status_of,
+)
+from langchain_sgd.skeleton import Node, NodeId, Skeleton
+
+_log = logging.getLogger("langchain_sgd")
+
+
+class Recorder:
+    """Feed it a run's events; it gives the report."""
+
+    def __init__(self, warnings: Sequence[str] = ()) -> None:
+        self.nodes: list[Node] = []
+        self.reports: dict[NodeId, NodeReport] = {}
+        self.warnings = list(warnings)
+        self._planner: list[Attempt] = []
+        self._hedge: Attempt | None = None
+        self._source: Source = "planner"
+        self.cut = False
+        self._reason: str | None = None
+
+    def feed(self, event: Event) -> None:
+        """Take note of an event."""
+        match event:
+            case Planned(node):
+                self.nodes.append(node)
+            case PlannerCalled(attempt):
+                self._planner.append(attempt)
+            case PlanEnded(_, cut, source):
+                self.cut, self._source = cut, source
+            case PlainChosen(reason):
+                self._reason = reason
+            case Ended(node_id, report=report) if report is not None:
+                self.reports[node_id] = report
+            case HedgeDropped(attempt):
+                self._hedge = attempt
+            case Warned(text):
+                self.warnings.append(text)
+            case _:
+                pass
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the question was answered undivided."""
+        return self._reason is not None
+
+    def report(
+        self,
+        run: RunContext,
+        *,
+        ttft_s: float | None = None,
+        shown: Sequence[str] = (),
+        restarted: bool = False,
+        thread_id: str | None = None,
+    ) -> Report:
+        """The run as data; every warning goes to the logger `langchain_sgd` as well, a line each.
+
+        Args:
+            run: The run.
+            ttft_s: When the first text could be shown.
+            shown: Warnings about the text as it was shown.
+            restarted: Whether what was shown holds something that was begun and written again.
+            thread_id: Where a checkpointer has saved the run.
+        """
+        skeleton = None if self.is_plain else Skeleton(nodes=tuple(self.nodes))
+        nodes = tuple(
+            self.reports.values()
+            if skeleton is None
+            else (self.reports[node.id] for node in skeleton.nodes)
+        )
+        warnings = [
+            *self.warnings,
+            *shown,
+            *(f"{_name(n)}: {n.error}" for n in nodes if n.error),
+            *_troubled_tiers(nodes),
+        ]
+        for warning in dict.fromkeys(warnings):
+            _log.warning("%s", warning)
+        planner = PlannerReport(
+            source=self._source,
+            attempts=tuple(self._planner),
+            ended_s=max((attempt.ended_s for attempt in self._planner), default=0.0),
+            hedge=self._hedge,
+        )
+        return Report(
+            status=status_of(nodes, plain=skeleton is None, cut=self.cut),
+            reason=self._reason,
+            skeleton=skeleton,
+            planner=planner if run.options.mode != "never" or skeleton else None,
+            nodes=nodes,
+            warnings=tuple(dict.fromkeys(warnings)),
+            ttft_s=ttft_s,
+            wall_s=run.clock.now(),
+            restarted=restarted,
+            thread_id=thread_id,
+            pricing=self._pricing(run, nodes),
+        )
+
+    def _pricing(self, run: RunContext, nodes: Sequence[NodeReport]) -> Pricing | None:
+        prices = run.options.all_prices
+        if prices is None:
+            return None
+        return Pricing(
+            prices=prices,
+            plain_tier=run.options.largest.name,
+            question_tokens=self._question_tokens(run, nodes),
+        )
+
+    def _question_tokens(self, run: RunContext, nodes: Sequence[NodeReport]) -> int | None:
+        """Tokens of the conversation, estimated from the planner's prompt by its share of the characters."""
+        counted = next((a.usage for a in self._planner if a.usage is not None), None)
+        if counted is not None:
+            prompt = run.options.prompts.for_planner(
+                run.question.messages, max_nodes=run.options.max_nodes
+            )
+            share = _characters(run.question.messages) / max(1, _characters(prompt))
+            return round(share * counted.input_tokens)
+        if self.is_plain and nodes and nodes[0].attempts and (usage := nodes[0].attempts[0].usage):
+            return usage.input_tokens
+        return None
+
+
+def _name(node: NodeReport) -> str:
+    return f"node {node.id}" if node.heading or node.id[:1] != "@" else "undivided answer"
+
+
+def _troubled_tiers(nodes: Sequence[NodeReport]) -> list[str]:
+    """A tier that gave no answer at all is named, although larger ones stood in for it."""
+    failed: Counter[str] = Counter()
+    good: set[str] = set()
+    instead: dict[str, Counter[str]] = {}
+    errors: dict[str, str] = {}
+    for node in nodes:
+        if node.restored:
+            continue
+        for index, attempt in enumerate(node.attempts):
+            if index == node.answered_by and node.status == "complete":
+                good.add(attempt.tier)
+            elif attempt.error:
+                failed[attempt.tier] += 1
+                errors.setdefault(attempt.tier, attempt.error)
+                if node.answered_by is not None and node.tier != attempt.tier:
+                    instead.setdefault(attempt.tier, Counter())[node.tier] += 1
+    return [
+        f"tier {tier} gave no answer: {count} calls failed ({errors[tier]});"
+        f" {', '.join(f'{other} answered instead' for other in instead.get(tier, ())) or 'none answered'}"
+        for tier, count in failed.items()
+        if tier not in good
+    ]
+
+
+def _characters(messages: Sequence[BaseMessage]) -> int:
+    return sum(len(str(message.text)) for message in messages)

@@ -1,0 +1,150 @@
+"""One run's listener: from its events to the text as it is shown, to the report, and to the message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from langchain_core.messages import AIMessage
+from langchain_core.messages.ai import UsageMetadata
+
+from langchain_sgd.answer import Assembler, assemble, assemble_plain
+from langchain_sgd.decoding.context import RunContext
+from langchain_sgd.engine import answer
+from langchain_sgd.events import Ended, Event, HeadingPlanned, Token
+from langchain_sgd.journal import Journal
+from langchain_sgd.langgraph import Work, in_supersteps
+from langchain_sgd.options import Options
+from langchain_sgd.question import Question
+from langchain_sgd.recorder import Recorder
+from langchain_sgd.report import REPORT_KEY, Report, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Telling:
+    """Feed it a run's events.
+
+    Args:
+        options: Of the run.
+        on_text: Called with every piece of the answer, in document order. Without it nobody sees the
+            answer grow, so a part that is started again leaves no mark.
+        on_event: Called with every event, in order.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        *,
+        on_text: Callable[[str], None] | None = None,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> None:
+        self._options = options
+        self._on_text = on_text
+        self._on_event = on_event
+        self._recorder = Recorder(options.known_faults)
+        self._assembler = Assembler(headings=bool(options.headings))
+        self._told = False
+        self._text: list[str] = []
+        self._ttft_s: float | None = None
+        self._answered = False
+        self._hopeless = False
+        """The run will raise once its nodes have ended; nothing more is shown."""
+        self._held = ""
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What was warned of."""
+        return self._recorder.warnings
+
+    def feed(self, event: Event) -> None:
+        """Take note of an event and pass it on."""
+        self._told = True
+        self._recorder.feed(event)
+        if isinstance(event, Ended) and not event.text and self._raises(event):
+            self._hopeless = True
+        text = "" if self._hopeless else self._assembler.feed(event)
+        # Until there is an answer, marks of missing parts wait: nothing else may come, and then the run
+        # raises, which a fallback can only mend while nothing was shown.
+        self._answered |= (isinstance(event, Ended) and bool(event.text)) or (
+            isinstance(event, Token) and bool(text)
+        )
+        is_early = isinstance(event, HeadingPlanned)
+        if not self._answered and not is_early:
+            self._held += text
+        elif text or self._held:
+            text, self._held = self._held + text, ""
+            # An early heading that nobody sees is no first text: the answer may come to stand without it.
+            if self._ttft_s is None and not (is_early and self._on_text is None):
+                self._ttft_s = getattr(event, "at_s", None)
+            if self._on_text is not None:
+                self._text.append(text)
+                self._on_text(text)
+        if self._on_event is not None:
+            self._on_event(event)
+
+    def _raises(self, event: Ended) -> bool:
+        is_plain = self._recorder.is_plain
+        return event.status == "failed" and (self._options.on_node_error == "raise" or is_plain)
+
+    def working(self, context: Callable[[Question], RunContext]) -> Work:
+        """The work of answering a question while this listens."""
+
+        async def work(question: Question, journal: Journal, thread: str | None) -> AIMessage:
+            run = context(question)
+            supersteps = self._options.execution == "superstep"
+            await answer(run, journal, decode_all=in_supersteps if supersteps else None)
+            return self._message(run, thread)
+
+        return work
+
+    def restored(self, message: AIMessage) -> AIMessage:
+        """The answer of a run that had ended before: its text is told as a whole, if nothing was told."""
+        if not self._told and self._on_text is not None and message.text:
+            self._on_text(str(message.text))
+        return message
+
+    def _message(self, run: RunContext, thread: str | None) -> AIMessage:
+        shown = self._on_text is not None
+        again, stray = self._assembler.interrupted, self._assembler.stray
+        said = [f"the shown text of node {i} broke off and was started again" for i in again]
+        if stray is not None:
+            said.append(f"the heading {stray!r} was shown early, and something else follows it")
+        report = self._recorder.report(
+            run,
+            ttft_s=self._ttft_s,
+            shown=said if shown else (),
+            restarted=shown and bool(again or stray),
+            thread_id=thread,
+        )
+        return AIMessage(
+            "".join(self._text) if shown else self._whole(report),
+            response_metadata={REPORT_KEY: report.to_json()},
+            usage_metadata=usage_metadata(report.total_usage),
+        )
+
+    def _whole(self, report: Report) -> str:
+        if report.skeleton is None:
+            return assemble_plain(report.nodes[0].status, report.nodes[0].answer)
+        ended = {node.id: (node.status, node.answer) for node in report.nodes}
+        return assemble(
+            report.skeleton.nodes,
+            ended,
+            headings=bool(self._options.headings),
+            cut=self._recorder.cut,
+        )
+
+
+def usage_metadata(usage: Usage) -> UsageMetadata | None:
+    """The tokens in LangChain's form; None if no server counted any."""
+    if not usage.input_tokens and not usage.output_tokens:
+        return None
+    counted: UsageMetadata = {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+    }
+    if usage.cached_tokens:
+        counted["input_token_details"] = {"cache_read": usage.cached_tokens}
+    return counted

@@ -1,0 +1,107 @@
+"""Tiers: named models, and what every user of a model shares in this process.
+
+Configured copies of an `SGDRunnable`, and other runnables on the same model, find the same `Shared` by the
+model itself: calls in flight are counted together, a router's memory goes on, and a synchronous call knows
+on which event loop the model's connections live.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from langchain_core.runnables import Runnable, RunnableBinding
+
+from langchain_sgd.decoding.limits import Limit
+
+SMALL, LARGE, PLANNER = "small", "large", "planner"
+
+
+class Endpoint(Protocol):
+    """A server with its options, such as a `TGIEndpoint`."""
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        ...
+
+
+ModelLike = str | Runnable[Any, Any] | Endpoint
+"""What names a model: a chat model or another Runnable from messages to message, a name such as
+"openai:gpt-5-nano", a URL, an endpoint."""
+
+
+@dataclass(slots=True)
+class Shared:
+    """What is known of one model, whoever uses it."""
+
+    limit: Limit = field(default_factory=lambda: Limit(None))
+    """Counts the calls in flight; bounds them where the model says how many its server takes."""
+    memory: dict[Any, Any] = field(default_factory=dict)
+    """State of routers, by what distinguishes them."""
+    _loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
+
+    def used_here(self) -> None:
+        """Note that the model is called on the running loop."""
+        loop = asyncio.get_running_loop()
+        if self._loop is None or self._loop() is not loop:
+            self._loop = weakref.ref(loop)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop of the last call, if it still runs."""
+        loop = self._loop() if self._loop is not None else None
+        return loop if loop is not None and loop.is_running() else None
+
+
+_known: dict[int, Shared] = {}
+_lock = threading.Lock()
+
+
+def shared_by(model: Any) -> Shared:
+    """What all users of this very model object share; forgotten with the model."""
+    model = innermost(model)
+    with _lock:
+        if (shared := _known.get(id(model))) is None:
+            shared = Shared()
+            try:
+                weakref.finalize(model, _known.pop, id(model), None)
+            except TypeError:  # an object that cannot be watched shares nothing
+                return shared
+            limit = getattr(model, "in_flight_limit", None)
+            if isinstance(limit, Limit):
+                shared.limit = limit
+            _known[id(model)] = shared
+        return shared
+
+
+def innermost(model: Any) -> Any:
+    """The model itself, without what `bind` and `with_config` put around it."""
+    while isinstance(model, RunnableBinding):
+        model = model.bound
+    return model
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """A named model; tiers are ordered from the smallest to the largest."""
+
+    name: str
+    model: Runnable[Any, Any]
+    """Messages in, message out: a chat model, or anything that behaves like one."""
+    limit: Limit = field(default_factory=lambda: Limit(None))
+    """The user's bound of calls in flight."""
+    shared: Shared = field(default_factory=Shared)
+
+    @classmethod
+    def of(cls, name: str, model: Runnable[Any, Any], limit: Limit | None = None) -> Tier:
+        """A tier with what is known of its model."""
+        return cls(name, model, limit or Limit(None), shared_by(model))
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """What a call holds a slot of, in the order in which it takes them."""
+        return (self.limit, self.shared.limit)
