@@ -133,10 +133,10 @@ async def _answer_plainly(
         plain.restored(reason)
     else:
         written = await plain.choose(reason)
-        if written.report.answer:
+        if written.has_come_to_its_end:
             await journal.keep(_PLAIN_KEY, written.report.model_dump(mode="json"))
     run.emit(written.ended())
-    if not written.report.answer:
+    if not written.has_come_to_its_end:
         raise failure(run, None, written)
 
 

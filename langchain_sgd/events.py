@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from langchain_sgd.report import Attempt, NodeReport, NodeStatus, Source
 from langchain_sgd.skeleton import Node, NodeId
@@ -40,6 +41,7 @@ class PlannerCalled:
     """A call of the planner's model has ended."""
 
     attempt: Attempt
+    at_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ class HedgeDropped:
     """The plain answer that was begun beside the planner is not wanted."""
 
     attempt: Attempt
+    at_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,7 @@ class Warned:
     """Something the answer lacks, or cost more."""
 
     text: str
+    at_s: float
 
 
 Event = (
@@ -130,3 +134,25 @@ Event = (
 
 Emit = Callable[[Event], None]
 """Takes note of an event, at once."""
+
+
+def progress_of(event: Event) -> dict[str, Any] | None:
+    """What a progress display is told of an event, as plain JSON types; None for what is no progress."""
+    match event:
+        case Planned(node, at_s):
+            return {
+                "event": "planned",
+                "id": node.id,
+                "heading": node.heading,
+                "dependencies": list(node.dependencies),
+                "at_s": at_s,
+            }
+        case PlainChosen(reason, at_s):
+            return {"event": "plain", "reason": reason, "at_s": at_s}
+        case Started(node_id, tier, attempt, at_s):
+            told = {"event": "started", "id": node_id, "tier": tier}
+            return {**told, "attempt": attempt, "at_s": at_s}
+        case Ended(node_id, status, _, at_s):
+            return {"event": "ended", "id": node_id, "status": status, "at_s": at_s}
+        case _:
+            return None

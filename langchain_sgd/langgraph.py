@@ -392,12 +392,12 @@ def _model_name(model: Any) -> Any:
     return [type(model).__qualname__, sorted((k, str(v)) for k, v in named.items())]
 
 
-def stream_writer() -> Callable[[Any], None]:
-    """What writes to the `custom` stream of the LangGraph graph around us; nothing where there is none."""
+def stream_writer() -> Callable[[Any], None] | None:
+    """What writes to the `custom` stream of the LangGraph graph around us; None where there is none."""
     try:
         return get_stream_writer()
     except (RuntimeError, KeyError):
-        return lambda _: None
+        return None
 
 
 # -- the literal graph
@@ -453,7 +453,7 @@ def _literal_node(
         answers = {d: state.get(f"answer_{d}") for d in node.dependencies}
         written = await write_node(run, node, skeleton.up_to(node), answers)
         run.emit(written.ended())
-        if not written.report.answer and run.options.on_node_error == "raise":
+        if not written.has_come_to_its_end and run.options.on_node_error == "raise":
             raise failure(run, node, written)
         return {
             f"answer_{node.id}": written.report.answer or None,

@@ -19,9 +19,15 @@ from langchain_sgd.decoding.context import RunContext, for_models
 from langchain_sgd.decoding.limits import Limit
 from langchain_sgd.engine import plan_only
 from langchain_sgd.errors import InvalidInputError
-from langchain_sgd.events import Event
+from langchain_sgd.events import Event, progress_of
 from langchain_sgd.journal import Forgetful
-from langchain_sgd.langgraph import build_graph, host_graph, loop_of, run_in_graph
+from langchain_sgd.langgraph import (
+    build_graph,
+    host_graph,
+    loop_of,
+    run_in_graph,
+    stream_writer,
+)
 from langchain_sgd.options import Options
 from langchain_sgd.planning.planner import Plan
 from langchain_sgd.portal import iterate_sync, run_sync
@@ -48,7 +54,8 @@ class SGDRunnable(Options, RunnableSerializable[Any, AIMessage]):
     (`Report.from_message`) and whose `usage_metadata` is the total of its calls; streamed, chunks in
     document order, the first unfinished part live.
 
-    Call options (`temperature`, `max_tokens` and so on) go to the models that write.
+    Call options (`temperature`, `max_tokens` and so on) go to the models that write. Inside a LangGraph
+    graph, each node's progress goes to `stream_mode="custom"` as `{"sgd_progress": {...}}`.
 
     Cost: one planner call, and one call a node. A question that does not split costs the planner's
     first token or two over plain decoding.
@@ -149,9 +156,15 @@ class SGDRunnable(Options, RunnableSerializable[Any, AIMessage]):
         self, value: Any, config: RunnableConfig, options: Mapping[str, Any], telling: Telling
     ) -> AIMessage:
         """One run; everything that comes of it is told to `telling`."""
+        show = stream_writer()
+
+        def emit(event: Event) -> None:
+            telling.feed(event)
+            if show is not None and (progress := progress_of(event)) is not None:
+                show({"sgd_progress": progress})
 
         def context(question: Question) -> RunContext:
-            return RunContext(question, self, for_models(config), _limit(config), telling.feed)
+            return RunContext(question, self, for_models(config), _limit(config), emit)
 
         result = await run_in_graph(
             self._graph, value, config, self, telling.working(context), options

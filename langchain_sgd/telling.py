@@ -62,7 +62,7 @@ class Telling:
         """Take note of an event and pass it on."""
         self._told = True
         self._recorder.feed(event)
-        if isinstance(event, Ended) and not event.text and self._raises(event):
+        if isinstance(event, Ended) and self._raises(event):
             self._hopeless = True
         text = "" if self._hopeless else self._assembler.feed(event)
         # Until there is an answer, marks of missing parts wait: nothing else may come, and then the run

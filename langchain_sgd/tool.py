@@ -47,7 +47,8 @@ def tool_of(
         async for chunk in sgd.astream(question[0] if question else arguments, config):
             if chunk.text:
                 texts.append(str(chunk.text))
-                show({"sgd_tool": name, "text": str(chunk.text)})
+                if show is not None:
+                    show({"sgd_tool": name, "text": str(chunk.text)})
             metadata |= chunk.response_metadata
         if metadata[REPORT_KEY]["status"] == AWAITING_APPROVAL:
             msg = (

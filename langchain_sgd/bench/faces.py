@@ -1,7 +1,7 @@
 """What each face costs over the bare engine, on models that answer at once.
 
-The bare engine is `Run`, as all faces use it, without LangChain's runs and LangGraph's graph around it:
-it plans, decodes each node when its dependencies have answers, and joins them. All designs alternate in
+The bare engine is what all faces use, without LangChain's runs and LangGraph's graph around it: it plans,
+decodes each node when its dependencies have answers, and joins them. All designs alternate in
 one run, with the same planner writing the same skeleton. What is counted is processor time, which is all
 there is to wait for here, and which a busy machine disturbs less than the clock on the wall.
 """
@@ -26,38 +26,27 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langchain_sgd.bench._output import parser, save, show
 from langchain_sgd.bench.models import InstantModel, TimedPlanner, random_skeleton
 from langchain_sgd.chat import ChatSGD
-from langchain_sgd.run import Run
+from langchain_sgd.decoding.context import RunContext
+from langchain_sgd.decoding.limits import Limit
+from langchain_sgd.journal import Forgetful
+from langchain_sgd.question import Question
 from langchain_sgd.runnable import SGDRunnable
-from langchain_sgd.skeleton import Node, NodeId, Skeleton
+from langchain_sgd.telling import Telling
 
 QUESTION = "Which?"
 ENGINE = "bare engine"
 
 
 async def engine(sgd: SGDRunnable) -> str:
-    """One question through `Run` alone."""
-    run = Run(sgd.settings, {}, conversation=[HumanMessage(QUESTION)])
-    nodes: list[Node] = []
-    tasks: dict[NodeId, asyncio.Task[str]] = {}
+    """One question through the engine alone."""
+    telling = Telling(sgd)
 
-    async def decode(node: Node, planned: Sequence[Node]) -> str:
-        answers = {d: await asyncio.shield(tasks[d]) for d in node.dependencies}
-        record = await run.decode(node, planned, answers)
-        return record.answer
+    def context(question: Question) -> RunContext:
+        return RunContext(question, sgd, {}, Limit(None), telling.feed)
 
-    async with asyncio.TaskGroup() as group:
-
-        def start(node: Node) -> None:
-            run.planned(node)
-            nodes.append(node)
-            tasks[node.id] = group.create_task(decode(node, tuple(nodes)))
-
-        await run.plan(start)
-    run.plan_ended()
-    skeleton = Skeleton(nodes=tuple(nodes))
-    text = await run.assemble(skeleton, cut=False)
-    run.report(skeleton, source="planner").to_json()
-    return text
+    question = Question((HumanMessage(QUESTION),))
+    message = await telling.working(context)(question, Forgetful(), None)
+    return str(message.text)
 
 
 def _drained(runnable: Runnable[Any, Any], value: Any) -> Callable[[], Awaitable[None]]:

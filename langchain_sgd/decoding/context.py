@@ -65,7 +65,7 @@ class RunContext:
 
     def warn(self, text: str) -> None:
         """Tell what the answer lacks or costs more."""
-        self.emit(Warned(text))
+        self.emit(Warned(text, self.clock.now()))
 
     def child(self, name: str, tier: str, attempt: int, metadata: Mapping[str, Any]) -> RunnableConfig:
         """The config of one model call: its name, its tags, its place in the trace."""

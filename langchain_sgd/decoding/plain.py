@@ -50,17 +50,15 @@ class PlainAnswer:
         started = next((event for event in self._held if isinstance(event, Started)), None)
         if started is not None:
             first = next((event.at_s for event in self._held if isinstance(event, Token)), None)
-            self._run.emit(
-                HedgeDropped(
-                    Attempt(
-                        tier=started.tier,
-                        started_s=started.at_s,
-                        first_token_s=first,
-                        ended_s=self._run.clock.now(),
-                        error="not wanted: the question is split",
-                    )
-                )
+            now = self._run.clock.now()
+            attempt = Attempt(
+                tier=started.tier,
+                started_s=started.at_s,
+                first_token_s=first,
+                ended_s=now,
+                error="not wanted: the question is split",
             )
+            self._run.emit(HedgeDropped(attempt, now))
         self._held.clear()
 
     def restored(self, reason: str) -> None:

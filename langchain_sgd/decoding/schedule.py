@@ -68,7 +68,7 @@ class Schedule:
             written = await write_node(
                 run, node, planned, answers, lines=lines, planned_s=planned_s
             )
-            if written.report.answer:
+            if written.has_come_to_its_end:
                 await self._journal.keep(key, written.report.model_dump(mode="json"))
         run.emit(written.ended())
         return written
@@ -87,15 +87,17 @@ class Schedule:
             await asyncio.wait(self._tasks.values())
         written = [task.result() for task in self._tasks.values()]
         reports = [one.report for one in written]
-        without = [
+        # A text that an error broke off is something beside parts that have come to their ends; where
+        # there is no such part, nothing was answered.
+        broken = [
             (node, one)
             for node, one in zip(self._planned, written, strict=True)
-            if not one.report.answer
+            if not one.has_come_to_its_end
         ]
-        nothing = len(without) == len(written)
-        if without and (nothing or self._run.options.on_node_error == "raise"):
+        nothing = len(broken) == len(written)
+        if broken and (nothing or self._run.options.on_node_error == "raise"):
             errors: list[SkeletonGraphError] = [
-                failure(self._run, node, one) for node, one in without
+                failure(self._run, node, one) for node, one in broken
             ]
             errors.sort(key=lambda error: isinstance(error, DependencyFailedError))
             raise errors[0]

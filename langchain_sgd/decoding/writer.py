@@ -47,7 +47,12 @@ class Written:
 
     report: NodeReport
     cause: BaseException | None = None
-    """The last error, if there is no answer."""
+    """What was raised last, if the part has no answer or one that an error broke off."""
+
+    @property
+    def has_come_to_its_end(self) -> bool:
+        """Whether there is an answer, and no error broke it off."""
+        return bool(self.report.answer) and self.cause is None
 
     def ended(self) -> Ended:
         """The event that tells of it."""
@@ -162,14 +167,14 @@ async def _write(run: RunContext, part: Part, emit: Emit) -> Written:
             break
     late = draft is None or run.clock.is_late(until)
     problem = TIME_USED_UP if late else (draft.problem if draft else None) or ""
+    cause = draft.reply.error if draft is not None else None
     if best is not None:
         return Written(
-            _report(run, part, ready, best.status, best, attempts, best_index, problem=problem)
+            _report(run, part, ready, best.status, best, attempts, best_index, problem=problem),
+            None if late or best.reply.error is None else cause,
         )
-    return Written(
-        _report(run, part, ready, "failed", draft, attempts, problem=problem, tier=tier),
-        draft.reply.error if draft is not None else None,
-    )
+    report = _report(run, part, ready, "failed", draft, attempts, problem=problem, tier=tier)
+    return Written(report, cause or TimeoutError(problem))
 
 
 def _worth(draft: _Draft) -> tuple[bool, int]:
@@ -236,7 +241,8 @@ def _judge(run: RunContext, part: Part, draft: _Draft) -> None:
         draft.problem, draft.status = describe(reply.error), "truncated"
     elif not draft.text:
         draft.problem, draft.status = "the answer was empty", "failed"
-        draft.retryable = reply.ending != "refused"
+        # A larger tier is asked at once; the largest once more.
+        draft.retryable = reply.ending != "refused" and reply.tier == part.path[-1].name
         if reply.ending == "refused":
             draft.problem = "the model's content filter gave no answer"
     elif reply.ending == "cut":

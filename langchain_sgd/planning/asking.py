@@ -68,7 +68,7 @@ class Asking:
             on_node(node)
         if (ended := kept.get(_END)) is not None:
             for attempt in ended["attempts"]:
-                run.emit(PlannerCalled(Attempt.model_validate(attempt)))
+                run.emit(PlannerCalled(Attempt.model_validate(attempt), run.clock.now()))
             return Plan(begun, ended["plain"], list(ended["warnings"]), ended["cut"])
         if not begun and options.mode == "auto" and options.is_busy():
             return Plan(plain="the models are busy")
@@ -187,7 +187,7 @@ class Asking:
             finally:
                 attempt = reply.attempt(run.clock.at)
                 attempts.append(attempt)
-                run.emit(PlannerCalled(attempt))
+                run.emit(PlannerCalled(attempt, run.clock.now()))
 
     def _started(self) -> None:
         if self._plain is not None and self._run.options.hedge:

@@ -31,7 +31,7 @@ from tests.support.models import PLANNER, Say, Stage, planning
 from tests.support.skeletons import skeleton
 from tests.tgi_server import TGITestServer
 
-INNER = ("SGDRunnable", ["assemble", "node:1", "node:2", "node:3", "planner"])
+INNER = ("SGDRunnable", ["node:1", "node:2", "node:3", "planner"])
 KEY = "key-of-the-tracing-service"
 
 
@@ -354,7 +354,6 @@ async def test_a_tier_that_is_traced_by_itself_hangs_under_its_node(tracing: Tra
         await SGDRunnable(large=RunnableLambda(write), planner=planner).ainvoke("Why?")
     (root,) = tracing.server.roots
     expected = [
-        "assemble",
         "planner",
         *((f"node:{n}", [("own_client", ["look_up"])]) for n in "123"),
     ]
@@ -390,7 +389,7 @@ async def test_an_approval_and_its_answer_are_two_traces_that_repeat_nothing(
         await sgd.ainvoke(Command(resume=True), thread)
     first, second = tracing.server.roots
     assert tracing.server.tree(first) == ("SGDRunnable", ["planner"])
-    below = ["assemble", "node:1", "node:2", "node:3"]
+    below = ["node:1", "node:2", "node:3"]
     assert tracing.server.tree(second) == ("SGDRunnable", below)
     # LangSmith joins the two by this.
     assert {metadata_of(run)["thread_id"] for run in tracing.server.runs} == {"t-1"}
@@ -407,7 +406,7 @@ async def test_a_resumed_run_shows_only_what_was_called_again(tracing: Tracing) 
     names = Counter(run["name"] for run in tracing.server.runs)
     assert (names["planner"], names["node:1"], names["node:2"]) == (1, 1, 1)
     assert names["node:3"] == 3
-    assert tracing.server.tree(tracing.server.roots[1]) == ("SGDRunnable", ["assemble", "node:3"])
+    assert tracing.server.tree(tracing.server.roots[1]) == ("SGDRunnable", ["node:3"])
 
 
 async def test_a_cancelled_run_is_closed(tracing: Tracing) -> None:

@@ -58,7 +58,7 @@ def collector() -> Iterator[Collector]:
     provider.shutdown()
 
 
-BELOW = dict.fromkeys(("planner", "node:1", "node:2", "node:3", "assemble"), "SGDRunnable")
+BELOW = dict.fromkeys(("planner", "node:1", "node:2", "node:3"), "SGDRunnable")
 
 
 def attributes(span: ReadableSpan) -> dict[str, Any]:

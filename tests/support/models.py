@@ -24,6 +24,7 @@ from pydantic import Field
 from langchain_sgd.skeleton import Skeleton
 
 PLANNER, PLAIN = "planner", "plain"
+"""The planner's call and an undivided answer's, beside the ids of nodes."""
 _NODE = re.compile(r'Write part (\S+), "')
 
 
@@ -32,7 +33,8 @@ class Say:
     """What one call gives."""
 
     text: str | Sequence[str] | None = None
-    """The pieces; None is a text made from the whole prompt, so that a wrong prompt shows."""
+    """The pieces; None is a text made from the whole prompt, so that a wrong prompt shows, or nothing
+    where an error is raised."""
     each_s: float = 0.0
     """Wait before each piece."""
     then_s: float = 0.0
@@ -124,7 +126,8 @@ class Stage:
         try:
             if self.gated:
                 await self.gates[part].wait()
-            text = text_for(part, prompt) if say.text is None else say.text
+            unsaid = text_for(part, prompt) if say.error is None else ()
+            text = unsaid if say.text is None else say.text
             for piece in (text,) if isinstance(text, str) else text:
                 if say.each_s:
                     await _wait(say.each_s, deaf=say.deaf)

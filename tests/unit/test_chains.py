@@ -129,7 +129,7 @@ async def test_configured_names_tags_and_metadata_are_in_the_trace() -> None:
     sgd = made(stage()).with_config(run_name="writer", tags=["mine"], metadata={"user": "u1"})
     await (PROMPT | sgd).ainvoke({"subject": "bridges"}, {"callbacks": [collector]})
     (run,) = collector.traced_runs
-    inside: Any = [(PLANNER, []), ("node:1", []), ("node:2", []), ("assemble", [])]
+    inside: Any = [(PLANNER, []), ("node:1", []), ("node:2", [])]
     assert tree(run) == (
         "RunnableSequence",
         [("ChatPromptTemplate", []), ("writer", inside)],
@@ -301,7 +301,7 @@ async def test_events_carry_the_names_of_the_nodes() -> None:
     events = [event async for event in chain.astream_events({"subject": "bridges"}, version="v2")]
     started = [e["name"] for e in events if e["event"].endswith("_start")]
     assert started[:4] == ["RunnableSequence", "ChatPromptTemplate", "SGDRunnable", PLANNER]
-    assert sorted(started[4:]) == ["StrOutputParser", "assemble", "node:1", "node:2"]
+    assert sorted(started[4:]) == ["StrOutputParser", "node:1", "node:2"]
     assert texts(events, "on_chat_model_stream", "node:1") == "one and only"
     assert texts(events, "on_chain_stream", "SGDRunnable") == ANSWER
     (end,) = [e for e in events if e["event"] == "on_chat_model_end" and e["name"] == "node:2"]

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*stream_v3. is in beta")
 NOWHERE = "http://127.0.0.1:9"
 TREE: Any = (
     "ChatSGD",
-    [("SGDRunnable", [(PLANNER, []), ("node:1", []), ("node:2", []), ("assemble", [])])],
+    [("SGDRunnable", [(PLANNER, []), ("node:1", []), ("node:2", [])])],
 )
 
 
@@ -241,7 +241,7 @@ async def test_events_of_version_2_name_the_model_and_its_nodes() -> None:
     events = [event async for event in chat().astream_events("Why?", version="v2")]
     started = [e["name"] for e in events if e["event"].endswith("_start")]
     assert started[:3] == ["ChatSGD", "SGDRunnable", PLANNER]
-    assert {"node:1", "node:2", "assemble"} == {*started[3:]}
+    assert {"node:1", "node:2"} == {*started[3:]}
     pieces = [
         e["data"]["chunk"].text
         for e in events

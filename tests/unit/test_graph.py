@@ -202,25 +202,21 @@ def test_answers_are_not_swapped_when_calls_end_in_another_order() -> None:
     assert len(report.planner.attempts) == 1
 
 
-async def test_another_plan_after_a_resume_picks_up_nothing_stale() -> None:
+async def test_a_resume_goes_on_from_the_lines_that_were_planned() -> None:
     first, second = skeleton("1", "2 <- 1", "3"), skeleton("1 <-", "2", "3 <- 1,2")
     changed = second.nodes[0].model_copy(update={"heading": "Another heading"})
     second = Skeleton(nodes=(changed, *second.nodes[1:]))
-    stage = Stage(
-        {
-            PLANNER: [
-                Say(plan_lines(first)[:2], hang=True),
-                planning(second),
-            ]
-        }
-    )
+    stage = Stage({PLANNER: [Say(plan_lines(first)[:2], hang=True), planning(second)]})
     sgd = SGDRunnable(**stage.pair(), checkpointer=InMemorySaver())
-    await broken_off(sgd, "Why?", lambda: bool(stage.of("2")))
+    await broken_off(sgd, "Why?", lambda: bool(stage.of("2")) and stage.of("2")[0].ended)
     report = Report.from_message(await sgd.ainvoke(None, THREAD))
-    assert stage.parts() == [PLANNER, "1", "2", PLANNER, "1", "2", "3"]
+    assert stage.parts() == [PLANNER, "1", "2", PLANNER, "3"]
+    assert "1|Heading 1|" in stage.of(PLANNER)[1].prompt.split("It begins with these lines:")[1]
+    assert [node.heading for node in report.nodes] == ["Heading 1", "Heading 2", "Heading 3"]
+    assert [node.restored for node in report.nodes] == [True, True, False]
+    assert report.nodes[2].dependencies == ("1", "2")
     for node in report.nodes:
         assert node.answer == text_for(node.id, stage.of(node.id)[-1].prompt)
-        assert not node.restored
 
 
 async def test_the_same_plan_after_a_resume_takes_finished_answers() -> None:
@@ -304,13 +300,3 @@ async def test_a_literal_graph_is_resumed_by_its_own_checkpointer() -> None:
     state = await graph.ainvoke(None, THREAD)
     assert stage.parts() == ["1", "2", "2", "2", "3"]
     assert state["answer_3"]
-
-
-async def test_resume_of_the_superstep_execution() -> None:
-    stage = Stage({PLANNER: planning(skeleton("1", "2 <- 1", "3")), "2": [Say(hang=True), Say()]})
-    sgd = SGDRunnable(**stage.pair(), execution="superstep", checkpointer=InMemorySaver())
-    await broken_off(sgd, "Why?", lambda: bool(stage.of("2")))
-    report = Report.from_message(await sgd.ainvoke(None, THREAD))
-    assert stage.parts() == [PLANNER, "1", "3", "2", "2"]
-    assert report.status == "complete"
-    assert [node.restored for node in report.nodes] == [True, False, True]

@@ -18,14 +18,17 @@ ROOT = Path(langchain_sgd.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 
 LAYERS = (
-    {"_version", "_sync", "errors", "stops", "text"},
+    {"_version", "portal", "errors", "stops", "text"},
     {"skeleton"},
-    {"costs", "events", "prompts"},
+    {"costs", "prompts"},
     {"report"},
-    {"assembly", "caching", "inputs", "planning", "decoding"},
-    {"settings"},
-    {"run"},
-    {"graph"},
+    {"events"},
+    {"answer", "caching", "question", "journal"},
+    {"tiers", "planning", "decoding", "options", "streams"},
+    {"recorder", "engine"},
+    {"langgraph"},
+    {"telling"},
+    {"tool"},
     {"runnable"},
     {"baselines", "chat"},
     {"drawing"},
@@ -47,7 +50,7 @@ LEAVES = {
 CORE = set().union(*LAYERS[: LAYERS.index({"baselines", "chat"}) + 1])
 
 ALLOWED = {
-    "langgraph": {"graph", "runnable", "platform", "bench"},
+    "langgraph": {"langgraph", "runnable", "platform", "bench"},
     "aiohttp": {"tgi", "embedded", "bench"},
     "text_generation": {"tgi", "bench"},
     "langchain_huggingface": {"tgi", "bench"},
@@ -65,7 +68,7 @@ WITHOUT_LANGCHAIN = {
     "text",
     "skeleton",
     "events",
-    "assembly",
+    "answer",
     "costs",
     "drawing",
 }

@@ -67,10 +67,10 @@ def test_the_chunks_add_up_to_the_invoked_answer(
                 await streamed(sgd, value)
             return
         total = await streamed(sgd, value)
-        if all(node.status == "complete" for node in Report.from_message(invoked).nodes):
+        if not any(len(node.attempts) > 1 for node in Report.from_message(invoked).nodes):
             assert total.text == invoked.text
-        # What a failed node had shown cannot be taken back; the reader is told that it breaks off.
-        assert total.text.count(MISSING) + total.text.count(CUT) == invoked.text.count(MISSING)
+        for mark in (MISSING, CUT):
+            assert total.text.count(mark) == invoked.text.count(mark)
 
     asyncio.run(main())
 
@@ -342,7 +342,7 @@ async def test_astream_events_names_the_nodes() -> None:
     ]
     assert "".join(tokens) == "ab"
     # LangGraph's own steps are machinery and show nowhere.
-    assert {e["name"] for e in events} == {"SGDRunnable", "planner", "node:1", "node:2", "assemble"}
+    assert {e["name"] for e in events} == {"SGDRunnable", "planner", "node:1", "node:2"}
     shown = [e["data"]["chunk"] for e in events if e["event"] == "on_chain_stream"]
     assert "".join(c.text for c in shown if isinstance(c, AIMessageChunk)).startswith(
         "## Heading 1"

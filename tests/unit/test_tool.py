@@ -132,7 +132,7 @@ async def test_the_run_hangs_under_the_tools_run(*, sync: bool) -> None:
     else:
         await tool.ainvoke(CALL, config)
     (run,) = collector.traced_runs
-    inside: Any = [(PLANNER, []), ("node:1", []), ("node:2", []), ("assemble", [])]
+    inside: Any = [(PLANNER, []), ("node:1", []), ("node:2", [])]
     assert run.run_type == "tool"
     assert tree(run) == ("write_long_answer", [("SGDRunnable", inside)])
     for child in run.child_runs[0].child_runs:
@@ -172,21 +172,25 @@ ASKED = {"messages": [HumanMessage("Write."), AIMessage("", tool_calls=[CALL])]}
 
 
 async def test_in_a_tool_node_it_streams_as_custom_and_leaks_nothing_as_messages() -> None:
-    pieces, messages = [], []
+    pieces, messages, progress = [], [], []
     stream = graph_with(tool_of()).astream(ASKED, stream_mode=["custom", "messages"])
     async for mode, data in stream:
-        if mode == "custom":
+        if mode == "custom" and "sgd_progress" in data:
+            progress.append(data["sgd_progress"]["event"])
+        elif mode == "custom":
             assert data["sgd_tool"] == "write_long_answer"
             pieces.append(data["text"])
         else:
             messages.append(data[0])
     assert "".join(pieces) == ANSWER
     assert len(pieces) > 1
+    assert set(progress) == {"planned", "started", "ended"}
     assert [(type(message), message.content) for message in messages] == [(ToolMessage, ANSWER)]
 
 
 def test_in_a_synchronous_tool_node() -> None:
     graph = graph_with(tool_of())
-    pieces = [data["text"] for data in graph.stream(ASKED, stream_mode="custom")]
+    told = list(graph.stream(ASKED, stream_mode="custom"))
+    pieces = [data["text"] for data in told if "sgd_tool" in data]
     assert "".join(pieces) == ANSWER
     assert graph.invoke(ASKED)["messages"][-1].content == ANSWER

@@ -24,7 +24,7 @@ from tests.support.models import PLAIN, PLANNER, Say, Stage, planning
 from tests.support.skeletons import skeleton
 
 PLANNED = skeleton("1", "2! <- 1", "3")
-TREE = {"planner", "node:1", "node:2", "node:3", "assemble"}
+TREE = {"planner", "node:1", "node:2", "node:3"}
 
 
 def staged(**lines: Any) -> tuple[Stage, SGDRunnable]:
@@ -44,7 +44,6 @@ EXPECTED: Tree = (
     "SGDRunnable",
     "chain",
     [
-        ("assemble", "chain", []),
         ("node:1", "llm", []),
         ("node:2", "llm", []),
         ("node:3", "llm", []),
@@ -123,7 +122,7 @@ async def test_a_plain_run_is_a_run_too() -> None:
     collector = RunCollectorCallbackHandler()
     await sgd.ainvoke("Why?", {"callbacks": [collector]})
     names = {run.name for run in collector.traced_runs[0].child_runs}
-    assert names == {PLANNER, PLAIN, "assemble"}
+    assert names == {PLANNER, PLAIN}
 
 
 async def test_first_tokens_have_times() -> None:
@@ -172,8 +171,12 @@ async def test_tokens_are_counted_once() -> None:
     assert usage["large-model"]["input_tokens"] == 10 + 20
     assert usage["small-model"]["input_tokens"] == 20 + 20
     assert sum(model["output_tokens"] for model in usage.values()) == 5 + 3 * 7
-    # The answer itself claims none, or tracers would add them to the children's.
-    assert message.usage_metadata is None
+    # The answer's own total is a chain's output: nobody adds it to the models' runs.
+    assert message.usage_metadata == {
+        "input_tokens": 70,
+        "output_tokens": 26,
+        "total_tokens": 96,
+    }
     report = Report.from_message(message)
     assert {name: total.output_tokens for name, total in report.usage.items()} == {
         "planner": 5,
