@@ -14,7 +14,6 @@ from langchain_sgd._version import __version__
 if TYPE_CHECKING:
     from langchain_sgd.chat import ChatSGD
     from langchain_sgd.costs import Costs, Price
-    from langchain_sgd.decoding.routing import Router
     from langchain_sgd.errors import (
         DependencyFailedError,
         InvalidInputError,
@@ -25,10 +24,11 @@ if TYPE_CHECKING:
         SkeletonGraphError,
     )
     from langchain_sgd.langgraph import build_graph
-    from langchain_sgd.question import SkeletonInput
     from langchain_sgd.planning.planner import Plan
     from langchain_sgd.prompts import Prompts
+    from langchain_sgd.question import SkeletonInput
     from langchain_sgd.report import NodeReport, Report
+    from langchain_sgd.routing import Router
     from langchain_sgd.runnable import SGDRunnable
     from langchain_sgd.skeleton import Node, NodeId, Skeleton
 
@@ -46,7 +46,7 @@ _HOMES = {
     "Price": "costs",
     "Prompts": "prompts",
     "Report": "report",
-    "Router": "decoding.routing",
+    "Router": "routing",
     "RunDeadlineError": "errors",
     "SGDRunnable": "runnable",
     "Skeleton": "skeleton",

@@ -52,10 +52,10 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.uuid import uuid7
 from pydantic import BaseModel, Field, PrivateAttr, field_validator
 
-from langchain_sgd.portal import iterate_sync, run_sync
 from langchain_sgd.caching import CachePlace, WholeAnswers, cache_of
 from langchain_sgd.decoding.context import NOSTREAM
 from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.portal import iterate_sync, run_sync
 from langchain_sgd.runnable import SGDRunnable, sharing_a_limit
 from langchain_sgd.stops import StopFilter
 from langchain_sgd.streams import Stream, all_of, as_completed
@@ -136,7 +136,7 @@ class ChatSGD(BaseChatModel):
         said = json.dumps([type(self.sgd).__qualname__, options, self.stop], sort_keys=True)
         return {
             "sgd_fingerprint": hashlib.sha256(said.encode()).hexdigest()[:16],
-            "sgd_tiers": [tier.name for tier in self.sgd.settings.tiers],
+            "sgd_tiers": [tier.name for tier in self.sgd.tiers_by_size],
             "sgd_mode": self.sgd.mode,
         }
 
@@ -411,7 +411,7 @@ class ChatSGD(BaseChatModel):
     # -- what is not split
 
     def _resolve_model_profile(self) -> ModelProfile | None:
-        return getattr(self.sgd.settings.largest.model, "profile", None)
+        return getattr(self.sgd.largest.model, "profile", None)
 
     def bind_tools(
         self,
@@ -470,7 +470,7 @@ class ChatSGD(BaseChatModel):
 
     def _undivided(self) -> Any:
         """The large model, with our cache and rate limiter where it has none of its own."""
-        large: Any = self.sgd.settings.largest.model
+        large: Any = self.sgd.largest.model
         if not hasattr(large, "bind_tools"):
             msg = (
                 f"Tools and schemas go to the largest tier, but that is a {type(large).__name__}, no chat"
@@ -595,6 +595,9 @@ def _as_chunk(message: AIMessage) -> AIMessageChunk:
         content=message.content,
         id=message.id,
         response_metadata=message.response_metadata,
-        usage_metadata=message.usage_metadata,
+        # Of a cached answer LangChain says only that it cost nothing.
+        usage_metadata=message.usage_metadata
+        if "total_tokens" in (message.usage_metadata or {})
+        else None,
         chunk_position="last",
     )

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from langchain_sgd.decoding.asking import Asking
 from langchain_sgd.decoding.context import RunContext
 from langchain_sgd.decoding.plain import PlainAnswer
-from langchain_sgd.decoding.owner import Owner
 from langchain_sgd.decoding.schedule import Schedule
 from langchain_sgd.decoding.writer import Written, failure
 from langchain_sgd.errors import InvalidInputError, SkeletonError
 from langchain_sgd.events import PlanEnded, Planned
 from langchain_sgd.journal import Journal
-from langchain_sgd.planning.asking import Asking
+from langchain_sgd.owner import Owner
 from langchain_sgd.planning.planner import Plan
 from langchain_sgd.report import NodeReport, Source
 from langchain_sgd.skeleton import Skeleton
@@ -27,12 +27,10 @@ _PLAIN_KEY = "plain"
 
 
 DecodeAll = Callable[[RunContext, Skeleton], Awaitable[None]]
-"""Another way to decode a whole skeleton, which the benchmark compares with; tells `run.emit` of every end."""
+"""Another way to decode a whole skeleton, for comparison; it tells `run.emit` of every node's end."""
 
 
-async def answer(
-    run: RunContext, journal: Journal, *, decode_all: DecodeAll | None = None
-) -> None:
+async def answer(run: RunContext, journal: Journal, *, decode_all: DecodeAll | None = None) -> None:
     """Answer the run's question; everything that comes of it is told to `run.emit`.
 
     Cancelling it closes every model stream. Nothing that it started goes on after it.
@@ -93,7 +91,10 @@ async def _decode_planned(
     skeleton: Skeleton | None = Skeleton(nodes=tuple(plan.nodes))
     source: Source = "planner"
     if run.question.approve:
-        skeleton, source = _approved_by_human(journal, Skeleton(nodes=tuple(plan.nodes))), "approved"
+        skeleton, source = (
+            _approved_by_human(journal, Skeleton(nodes=tuple(plan.nodes))),
+            "approved",
+        )
     if skeleton is None:
         await _answer_plainly(run, journal, plain, "the skeleton was rejected")
         return

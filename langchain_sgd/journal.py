@@ -1,4 +1,4 @@
-"""The port to durability: what a run has found out, kept so that another life of the run need not find it again.
+"""The port to durability: what a run has found out, kept for another life of the run.
 
 A key says everything that a value depends on, so a value is found only where it belongs, in whatever order
 things happen.

@@ -31,10 +31,10 @@ from langsmith import tracing_context
 from typing_extensions import TypedDict
 
 from langchain_sgd.decoding.context import RunContext, for_models
-from langchain_sgd.decoding.limits import Limit
 from langchain_sgd.decoding.writer import failure, write_node
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.journal import Forgetful, Journal
+from langchain_sgd.limits import Limit
 from langchain_sgd.options import Options
 from langchain_sgd.question import Question, continued, digest, one_system_message, read_input
 from langchain_sgd.skeleton import Node, Skeleton
@@ -268,7 +268,7 @@ def _started(
     *,
     saved: bool,
 ) -> asyncio.Task[dict[str, Any]]:
-    """The graph's run, in the context that is current: its machinery is out of sight of the caller's tracers."""
+    """The graph's run, in the current context: its machinery is out of sight of the caller's tracers."""
 
     async def go() -> dict[str, Any]:
         with tracing_context(enabled=False):

@@ -19,11 +19,11 @@ from pydantic import (
 )
 
 from langchain_sgd.costs import Price
-from langchain_sgd.decoding.limits import Limit
-from langchain_sgd.decoding.retry import Backoff
-from langchain_sgd.decoding.routing import Router, ShareRouter, ThresholdRouter
+from langchain_sgd.limits import Limit
 from langchain_sgd.planning.planner import Mode, ReadLine
 from langchain_sgd.prompts import Prompts
+from langchain_sgd.retry import Backoff
+from langchain_sgd.routing import Router, ShareRouter, ThresholdRouter
 from langchain_sgd.skeleton import Node
 from langchain_sgd.tiers import LARGE, PLANNER, SMALL, ModelLike, Tier
 
@@ -358,8 +358,11 @@ class Options(BaseModel):
         """Whether a run that begins now should not be split for the load's sake."""
         if self.busy is None or callable(self.busy):
             return self.busy is not None and bool(self.busy())
-        limits = {self.planning_tier.shared.limit, self.largest.shared.limit}
-        return sum(limit.in_flight for limit in limits) >= self.busy
+        counts: dict[int, int] = {}
+        for tier in (self.planning_tier, self.largest):  # one model may be both
+            known = max(limit.in_flight for limit in tier.limits)
+            counts[id(tier.shared)] = max(known, counts.get(id(tier.shared), 0))
+        return sum(counts.values()) >= self.busy
 
     @property
     def all_prices(self) -> Mapping[str, Price] | None:

@@ -93,48 +93,12 @@ def iterate_sync(
         make: Makes the iterator; called on the loop, in a copy of the caller's context.
         on: A loop that runs in another thread, in place of the process's own.
     """
-    loop = on or _PORTAL.loop()
-    items: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-    task: asyncio.Task[None] | None = None
-    stopped = False
-
-    async def pump() -> None:
-        iterator = make()
-        try:
-            async for item in iterator:
-                items.put(("item", item))
-        finally:
-            if (close := getattr(iterator, "aclose", None)) is not None:
-                await close()
-
-    def ended(done: asyncio.Task[None]) -> None:
-        if done.cancelled():
-            items.put(("end", None))
-        elif (error := done.exception()) is not None:
-            items.put(("error", error))
-        else:
-            items.put(("end", None))
-
-    def start() -> None:
-        nonlocal task
-        if stopped:
-            items.put(("end", None))
-            return
-        task = loop.create_task(pump(), context=context)
-        task.add_done_callback(ended)
-
-    def stop() -> None:
-        nonlocal stopped
-        stopped = True
-        if task is not None:
-            task.cancel()
-
-    context = contextvars.copy_context()
+    call = _Call(make, on or _PORTAL.loop())
     over = False
     try:
-        loop.call_soon_threadsafe(start)
+        call.loop.call_soon_threadsafe(call.start)
         while True:
-            kind, value = _next(items, loop)
+            kind, value = _next(call)
             if kind == "item":
                 yield value
                 continue
@@ -146,19 +110,56 @@ def iterate_sync(
         # Also after an interrupt, which may come at any line above.
         if not over:
             with suppress(RuntimeError):  # a loop that somebody else has closed meanwhile
-                loop.call_soon_threadsafe(stop)
-                while _next(items, loop)[0] == "item":
+                call.loop.call_soon_threadsafe(call.stop)
+                while _next(call)[0] == "item":
                     pass
 
 
-def _next(
-    items: queue.SimpleQueue[tuple[str, Any]], loop: asyncio.AbstractEventLoop
-) -> tuple[str, Any]:
+class _Call:
+    """One iterator on the loop; its items, and how it ended, come through a queue."""
+
+    def __init__(
+        self, make: Callable[[], AsyncIterator[Any]], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.loop = loop
+        self.items: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self._make = make
+        self._context = contextvars.copy_context()
+        self._task: asyncio.Task[None] | None = None
+        self._stopped = False
+
+    def start(self) -> None:
+        if self._stopped:
+            self.items.put(("end", None))
+            return
+        self._task = self.loop.create_task(self._pump(), context=self._context)
+        self._task.add_done_callback(self._ended)
+
+    def stop(self) -> None:
+        self._stopped = True
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _pump(self) -> None:
+        iterator = self._make()
+        try:
+            async for item in iterator:
+                self.items.put(("item", item))
+        finally:
+            if (close := getattr(iterator, "aclose", None)) is not None:
+                await close()
+
+    def _ended(self, done: asyncio.Task[None]) -> None:
+        error = None if done.cancelled() else done.exception()
+        self.items.put(("end", None) if error is None else ("error", error))
+
+
+def _next(call: _Call) -> tuple[str, Any]:
     """The next item; a loop that has been closed will never send one."""
     while True:
         try:
-            return items.get(timeout=_LOOK_S)
+            return call.items.get(timeout=_LOOK_S)
         except queue.Empty:
-            if loop.is_closed():
+            if call.loop.is_closed():
                 msg = "the event loop on which this call was running has been closed"
                 return "error", RuntimeError(msg)

@@ -103,7 +103,7 @@ def _as_messages(value: Any) -> list[BaseMessage]:
 
 
 def one_system_message(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
-    """The conversation with its system messages as one, at its beginning: strict chat templates take no other.
+    """The conversation with its system messages as one, at its beginning; strict chat templates want it so.
 
     Nobody's message is changed; where there is nothing to do, the messages are the given ones.
     """

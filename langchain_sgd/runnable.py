@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from langchain_core.messages import AIMessage, AIMessageChunk
@@ -16,7 +24,6 @@ from langgraph.types import Checkpointer
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from langchain_sgd.decoding.context import RunContext, for_models
-from langchain_sgd.decoding.limits import Limit
 from langchain_sgd.engine import plan_only
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.events import Event, progress_of
@@ -28,6 +35,7 @@ from langchain_sgd.langgraph import (
     run_in_graph,
     stream_writer,
 )
+from langchain_sgd.limits import Limit
 from langchain_sgd.options import Options
 from langchain_sgd.planning.planner import Plan
 from langchain_sgd.portal import iterate_sync, run_sync
@@ -106,11 +114,6 @@ class SGDRunnable(Options, RunnableSerializable[Any, AIMessage]):
         super().model_post_init(context)
         self._graph = host_graph(self.checkpointer)
 
-    @property
-    def settings(self) -> Options:
-        """The checked options, as the engine sees them."""
-        return self
-
     def _remade(self, changes: Mapping[str, Any] | None = None) -> Self:
         """A copy, checked anew; it shares the models and whatever hangs on them."""
         given = {name: getattr(self, name) for name in self.model_fields_set}
@@ -145,9 +148,7 @@ class SGDRunnable(Options, RunnableSerializable[Any, AIMessage]):
         # LangChain's types leave out functions of input and config, which it takes.
         return await self._acall_with_config(work, input, config)  # type: ignore[arg-type]
 
-    def invoke(
-        self, input: Any, config: RunnableConfig | None = None, **options: Any
-    ) -> AIMessage:
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> AIMessage:
         """`ainvoke`, waited for; works from any thread, and where a loop is already running."""
         config = ensure_config(config)
         return self._sync(lambda: self.ainvoke(input, config, **options), config)
@@ -435,7 +436,7 @@ class _Chunks:
 
 
 def _added(items: list[Any]) -> Any:
-    """What a chain streamed into us, as one input; of what cannot be added, the last, as elsewhere in LangChain."""
+    """What a chain streamed into us, as one input; of what cannot be added the last, as LangChain does."""
     if not items:
         return ""
     total = items[0]

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from typing import Any, Generic, Self, TypeVar, cast
 
-from langchain_sgd.decoding.owner import Owner, cancel_all
+from langchain_sgd.owner import Owner, cancel_all
 
 T = TypeVar("T")
 

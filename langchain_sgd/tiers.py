@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from langchain_core.runnables import Runnable, RunnableBinding
 
-from langchain_sgd.decoding.limits import Limit
+from langchain_sgd.limits import Limit
 
 SMALL, LARGE, PLANNER = "small", "large", "planner"
 

@@ -27,8 +27,8 @@ from langchain_sgd.bench._output import parser, save, show
 from langchain_sgd.bench.models import InstantModel, TimedPlanner, random_skeleton
 from langchain_sgd.chat import ChatSGD
 from langchain_sgd.decoding.context import RunContext
-from langchain_sgd.decoding.limits import Limit
 from langchain_sgd.journal import Forgetful
+from langchain_sgd.limits import Limit
 from langchain_sgd.question import Question
 from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.telling import Telling

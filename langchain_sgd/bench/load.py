@@ -37,7 +37,7 @@ from langchain_sgd.bench._workload import (
 from langchain_sgd.bench.latency import PRESETS, LatencyModel
 from langchain_sgd.bench.simulate import Servers, given_model
 from langchain_sgd.bench.virtual_time import run_virtual
-from langchain_sgd.decoding.limits import Limit
+from langchain_sgd.limits import Limit
 from langchain_sgd.runnable import SGDRunnable
 
 PLAIN, SGD, ADAPTIVE = "plain", "SGD", "SGD, busy="

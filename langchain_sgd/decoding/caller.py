@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, cast
 from uuid import uuid4
 
@@ -17,10 +17,10 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Huma
 from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.runnables import RunnableConfig
 
-from langchain_sgd.decoding.limits import Limit, slots
-from langchain_sgd.decoding.retry import describe
 from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.limits import Limit, slots
 from langchain_sgd.report import Attempt, Usage
+from langchain_sgd.retry import describe
 from langchain_sgd.tiers import Tier, innermost
 
 TIME_USED_UP = "its time was used up"
@@ -96,7 +96,8 @@ class Reply:
     """How the model says that its text ended; None if it does not say."""
     usage: Usage | None = None
     error: BaseException | None = None
-    _last_usage: Usage | None = field(default=None, repr=False)
+    last_usage: Usage | None = None
+    """What the last piece that counted said."""
 
     def attempt(self, clock: Callable[[float], float], problem: str | None = None) -> Attempt:
         """The call for the report.
@@ -396,8 +397,8 @@ def _note_usage(said: Any, reply: Reply, *, whole: bool) -> None:
         output_tokens=_count(said.get("output_tokens")),
         cached_tokens=_count(details.get("cache_read")) if isinstance(details, Mapping) else 0,
     )
-    before, last = reply.usage, reply._last_usage
-    reply._last_usage = counted
+    before, last = reply.usage, reply.last_usage
+    reply.last_usage = counted
     if whole or before is None:
         reply.usage = counted
     elif last is not None and counted.input_tokens and counted.input_tokens == last.input_tokens:

@@ -10,11 +10,11 @@ from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 
-from langchain_sgd.decoding.limits import Limit
-from langchain_sgd.decoding.retry import Backoff
 from langchain_sgd.events import Emit, Warned
+from langchain_sgd.limits import Limit
 from langchain_sgd.options import Options
 from langchain_sgd.question import Question
+from langchain_sgd.retry import Backoff
 
 NOSTREAM = "nostream"
 """LangGraph's tag for model calls whose tokens do not belong into the chat: ours would be interleaved."""
@@ -67,7 +67,9 @@ class RunContext:
         """Tell what the answer lacks or costs more."""
         self.emit(Warned(text, self.clock.now()))
 
-    def child(self, name: str, tier: str, attempt: int, metadata: Mapping[str, Any]) -> RunnableConfig:
+    def child(
+        self, name: str, tier: str, attempt: int, metadata: Mapping[str, Any]
+    ) -> RunnableConfig:
         """The config of one model call: its name, its tags, its place in the trace."""
         return {
             **self.config,
@@ -102,7 +104,7 @@ class RunContext:
 
 _RUNTIME_KEY = "__pregel_runtime"
 """Where LangGraph keeps its store and stream writer, which a tier's tools may use."""
-_PLACE_KEYS = frozenset({"thread_id", "checkpoint_id", "checkpoint_map", "checkpoint_ns"})
+_PLACE_KEYS = frozenset({"thread_id", "checkpoint_id", "checkpoint_map"})
 
 
 def for_models(config: RunnableConfig) -> RunnableConfig:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from langchain_sgd.decoding.context import RunContext
-from langchain_sgd.decoding.owner import Owner
 from langchain_sgd.decoding.writer import Written, write_plain
 from langchain_sgd.events import Emit, Event, HedgeDropped, PlainChosen, Started, Token
+from langchain_sgd.owner import Owner
 from langchain_sgd.report import Attempt
 
 

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Sequence
 
 from langchain_sgd.decoding.context import RunContext
-from langchain_sgd.decoding.owner import Owner
 from langchain_sgd.decoding.writer import Written, failure, write_node
 from langchain_sgd.errors import DependencyFailedError, SkeletonGraphError
 from langchain_sgd.events import Planned
 from langchain_sgd.journal import Journal
+from langchain_sgd.owner import Owner
 from langchain_sgd.question import digest
 from langchain_sgd.report import NodeReport
 from langchain_sgd.skeleton import Node, NodeId

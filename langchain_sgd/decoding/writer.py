@@ -10,8 +10,6 @@ from langchain_core.messages import BaseMessage
 
 from langchain_sgd.decoding.caller import TIME_USED_UP, Patience, Reply, call_model
 from langchain_sgd.decoding.context import RunContext
-from langchain_sgd.decoding.retry import describe, is_retryable
-from langchain_sgd.decoding.routing import path_up
 from langchain_sgd.errors import (
     DependencyFailedError,
     NodeDecodeError,
@@ -20,6 +18,8 @@ from langchain_sgd.errors import (
 )
 from langchain_sgd.events import PLAIN_ID, Discarded, Emit, Ended, Started, Token
 from langchain_sgd.report import Attempt, NodeReport, NodeStatus
+from langchain_sgd.retry import describe, is_retryable
+from langchain_sgd.routing import path_up
 from langchain_sgd.skeleton import Node, NodeId
 from langchain_sgd.text import AnswerFilter
 from langchain_sgd.tiers import Tier
@@ -215,7 +215,7 @@ async def _attempt(
             options={**run.question.options, **run.seed(part.id)},
             on_start=started,
         )
-    except Exception as error:  # noqa: BLE001 - kept in the report, and raised if nothing else helps
+    except Exception as error:
         if _leaves_the_run(error):
             raise
         draft.retryable = is_retryable(error)

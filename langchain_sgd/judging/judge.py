@@ -14,7 +14,6 @@ from langchain_core.exceptions import ContextOverflowError
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import Runnable
 
-from langchain_sgd.portal import run_sync
 from langchain_sgd.costs import Price
 from langchain_sgd.errors import InvalidInputError, SkeletonGraphError
 from langchain_sgd.judging.pairs import Pair
@@ -22,6 +21,7 @@ from langchain_sgd.judging.prompts import JudgePrompts
 from langchain_sgd.judging.tally import Judged
 from langchain_sgd.judging.verdict_file import Row, VerdictFile
 from langchain_sgd.judging.verdicts import Outcome, Verdict, outcome_of, parse_verdict
+from langchain_sgd.portal import run_sync
 
 _CHARACTERS_A_TOKEN: Final = 4
 _REPLY_TAIL: Final = 400

@@ -112,4 +112,4 @@ async def test_a_tier_can_write_to_the_parents_custom_stream() -> None:
 
     outer = parent(SGDRunnable(large=RunnableLambda(write)))
     seen = [item async for item in outer.astream({"question": "Why?"}, stream_mode="custom")]
-    assert seen == [{"said": "hello"}] * 4
+    assert [item for item in seen if "said" in item] == [{"said": "hello"}] * 4

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from langchain_sgd import Report, SGDRunnable
-from langchain_sgd.decoding.limits import Limit, slots
+from langchain_sgd.limits import Limit, slots
 from tests.support.models import PLAIN, PLANNER, Stage, planning
 from tests.support.skeletons import skeleton
 

@@ -128,9 +128,11 @@ def test_options_that_nobody_reads_are_refused() -> None:
 
 
 @every_way
-async def test_call_options_are_refused(ask: Callable[..., Any]) -> None:
-    with pytest.raises(InvalidInputError, match=r"\['temperature'\].*bind_tools"):
-        await ask(chat(), temperature=0.3)
+async def test_call_options_reach_the_models_that_write(ask: Callable[..., Any]) -> None:
+    on = stage()
+    await ask(chat(on), temperature=0.3)
+    assert [call.options.get("temperature") for call in on.of("1")] == [0.3]
+    assert [call.options.get("temperature") for call in on.of(PLANNER)] == [None]
 
 
 # -- one answer

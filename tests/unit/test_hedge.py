@@ -10,7 +10,7 @@ import pytest
 from langchain_core.callbacks import AsyncCallbackHandler
 
 from langchain_sgd import NodeDecodeError, Report, SGDRunnable
-from langchain_sgd.decoding.limits import Limit, slots
+from langchain_sgd.limits import Limit, slots
 from tests.support.models import PLAIN, PLANNER, Say, Stage, others, planning, settle
 from tests.support.skeletons import skeleton
 

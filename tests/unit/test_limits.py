@@ -8,8 +8,8 @@ import weakref
 
 import pytest
 
-from langchain_sgd.decoding.limits import Limit, slots
 from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.limits import Limit, slots
 
 
 async def most_at_once(limits: list[Limit], holders: int) -> int:

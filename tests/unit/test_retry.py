@@ -21,7 +21,7 @@ from langchain_core import exceptions as langchain
 from yarl import URL
 
 from langchain_sgd.decoding.caller import StalledError
-from langchain_sgd.decoding.retry import Backoff, describe, is_retryable, status_of
+from langchain_sgd.retry import Backoff, describe, is_retryable, status_of
 
 REQUEST = httpx.Request("POST", "http://x")
 

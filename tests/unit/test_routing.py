@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.runnables import RunnableLambda
 
-from langchain_sgd.decoding.routing import ShareRouter, ThresholdRouter, Tier, path_up
 from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.routing import ShareRouter, ThresholdRouter, Tier, path_up
 from langchain_sgd.skeleton import Node, NodeId
 
 DIFFICULTIES = range(1, 6)

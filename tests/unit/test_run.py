@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
+from langchain_sgd.run import NOSTREAM, Run
 
 from langchain_sgd import Prompts, SGDRunnable
 from langchain_sgd.events import Discarded, Ended, Event, PlainChosen, Planned, Started, Token
-from langchain_sgd.run import NOSTREAM, Run
 from langchain_sgd.skeleton import Node, NodeId
 from tests.support.models import PLAIN, PLANNER, Say, ScriptedChat, Stage, planning
 from tests.support.skeletons import skeleton

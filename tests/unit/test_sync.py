@@ -17,8 +17,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableConfig, RunnableGenerator
 from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
 
-from langchain_sgd import InvalidInputError, NodeDecodeError, Plan, Report, SGDRunnable
-from langchain_sgd import portal
+from langchain_sgd import InvalidInputError, NodeDecodeError, Plan, Report, SGDRunnable, portal
 from langchain_sgd.portal import iterate_sync, run_sync
 from tests.support.models import PLANNER, Say, Stage, planning
 from tests.support.skeletons import skeleton

@@ -16,7 +16,6 @@ from langchain_core.messages import BaseMessage
 from langchain_sgd.decoding.caller import Patience, Reply, call_model
 from langchain_sgd.decoding.context import RunContext
 from langchain_sgd.decoding.plain import PlainAnswer
-from langchain_sgd.decoding.retry import describe, is_retryable, status_of
 from langchain_sgd.errors import PlannerError
 from langchain_sgd.events import HeadingPlanned, PlannerCalled
 from langchain_sgd.journal import Journal
@@ -24,6 +23,7 @@ from langchain_sgd.planning.constrain import constrained
 from langchain_sgd.planning.planner import Plan, plan
 from langchain_sgd.prompts import PLAIN_WORD
 from langchain_sgd.report import Attempt
+from langchain_sgd.retry import describe, is_retryable, status_of
 from langchain_sgd.skeleton import Node
 from langchain_sgd.tiers import Tier
 

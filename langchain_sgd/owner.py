@@ -10,7 +10,9 @@ from typing import Any, Self, TypeVar
 T = TypeVar("T")
 
 CLEANUP_S = 5.0
-"""How long cancelled work may take to end before it is left to itself."""
+"""How long cancelled work may take to clean up before it is cancelled again."""
+TRIES = 2
+"""How often it is cancelled before it is left to itself."""
 
 
 class Owner:
@@ -53,16 +55,17 @@ async def cancel_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
     A cancellation of the waiter meanwhile is raised in the end.
     """
     pending = {task for task in tasks if not task.done()}
-    for task in pending:
-        task.cancel()
     loop = asyncio.get_running_loop()
-    ends = loop.time() + CLEANUP_S
     cancelled: asyncio.CancelledError | None = None
-    while pending and (left := ends - loop.time()) > 0:
-        try:
-            _, pending = await asyncio.wait(pending, timeout=left)
-        except asyncio.CancelledError as error:
-            cancelled = error
-            pending = {task for task in pending if not task.done()}
+    for _ in range(TRIES):
+        for task in pending:
+            task.cancel()  # also those whose cleanup has hung
+        ends = loop.time() + CLEANUP_S
+        while pending and (left := ends - loop.time()) > 0:
+            try:
+                _, pending = await asyncio.wait(pending, timeout=left)
+            except asyncio.CancelledError as error:
+                cancelled = error
+                pending = {task for task in pending if not task.done()}
     if cancelled is not None:
         raise cancelled
