@@ -19,7 +19,7 @@ from rich.text import Text
 from langchain_sgd.assembly import Assembler
 from langchain_sgd.drawing.colors import PLANNER, STATUS_COLORS, STATUS_WORDS, tier_colors
 from langchain_sgd.drawing.words import seconds
-from langchain_sgd.events import Event
+from langchain_sgd.events import PLAIN_ID, Ended, Event
 from langchain_sgd.report import Report
 from langchain_sgd.terminal.safe import one_line, safe
 from langchain_sgd.terminal.state import NodeState, RunState
@@ -81,7 +81,8 @@ class LiveView:
                     if isinstance(event, AIMessage):
                         message = event
                     else:
-                        screen.feed(event, safe(assembler.feed(event)))
+                        text = safe(assembler.feed(event))
+                        screen.feed(event, "" if _is_lost(event) else text)
             finally:
                 if isinstance(events, AsyncGenerator):
                     await events.aclose()
@@ -126,6 +127,15 @@ class LiveView:
         finally:
             ticker.stop()
             screen.print_finished(everything=True)
+
+
+def _is_lost(event: Event) -> bool:
+    """Whether an undivided answer came to nothing: that is an error to be told, and no text."""
+    return (
+        isinstance(event, Ended)
+        and event.node_id == PLAIN_ID
+        and event.status not in {"complete", "truncated"}
+    )
 
 
 class _Ticker:

@@ -46,7 +46,7 @@ def skeleton_tree(skeleton: Skeleton) -> RenderableType:
     table.add_column(ratio=4, style="dim")
     for guide, node in _hung(skeleton, depth.__getitem__):
         level = Text("●" * node.difficulty + "○" * (MAX_DIFFICULTY - node.difficulty))
-        table.add_row(_label(guide, node), level, one_line(node.scope))
+        table.add_row(_label(guide, node), level, Text(one_line(node.scope)))
     return _Ascii(Group(head, table))
 
 

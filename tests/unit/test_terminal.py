@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -14,6 +15,7 @@ from rich.console import Console, RenderableType
 
 from langchain_sgd import SGDRunnable
 from langchain_sgd.bench.virtual_time import run_virtual
+from langchain_sgd.errors import SkeletonGraphError
 from langchain_sgd.events import (
     Discarded,
     Ended,
@@ -28,7 +30,7 @@ from langchain_sgd.report import Report
 from langchain_sgd.skeleton import NodeId, Skeleton
 from langchain_sgd.terminal import LiveView, report_line, report_tree, skeleton_tree
 from langchain_sgd.terminal.live import _Screen, _split, _Ticker
-from langchain_sgd.terminal.safe import one_line, safe
+from langchain_sgd.terminal.safe import json_text, one_line, safe
 from langchain_sgd.terminal.state import RunState
 from tests.support.models import Say, Stage, cut, planning
 from tests.support.reports import WILD, every_case, plain, wild_reports, wild_skeletons
@@ -111,6 +113,15 @@ def test_a_skeleton_shows_scopes_and_difficulty() -> None:
     assert "3 deep" in text
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_markup_in_a_scope_or_heading_is_text(terminal: bool) -> None:  # noqa: FBT001
+    words = "[link=http://x]y[/link] [/b] [red]z"
+    made = Skeleton.parse([{"id": "1", "heading": words, "scope": words}])
+    text = printed(skeleton_tree(made), 200, terminal=terminal)
+    assert ANSI.sub("", text).count(words) == 2
+    assert "\x1b]8" not in text
+
+
 def test_terminals_without_unicode_get_ascii() -> None:
     made = Console(
         file=io.TextIOWrapper(io.BytesIO(), encoding="ascii"), width=100, force_terminal=False
@@ -141,6 +152,14 @@ def test_safe_texts_cannot_steer_a_terminal(text: str) -> None:
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", shown)
     assert safe(shown) == shown
     assert "\n" not in one_line(text)
+
+
+@given(st.text(st.characters() | st.sampled_from("\x1b\x9b\u202e\ud83d\x7f"), max_size=9))
+def test_json_reads_back_as_it_was_and_steers_nothing(text: str) -> None:
+    shown = json_text({"text": text})
+    assert json.loads(shown) == {"text": text}
+    assert safe(shown) == shown
+    shown.encode()
 
 
 # -- the state
@@ -345,6 +364,15 @@ async def test_an_error_in_the_output_closes_the_run() -> None:
     with pytest.raises(BrokenPipeError):
         await LiveView(made).follow(run.aevents("Question?"))
     assert stage.in_flight == 0
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+async def test_an_undivided_answer_that_came_to_nothing_is_no_text(terminal: bool) -> None:  # noqa: FBT001
+    made = console(terminal=terminal)
+    stage = Stage({"planner": Say("PLAIN"), "plain": Say([], error=ValueError("no"))})
+    with pytest.raises(SkeletonGraphError):
+        await LiveView(made).follow(SGDRunnable(**stage.pair()).aevents("Question?"))
+    assert "missing" not in written(made)
 
 
 async def test_events_without_a_message_are_refused() -> None:
