@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read us has gone. Python would complain again when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    except Exception as error:  # the edge: a line for people, the trace with --debug
+    except Exception as error:  # noqa: BLE001 - the edge: a line for people, the trace with --debug
         if args.debug:
             sys.stderr.write(_shown(traceback.format_exc(), args))
         else:
