@@ -272,6 +272,20 @@ def _judging(parser: _Parser) -> None:
         "--json", type=_file, metavar="FILE", help="write the figures; - for standard output"
     )
     parser.add_argument("--yes", action="store_true", help="do not ask whether to go on")
+    people = parser.add_argument_group("people as judges")
+    which = people.add_mutually_exclusive_group()
+    which.add_argument(
+        "--write-pairs",
+        type=_file,
+        metavar="FILE",
+        help="write the pairs, blind, for people to read",
+    )
+    which.add_argument(
+        "--read-pairs", type=_existing, metavar="FILE", help="take the verdicts that stand in it"
+    )
+    people.add_argument(
+        "--reader", default="1", metavar="NAME", help="who reads; each has a file of their own"
+    )
     group = parser.add_argument_group("judge")
     which = group.add_mutually_exclusive_group()
     which.add_argument("--judge", metavar="URL", help="TGI server, or environment SGD_JUDGE_URL")
