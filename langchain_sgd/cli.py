@@ -10,6 +10,7 @@ import argparse
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -52,7 +53,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Raises:
         SystemExit: For wrong options (2) and after `--help` (0), as argparse does.
-        Exception: Whatever failed, with `--debug` only.
     """
     args = _parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = args.run
@@ -65,15 +65,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read us has gone. Python would complain again when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    except Exception as error:  # the edge: a line for people, the trace with --debug
+    except Exception as error:  # noqa: BLE001 - the edge: a line for people, the trace with --debug
         if args.debug:
-            raise
-        _complain(_explained(error))
+            sys.stderr.write(_shown(traceback.format_exc(), args))
+        else:
+            _complain(_shown(_explained(error), args))
         return USAGE if isinstance(error, InvalidInputError | SkeletonError) else FAILED
 
 
 def _complain(text: str) -> None:
     print(f"langchain-sgd: {text}", file=sys.stderr)
+
+
+def _shown(text: str, args: argparse.Namespace) -> str:
+    """An error's text without keys, and without what could steer the terminal: servers write in it."""
+    from langchain_sgd.retry import redacted  # noqa: PLC0415 - for errors only
+    from langchain_sgd.terminal.safe import safe  # noqa: PLC0415 - loads Rich
+
+    named = getattr(args, "api_key_env", None)
+    keys = [v for k, v in os.environ.items() if k == named or k.endswith("API_KEY")]
+    return safe(redacted(text, keys))
 
 
 def _explained(error: Exception) -> str:
@@ -98,7 +109,7 @@ def _lazily(where: str, name: str) -> Callable[[argparse.Namespace], int]:
 
 
 def _bench(args: argparse.Namespace) -> int:
-    if args.name is None:
+    if args.name is None or args.help:
         print("langchain-sgd bench NAME [options]; --help after a name shows its options\n")
         for name, what in BENCHES.items():
             print(f"  {name:<12} {what}")
@@ -184,6 +195,8 @@ def _parser() -> argparse.ArgumentParser:
     _judging(judge)
 
     bench = commands.add_parser("bench", help="measure; without a name, list what", add_help=False)
+    # After a name, it belongs to the benchmark.
+    bench.add_argument("-h", "--help", action="store_true", help=argparse.SUPPRESS)
     bench.add_argument("name", nargs="?", choices=BENCHES, metavar="NAME")
     bench.add_argument("rest", nargs=argparse.REMAINDER)
     bench.set_defaults(run=_bench, debug=False)
@@ -259,6 +272,20 @@ def _judging(parser: _Parser) -> None:
         "--json", type=_file, metavar="FILE", help="write the figures; - for standard output"
     )
     parser.add_argument("--yes", action="store_true", help="do not ask whether to go on")
+    people = parser.add_argument_group("people as judges")
+    which = people.add_mutually_exclusive_group()
+    which.add_argument(
+        "--write-pairs",
+        type=_file,
+        metavar="FILE",
+        help="write the pairs, blind, for people to read",
+    )
+    which.add_argument(
+        "--read-pairs", type=_existing, metavar="FILE", help="take the verdicts that stand in it"
+    )
+    people.add_argument(
+        "--reader", default="1", metavar="NAME", help="who reads; each has a file of their own"
+    )
     group = parser.add_argument_group("judge")
     which = group.add_mutually_exclusive_group()
     which.add_argument("--judge", metavar="URL", help="TGI server, or environment SGD_JUDGE_URL")
@@ -314,11 +341,19 @@ def _number(text: str) -> float:
 _number.__name__ = "number"
 
 
-def _file(text: str) -> Path | None:
-    """A file that can be written, known before the models have worked for it; None for `-`."""
+def _file(text: str) -> Path:
+    """A file that can be written, known before the models have worked for it; or `-`."""
     path = Path(text)
-    if text != "-" and not path.parent.is_dir():
+    if text == "-":
+        return path
+    msg = ""
+    if path.is_dir():
+        msg = f"{path} is a folder; name a file in it"
+    elif not path.parent.is_dir():
         msg = f"there is no folder {path.parent}"
+    elif not os.access(path if path.exists() else path.parent, os.W_OK):
+        msg = f"{path} cannot be written"
+    if msg:
         raise argparse.ArgumentTypeError(msg)
     return path
 

@@ -42,6 +42,8 @@ class Shared:
     """Counts the calls in flight; bounds them where the model says how many its server takes."""
     memory: dict[Any, Any] = field(default_factory=dict)
     """State of routers, by what distinguishes them."""
+    opens_thoughts: bool = False
+    """Its answers begin inside a thought that its chat template has opened."""
     _loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
 
     def used_here(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,13 +20,13 @@ from langchain_sgd.planning.planner import Plan
 from langchain_sgd.report import Report
 from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.terminal import LiveView, report_line, skeleton_tree
-from langchain_sgd.terminal.safe import one_line
+from langchain_sgd.terminal.safe import json_text, one_line, safe
 
 _STDOUT = Path("-")
 
 
 def ask(args: argparse.Namespace) -> int:
-    """Answer a question; 1 if parts of the answer are missing."""
+    """Answer a question; 1 if parts of the answer are missing, or all of it."""
     question = _question(args)
     with _models(args, question) as models:
         sgd = SGDRunnable(
@@ -45,9 +44,11 @@ def ask(args: argparse.Namespace) -> int:
             view = LiveView(notes=_notes(), plain=args.plain or None)
             message = asyncio.run(view.follow(sgd.aevents(question)))
     report = Report.from_message(message)
+    if (lost := _lost(report)) is not None:
+        _notes().print(Text(f"langchain-sgd: {one_line(lost)}"), soft_wrap=True)
+        return FAILED
     if args.json is not None:
-        found = {"question": question, "answer": message.text, "report": report.to_json()}
-        text = json.dumps(found, ensure_ascii=False, indent=2) + "\n"
+        text = json_text({"question": question, "answer": message.text, "report": report.to_json()})
         if args.json == _STDOUT:
             sys.stdout.write(text)
         else:
@@ -55,8 +56,16 @@ def ask(args: argparse.Namespace) -> int:
     return FAILED if report.status == "partial" else DONE
 
 
+def _lost(report: Report) -> str | None:
+    """Why an undivided answer came to nothing, if it did."""
+    if report.skeleton is not None or any(node.answer for node in report.nodes):
+        return None
+    reason = next((node.error for node in report.nodes if node.error), "the model wrote nothing")
+    return f"there is no answer: {reason}"
+
+
 def plan(args: argparse.Namespace) -> int:
-    """Print the skeleton of a question; 1 if there is none and the format can only show one."""
+    """Print the skeleton of a question; where it is better answered undivided, say so."""
     question = _question(args)
     with _models(args, question) as models:
         sgd = SGDRunnable(**models, mode=args.mode, max_nodes=args.max_nodes)
@@ -64,19 +73,19 @@ def plan(args: argparse.Namespace) -> int:
     for warning in made.warnings:
         _notes().print(Text(f"warning: {one_line(warning)}"), soft_wrap=True)
     if args.format == "json":
-        sys.stdout.write(json.dumps(_plan_json(made), ensure_ascii=False, indent=2) + "\n")
+        sys.stdout.write(json_text(_plan_json(made)))
         return DONE
     if (skeleton := made.skeleton) is None:
         _notes().print(Text(f"No skeleton: {one_line(made.plain or '')}."), soft_wrap=True)
-        return DONE if args.format == "tree" else FAILED
+        return DONE
     if args.format == "tree":
         Console().print(skeleton_tree(skeleton))
     elif args.format == "mermaid":
-        sys.stdout.write(skeleton.to_mermaid())
+        sys.stdout.write(safe(skeleton.to_mermaid()))
     else:
         from langchain_sgd.drawing import skeleton_svg  # noqa: PLC0415 - for this format only
 
-        sys.stdout.write(skeleton_svg(skeleton) + "\n")
+        sys.stdout.write(safe(skeleton_svg(skeleton)) + "\n")
     return DONE
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
-import json
 import os
 import shlex
 import sys
@@ -14,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableLambda
 from pydantic import ValidationError
 from rich import box
 from rich.console import Console
@@ -32,6 +31,7 @@ from langchain_sgd.judging import (
     Judged,
     JudgePrompts,
     Judging,
+    Pair,
     Rates,
     Tally,
     by_category,
@@ -41,10 +41,12 @@ from langchain_sgd.judging import (
     read_references,
     tally,
 )
-from langchain_sgd.terminal.safe import one_line
+from langchain_sgd.terminal.safe import json_text, one_line, safe
 
 _STDOUT = Path("-")
 _WARNINGS_SHOWN = 5
+_NOBODY = RunnableLambda[Any, Any](lambda _: "", name="nobody")
+"""Where people judge, no model is asked."""
 
 
 def judge(args: argparse.Namespace) -> int:
@@ -57,6 +59,8 @@ def judge(args: argparse.Namespace) -> int:
         references=read_references(args.references) if args.references else None,
         limit=args.limit,
     )
+    if args.write_pairs or args.read_pairs:
+        return _by_people(pairs, args, notes)
     model, name = _judge(args)
     judging = Judging(
         pairs,
@@ -75,7 +79,36 @@ def judge(args: argparse.Namespace) -> int:
     if cost.calls and not args.yes and sys.stdin.isatty() and not _agreed(notes):
         notes.print("Nothing was asked.")
         return FAILED
-    judged = _run(judging, cost, notes)
+    return _tell(judging, _run(judging, cost, notes), args, notes)
+
+
+def _by_people(pairs: Sequence[Pair], args: argparse.Namespace, notes: Console) -> int:
+    """Write the pairs for people to read, or take their verdicts back."""
+    judging = Judging(
+        pairs,
+        _NOBODY,
+        name=f"reader {args.reader}",
+        prompts=_prompts(args.prompts),
+        path=args.resume,
+    )
+    if args.write_pairs:
+        calls = judging.cost.calls
+        if args.write_pairs == _STDOUT:
+            sys.stdout.write(safe(judging.sheet()))
+        else:
+            args.write_pairs.write_text(safe(judging.sheet()), encoding="utf-8")
+        told = f"{calls} pairs written, each two answers in one order: fill in the verdicts,"
+        notes.print(Text(f"{told} then give the file to --read-pairs."), soft_wrap=True)
+        return DONE
+    unclear = judging.take(args.read_pairs.read_text(encoding="utf-8"))
+    _warn(unclear, notes)
+    return _tell(judging, judging.judged(), args, notes)
+
+
+def _tell(
+    judging: Judging, judged: Sequence[Judged], args: argparse.Namespace, notes: Console
+) -> int:
+    """Print what came of the pairs, and write it."""
     _warn(judging.warnings, notes)
     methods = {
         method: (tally(group), by_category(group)) for method, group in by_method(judged).items()
@@ -277,11 +310,12 @@ def _figures(
         },
         "pairs": [asdict(each) for each in judged],
         "warnings": judging.warnings,
+        **({"remarks": judging.remarks} if args.read_pairs else {}),
     }
 
 
 def _write(path: Path, found: Mapping[str, Any]) -> None:
-    text = json.dumps(found, ensure_ascii=False, indent=2) + "\n"
+    text = json_text(found)
     if path == _STDOUT:
         sys.stdout.write(text)
     else:

@@ -129,9 +129,8 @@ class Asking:
                 )
             except PlannerError as error:
                 cause = cast("Exception", error.__cause__)
-                again = number <= options.retries and is_retryable(cause)
-                if again and not run.clock.is_late(run.deadline):
-                    await run.pause(number, cause, run.deadline)
+                again = number <= options.retries and is_retryable(cause, number)
+                if again and await run.pause(number, cause, run.deadline):
                     continue
                 if begun:
                     warning = f"the plan could not be finished after the resume: {error}"

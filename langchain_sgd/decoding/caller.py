@@ -10,13 +10,14 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast
 from uuid import uuid4
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
 from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.runnables import RunnableConfig
 
+from langchain_sgd.decoding.endings import Ending, ending_of, worse
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.limits import Limit, slots
 from langchain_sgd.report import Attempt, Usage
@@ -26,32 +27,6 @@ from langchain_sgd.tiers import Tier, innermost
 TIME_USED_UP = "its time was used up"
 _CLEANUP_S = 5.0
 """How long a cancelled model may clean up before it is cancelled again."""
-
-Ending = Literal["complete", "cut", "refused"]
-"""`cut`: by a token limit; `refused`: by the server's content filter or the model itself."""
-
-_ENDINGS: Mapping[str, Ending] = {
-    "stop": "complete",
-    "stop_sequence": "complete",
-    "eos_token": "complete",
-    "end_turn": "complete",
-    "completed": "complete",
-    "length": "cut",
-    "max_tokens": "cut",
-    "max_output_tokens": "cut",
-    "model_length": "cut",
-    "model_context_window_exceeded": "cut",
-    "incomplete": "cut",
-    "content_filter": "refused",
-    "refusal": "refused",
-    "safety": "refused",
-    "recitation": "refused",
-    "prohibited_content": "refused",
-    "blocklist": "refused",
-    "spii": "refused",
-    "guardrail_intervened": "refused",
-}
-
 
 class StalledError(TimeoutError):
     """A model sent nothing for too long, or took too long in all."""
@@ -371,20 +346,7 @@ def _note_metadata(metadata: Mapping[str, Any], reply: Reply) -> None:
         if isinstance(value := metadata.get(name), str) and value:
             reply.model = value
             break
-    details = metadata.get("incomplete_details")
-    said = (
-        metadata.get("finish_reason"),
-        metadata.get("stop_reason"),
-        metadata.get("stopReason"),
-        metadata.get("done_reason"),
-        details.get("reason") if isinstance(details, Mapping) else None,
-        metadata.get("status"),
-    )
-    for value in said:
-        if isinstance(value, str) and value:
-            reply.ending = _ENDINGS.get(value.lower(), reply.ending)
-            if reply.ending in {"cut", "refused"}:
-                break
+    reply.ending = worse(reply.ending, ending_of(metadata))
 
 
 def _note_usage(said: Any, reply: Reply, *, whole: bool) -> None:

@@ -14,7 +14,6 @@ from langchain_sgd.events import Emit, Warned
 from langchain_sgd.limits import Limit
 from langchain_sgd.options import Options
 from langchain_sgd.question import Question
-from langchain_sgd.retry import Backoff
 
 NOSTREAM = "nostream"
 """LangGraph's tag for model calls whose tokens do not belong into the chat: ours would be interleaved."""
@@ -90,16 +89,19 @@ class RunContext:
         digest = hashlib.sha256(f"{self.options.seed}:{part}".encode()).digest()
         return {"seed": int.from_bytes(digest[:4], "big") >> 1}
 
-    async def pause(self, number: int, error: BaseException | None, until: float | None) -> None:
-        """Wait after failed attempt `number`, as long as the server asked for or as is usual."""
+    async def pause(self, number: int, error: BaseException | None, until: float | None) -> bool:
+        """Wait after failed attempt `number`, as long as the server asked for or as is usual.
+
+        Returns:
+            Whether there is still time; False at once where the server asks for longer than there is.
+        """
         if error is None:
-            return
-        backoff: Backoff = self.options.backoff
-        try:
-            async with asyncio.timeout_at(until):
-                await backoff.wait(number, error)
-        except TimeoutError:
-            return
+            return True
+        delay = self.options.backoff.delay(number, error)
+        if delay is None or self.clock.is_late(until if until is None else until - delay):
+            return False
+        await asyncio.sleep(delay)
+        return True
 
 
 _RUNTIME_KEY = "__pregel_runtime"

@@ -149,9 +149,9 @@ async def _write(run: RunContext, part: Part, emit: Emit) -> Written:
     for tier in part.path:
         for repeat in range(run.options.retries + 1):
             if draft is not None:
+                if repeat and not await run.pause(repeat, draft.reply.error, until):
+                    break
                 emit(Discarded(part.id, draft.problem or "", run.clock.now()))
-                if repeat:
-                    await run.pause(repeat, draft.reply.error, until)
             if run.clock.is_late(until):
                 break
             draft, until = await _attempt(run, part, tier, len(attempts) + 1, emit, until)
@@ -187,10 +187,15 @@ async def _attempt(
 ) -> tuple[_Draft, float | None]:
     """One call, whatever becomes of it; and when the part's time ends."""
     draft = _Draft(Reply(tier.name))
-    written = AnswerFilter(part.heading)
+    written = AnswerFilter(part.heading, opened=tier.shared.opens_thoughts)
     pieces: list[str] = []
 
     def show(text: str) -> None:
+        if written.restarted and not tier.shared.opens_thoughts:
+            # All so far was a thought that the model's template had opened; next time it is known.
+            tier.shared.opens_thoughts = True
+            pieces.clear()
+            emit(Discarded(part.id, "it was a thought", run.clock.now()))
         if text:
             pieces.append(text)
             emit(Token(part.id, text, run.clock.now()))
@@ -218,9 +223,11 @@ async def _attempt(
     except Exception as error:
         if _leaves_the_run(error):
             raise
-        draft.retryable = is_retryable(error)
+        draft.retryable = is_retryable(error, number)
     show(written.close())
     draft.text = "".join(pieces)
+    if written.thinking and draft.reply.ending is None and draft.reply.error is None:
+        draft.reply.ending = "cut"
     _judge(run, part, draft)
     return draft, until
 

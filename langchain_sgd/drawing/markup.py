@@ -13,7 +13,10 @@ FONT = (
     " 'DejaVu Sans', sans-serif"
 )
 _MARGIN = 4
-_NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_NOT_SHOWN = re.compile(
+    r"[^\t\n\r\x20-\x7e\xa0-\u2029\u202f-\u2065\u206a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
+)
+"""What XML does not take, controls, and what reverses the direction of the text behind it."""
 _WIDE, _BROAD, _NARROW = (
     set("mwMW@%—…"),
     re.compile(r"[A-Z0-9#&<>=+~?]"),
@@ -115,7 +118,7 @@ def _append_text(parent: Element, text: str) -> None:
 
 
 def _clean(text: str) -> str:
-    return _NOT_XML.sub("\ufffd", text)
+    return _NOT_SHOWN.sub("\ufffd", text)
 
 
 def _em(char: str) -> float:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from xml.etree.ElementTree import Element
 
 from langchain_sgd.drawing.colors import STATUS_COLORS, tier_colors
 from langchain_sgd.drawing.graph import draw_graph
 from langchain_sgd.drawing.markup import FONT, element, to_text
 from langchain_sgd.drawing.timeline import draw_timeline
-from langchain_sgd.drawing.words import cost, name_of, seconds
+from langchain_sgd.drawing.words import cost, name_of, one_unit
 from langchain_sgd.report import Attempt, Report, Usage
 from langchain_sgd.skeleton import Skeleton
 
@@ -76,16 +76,16 @@ def report_html(report: Report) -> str:
 
 
 def _summary(report: Report) -> Element:
-    color = STATUS_COLORS[report.status]
+    color, say = STATUS_COLORS[report.status], one_unit(report.wall_s)
     chip = element(
         "span",
         report.status,
         style=f"border:1.5px solid {color};background:{color}26;border-radius:999px;"
         "padding:2px 12px;font-weight:600;align-self:center",
     )
-    tiles = [_tile("wall time", seconds(report.wall_s))]
+    tiles = [_tile("wall time", say(report.wall_s))]
     if report.ttft_s is not None:
-        tiles.append(_tile("first text", seconds(report.ttft_s)))
+        tiles.append(_tile("first text", say(report.ttft_s)))
     if report.skeleton is not None:
         tiles.append(_tile("nodes", str(len(report.skeleton))))
         if report.wall_s > 0:
@@ -113,17 +113,18 @@ def _tile(name: str, value: str, color: str | None = None) -> Element:
 def _table(report: Report) -> Element:
     """The pictures' text alternative."""
     rows = []
+    say = one_unit(report.wall_s)
     if report.planner is not None and report.planner.attempts:
         asked = report.planner.attempts
-        start = seconds(asked[0].started_s)
-        times = ["", start, start, seconds(report.planner.ended_s)]
-        rows.append(_cells(["planner", "", "planner"], times, asked, None))
+        start = say(asked[0].started_s)
+        times = ["", start, start, say(report.planner.ended_s)]
+        rows.append(_cells(["planner", "", "planner"], times, asked, None, say))
     for node in report.nodes:
         status = f"{node.status} (from a checkpoint)" if node.restored else node.status
-        started = seconds(node.started_s) if node.attempts else ""
-        times = [seconds(node.planned_s), seconds(node.ready_s), started, seconds(node.ended_s)]
+        started = say(node.started_s) if node.attempts else ""
+        times = [say(node.planned_s), say(node.ready_s), started, say(node.ended_s)]
         names = [name_of(report, node.id), status, node.tier]
-        rows.append(_cells(names, times, node.attempts, node.error))
+        rows.append(_cells(names, times, node.attempts, node.error, say))
     head = [
         element("th", name, scope="col", style=f"{_CELL};opacity:.7;font-weight:600")
         for name in _COLUMNS
@@ -143,7 +144,11 @@ def _table(report: Report) -> Element:
 
 
 def _cells(
-    names: Sequence[str], times: Sequence[str], attempts: Sequence[Attempt], error: str | None
+    names: Sequence[str],
+    times: Sequence[str],
+    attempts: Sequence[Attempt],
+    error: str | None,
+    say: Callable[[float], str],
 ) -> list[str]:
     *before, ended = times
     last = attempts[-1] if attempts else None
@@ -153,7 +158,7 @@ def _cells(
         *names,
         (last.model if last is not None else None) or "",
         *before,
-        "" if first is None else seconds(first),
+        "" if first is None else say(first),
         ended,
         f"{usage.input_tokens:,}",
         f"{usage.cached_tokens:,}",

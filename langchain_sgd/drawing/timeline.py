@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 from xml.etree.ElementTree import Element
 
 from langchain_sgd.drawing.colors import NEUTRAL, STATUS_COLORS, STATUS_WORDS, tier_colors
+from langchain_sgd.drawing.legend import (
+    DASHES,
+    SMALL,
+    Sign,
+    bar,
+    cross,
+    draw_legend,
+    line,
+    lost,
+    square,
+    stroke,
+)
 from langchain_sgd.drawing.markup import element, fitted, number, svg, text_width
-from langchain_sgd.drawing.words import name_of, seconds, sentence, spent
+from langchain_sgd.drawing.words import name_of, one_unit, sentence, spent
 from langchain_sgd.events import NodeStatus
 from langchain_sgd.report import Attempt, Report, Usage
 
 _LABELS, _BARS, _NOTES = 220.0, 500.0, 172.0
 """Widths of the three columns."""
 _TOP, _ROW, _BAR = 30.0, 27.0, 13.0
-_SMALL = 10.5
-_DOTTED = {"stroke_dasharray": "1 4", "stroke_width": 1.6}
-_QUEUED = {"height": 6, "rx": 3, "fill": "none", "stroke_dasharray": "3 2"}
 _LEAST = 2.5
 """Width of a bar for a moment."""
 
@@ -37,14 +45,13 @@ class _Row:
     note: str = ""
     is_critical: bool = False
 
-    @property
-    def hint(self) -> str:
+    def hint(self, say: Callable[[float], str]) -> str:
         """All about the row, a line each."""
         moments = {"planned": self.planned_s, "ready": self.ready_s, "ended": self.ended_s}
         lines = [
             f"{self.label}{' (critical path)' if self.is_critical else ''}",
-            ", ".join(f"{what} at {seconds(at)}" for what, at in moments.items()),
-            *(_attempt_hint(*each) for each in enumerate(self.attempts, 1)),
+            ", ".join(f"{what} at {say(at)}" for what, at in moments.items()),
+            *(_attempt_hint(*each, say) for each in enumerate(self.attempts, 1)),
             STATUS_WORDS[self.status],
         ]
         return "\n".join(line for line in lines if line)
@@ -63,12 +70,15 @@ def draw_timeline(report: Report, *, span_s: float | None = None) -> Element:
 class _Timeline:
     def __init__(self, report: Report, span_s: float | None) -> None:
         self.report = report
-        self.rows = list(_rows(report))
-        self.first_node = len(self.rows) - len(report.nodes)
-        ends = [row.ended_s for row in self.rows] + [report.wall_s]
+        ends = [node.ended_s for node in report.nodes] + [report.wall_s]
+        if report.planner is not None:
+            ends += [attempt.ended_s for attempt in report.planner.attempts]
         self.span = span_s or max((end for end in ends if math.isfinite(end)), default=0.0)
         if self.span <= 0:
             self.span = 1.0
+        self.say = one_unit(self.span)
+        self.rows = list(_rows(report, self.say))
+        self.first_node = len(self.rows) - len(report.nodes)
         self.colors = tier_colors(a.tier for row in self.rows for a in row.attempts)
         self.bottom = _TOP + _ROW * len(self.rows)
 
@@ -85,7 +95,7 @@ class _Timeline:
         parts += [self.row(index, row) for index, row in enumerate(self.rows)]
         return svg(
             "Timeline of the run",
-            " ".join(sentence(row.hint) for row in self.rows),
+            " ".join(sentence(row.hint(self.say)) for row in self.rows),
             (_LABELS + _BARS + _NOTES, height),
             *parts,
             *self.closings(),
@@ -94,26 +104,25 @@ class _Timeline:
 
     def axis(self) -> Element:
         step = _nice(self.span / 5)
-        unit, name = (1000, "ms") if self.span < 1 else (1, "s")
-        style = {"text_anchor": "middle", "font_size": _SMALL, "opacity": 0.7}
+        unit, name = (1000, "ms") if self.span < 1 else (1, "s")  # as `one_unit` has it
+        style = {"text_anchor": "middle", "font_size": SMALL, "opacity": 0.7}
         marks: list[Element] = []
         for index in range(int(self.span / step * (1 + 1e-9)) + 1):
             x = self.x(index * step)
             text = f"{index * step * unit:.6g} {name}" if index else "0"
             marks.append(element("text", text, x=x, y=_TOP - 12, **style))
-            marks.append(_line(x, _TOP - 6, x, self.bottom, stroke_opacity=0.13))
+            marks.append(line(x, _TOP - 6, x, self.bottom, stroke_opacity=0.13))
         return element("g", *marks)
 
     def first_text(self) -> Iterator[Element]:
         first = self.report.ttft_s
         if first is None:
             return
-        text, x = f"first text {seconds(first)}", self.x(first)
-        right = x + text_width(text, _SMALL) < _LABELS + _BARS
+        text, x = f"first text {self.say(first)}", self.x(first)
+        right = x + text_width(text, SMALL) < _LABELS + _BARS
         place = {"x": x + (4 if right else -4), "text_anchor": "start" if right else "end"}
-        style = {"stroke_opacity": 0.7, "stroke_dasharray": "2 3"}
-        yield _line(x, _TOP - 6, x, self.bottom + 16, **style)
-        yield element("text", text, y=self.bottom + 14, font_size=_SMALL, opacity=0.8, **place)
+        yield line(x, _TOP - 6, x, self.bottom + 16, stroke_opacity=0.45)
+        yield element("text", text, y=self.bottom + 14, font_size=SMALL, opacity=0.8, **place)
 
     def critical_path(self) -> Iterator[Element]:
         """From the end of each node on the critical path to the beginning of the next."""
@@ -157,17 +166,17 @@ class _Timeline:
             bars += self.attempt(y, attempt, kept=attempt.error is None or is_cut)
         if row.status == "truncated":
             x, color = self.x(row.ended_s), STATUS_COLORS["truncated"]
-            bars.append(_line(x, y - 10, x, y + 10, stroke=color, stroke_width=3))
-        return element("g", element("title", row.hint), label, *bars, note)
+            bars.append(line(x, y - 10, x, y + 10, stroke=color, stroke_width=3))
+        return element("g", element("title", row.hint(self.say)), label, *bars, note)
 
     def waits(self, y: float, row: _Row) -> Iterator[Element]:
         started = row.attempts[0].started_s if row.attempts else row.ended_s
         begin, ready, start = (self.x(at) for at in (row.planned_s, row.ready_s, started))
         if ready - begin > 1 and self.report.skeleton is not None:
-            yield _line(begin, y, ready, y, stroke_opacity=0.45, **_DOTTED)
+            yield line(begin, y, ready, y, stroke_opacity=0.55, **DASHES)
         if start - ready > 1:
             color = self.colors.get(row.tier, NEUTRAL)
-            yield element("rect", x=ready, y=y - 3, width=start - ready, stroke=color, **_QUEUED)
+            yield line(ready, y, start, y, **{**DASHES, "stroke": color, "stroke_width": 3})
 
     def attempt(self, y: float, attempt: Attempt, *, kept: bool) -> Iterator[Element]:
         start, end = self.x(attempt.started_s), self.x(attempt.ended_s)
@@ -176,12 +185,8 @@ class _Timeline:
         color = self.colors[attempt.tier]
         if not kept:
             failed = STATUS_COLORS["failed"]
-            pen = {"stroke": failed, "stroke_dasharray": "3 2"}
-            cross = f"M{number(start + whole - 7)} {number(y - 3)}l6 6m0 -6l-6 6"
-            yield element(
-                "rect", x=start, width=whole, fill=failed, fill_opacity=0.2, **shape, **pen
-            )
-            yield element("path", d=cross, stroke=failed, stroke_width=1.8, fill="none")
+            yield element("rect", x=start, width=whole, fill=failed, fill_opacity=0.2, **shape)
+            yield cross(start + whole - 7, y, failed)
             return
         yield element("rect", x=start, width=whole, fill=color, fill_opacity=0.3, **shape)
         if attempt.first_token_s is not None:
@@ -193,57 +198,44 @@ class _Timeline:
         if self.first_node and self.report.skeleton is not None:
             y = self.middle(0)
             moments = {self.x(n.planned_s) for n in self.report.nodes if not n.restored}
-            ticks = [_line(x, y - 9, x, y + 9, stroke_opacity=0.9) for x in sorted(moments)]
+            ticks = [line(x, y - 9, x, y + 9, stroke_opacity=0.9) for x in sorted(moments)]
             yield element("g", *ticks, stroke_width=1.2)
 
     def legend(self) -> tuple[Element, float]:
-        """What colors and strokes mean, and the height of all."""
-        tiers = dict.fromkeys(attempt.tier for row in self.rows for attempt in row.attempts)
-        gray = {"y": -5, "height": 10, "rx": 2.5, "fill": "currentColor"}
-        signs: list[tuple[Element | None, float, str]] = [
-            (element("rect", y=-5, width=10, height=10, rx=2.5, fill=self.colors[t]), 10, t)
-            for t in tiers
-        ]
+        """What is to be seen and what it means, and the height of all."""
+        attempts = [attempt for row in self.rows for attempt in row.attempts]
+        signs = [square(self.colors[t], t) for t in dict.fromkeys(a.tier for a in attempts)]
         if self.report.skeleton is not None:
-            signs.append((_line(0, 0, 16, 0, **_DOTTED), 16, "waits for others"))
-        queued = element("rect", y=-3, width=16, stroke="currentColor", **_QUEUED)
+            signs.append(Sign(line(3, -7, 3, 7, stroke_width=1.2), 4, "a part is planned"))
+            signs.append(stroke("waits for other parts", stroke_opacity=0.55, **DASHES))
         signs += [
-            (queued, 16, "queued"),
-            (element("rect", width=16, opacity=0.3, **gray), 16, "first token"),
-            (element("rect", width=16, opacity=0.75, **gray), 16, "writing"),
+            stroke("waits for a free place", **{**DASHES, "stroke_width": 3}),
+            bar("waits for a token", 0.3),
+            bar("writes", 0.75),
         ]
+        if any(attempt.error is not None for attempt in attempts):
+            signs.append(lost("not taken"))
         if self.report.critical_path:
-            signs.append((None, -6, "◆ critical path"))
-        x, y = _LABELS, self.bottom + 38
-        parts = []
-        for sign, width, name in signs:
-            text = fitted(name, 160, _SMALL)
-            needed = width + 6 + text_width(text, _SMALL) + 14
-            if x > _LABELS and x + needed > _LABELS + _BARS + _NOTES:
-                x, y = _LABELS, y + 17
-            label = element("text", text, x=width + 6, y=3.8, font_size=_SMALL, opacity=0.85)
-            place = f"translate({number(x)} {number(y)})"
-            parts.append(element("g", sign, label, transform=place))
-            x += needed
-        return element("g", *parts), y + 10
+            signs.append(Sign(None, -6, "◆ critical path"))
+        return draw_legend(signs, 2, self.bottom + 38, _LABELS + _BARS + _NOTES)
 
 
-def _rows(report: Report) -> Iterator[_Row]:
+def _rows(report: Report, say: Callable[[float], str]) -> Iterator[_Row]:
     if report.planner is not None and report.planner.attempts:
         asked = [a.model_copy(update={"tier": "planner"}) for a in report.planner.attempts]
         usage = sum((a.usage for a in asked if a.usage), Usage())
         begun, ended = asked[0].started_s, max(a.ended_s for a in asked)
-        note = spent(ended - begun, usage)
+        note = spent(say(ended - begun), usage)
         yield _Row("planner", "planner", asked, begun, begun, ended, note=note)
     for node in report.nodes:
         took = node.ended_s - node.started_s
         if node.restored:
             note = "from a checkpoint"
         elif node.status == "complete":
-            note = spent(took, node.usage)
+            note = spent(say(took), node.usage)
         else:
             word = STATUS_WORDS[node.status]
-            note = f"{word} · {seconds(took)}" if node.attempts else word
+            note = f"{word} · {say(took)}" if node.attempts else word
         yield _Row(
             name_of(report, node.id),
             node.tier,
@@ -257,13 +249,13 @@ def _rows(report: Report) -> Iterator[_Row]:
         )
 
 
-def _attempt_hint(count: int, attempt: Attempt) -> str:
+def _attempt_hint(count: int, attempt: Attempt, say: Callable[[float], str]) -> str:
     first = attempt.first_token_s
     where = f"{attempt.tier} ({attempt.model})" if attempt.model else attempt.tier
-    when = f"{seconds(attempt.started_s)} to {seconds(attempt.ended_s)}"
+    when = f"{say(attempt.started_s)} to {say(attempt.ended_s)}"
     parts = [
         f"attempt {count} on {where}: {when}",
-        "no token" if first is None else f"first token at {seconds(first)}",
+        "no token" if first is None else f"first token at {say(first)}",
         f"{attempt.usage.output_tokens} tokens" if attempt.usage else "",
         f"not taken: {attempt.error}" if attempt.error else "",
     ]
@@ -274,7 +266,3 @@ def _nice(step: float) -> float:
     """The next larger of 1, 2, 5, 10, 20, ..."""
     power = 10.0 ** math.floor(math.log10(step))
     return next(power * f for f in (1.0, 2.0, 5.0, 10.0) if power * f >= step * (1 - 1e-9))
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, **attributes: Any) -> Element:
-    return element("line", x1=x1, y1=y1, x2=x2, y2=y2, **{"stroke": "currentColor", **attributes})

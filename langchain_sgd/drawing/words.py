@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from langchain_sgd.drawing.colors import STATUS_WORDS
 from langchain_sgd.events import PLAIN_ID, NodeStatus
@@ -11,7 +12,7 @@ from langchain_sgd.skeleton import Node, NodeId
 
 
 def seconds(value: float) -> str:
-    """A duration."""
+    """A duration that stands alone, in the unit that suits it."""
     if not math.isfinite(value):
         return "?"
     if value < 0.9995:
@@ -19,10 +20,23 @@ def seconds(value: float) -> str:
     return f"{value:.2f} s" if value < 99.995 else f"{value:,.0f} s"
 
 
-def spent(duration_s: float, usage: Usage) -> str:
+def one_unit(span_s: float) -> Callable[[float], str]:
+    """Says the durations of one picture, which has this span, in one unit and with as many digits."""
+    if not math.isfinite(span_s) or span_s >= 1:
+        digits = 2 if span_s < 10 else 1 if span_s < 100 else 0
+        factor, unit = 1.0, "s"
+    else:
+        digits, factor, unit = 0 if span_s >= 0.1 else 1, 1000.0, "ms"
+
+    def say(value: float) -> str:
+        return f"{value * factor:,.{digits}f} {unit}" if math.isfinite(value) else "?"
+
+    return say
+
+
+def spent(duration: str, usage: Usage) -> str:
     """What a call took."""
-    tokens = f" · {usage.output_tokens:,} tokens" if usage.output_tokens else ""
-    return f"{seconds(duration_s)}{tokens}"
+    return f"{duration} · {usage.output_tokens:,} tokens" if usage.output_tokens else duration
 
 
 def cost(report: Report) -> str:

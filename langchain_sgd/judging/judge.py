@@ -17,6 +17,7 @@ from langchain_core.runnables import Runnable
 from langchain_sgd.costs import Price
 from langchain_sgd.errors import InvalidInputError, SkeletonGraphError
 from langchain_sgd.judging.pairs import Pair
+from langchain_sgd.judging.people import Shown, read_sheet, sheet
 from langchain_sgd.judging.prompts import JudgePrompts
 from langchain_sgd.judging.tally import Judged
 from langchain_sgd.judging.verdict_file import Row, VerdictFile
@@ -63,6 +64,15 @@ class Asked:
     method_first: bool
     messages: tuple[BaseMessage, ...]
     digest: str
+
+    @property
+    def shown(self) -> tuple[str, str]:
+        """The answers in this order."""
+        return _shown(self.pair, method_first=self.method_first)
+
+
+def _shown(pair: Pair, *, method_first: bool) -> tuple[str, str]:
+    return (pair.answer, pair.other) if method_first else (pair.other, pair.answer)
 
 
 class Judging:
@@ -123,8 +133,9 @@ class Judging:
         return self._order(pair, method_first=True), self._order(pair, method_first=False)
 
     def _order(self, pair: Pair, *, method_first: bool) -> Asked:
-        shown = (pair.answer, pair.other) if method_first else (pair.other, pair.answer)
-        messages = self._prompts.messages(pair.question, *shown, pair.reference)
+        messages = self._prompts.messages(
+            pair.question, *_shown(pair, method_first=method_first), pair.reference
+        )
         words = [self.name, self._prompts.again, *((m.type, m.text) for m in messages)]
         digest = hashlib.sha256(json.dumps(words).encode()).hexdigest()[:24]
         return Asked(pair, method_first, tuple(messages), digest)
@@ -215,6 +226,17 @@ class Judging:
                 f" {type(error).__name__}: {error} ({kept})"
             )
             raise JudgeError(msg) from error
+        return self._row(call, verdict, problem, said, usage)
+
+    def _row(
+        self,
+        call: Asked,
+        verdict: Verdict | None,
+        problem: str | None,
+        said: list[str],
+        usage: list[int],
+    ) -> Row:
+        pair = call.pair
         first, second = pair.method, pair.against
         if not call.method_first:
             first, second = second, first
@@ -249,6 +271,51 @@ class Judging:
             return AIMessage(reply if isinstance(reply, str) else reply.text)
         msg = f"a judge must give a message or text, not {type(reply).__name__}"
         raise InvalidInputError(msg)
+
+    # -- people as judges
+
+    def sheet(self) -> str:
+        """What was not judged yet, for people to read: blind, each pair in both orders."""
+        return sheet(
+            [
+                Shown(
+                    each.digest,
+                    each.pair.question,
+                    *each.shown,
+                    each.pair.reference,
+                )
+                for each in self._calls()
+            ]
+        )
+
+    def take(self, text: str) -> list[str]:
+        """Keep the verdicts of a sheet that was filled in; give what could not be taken, a line each.
+
+        A verdict that is there already stays.
+        """
+        asked = {each.digest: each for _, orders in self._asked for each in orders or ()}
+        found, unclear = read_sheet(text)
+        for read in found:
+            if (call := asked.get(read.mark)) is None:
+                unclear.append(
+                    f"mark {read.mark} is of no pair here: the answers, methods or reader are others"
+                )
+            elif self._file.get(read.mark) is None:
+                self._file.add(self._row(call, read.verdict, None, [read.why], [0, 0]))
+        return unclear
+
+    @property
+    def remarks(self) -> list[dict[str, str]]:
+        """What people said of the answers that they did not prefer."""
+        found: list[dict[str, str]] = []
+        for _, orders in self._asked:
+            for each in orders or ():
+                row = self._file.get(each.digest)
+                if row is None or not (why := " ".join(row.get("replies", []))):
+                    continue
+                loser = {"A": row["b"], "B": row["a"]}.get(row["verdict"], "")
+                found.append({"question_id": row["question_id"], "disliked": loser, "why": why})
+        return found
 
     # -- what came of it
 

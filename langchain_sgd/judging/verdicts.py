@@ -6,7 +6,7 @@ import re
 from itertools import pairwise
 from typing import Final, Literal
 
-from langchain_sgd.text import ThoughtFilter
+from langchain_sgd.text import without_thoughts
 
 Verdict = Literal["A", "B", "tie"]
 """What a judge says of two answers, in the order in which it saw them."""
@@ -44,9 +44,9 @@ def parse_verdict(text: str) -> Verdict | None:
     Taken are a last line such as `A`, `**tie**`, `Verdict: B`, `[[A]]` or `Answer B is better.`,
     whatever prose stands before it. What a reasoning model thinks is left out.
     """
-    thoughts = ThoughtFilter()
-    shown = thoughts.feed(text) + thoughts.close()
-    lines = [line for line in shown.splitlines() if _WORD.search(line)][-_LAST_LINES:]
+    lines = [line for line in without_thoughts(text).splitlines() if _WORD.search(line)][
+        -_LAST_LINES:
+    ]
     if lines and (found := _sentence(lines[-1])):
         return found
     return next((found for line in reversed(lines) if (found := _marked(line))), None)

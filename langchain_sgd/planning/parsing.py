@@ -74,6 +74,8 @@ class SkeletonParser:
     """A node's line or object has begun that is not closed yet."""
     heading: str | None = None
     """If `early`: the first heading that was closed before its node was. What follows may be no node."""
+    restarted: bool = False
+    """What had been read before the last call was a thought: drafts of earlier calls count no longer."""
     unread: list[str] = field(default_factory=list)
     """Lines that begin like a node's but could not be read."""
     _thoughts: ThoughtFilter = field(default_factory=ThoughtFilter)
@@ -97,7 +99,10 @@ class SkeletonParser:
         """Drafts closed by this chunk, in order."""
         if self.plain:
             return []
-        self._text += self._thoughts.feed(chunk)
+        text = self._thoughts.feed(chunk)
+        if self._thoughts.restarted and not self.restarted:
+            self._restart()
+        self._text += text
         return self._drain()
 
     def close(self, *, cut: bool = False) -> list[Draft]:
@@ -118,6 +123,13 @@ class SkeletonParser:
             drafts += self._drain()
         self.begun = False
         return drafts
+
+    def _restart(self) -> None:
+        """Forget what was read: it was a thought."""
+        self.restarted, self.heading, self._text = True, None, ""
+        self._at = self._around = self._scanned = self._mistaken = 0
+        self._overlong = self._given = False
+        self._braces, self.unread = [], []
 
     def _drain(self) -> list[Draft]:
         drafts: list[Draft] = []

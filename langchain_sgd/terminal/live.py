@@ -18,8 +18,8 @@ from rich.text import Text
 
 from langchain_sgd.answer import Assembler
 from langchain_sgd.drawing.colors import PLANNER, STATUS_COLORS, STATUS_WORDS, tier_colors
-from langchain_sgd.drawing.words import seconds
-from langchain_sgd.events import Event
+from langchain_sgd.drawing.words import one_unit
+from langchain_sgd.events import PLAIN_ID, Ended, Event
 from langchain_sgd.report import Report
 from langchain_sgd.terminal.safe import one_line, safe
 from langchain_sgd.terminal.state import NodeState, RunState
@@ -27,6 +27,8 @@ from langchain_sgd.terminal.trees import report_line, report_tree
 
 REFRESH_HZ = 12.0
 """Redraws in a second at most; one takes a few milliseconds of the event loop."""
+_SAY = one_unit(10.0)
+"""A run's length is not known before its end; seconds suit most."""
 _TEXT_WIDTH = 100
 _TEXT_LINES = 6
 """Lines of the unfinished paragraph that stay in sight."""
@@ -81,7 +83,8 @@ class LiveView:
                     if isinstance(event, AIMessage):
                         message = event
                     else:
-                        screen.feed(event, safe(assembler.feed(event)))
+                        text = safe(assembler.feed(event))
+                        screen.feed(event, "" if _is_lost(event) else text)
             finally:
                 if isinstance(events, AsyncGenerator):
                     await events.aclose()
@@ -126,6 +129,15 @@ class LiveView:
         finally:
             ticker.stop()
             screen.print_finished(everything=True)
+
+
+def _is_lost(event: Event) -> bool:
+    """Whether an undivided answer came to nothing: that is an error to be told, and no text."""
+    return (
+        isinstance(event, Ended)
+        and event.node_id == PLAIN_ID
+        and event.status not in {"complete", "truncated"}
+    )
 
 
 class _Ticker:
@@ -238,7 +250,7 @@ class _Screen:
         name = f"{state.node.id} {state.node.heading}" if state.node else "undivided answer"
         tier = f"{state.tier} ({state.attempt})" if state.attempt > 1 else state.tier
         until = self._now() if state.ended_s is None else state.ended_s
-        took = "" if state.started_s is None else seconds(max(0.0, until - state.started_s))
+        took = "" if state.started_s is None else _SAY(max(0.0, until - state.started_s))
         if state.status == "running":
             last = Text(_end(one_line(state.tail), max(options.max_width // 3, 10)))
         elif state.status == "waiting":
@@ -271,7 +283,7 @@ class _Screen:
     def _foot(self, options: ConsoleOptions) -> Text:
         state = self.state
         spin = Text(f"{self._spin(options)} ", style=PLANNER)
-        now = seconds(self._now())
+        now = _SAY(self._now())
         if not state.nodes:
             return spin.append(f"planning, {now}", style="default")
         done = len(state.nodes) - state.count("running", "waiting")

@@ -20,14 +20,15 @@ from rich.table import Table
 from rich.text import Text
 
 from langchain_sgd.drawing.colors import STATUS_COLORS, STATUS_WORDS, tier_colors
-from langchain_sgd.drawing.words import cost, seconds, spent
+from langchain_sgd.drawing.words import cost, one_unit
 from langchain_sgd.events import PLAIN_ID
 from langchain_sgd.report import Attempt, NodeReport, Report, Usage
 from langchain_sgd.skeleton import MAX_DIFFICULTY, Node, NodeId, Skeleton
 from langchain_sgd.terminal.safe import one_line
 
-_WIDE = 84
+_WIDE = 64
 """Columns from which bars are shown."""
+_WAITS = "╌"
 
 
 def skeleton_tree(skeleton: Skeleton) -> RenderableType:
@@ -38,16 +39,21 @@ def skeleton_tree(skeleton: Skeleton) -> RenderableType:
     width, count = skeleton.width, len(skeleton)
     head = Text.assemble(
         (f"{count} node{'s' if count > 1 else ''}", "bold"),
-        f" · at most {width} at once · {max(depth.values()) + 1} deep",
+        f" · at most {width} at once · {max(depth.values()) + 1} deep · ",
+        (f"{_dots(1)} easy, {_dots(MAX_DIFFICULTY)} hard", "dim"),
     )
     table = Table.grid(padding=(0, 2), expand=True)
     table.add_column(ratio=3, no_wrap=True, overflow="ellipsis")
     table.add_column(no_wrap=True)
     table.add_column(ratio=4, style="dim")
     for guide, node in _hung(skeleton, depth.__getitem__):
-        level = Text("●" * node.difficulty + "○" * (MAX_DIFFICULTY - node.difficulty))
-        table.add_row(_label(guide, node), level, one_line(node.scope))
+        level = Text(_dots(node.difficulty))
+        table.add_row(_label(guide, node), level, Text(one_line(node.scope)))
     return _Ascii(Group(head, table))
+
+
+def _dots(difficulty: int) -> str:
+    return "●" * difficulty + "○" * (MAX_DIFFICULTY - difficulty)
 
 
 def report_tree(report: Report) -> RenderableType:
@@ -57,9 +63,10 @@ def report_tree(report: Report) -> RenderableType:
 
 def report_line(report: Report) -> str:
     """A run in one line of plain text."""
-    parts = [report.status, seconds(report.wall_s)]
+    say = one_unit(report.wall_s)
+    parts = [report.status, say(report.wall_s)]
     if report.ttft_s is not None:
-        parts.append(f"first text {seconds(report.ttft_s)}")
+        parts.append(f"first text {say(report.ttft_s)}")
     if report.skeleton is not None:
         count = len(report.nodes)
         flight = f"{report.decode_s / report.wall_s:.2f}" if report.wall_s > 0 else "?"
@@ -93,6 +100,8 @@ def _hung(skeleton: Skeleton, weight: Callable[[NodeId], float]) -> Iterator[tup
 
 def _label(guide: str, node: Node, *, strong: bool = False) -> Text:
     label = Text(guide, style="dim")
+    if strong:
+        label.append("◆ ", style="not dim")
     label.append(f"{node.id} ", style="bold not dim")
     label.append(one_line(node.heading), style="bold not dim" if strong else "not dim")
     if len(node.dependencies) > 1:
@@ -107,6 +116,9 @@ def _label(guide: str, node: Node, *, strong: bool = False) -> Text:
 class _ReportTree:
     report: Report
 
+    def _say(self, duration_s: float) -> str:
+        return one_unit(self.report.wall_s)(duration_s)
+
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         report = self.report
         color = STATUS_COLORS[report.status]
@@ -114,7 +126,10 @@ class _ReportTree:
         yield Text.assemble((report.status, f"bold {color}"), line)
         if report.reason is not None:
             yield Text(f"Answered undivided: {one_line(report.reason)}.")
-        yield self._table(bars=options.max_width >= _WIDE)
+        bars = options.max_width >= _WIDE
+        yield self._table(bars=bars)
+        if bars:
+            yield self._legend()
         for warning in report.warnings:
             yield Text.assemble(("! ", f"bold {STATUS_COLORS['partial']}"), one_line(warning))
 
@@ -123,18 +138,35 @@ class _ReportTree:
         attempts = [attempt for node in report.nodes for attempt in node.attempts]
         colors = tier_colors([a.tier for a in attempts] + [node.tier for node in report.nodes])
         table = Table.grid(padding=(0, 2), expand=True)
-        table.add_column(ratio=4, no_wrap=True, overflow="ellipsis")
+        table.add_column(ratio=5, no_wrap=True, overflow="ellipsis")
         table.add_column(no_wrap=True, max_width=12, overflow="ellipsis")
         if bars:
             table.add_column(ratio=5)
         table.add_column(no_wrap=True, justify="right")
+        table.add_column(no_wrap=True, justify="right")
         span = max([report.wall_s, *(node.ended_s for node in report.nodes)])
+        head: list[RenderableType] = [Text("part"), Text("tier"), Text("took"), Text("tokens")]
+        if bars:
+            head.insert(2, _Axis(self._say(span)))
+        table.add_row(*head, style="dim")
         for row in self._rows(colors):
             bar = [_Bar(row.marks, span)] if bars else []
-            table.add_row(
-                row.label, Text(one_line(row.tier), style=colors[row.tier]), *bar, row.note
-            )
+            tier = Text(one_line(row.tier), style=colors[row.tier])
+            table.add_row(row.label, tier, *bar, row.note, Text(row.tokens))
         return table
+
+    def _legend(self) -> Text:
+        """What the signs of the bars mean; colors are explained by the tiers' names beside them."""
+        report = self.report
+        attempts = [attempt for node in report.nodes for attempt in node.attempts]
+        signs = ["─ waits for a token", "━ writes"]
+        if report.skeleton is not None:
+            signs.insert(0, f"{_WAITS} waits to start")
+        if any(attempt.error is not None for attempt in attempts):
+            signs.append("✕ not taken")
+        if report.critical_path:
+            signs.append("◆ critical path")
+        return Text("  ".join(signs), style="dim")
 
     def _rows(self, colors: Mapping[str, str]) -> Iterator[_Row]:
         report = self.report
@@ -143,7 +175,7 @@ class _ReportTree:
             usage = sum((a.usage for a in asked if a.usage), Usage())
             took = max(a.ended_s for a in asked) - asked[0].started_s
             marks = [mark for a in asked for mark in _written(a, colors)]
-            yield _Row(Text("planner"), "planner", marks, Text(spent(took, usage)))
+            yield _Row(Text("planner"), "planner", marks, Text(self._say(took)), _tokens(usage))
         if report.skeleton is None:
             for node in report.nodes:
                 name = "undivided answer" if node.id == PLAIN_ID else node.id
@@ -153,21 +185,29 @@ class _ReportTree:
         for guide, planned in _hung(report.skeleton, ends.__getitem__):
             strong = planned.id in report.critical_path
             label = _label(guide, planned, strong=strong)
-            if strong:
-                label.append(" ◆")
             yield self._row(label, report[planned.id], colors)
 
     def _row(self, label: Text, node: NodeReport, colors: Mapping[str, str]) -> _Row:
         marks: list[_Mark] = []
         if self.report.skeleton is not None:
-            marks.append(_Mark(node.planned_s, node.ready_s, "·", "dim"))
-        marks.append(_Mark(node.ready_s, node.started_s, "┄", "dim"))
+            marks.append(_Mark(node.planned_s, node.ready_s, _WAITS, "dim"))
+        marks.append(_Mark(node.ready_s, node.started_s, _WAITS, colors[node.tier]))
         for attempt in node.attempts:
             kept = attempt.error is None or (
                 node.status == "truncated" and attempt is node.attempts[-1]
             )
             marks += _written(attempt, colors, kept=kept)
-        return _Row(label, node.tier, marks, _note(node))
+        return _Row(label, node.tier, marks, self._note(node), _tokens(node.usage))
+
+    def _note(self, node: NodeReport) -> Text:
+        if node.restored:
+            return Text("restored")
+        took = self._say(node.ended_s - node.started_s)
+        if node.status == "complete":
+            return Text(took)
+        word = STATUS_WORDS[node.status]
+        text = f"{word} · {took}" if node.attempts else word
+        return Text(text, style=f"bold {STATUS_COLORS[node.status]}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,17 +216,11 @@ class _Row:
     tier: str
     marks: Sequence[_Mark]
     note: Text
+    tokens: str
 
 
-def _note(node: NodeReport) -> Text:
-    if node.restored:
-        return Text("from a checkpoint")
-    took = node.ended_s - node.started_s
-    if node.status == "complete":
-        return Text(spent(took, node.usage))
-    word = STATUS_WORDS[node.status]
-    text = f"{word} · {seconds(took)}" if node.attempts else word
-    return Text(text, style=f"bold {STATUS_COLORS[node.status]}")
+def _tokens(usage: Usage) -> str:
+    return f"{usage.output_tokens:,}" if usage.output_tokens else ""
 
 
 # -- bars
@@ -238,9 +272,23 @@ class _Bar:
         return min(max(round(share * width), 0), width)
 
 
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """What the whole width of the bars stands for."""
+
+    span: str
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(12, options.max_width)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Segment(f"0{self.span:>{max(options.max_width - 1, 0)}}"[: options.max_width])
+        yield Segment.line()
+
+
 # -- terminals without Unicode
 
-_TO_ASCII = str.maketrans("├└│─━·┄●○◆✂✕∅…", "|`|-=.~*.*!x-.")
+_TO_ASCII = str.maketrans("├└│─━·╌●○◆✂✕∅…", "|`|-=.~*.*!x-.")
 
 
 @dataclass(frozen=True, slots=True)

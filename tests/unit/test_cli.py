@@ -2,8 +2,13 @@ from __future__ import annotations
 
 import importlib
 import io
+import json
+import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +20,7 @@ from langchain_sgd.cli import BENCHES, main
 from langchain_sgd.commands import asking
 from langchain_sgd.commands.models import key_of, urls_of
 from langchain_sgd.errors import InvalidInputError, PlannerError, SkeletonError
+from tests.support.models import Say, Stage
 
 _HEAVY = {"aiohttp", "langchain_core", "langgraph", "pydantic", "rich", "text_generation", "torch"}
 
@@ -81,6 +87,7 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
         (["ask", "x", "--deadline", "nan"], "must be more than 0"),
         (["ask", "x", "--mode", "sometimes"], "invalid choice"),
         (["ask", "x", "--json", "/no/such/folder/x.json"], "there is no folder"),
+        (["ask", "x", "--json", "/"], "/ is a folder; name a file in it"),
         (["plan", "x", "--format", "png"], "invalid choice"),
         (["serve", "--model", "large"], "NAME=FILE"),
         (["serve", "--port", "-1"], "must be 0 or more"),
@@ -150,17 +157,36 @@ def test_errors_are_one_line_and_a_code(
     assert capsys.readouterr().err == f"{line}\n"
 
 
-def test_debug_shows_where_an_error_came_from(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_debug_shows_where_an_error_came_from(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     fails(monkeypatch, PlannerError("it failed"))
-    with pytest.raises(PlannerError):
-        main(["ask", "x", "--debug"])
+    assert main(["ask", "x", "--debug"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("Traceback")
+    assert said.endswith("PlannerError: it failed\n")
+
+
+@pytest.mark.parametrize("debug", [[], ["--debug"]])
+def test_a_servers_words_neither_steer_the_terminal_nor_show_a_key(
+    debug: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SGD_API_KEY", "own secret")
+    monkeypatch.setenv("MINE", "my secret")
+    words = "bad \x1b]0;PWN\x07\x9b31m \u202e\ud83d own secret, my secret, http://user:PW@host"
+    fails(monkeypatch, PlannerError(words))
+    assert main(["ask", "x", "--api-key-env", "MINE", *debug]) == 1
+    said = capsys.readouterr().err
+    assert "bad" in said
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e\ud83d]|secret|PW@", said)
 
 
 # -- benchmarks
 
 
-def test_benchmarks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench"]) == 0
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_benchmarks_are_listed(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", *arguments]) == 0
     listed = capsys.readouterr().out
     assert all(name in listed for name in BENCHES)
 
@@ -218,6 +244,82 @@ def test_the_question_may_be_several_words_or_standard_input(
     assert asking._question(parse(["ask", "What", "is", "this?"])) == "What is this?"
     monkeypatch.setattr(sys, "stdin", io.StringIO("a long\nquestion\n"))
     assert asking._question(parse(["ask", "-"])) == "a long\nquestion"
+
+
+def test_a_file_that_cannot_be_written_is_told_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path or mode != os.W_OK)
+    with pytest.raises(SystemExit):
+        main(["ask", "x", "--json", str(tmp_path / "x.json")])
+    assert "x.json cannot be written" in capsys.readouterr().err
+
+
+# -- what is asked
+
+
+@contextmanager
+def _answered_by(monkeypatch: pytest.MonkeyPatch, stage: Stage) -> Iterator[None]:
+    @contextmanager
+    def models(*_: object) -> Iterator[dict[str, Any]]:
+        yield stage.pair()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asking, "_models", models)
+        yield
+
+
+@pytest.mark.parametrize("options", [[], ["--plain"], ["--json", "-"]])
+@pytest.mark.parametrize("reply", [Say([], error=ValueError("no \x1b[31mmore")), Say("")])
+def test_an_undivided_answer_that_failed_is_one_sentence_and_nothing_else(
+    reply: Say,
+    options: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with _answered_by(monkeypatch, Stage({"planner": Say("PLAIN"), "plain": reply})):
+        assert main(["ask", "Why?", *options]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert said.err.startswith("langchain-sgd: ")
+    assert "\x1b" not in said.err
+
+
+HOSTILE = "A\x1b]0;PWN\x07\x9b31m\u202e\x7f"
+
+
+@pytest.mark.parametrize("kind", ["tree", "json", "mermaid", "svg"])
+def test_a_hostile_plan_cannot_steer_the_terminal(
+    kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = f"1|{HOSTILE}|s [link=http://evil]click[/link] {HOSTILE}|-|2\n2|B[/b]|s|1|2\n"
+    with _answered_by(monkeypatch, Stage({"planner": Say(lines)})):
+        assert main(["plan", "Why?", "--format", kind]) == 0
+    said = capsys.readouterr().out
+    assert "A" in said
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", said)
+    if kind == "json":
+        assert json.loads(said)["nodes"][0]["scope"].startswith("s [link=http://evil]")
+
+
+def test_a_hostile_answer_cannot_steer_the_terminal_as_json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with _answered_by(monkeypatch, Stage({"planner": Say("PLAIN"), "plain": Say(HOSTILE)})):
+        assert main(["ask", "Why?", "--json", "-"]) == 0
+    said = capsys.readouterr().out
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", said)
+    assert json.loads(said)["answer"] == HOSTILE
+
+
+@pytest.mark.parametrize("kind", ["tree", "json", "mermaid", "svg"])
+def test_no_plan_has_one_exit_code(
+    kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with _answered_by(monkeypatch, Stage({"planner": Say("PLAIN")})):
+        assert main(["plan", "What is 2+2?", "--format", kind]) == 0
+    assert (capsys.readouterr().out == "") is (kind != "json")
 
 
 def test_a_model_file_is_named(tmp_path: Path) -> None:

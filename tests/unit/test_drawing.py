@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 import time
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -12,10 +13,11 @@ from hypothesis import strategies as st
 
 from langchain_sgd.costs import Price, Pricing
 from langchain_sgd.drawing import report_html, skeleton_html, skeleton_svg, timeline_svg
+from langchain_sgd.drawing.colors import tier_colors
 from langchain_sgd.drawing.layout import Box, layout
 from langchain_sgd.drawing.markup import element, fitted, text_width, to_text, wrapped
 from langchain_sgd.drawing.timeline import _nice
-from langchain_sgd.drawing.words import seconds
+from langchain_sgd.drawing.words import one_unit, seconds
 from langchain_sgd.report import Report
 from langchain_sgd.skeleton import Skeleton
 from langchain_sgd.terminal import report_line
@@ -83,14 +85,21 @@ def test_any_report_is_drawn_well_formed(report: Report) -> None:
             assert float(rect.get("height", "nan")) > 0
 
 
-def _is_xml(char: str) -> bool:
-    return char in "\t\n\r" or (ord(char) >= 32 and char not in "\ufffe\uffff")
+def _is_shown(char: str) -> bool:
+    """Taken by XML, no control, and nothing that turns the text behind it around."""
+    return char in "\t\n\r" or (
+        32 <= ord(char) < 127
+        or (
+            ord(char) >= 160
+            and not re.match("[\ufffe\uffff\u202a-\u202e\u2066-\u2069\ud800-\udfff]", char)
+        )
+    )
 
 
 @given(WILD)
 def test_markup_gives_texts_back_as_they_were(text: str) -> None:
     root = parsed(to_text(element("p", text, title=text)))
-    cleaned = "".join(c if _is_xml(c) else "\ufffd" for c in text)
+    cleaned = "".join(c if _is_shown(c) else "\ufffd" for c in text)
     # XML readers turn \r into \n.
     assert root.text == (cleaned.replace("\r", "\n") or None)
 
@@ -201,7 +210,7 @@ def test_pictures_fetch_nothing_and_follow_the_page_colors() -> None:
 def test_the_timeline_shows_what_became_of_each_node() -> None:
     root = parsed(timeline_svg(every_case()))
     shown = " ".join(texts(root))
-    for word in ("✂ cut short", "✕ failed", "∅ skipped", "first text 400 ms", "1,300 tokens"):
+    for word in ("✂ cut short", "✕ failed", "∅ skipped", "first text 0.40 s", "1,300 tokens"):
         assert word in shown
     assert "◆ 5 Advice" in " ".join(texts(root))
     assert "◆ 3" not in shown
@@ -216,13 +225,17 @@ def test_bars_lie_where_the_times_say() -> None:
         if g.find(f"{SVG}title") is not None
     }
     rects = list(rows["2 Costs (critical path)"].iter(f"{SVG}rect"))
-    queued, first, writing = ((float(r.get("x", 0)), float(r.get("width", 0))) for r in rects)
+    first, writing = ((float(r.get("x", 0)), float(r.get("width", 0))) for r in rects)
+    lines = list(rows["2 Costs (critical path)"].iter(f"{SVG}line"))
+    waits, queued = ((float(each.get("x1", 0)), float(each.get("x2", 0))) for each in lines)
+    assert all(each.get("stroke-dasharray") for each in lines)
     scale = 500 / 5.1
 
     def at(seconds_: float) -> Any:
         return pytest.approx(220 + seconds_ * scale, abs=0.1)
 
-    assert queued[0] == at(1.6)
+    assert waits[1] == queued[0] == at(1.6)
+    assert queued[1] == at(1.7)
     assert first[0] == at(1.7)
     assert writing[0] == at(1.9)
     assert sum(writing) == at(3.5)
@@ -230,8 +243,8 @@ def test_bars_lie_where_the_times_say() -> None:
 
 def test_attempts_that_were_not_taken_are_crossed() -> None:
     text = timeline_svg(every_case())
-    # One of node 3, one of node 6; the cut text of node 4 counts.
-    assert text.count("l6 6m0 -6l-6 6") == 2
+    # One of node 3, one of node 6, one in the legend; the cut text of node 4 counts.
+    assert text.count("l6 6m0 -6l-6 6") == 3
 
 
 def test_a_plain_run_names_its_reason_and_has_no_graph() -> None:
@@ -283,6 +296,87 @@ def test_values_draw_themselves_in_notebooks() -> None:
     assert report._repr_html_() == report_html(report)
     assert report.skeleton is not None
     assert report.skeleton._repr_html_() == skeleton_html(report.skeleton)
+
+
+# -- one language
+
+
+def legend(root: ET.Element) -> list[str]:
+    return ["".join(g.itertext()) for g in root.iter(f"{SVG}g") if g.get("class") == "sgd-legend"]
+
+
+def test_every_picture_explains_its_signs() -> None:
+    report = every_case()
+    assert report.skeleton is not None
+    (said,) = legend(parsed(timeline_svg(report)))
+    for word in ("planner", "small", "large", "waits for other parts", "writes", "not taken"):
+        assert word in said
+    (said,) = legend(parsed(skeleton_svg(report.skeleton, {"1": "small", "2": "large"})))
+    for word in ("small", "large", "difficulty, 1 to 5", "its text is needed"):
+        assert word in said
+
+
+def test_what_is_not_there_is_not_explained() -> None:
+    (said,) = legend(parsed(timeline_svg(plain())))
+    assert not re.search("small|other parts|not taken|critical|planned", said)
+    (said,) = legend(parsed(skeleton_svg(skeleton("1"))))
+    assert said == "difficulty, 1 to 5"
+
+
+@settings(max_examples=20, deadline=None)
+@given(wild_reports())
+@example(every_case())
+@example(plain())
+def test_a_legend_stays_inside_its_picture(report: Report) -> None:
+    pictures = [timeline_svg(report)]
+    if report.skeleton is not None:
+        pictures.append(skeleton_svg(report.skeleton, {n.id: n.tier for n in report.nodes}))
+    for picture in pictures:
+        root = parsed(picture)
+        _, _, width, height = map(float, root.get("viewBox", "").split())
+        (signs,) = (g for g in root.iter(f"{SVG}g") if g.get("class") == "sgd-legend")
+        for sign in signs:
+            x, y = map(float, re.findall(r"-?[\d.]+", sign.get("transform", "")))
+            text = sign.find(f"{SVG}text")
+            assert text is not None
+            room = text_width("".join(text.itertext()), 10.5)
+            assert 0 <= x <= x + float(text.get("x", 0)) + room <= width
+            assert y + 4 <= height
+
+
+def test_dashes_are_waiting_and_nothing_else() -> None:
+    root = parsed(report_html(every_case()))
+    assert {e.tag for e in root.iter() if e.get("stroke-dasharray")} == {f"{SVG}line"}
+
+
+def test_a_box_has_its_tiers_color_whatever_became_of_it() -> None:
+    colors = tier_colors(["small", "large"])
+    report = every_case()
+    root = parsed(report_html(report))
+    frames = [r for r in root.iter(f"{SVG}rect") if r.get("class") == "sgd-node"]
+    assert [f.get("stroke") for f in frames] == [colors[node.tier] for node in report.nodes]
+
+
+@given(st.floats(1e-3, 1e5), st.lists(st.floats(0, 1), min_size=1))
+def test_durations_of_one_picture_have_one_unit(span: float, shares: list[float]) -> None:
+    said = [one_unit(span)(span * share) for share in shares]
+    assert len({text.split()[1] for text in said}) == 1
+    assert len({len(text.split()[0].partition(".")[2]) for text in said}) == 1
+
+
+@pytest.mark.parametrize(
+    ("span", "value", "text"),
+    [
+        (0.0421, 0.0421, "42.1 ms"),
+        (0.9, 0.35, "350 ms"),
+        (5.1, 0.4, "0.40 s"),
+        (14.6, 4.44, "4.4 s"),
+        (3600, 1234.5, "1,234 s"),
+        (5, float("nan"), "?"),
+    ],
+)
+def test_a_duration_in_its_picture(span: float, value: float, text: str) -> None:
+    assert one_unit(span)(value) == text
 
 
 # -- words

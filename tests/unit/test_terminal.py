@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -14,6 +15,7 @@ from rich.console import Console, RenderableType
 
 from langchain_sgd import SGDRunnable
 from langchain_sgd.bench.virtual_time import run_virtual
+from langchain_sgd.errors import SkeletonGraphError
 from langchain_sgd.events import (
     Discarded,
     Ended,
@@ -28,7 +30,7 @@ from langchain_sgd.report import Report
 from langchain_sgd.skeleton import NodeId, Skeleton
 from langchain_sgd.terminal import LiveView, report_line, report_tree, skeleton_tree
 from langchain_sgd.terminal.live import _Screen, _split, _Ticker
-from langchain_sgd.terminal.safe import one_line, safe
+from langchain_sgd.terminal.safe import json_text, one_line, safe
 from langchain_sgd.terminal.state import RunState
 from tests.support.models import Say, Stage, cut, planning
 from tests.support.reports import WILD, every_case, plain, wild_reports, wild_skeletons
@@ -63,13 +65,14 @@ def row(text: str, part: str) -> str:
 
 def test_a_node_hangs_under_the_dependency_that_it_waited_for_last() -> None:
     lines = printed(report_tree(every_case())).splitlines()
-    assert [re.split(r"\b\s{2,}|\s◆|>\s", line)[0] for line in lines[2:6]] == [
-        "├─ 1 Travel by <train",
-        "│  ├─ 2 Costs",
-        "│  │  └─ 5 Advice",
+    begin = next(n for n, line in enumerate(lines) if "Travel" in line)
+    assert [re.split(r"\b\s{2,}|>\s", line)[0] for line in lines[begin : begin + 4]] == [
+        "├─ ◆ 1 Travel by <train",
+        "│  ├─ ◆ 2 Costs",
+        "│  │  └─ ◆ 5 Advice",
         "│  └─ 4 Example",
     ]
-    assert "needs 1, 2" in lines[4]
+    assert "needs 1, 2" in lines[begin + 2]
 
 
 def test_a_report_tells_what_became_of_each_node() -> None:
@@ -77,7 +80,7 @@ def test_a_report_tells_what_became_of_each_node() -> None:
     assert "✂ cut short" in row(text, "Example")
     assert "✕ failed" in row(text, "Luggage")
     assert "∅ skipped" in row(text, "Checklist")
-    assert "1,300 tokens" in row(text, "Advice")
+    assert row(text, "Advice").split()[-3:] == ["1.50", "s", "1,300"]
     assert "! node 6: <refused>" in text
     assert "◆" in row(text, "Advice")
     assert "◆" not in row(text, "Night trains")
@@ -87,9 +90,27 @@ def test_bars_follow_the_times() -> None:
     text = printed(report_tree(every_case()))
     costs, advice = row(text, "Costs"), row(text, "Advice")
     assert costs.rindex("━") <= advice.index("━")
-    assert "·" in advice
+    assert "╌" in advice
     assert "✕" in row(text, "Night trains")
     assert "━" not in row(text, "Luggage")
+
+
+@pytest.mark.parametrize("report", [every_case(), plain()])
+def test_bars_and_what_they_mean_fit_in_80_columns(report: Report) -> None:
+    text = printed(report_tree(report), width=80)
+    assert "━" in row(text, "2 Costs" if report.skeleton else "undivided answer")
+    assert "━ writes" in text
+    assert ("✕ not taken" in text) is ("✕ failed" in text)
+    assert row(text, "tier").split()[-2:] == ["took", "tokens"]
+
+
+def test_a_picture_has_one_unit() -> None:
+    text = printed(report_tree(every_case()))
+    assert "0.40 s" in text  # the first text, in a run of seconds
+    assert " ms" not in text
+    text = printed(report_tree(plain()))
+    assert "350 ms" in text
+    assert not re.search(r"\d s\b", text)
 
 
 def test_narrow_terminals_get_no_bars() -> None:
@@ -108,7 +129,17 @@ def test_a_skeleton_shows_scopes_and_difficulty() -> None:
     text = printed(skeleton_tree(every_case().skeleton or skeleton("1")))
     assert "route & time" in row(text, "Travel")
     assert "●●○○○" in row(text, "Travel")
+    assert "●○○○○ easy, ●●●●● hard" in text.splitlines()[0]
     assert "3 deep" in text
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_markup_in_a_scope_or_heading_is_text(terminal: bool) -> None:  # noqa: FBT001
+    words = "[link=http://x]y[/link] [/b] [red]z"
+    made = Skeleton.parse([{"id": "1", "heading": words, "scope": words}])
+    text = printed(skeleton_tree(made), 200, terminal=terminal)
+    assert ANSI.sub("", text).count(words) == 2
+    assert "\x1b]8" not in text
 
 
 def test_terminals_without_unicode_get_ascii() -> None:
@@ -141,6 +172,14 @@ def test_safe_texts_cannot_steer_a_terminal(text: str) -> None:
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", shown)
     assert safe(shown) == shown
     assert "\n" not in one_line(text)
+
+
+@given(st.text(st.characters() | st.sampled_from("\x1b\x9b\u202e\ud83d\x7f"), max_size=9))
+def test_json_reads_back_as_it_was_and_steers_nothing(text: str) -> None:
+    shown = json_text({"text": text})
+    assert json.loads(shown) == {"text": text}
+    assert safe(shown) == shown
+    shown.encode()
 
 
 # -- the state
@@ -219,9 +258,9 @@ def test_the_screen_shows_nodes_at_work_and_the_unfinished_paragraph() -> None:
     assert "wrongright" in text.splitlines()[0]
     assert "✔" in row(text, "Heading 1")
     assert "large (2)" in row(text, "Heading 1")
-    assert "600 ms" in row(text, "Heading 1")
-    assert "900 ms" in row(text, "Heading 2")
-    assert "1 of 2 written, 1 in flight, 1.90 s" in text
+    assert "0.6 s" in row(text, "Heading 1")
+    assert "0.9 s" in row(text, "Heading 2")
+    assert "1 of 2 written, 1 in flight, 1.9 s" in text
 
 
 def test_the_screen_says_what_a_node_waits_for() -> None:
@@ -345,6 +384,15 @@ async def test_an_error_in_the_output_closes_the_run() -> None:
     with pytest.raises(BrokenPipeError):
         await LiveView(made).follow(run.aevents("Question?"))
     assert stage.in_flight == 0
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+async def test_an_undivided_answer_that_came_to_nothing_is_no_text(terminal: bool) -> None:  # noqa: FBT001
+    made = console(terminal=terminal)
+    stage = Stage({"planner": Say("PLAIN"), "plain": Say([], error=ValueError("no"))})
+    with pytest.raises(SkeletonGraphError):
+        await LiveView(made).follow(SGDRunnable(**stage.pair()).aevents("Question?"))
+    assert "missing" not in written(made)
 
 
 async def test_events_without_a_message_are_refused() -> None:

@@ -1,42 +1,60 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from types import FrameType
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from langchain_sgd.text import AnswerFilter, ThoughtFilter
+from langchain_sgd import text as text_module
+from langchain_sgd.planning.parsing import SkeletonParser
+from langchain_sgd.skeleton import Draft
+from langchain_sgd.text import AnswerFilter, Repair, ThoughtFilter, repaired, without_thoughts
 from tests.support.chunks import cut, pieces, two_cuts
 
 FRAGMENTS = (
     *("<think>", "</think>", "<thinking>", "</thinking>", "<thought>", "</reasoning>", "<th", "<"),
-    *("\n", "\r\n", " ", "word", "## Costs", "1. **Costs:**", "Costs", "Cos", "42", "---", "é"),
+    *(
+        "\n",
+        "\r\n",
+        " ",
+        "    ",
+        "word",
+        "## Costs",
+        "1. **Costs:**",
+        "Costs",
+        "Cos",
+        "42",
+        "---",
+        "é",
+    ),
+    *("`", "```", "~~~", '"', "> ", "- ", ".", "[THINK]", "[/THINK]", "\ufeff", "\ud83d", "\ude00"),
 )
+TAGS = r"</?(think|thinking|thought|reasoning)>|\[/?THINK\]"
 texts = st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=2), max_size=12).map("".join)
 
 
-def without_thoughts(text: str) -> str:
-    """What `ThoughtFilter` does, over the whole text and one character at a time."""
-    shown, at = "", 0
-    while at < len(text):
-        tag = re.match(r"<(think|thinking|thought|reasoning)>", text[at:])
-        if tag and not shown.rpartition("\n")[2].strip():
-            end = text.find(f"</{tag[1]}>", at + len(tag[0]))
-            at = len(text) if end < 0 else end + len(tag[0]) + 1
-        else:
-            shown += text[at]
-            at += 1
+def through(filter_: ThoughtFilter | AnswerFilter, chunks: Iterable[str]) -> str:
+    """What a reader has seen at the end, who drops what counts no longer."""
+    shown, restarted = "", False
+    for step in (*(lambda c=chunk: filter_.feed(c) for chunk in chunks), filter_.close):
+        text = step()
+        if filter_.restarted is not restarted:
+            shown, restarted = "", filter_.restarted
+        shown += text
     return shown
 
 
 def as_answer(text: str, heading: str) -> str:
-    """What `AnswerFilter` does, over the whole text."""
-    text = without_thoughts(text).lstrip()
+    """What `AnswerFilter` does behind the thoughts, over the whole text."""
+    text = through(ThoughtFilter(), [text]).lstrip()
     line, newline, rest = text.partition("\n")
-    marks = r"^[\s#*_>\d.()-]+|[\s*_:.#-]+$"
+    marks = r"^[\s#*_>\d.()-]+|[\s*_:#.-]+$"
     if not re.sub(marks, "", heading):
         marks = r"^[\s#*_>]+|[\s*_:#]+$"
     wanted = re.sub(marks, "", heading).casefold()
@@ -46,44 +64,162 @@ def as_answer(text: str, heading: str) -> str:
     return text.rstrip()
 
 
-def through(filter_: ThoughtFilter | AnswerFilter, chunks: Iterable[str]) -> str:
-    return "".join([*(filter_.feed(chunk) for chunk in chunks), filter_.close()])
+LITERAL = [
+    "stray</think>, as they say",
+    "It writes `<think>` first.",
+    "It ends with `</think>` and goes on.",
+    "The </think> tag ends it.",
+    'It writes "</think>" at the end.',
+    "> </think>\nis quoted",
+    "```\n<think>\nhello\n</think>\n```\nrest",
+    "~~~html\n</think>\n~~~\n",
+    "- ```\n  </think>\n  ```\n",
+    "```` md\n```\n</think>\n````\n",
+    "Like this:\n\n    <think>\n    steps\n",
+    "Write it like this:\n\n<reasoning>\nyour steps here\n\nThen more text.",
+    "a\n> <think>\nb",
+    'a\n"<think>"\nb',
+    "a < b, x <thin",
+    "<thin",
+    "<think",
+    "<Think>kept</Think>",
+    "[link](x) and [THINKING]",
+    "plain",
+    "",
+]
 
 
 class TestThoughtFilter:
     @pytest.mark.parametrize(
         ("text", "shown"),
         [
-            ("plain", "plain"),
             ("<think>a</think>b", "b"),
             ("<think>a</think>\n\nb", "\n\nb"),
             ("a\n  <thinking>x</think></thinking>b", "a\n  b"),
             ("<think>a</think><think>b</think>c", "c"),
+            ("    <think>a</think>c", "    c"),
             ("<reasoning>never closed", ""),
-            ("a < b, x <thin", "a < b, x <thin"),
-            ("<thin", "<thin"),
-            ("<think", "<think"),
-            ("<Think>kept</Think>", "<Think>kept</Think>"),
-            ("It writes `<think>` first.", "It writes `<think>` first."),
-            ("stray</think>", "stray</think>"),
-            ("", ""),
+            ("[THINK]a[/THINK]b", "b"),
+            ("◁think▷a◁/think▷b", "b"),
+            ("<think>say `</think>` or not</think>b", "b"),
+            ("\ufeff<think>a</think>b", "b"),
+            # Templates that open the thought themselves: all before the closing tag is one.
+            ("Hm.\nOK.\n</think>\n\nb", "b"),
+            ("Hm</think>b", "b"),
+            ("Hm. </think> b", "b"),
+            ("</think>b", "b"),
+            ("Hm\n</think>\n<think>more</think>b", "b"),
+            ("Hm\n</think>\n\nSay `</think>`.", "Say `</think>`."),
+            ("Hm\n</think>\n\nb\n</think>\nc", "b\n</think>\nc"),
+            # Nothing follows: what stands there is all there is.
+            ("The answer.</think>", "The answer."),
+            ("The answer.\n</think>\n \n", "The answer.\n"),
+            *((each, each) for each in LITERAL),
         ],
     )
     def test_what_is_shown_however_it_is_cut(self, text: str, shown: str) -> None:
         for chunks in two_cuts(text):
             assert through(ThoughtFilter(), chunks) == shown, chunks
+        assert through(ThoughtFilter(), text) == shown
+        assert without_thoughts(text) == shown
 
-    @given(st.data(), texts)
-    def test_chunks_do_not_matter(self, data: st.DataObject, text: str) -> None:
-        assert through(ThoughtFilter(), data.draw(cut(text))) == without_thoughts(text)
+    @given(data=st.data(), text=texts, opened=st.booleans())
+    def test_chunks_do_not_matter(self, data: st.DataObject, text: str, *, opened: bool) -> None:
+        thought: dict[bool, list[str]] = {True: [], False: []}
+        by_chunks = ThoughtFilter(opened, thought[True].append)
+        at_once = ThoughtFilter(opened, thought[False].append)
+        assert through(by_chunks, data.draw(cut(text))) == through(at_once, [text])
+        assert by_chunks.thinking is at_once.thinking
+        assert by_chunks.restarted is at_once.restarted
+        assert "".join(thought[True]) == "".join(thought[False])
+
+    @given(texts)
+    def test_nothing_is_lost_but_tags(self, text: str) -> None:
+        thought: list[str] = []
+        filter_ = ThoughtFilter(on_thought=thought.append)
+        shown = through(filter_, [text])
+        assume(not filter_.restarted)  # what was given counts as handed out
+
+        def bare(text: str) -> list[str]:
+            return sorted("".join(re.sub(TAGS, "", text).split()))
+
+        assert bare(repaired(text.lstrip("\ufeff"))) == bare(f"{shown} {''.join(thought)}")
+
+    @given(st.text(st.characters(exclude_characters="<[◁\ufeff", exclude_categories=["Cs"])))
+    def test_text_without_tags_stays_as_it_is(self, text: str) -> None:
+        assert through(ThoughtFilter(), list(text)) == text
 
     def test_text_without_tags_passes_at_once(self) -> None:
         thoughts = ThoughtFilter()
-        assert [thoughts.feed(c) for c in ("a", " < ", "b<", "c")] == ["a", " < ", "b<", "c"]
+        assert [thoughts.feed(c) for c in ("a", " < ", "b[0]", "c")] == ["a", " < ", "b[0]", "c"]
 
     def test_a_possible_tag_is_held_no_longer_than_needed(self) -> None:
         thoughts = ThoughtFilter()
         assert [thoughts.feed(c) for c in ("<", "th", "e x")] == ["", "", "<the x"]
+        assert [thoughts.feed(c) for c in (" <", "/div", "> </think", ">", " x")] == [
+            " ",
+            "</div",
+            "> ",
+            "",
+            "</think> x",
+        ]
+
+    def test_a_thought_is_handed_out_as_it_comes(self) -> None:
+        thought: list[str] = []
+        thoughts = ThoughtFilter(on_thought=thought.append)
+        chunks = ["<think>It seems to be 4", ", and it", " is.</think>Four."]
+        assert [thoughts.feed(c) for c in chunks] == ["", "", "Four."]
+        assert len(thought) > 1
+        assert "".join(thought) == "It seems to be 4, and it is."
+
+    def test_a_thought_that_was_cut_is_told(self) -> None:
+        thoughts = ThoughtFilter()
+        assert through(thoughts, ["<think>Hm", " so"]) == ""
+        assert thoughts.thinking
+
+    def test_what_was_given_is_called_back_when_the_answer_begins(self) -> None:
+        thoughts = ThoughtFilter()
+        steps = [(thoughts.feed(c), thoughts.restarted) for c in ("Hm.\n", "</think>", "\n", "b")]
+        assert steps == [("Hm.\n", False), ("", False), ("", False), ("b", True)]
+
+    @pytest.mark.parametrize(
+        ("text", "shown"),
+        [
+            ("Hm.\n</think>\n\nb", "\n\nb"),
+            ("<think>Hm.\n</think>b", "b"),
+            ("no thought this time", "no thought this time"),
+            ("<think>cut", ""),
+        ],
+    )
+    def test_a_server_known_to_open_thoughts(self, text: str, shown: str) -> None:
+        for chunks in two_cuts(text):
+            thoughts = ThoughtFilter(opened=True)
+            assert through(thoughts, chunks) == shown
+            assert not thoughts.restarted
+
+
+class TestRepair:
+    @given(st.data(), st.text(st.sampled_from("a\ud83d\ude00\ud800\udfff\ufeff😀é")))
+    def test_every_text_can_be_encoded_however_it_is_cut(
+        self, data: st.DataObject, text: str
+    ) -> None:
+        repair = Repair()
+        made = "".join([*map(repair.feed, data.draw(cut(text))), repair.close()])
+        assert made == repaired(text.lstrip("\ufeff"))
+        made.encode()
+
+    def test_halves_are_joined_and_lone_ones_replaced(self) -> None:
+        assert repaired("a\ud83d\ude00b\ud83dc\ude00") == "a😀b\ufffdc\ufffd"
+        assert repaired("\ud83d\ud83d\ude00\ud83d") == "\ufffd😀\ufffd"
+
+    def test_half_a_pair_waits(self) -> None:
+        repair = Repair()
+        assert [repair.feed(c) for c in ("a\ud83d", "\ude00b")] == ["a", "😀b"]
+
+    def test_a_mark_at_the_beginning_takes_nothing_with_it(self) -> None:
+        assert through(AnswerFilter("Costs"), ["\ufeff", "## Costs\n", "They rise.\ufeff"]) == (
+            "They rise.\ufeff"
+        )
 
 
 class TestAnswerFilter:
@@ -99,7 +235,10 @@ class TestAnswerFilter:
             ("Costs", "## Costs" + "-" * 60 + "\nx", "## Costs" + "-" * 60 + "\nx"),
             ("Costs", "\n\n a  \n\n b \n\n", "a  \n\n b"),
             ("Costs", "<think>Costs\n</think>\n# Costs\nx", "x"),
+            ("Costs", "They want costs.\n</think>\n\n## Costs\n\nx", "x"),
+            ("Costs", "## Costs\nHm.\n</think>\n\n## Costs\n\nx", "x"),
             ("Costs", "## Costs\n## Costs\nx", "## Costs\nx"),
+            ("A - b", "## A - b:\nx", "x"),
             ("3 ways to save", "## 3 ways to save\nx", "x"),
             ("2024", "## 2024\nx", "x"),
             ("2024", "2025\nx", "2025\nx"),
@@ -114,7 +253,7 @@ class TestAnswerFilter:
     )
     def test_what_is_shown_however_it_is_cut(self, heading: str, text: str, shown: str) -> None:
         assert as_answer(text, heading) == shown
-        cuts = two_cuts(text) if len(text) < 40 else [[text], list(text)]
+        cuts = two_cuts(text) if len(text) < 50 else [[text], list(text)]
         for chunks in cuts:
             assert through(AnswerFilter(heading), chunks) == shown, chunks
 
@@ -153,13 +292,96 @@ class TestAnswerFilter:
         assert [answer.feed(c) for c in ("a \n", "\n", " b", " ")] == ["a", "", " \n\n b", ""]
         assert answer.close() == ""
 
+    def test_an_answer_that_was_cut_in_its_thought_is_told(self) -> None:
+        answer = AnswerFilter("Costs")
+        assert through(answer, ["<think>", "Hm"]) == ""
+        assert answer.thinking
 
-@pytest.mark.parametrize("junk", ["<", "\n", "*", "<think", "\n<", "a\n", "<think>\n", "- "])
-@pytest.mark.parametrize("size", [1, 10_000])
-def test_the_cost_is_linear(junk: str, size: int) -> None:
-    text = junk * ((30_000 if size == 1 else 100_000) // len(junk))
-    chunks = pieces(text, range(0, len(text), size))
+    def test_thoughts_are_handed_out(self) -> None:
+        thought: list[str] = []
+        answer = AnswerFilter("", on_thought=thought.append)
+        assert through(answer, ["<think>Hm", "</think>b"]) == "b"
+        assert "".join(thought) == "Hm"
+
+
+class TestPlans:
+    @pytest.mark.parametrize(
+        "thought",
+        [
+            "I will plan:\n1|X|draft|-|1\nno, better\n",
+            '{"nodes": [{"id": 1, "heading": "X", "scope": "x"}, {"id": 2, "he',
+            "1|X|draft\n```\n1|Y|z|-|1\n```\n",
+        ],
+    )
+    def test_a_draft_in_a_thought_that_the_template_opened_counts_no_longer(
+        self, thought: str
+    ) -> None:
+        text = f"{thought}\n</think>\n\n1|A|a|-|1\n2|B|b|1|2\n"
+        for places in (range(len(text)), [len(text) // 2], []):
+            parser, drafts = SkeletonParser(), list[Draft]()
+            for chunk in [*pieces(text, places), None]:
+                restarted = parser.restarted
+                read = parser.close() if chunk is None else parser.feed(chunk)
+                drafts = read if parser.restarted is not restarted else drafts + read
+            assert [draft.heading for draft in drafts] == ["A", "B"]
+            assert parser.restarted
+            assert parser.unread == []
+
+
+# -- the cost
+
+
+def work(filter_: AnswerFilter, chunks: Iterable[str]) -> int:
+    """Lines that run, each as much as the text that it can reach, so that copies count too."""
+    done = 0
+
+    def measure(frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:
+        nonlocal done
+        if frame.f_code.co_filename != text_module.__file__:
+            return None
+        if event == "line":
+            done += 1 + sum(len(v) for v in frame.f_locals.values() if isinstance(v, str))
+        return measure
+
+    before = sys.gettrace()
+    sys.settrace(measure)
+    try:
+        for chunk in chunks:
+            filter_.feed(chunk)
+        filter_.close()
+    finally:
+        sys.settrace(before)
+    return done
+
+
+JUNK = (
+    *("<", "\n", "*", "<think", "\n<", "a\n", "<think>\n", "- ", " ", "`</think>` ", "</think>\n"),
+    *("a</think", "`", "```\n", "[THINK", "\ud83d", '"</think>"', "<think>a</think>", "."),
+)
+
+
+@pytest.mark.parametrize("junk", JUNK)
+@pytest.mark.parametrize("begin", ["", "x", "`", "<think>", "a\n<think>"])
+def test_each_token_costs_the_same(begin: str, junk: str) -> None:
+    def cost(size: int) -> int:
+        return work(AnswerFilter("Costs"), [begin, *(junk * size)[:size]])
+
+    assert cost(800) < 2.3 * cost(400) + 5_000
+
+
+@pytest.mark.parametrize("char", ["h", ".", " ", "ß"])
+def test_a_long_heading_costs_each_token_the_same(char: str) -> None:
+    def cost(size: int) -> int:
+        return work(AnswerFilter("h" + char * size + "q"), ["h", *(char * (size + 60))])
+
+    assert cost(800) < 2.3 * cost(400) + 20_000
+
+
+@pytest.mark.parametrize("junk", [*JUNK, "a" + " " * 40_000 + "b", "x" + "-" * 40_000 + "x"])
+@pytest.mark.parametrize("begin", ["", "x"])
+def test_the_cost_of_a_text_that_comes_at_once_is_linear(begin: str, junk: str) -> None:
+    text = begin + junk * max(100_000 // len(junk), 1)
     began = time.process_time()
-    through(AnswerFilter("Costs"), chunks)
+    through(AnswerFilter("Costs"), [text])
     # Linear work takes a tenth of this; quadratic work, ten times as long.
     assert time.process_time() - began < 2.0
