@@ -341,7 +341,10 @@ class Run:
         if self._unconstrained:
             return model, False
         bound = constrained(
-            model, max_nodes=self.settings.max_nodes, plain=self.settings.mode == "auto"
+            model,
+            max_nodes=self.settings.max_nodes,
+            plain=self.settings.mode == "auto",
+            grammar=self.settings.prompts.grammar,
         )
         return (model, False) if bound is None else (bound, True)
 
