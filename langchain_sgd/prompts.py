@@ -27,19 +27,55 @@ _LINES = {
 _PLANNER = """Plan long answers for several writers who write at the same time. Answer each question with the \
 parts of a good answer, {lines}, in reading order and in the language of the question.
 After a heading, < names the earlier parts that its writer must have read; most parts need none. * marks a \
-hard part. Write at most {max_nodes} parts, mostly 3 to 5.
-Answer {plain} only if the result is one text or one number: program code, a calculation or estimate, a letter \
-or e-mail, a script, a story, a speech of a character."""
+hard part. Write at most {max_nodes} parts.
+Answer {plain} only if the result is one text or one number: a program, a calculation or estimate, a letter or \
+e-mail, a script, a review, a story, a speech of a character."""
 
 _EXAMPLES = (
     (
         "How can I sleep better?",
-        "1 Fixed sleep times\n2 Dark and quiet bedroom\n3 Food and drink\n4 Winding down",
+        "1 Fixed sleep times\n2 Dark and quiet bedroom\n3 Food and drink\n4 Winding down\n5 When to see a doctor *",
     ),
     ("Write a Python function that reverses a string.", "PLAIN"),
     (
         "What if Napoleon had won at Waterloo?",
-        "1 Power in Europe\n2 Britain's position\n3 Laws and reforms\n4 The world today <1,2 *",
+        "1 Power in Europe\n2 Britain's position\n3 Laws and reforms\n4 Trade and colonies *",
+    ),
+    (
+        "What are the differences between C and Rust?",
+        "1 Memory and safety\n2 Speed and tooling\n3 Learning each language\n4 Where each is used",
+    ),
+    ("You are an astronaut. Tell us how you feel before the launch.", "PLAIN"),
+    (
+        "Explain the basics of photosynthesis.",
+        "1 Light and chlorophyll\n2 Making sugar from carbon dioxide *\n3 Why it matters for life",
+    ),
+    ("How many piano tuners work in Chicago? Show your reasoning.", "PLAIN"),
+    (
+        "Was sind die Vor- und Nachteile von Elektroautos?",
+        "1 Umwelt und Klima\n2 Kosten im Alltag\n3 Reichweite und Laden\n4 Abwägung <1,2,3 *",
+    ),
+    (
+        "Describe how smartphones change schools and what follows for teachers.",
+        "1 Learning with apps\n2 Distraction in class\n3 Chances for teachers <1\n4 New duties <2 *",
+    ),
+    ("Write a thank-you letter to my teacher.", "PLAIN"),
+    (
+        "Why do some people keep old newspapers?",
+        "1 Memories and family\n2 Research and collecting\n3 Difficulty letting go",
+    ),
+    (
+        "What if electricity had been discovered in antiquity?",
+        "1 Work and machines\n2 Light and cities\n3 War and power *\n4 Daily life",
+    ),
+    ("What is 17 times 23?", "PLAIN"),
+    (
+        "How do I become better at public speaking?",
+        "1 Preparing the talk\n2 Voice and posture\n3 Dealing with nerves\n4 Practice and feedback",
+    ),
+    (
+        "Compare solar panels and wind turbines for a farm and recommend one.",
+        "1 Solar panels on farms\n2 Wind turbines on farms\n3 Costs of both *\n4 Recommendation <1,2,3 *",
     ),
 )
 
@@ -250,7 +286,9 @@ class Prompts(BaseModel):
             fence = _fence(answers.values())
             parts.append(self.dependencies.format())
             parts += [
-                self.dependency.format(id=n.id, heading=n.heading, answer=answers[n.id], fence=fence)
+                self.dependency.format(
+                    id=n.id, heading=n.heading, answer=answers[n.id], fence=fence
+                )
                 for n in planned
                 if n.id in answers
             ]
@@ -272,7 +310,9 @@ class Prompts(BaseModel):
 
 def _fence(answers: Iterable[str]) -> str:
     """A line that none of the answers holds, so that none can end itself or begin another."""
-    longest = max((len(run) for answer in answers for run in re.findall(f"{_FENCE}+", answer)), default=0)
+    longest = max(
+        (len(run) for answer in answers for run in re.findall(f"{_FENCE}+", answer)), default=0
+    )
     return _FENCE * max(5, longest + 1)
 
 
@@ -292,5 +332,9 @@ def _wrapped(last: BaseMessage, head: str, tail: str) -> list[BaseMessage]:
         content = head + content + tail
     else:
         blocks = [{"type": "text", "text": text} for text in (head, tail)]
-        content = [b for b in (blocks[0], *content, blocks[1]) if not isinstance(b, dict) or b != {"type": "text", "text": ""}]
+        content = [
+            b
+            for b in (blocks[0], *content, blocks[1])
+            if not isinstance(b, dict) or b != {"type": "text", "text": ""}
+        ]
     return [last.model_copy(update={"content": content})]

@@ -275,12 +275,15 @@ class SkeletonParser:
             drafts.clear()
             return
         number = begun_number(line)
+        if number == 1 and self._number > 1:
+            self._end_at_second_plan()
+            return
         draft = self._draft_of(line, number)
         if draft is not None:
-            self._take(draft, drafts, self._at)
             if number is not None and self._is_next(number):
                 self._ones = number == self._number == 1
                 self._number = number
+            self._take(draft, drafts, self._at)
         elif not self._count and line.strip(_EDGES).casefold() == PLAIN_WORD.casefold():
             self.plain = True
         elif BEGUN_BAR.match(line):
@@ -290,7 +293,8 @@ class SkeletonParser:
         if self.read_line is not None:
             return self.read_line(line)
         if number is not None and self._is_next(number):
-            return parse_numbered(line, self._count + 1 if self._ones else number)
+            again = number == 1 and self._count
+            return parse_numbered(line, self._count + 1 if again else number)
         return parse_bar(line)
 
     def _take(self, draft: Draft, drafts: list[Draft], at: int) -> None:
@@ -298,11 +302,14 @@ class SkeletonParser:
         if not self._count:
             self._first = draft.id
         elif self._count >= MIN_NODES and draft.id == self._first and not self._ones:
-            self.ended, self.reason = True, "wrote a second plan; the first is taken"
+            self._end_at_second_plan()
             return
         self._count += 1
         self._last = self._dropped + at
         drafts.append(draft)
+
+    def _end_at_second_plan(self) -> None:
+        self.ended, self.reason = True, "wrote a second plan; the first is taken"
 
     def _scan_object(self, drafts: list[Draft]) -> bool:
         """Go on through an open JSON object; False when the text is used up."""

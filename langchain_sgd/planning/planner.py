@@ -161,6 +161,8 @@ class _Reading:
         """The plan is that of an example in the prompt."""
         self._over = False
         """More nodes came than are taken."""
+        self._repeating = False
+        """A part came again: nothing that follows is read."""
 
     @property
     def nodes(self) -> list[Node]:
@@ -196,7 +198,7 @@ class _Reading:
             self._give()
         if self._repairer.full and begun:
             self._over = True
-        return self.plain or self._parroted or self._over or self._parser.ended
+        return self.plain or self._parroted or self._over or self._repeating or self._parser.ended
 
     def close(self, *, cut: bool) -> bool:
         """Read what is left; whether the text ended in the middle of an object."""
@@ -222,6 +224,8 @@ class _Reading:
         if self._parser.voided > self._voided:
             self._void()
         for draft in drafts:
+            if self._repeating:
+                return
             if self._parroted or self._repeats_question(draft):
                 continue
             if self._repairer.full:
@@ -229,6 +233,10 @@ class _Reading:
                 return
             node = self._repairer.admit(draft)
             if node is None:
+                # Who repeats a part has no more to say, and mostly goes on repeating.
+                self._repeating = self.given
+                if self._repeating:
+                    return
                 continue
             if self.given:
                 self._on_node(node)
