@@ -26,11 +26,9 @@ _TOKENS_PER_WORD: Final = 3
 """Far above what any language needs on average; a bound for the server, not a length."""
 _SPARE_TOKENS: Final = 64
 
-_UNIT = (
-    r"words?|w[öo]rter[n]?|worte[n]?|mots?|palabras?|palavras?|parole|woorden|ord|s[łl][óo]w|слов\w*|字|单词|단어"
-)
+_UNIT = r"words?|w[öo]rter[n]?|worte[n]?|mots?|palabras?|palavras?|parole|woorden|ord|s[łl][óo]w|слов\w*|字|单词|단어"
 _ASKED = re.compile(
-    rf"(\d{{1,3}}(?:[., ]?\d{{3}})*|\d+)(?:\s*(?:-|–|to|bis|à|a)\s*(\d+))?[\s-]*(?:{_UNIT})(?![\w])",  # noqa: RUF001
+    rf"(\d{{1,3}}(?:[., ]?\d{{3}})*|\d+)(?:\s*(?:-|–|to|bis|à|a)\s*(\d+))?[\s-]*(?:{_UNIT})(?![A-Za-zÀ-ÿ])",  # noqa: RUF001
     re.IGNORECASE,
 )
 _BRIEF = re.compile(
@@ -171,7 +169,9 @@ class SentenceEnd:
     def _begin_word(self, char: str) -> None:
         new_line = "\n" in self._spaces
         # A sentence goes on with a small letter; after a line break it does not.
-        if (self._may_end and (new_line or not char.islower())) or (new_line and self._may_end_line):
+        if (self._may_end and (new_line or not char.islower())) or (
+            new_line and self._may_end_line
+        ):
             self.done = True
         if new_line:
             self._first_word, self._heading = True, False
@@ -199,7 +199,9 @@ class SentenceEnd:
             and not _NO_END.fullmatch(bare)
         )
         self._may_end_line = (
-            self._left <= 0 and not (self._fence or self._heading) and not word.endswith((":", "："))  # noqa: RUF001
+            self._left <= 0
+            and not (self._fence or self._heading)
+            and not word.endswith((":", "："))  # noqa: RUF001
         )
 
 

@@ -23,7 +23,9 @@ _NUMBERED = re.compile(
     (?:(?:[.):\u3001\uff0e](?:\s{1,8}|(?=[^\W\d]|\*))|\s{1,8})[^\w|\n]{0,4}\w|\ [^\s|])""",
     re.VERBOSE,
 )
-BEGUN_BAR: Final = re.compile(r"\W{0,20}(?:[A-Za-z]{1,20}\s{0,5})?\d{1,4}[^\w|]{0,20}\|\s{0,8}(?=[^\s|])")
+BEGUN_BAR: Final = re.compile(
+    r"\W{0,20}(?:[A-Za-z]{1,20}\s{0,5})?\d{1,4}[^\w|]{0,20}\|\s{0,8}(?=[^\s|])"
+)
 _ESCAPED = re.compile(r"\W*\d{1,4}\\\|")
 _ID = re.compile(r"\W*(?:[A-Za-z]+\s*)?(\d{1,4})\W*")
 _RANGE = re.compile(r"(\d{1,4})(?:\s*(?:-|–|—|\.\.+|to)\s*(\d{1,4}))?")  # noqa: RUF001
@@ -37,7 +39,9 @@ _SCOPE = re.compile(r"\*\*[:.]?\s+|[:：]\s+|\s[—–]\s|:\*\*\s*")  # noqa: RU
 _FILLER = re.compile(r"\b[^\W\d]{1,6}\b")
 _PUNCTUATION = re.compile(r"[\s,;&+#、/]+")
 _NO_DEPENDENCIES = {"", "-", "–", "—", "/", "none", "n/a", "na", "nil", "no", "nothing", "null"}  # noqa: RUF001
-_ALL_DEPENDENCIES = re.compile(r"all(?: (?:of )?(?:the )?(?:above|previous|earlier|others?))?(?: (?:parts|lines|nodes))?")
+_ALL_DEPENDENCIES = re.compile(
+    r"all(?: (?:of )?(?:the )?(?:above|previous|earlier|others?))?(?: (?:parts|lines|nodes))?"
+)
 _DIFFICULTY = re.compile(r"(?:difficulty\s*[:=]?\s*)?(-?\d{1,4})(?:\.\d+)?(?:\s*/\s*\d+)?")
 _REMARK = re.compile(r"(?:\(|[:–-]\s*[a-z]).*", re.DOTALL)  # noqa: RUF001
 _WORDS = {
@@ -95,7 +99,9 @@ def parse_numbered(line: str, number: int) -> Draft | None:
 def _is_needs(found: re.Match[str], number: int) -> bool:
     """Numbers in round brackets are needs only if they can be: headings have years in brackets."""
     text = found[0].lstrip()
-    return text[0] not in "([" or found[1] == "all" or all(int(n) < number for n in numbers(found[1]))
+    return (
+        text[0] not in "([" or found[1] == "all" or all(int(n) < number for n in numbers(found[1]))
+    )
 
 
 def _divided(text: str) -> tuple[str, str, str]:

@@ -333,7 +333,9 @@ class SkeletonParser:
             elif char == '"':
                 self._string = index
             elif char == "[":
-                if not self._listed and _LIST_BEGUN.search(text, max(braces[-1], index - 60, 0), index):
+                if not self._listed and _LIST_BEGUN.search(
+                    text, max(braces[-1], index - 60, 0), index
+                ):
                     self._listed, self._around = True, len(braces)
             elif char == "]":
                 if len(braces) == self._around:

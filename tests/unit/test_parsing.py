@@ -329,13 +329,18 @@ class TestNumbered:
         drafts, _, _ = read(["1. A\n1. B\n1. C\n"])
         assert [(d.id, d.heading) for d in drafts] == [("1", "A"), ("2", "B"), ("3", "C")]
 
-    @pytest.mark.parametrize("text", ["1 A\n2 B\n\nFinal:\n1 A better\n2 C\n3 D", "1|A|a|-|1\n2|B|b|-|1\n1|C|c|-|2"])
+    @pytest.mark.parametrize(
+        "text", ["1 A\n2 B\n\nFinal:\n1 A better\n2 C\n3 D", "1|A|a|-|1\n2|B|b|-|1\n1|C|c|-|2"]
+    )
     def test_a_second_plan_is_not_mixed_with_the_first(self, text: str) -> None:
         for chunks in ([text], list(text)):
             parser = SkeletonParser()
             drafts = [d for chunk in chunks for d in parser.feed(chunk)] + parser.close()
             assert [d.heading for d in drafts] == ["A", "B"]
-            assert (parser.ended, parser.reason) == (True, "wrote a second plan; the first is taken")
+            assert (parser.ended, parser.reason) == (
+                True,
+                "wrote a second plan; the first is taken",
+            )
 
     def test_an_orphan_end_of_a_thought_voids_what_stood_before(self) -> None:
         text = "Maybe:\n1 Draft\n2 Draft two\nNo.\n</think>\n1 A\n2 B\n"

@@ -221,7 +221,9 @@ class TestSkeletons:
         ask = Scripted(['{"parts":["1 A","2 B"]}'])
         seen: list[Sequence[BaseMessage]] = []
 
-        async def note(messages: Sequence[BaseMessage], on_text: Callable[[str], bool | None], /) -> bool:
+        async def note(
+            messages: Sequence[BaseMessage], on_text: Callable[[str], bool | None], /
+        ) -> bool:
             seen.append(messages)
             return await ask(messages, on_text)
 
@@ -237,9 +239,7 @@ class TestSkeletons:
         assert seen == [Prompts().for_planner(QUESTION, max_nodes=9, form="json")]
 
     async def test_the_question_as_a_node_is_left_out(self) -> None:
-        result, nodes, _ = await planned(
-            f"1 {QUESTION[0].content}\n2 A\n3 B <1"
-        )
+        result, nodes, _ = await planned(f"1 {QUESTION[0].content}\n2 A\n3 B <1")
         assert [node.heading for node in nodes] == ["A", "B"]
         assert any("repeats the question" in warning for warning in result.warnings)
 
