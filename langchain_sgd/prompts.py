@@ -24,17 +24,17 @@ _LINES = {
     "lines": "one heading a line",
     "json": f'as strings of the list {{"{JSON_KEY}":[]}}, one heading a string',
 }
-_PLANNER = """Plan long answers for several writers who write at the same time. Answer each question with the \
-parts of a good answer, {lines}, in reading order and in the language of the question.
+_PLANNER = """Plan long answers for several writers who write at the same time. Answer each question \
+with the parts of a good answer, {lines}, in reading order and in the language of the question.
 After a heading, < names the earlier parts that its writer must have read; most parts need none. * marks a \
 hard part. Write at most {max_nodes} parts.
-Answer {plain} only if the result is one text or one number: a program, a calculation or estimate, a letter or \
-e-mail, a script, a review, a story, a speech of a character."""
+Answer {plain} only if the result is one text or one number: a program, a calculation or estimate, a letter \
+or e-mail, a script, a review, a story, a speech of a character."""
 
 _EXAMPLES = (
     (
         "How can I sleep better?",
-        "1 Fixed sleep times\n2 Dark and quiet bedroom\n3 Food and drink\n4 Winding down\n5 When to see a doctor *",
+        "1 Fixed sleep times\n2 Dark and quiet bedroom\n3 Food and drink\n4 Winding down\n5 Seeing doctors *",
     ),
     ("Write a Python function that reverses a string.", "PLAIN"),
     (
@@ -111,8 +111,8 @@ _DEPENDENCY = "\n\n{fence} {id}. {heading}\n{answer}\n{fence}"
 _NODE = """
 
 ---
-Write only part {id}, "{heading}"{scope}, in {length}. Leave the rest to the other parts. Start with the content \
-itself: no heading, no introduction, no conclusion."""
+Write only part {id}, "{heading}"{scope}, in {length}. Leave the rest to the other parts. Start with the \
+content itself: no heading, no introduction, no conclusion."""
 
 _FUSE = """Give your answer above in the required form. Keep everything it says; leave out what has no place \
 in the form, and add nothing."""

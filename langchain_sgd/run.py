@@ -46,7 +46,7 @@ from langchain_sgd.events import (
 )
 from langchain_sgd.planning.constrain import constrained
 from langchain_sgd.planning.planner import Plan, plan
-from langchain_sgd.prompts import PLAIN_WORD
+from langchain_sgd.planning.wire import PLAIN_WORD
 from langchain_sgd.report import (
     Attempt,
     NodeReport,

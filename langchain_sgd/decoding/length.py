@@ -26,17 +26,23 @@ _TOKENS_PER_WORD: Final = 3
 """Far above what any language needs on average; a bound for the server, not a length."""
 _SPARE_TOKENS: Final = 64
 
-_UNIT = r"words?|w[öo]rter[n]?|worte[n]?|mots?|palabras?|palavras?|parole|woorden|ord|s[łl][óo]w|слов\w*|字|单词|단어"
+_UNITS = (
+    *("words?", "w[öo]rtern?", "worten?", "mots?", "palabras?", "palavras?", "parole", "woorden"),
+    *("ord", "s[łl][óo]w", r"слов\w*", "字", "单词", "단어"),
+)
+_NUMBER = r"\d{1,3}(?:[., ]?\d{3})*|\d+"
 _ASKED = re.compile(
-    rf"(\d{{1,3}}(?:[., ]?\d{{3}})*|\d+)(?:\s*(?:-|–|to|bis|à|a)\s*(\d+))?[\s-]*(?:{_UNIT})(?![A-Za-zÀ-ÿ])",  # noqa: RUF001
+    rf"({_NUMBER})(?:\s*(?:-|–|to|bis|à|a)\s*(\d+))?[\s-]*(?:{'|'.join(_UNITS)})(?![A-Za-zÀ-ÿ])",  # noqa: RUF001
     re.IGNORECASE,
 )
 _BRIEF = re.compile(
-    r"\b(brief(ly)?|in brief|short answer|concise(ly)?|in a nutshell|kurz|knapp|bri[eè]vement|en bref|brevemente|en breve)\b",
+    r"\b(?:brief(?:ly)?|short answer|concise(?:ly)?|in a nutshell|kurz|knapp|bri[eè]vement|en bref"
+    r"|brevemente|en breve)\b",
     re.IGNORECASE,
 )
 _DETAILED = re.compile(
-    r"\b(in (great )?detail|detailed|comprehensive(ly)?|thorough(ly)?|in[- ]depth|ausführlich\w*|detailliert\w*|en détail|détaillée?|detallad\w*|en detalle)\b",
+    r"\b(?:in (?:great )?detail|detailed|comprehensive(?:ly)?|thorough(?:ly)?|in[- ]depth"
+    r"|ausführlich\w*|detailliert\w*|en détail|détaillée?|detallad\w*|en detalle)\b",
     re.IGNORECASE,
 )
 

@@ -18,8 +18,9 @@ def constrained(
 ) -> Runnable[Any, Any] | None:
     """The model bound to the skeleton's grammar; None where no form is known for it.
 
-    `grammar` is an expression of one's own, for servers that take one. TGI takes the regular expression, ChatHuggingFace on a TGI URL TGI's JSON form, OpenAI-style servers
-    (vLLM, SGLang, llama.cpp) a JSON schema as `response_format`.
+    `grammar` is an expression of one's own, for servers that take one. TGI takes the regular
+    expression, ChatHuggingFace on a TGI URL TGI's JSON form, OpenAI-style servers (vLLM, SGLang,
+    llama.cpp) a JSON schema as `response_format`.
     """
     names = {base.__name__ for base in type(_innermost(model)).__mro__}
     bind = getattr(model, "bind", None)

@@ -17,6 +17,8 @@ from langchain_sgd.skeleton import ALL_EARLIER, HARD, Draft, clean_line
 MAX_HEADING: Final = 100
 """Characters of a heading; what is longer has run on."""
 _MAX_SCOPE: Final = 240
+_FIELDS: Final = 5
+"""Of a whole line with bars; then each field is what its place says."""
 
 _NUMBERED = re.compile(
     r"""[^\w|{}]{0,8}(\d{1,2})
@@ -127,15 +129,13 @@ def parse_bar(line: str) -> Draft | None:
     if len(fields) < 2:
         return None
     rest = fields[2:]
-    difficulty: int | None = None
     needs: tuple[str, ...] | None = None
-    if len(rest) > 1 and (difficulty := difficulty_of(rest[-1])) is not None:
-        rest = rest[:-1]
-    elif len(rest) == 3:  # all five fields: by their places
+    difficulty = difficulty_of(rest[-1]) if len(rest) > 1 else None
+    if difficulty is not None or len(fields) == _FIELDS:
         rest = rest[:-1]
     if rest and (needs := dependencies_of(rest[-1])) is not None:
         rest = rest[:-1]
-    elif len(rest) > 1 and len(fields) == 5:
+    elif len(rest) > 1 and len(fields) == _FIELDS:
         needs, rest = numbers(rest[-1]), rest[:-1]
     heading = fields[1].strip('*_ #`"')
     if not heading and not any(rest):

@@ -50,9 +50,10 @@ _OBJECT_BEGUN = re.compile(
     r'\{\s{0,200}"id"\s{0,20}:\s{0,20}[^,{}\[\]]{1,40},\s{0,200}"heading"\s{0,20}:\s{0,20}("(?:[^"\\]|\\.)*+")'
 )
 """A node's object up to its heading. With the id before it, since a title around the nodes has none."""
+_LONGEST_NAME = 60
 _LIST_BEGUN = re.compile(rf'"(?:{"|".join(LIST_KEYS)})"\s*:\s*\Z')
-_PUNCTUATED = re.compile(r"[:：|*]")
-_PLAIN = re.compile(rf"""[\W_]{{0,8}}{PLAIN_WORD}(?:[^\S\n]{{0,8}}[^\w\s'’-]|\s*\n)""")
+_PUNCTUATED = re.compile(r"[:：|*]")  # noqa: RUF001
+_PLAIN = re.compile(rf"""[\W_]{{0,8}}{PLAIN_WORD}(?:[^\S\n]{{0,8}}[^\w\s'’-]|\s*\n)""")  # noqa: RUF001
 """The word alone: `PLAIN would be wrong` goes on."""
 _EDGES = " \t\r.*_`'\"![]"
 _ORPHAN = re.compile(r"\s*</(?:think|thinking|thought|reasoning)>")
@@ -205,7 +206,9 @@ class SkeletonParser:
             return False
         end = text.find("\n", at, at + _MAX_LINE + 1)
         if self._mistaken < _MAX_MISTAKEN:
-            brace = self._find_object(at, end if end >= 0 else min(len(text), at + _MAX_LINE), last)
+            brace = self._find_object(
+                at, end if end >= 0 else min(len(text), at + _MAX_LINE), last=last
+            )
             if brace is None:
                 return False
             if brace >= 0:
@@ -237,7 +240,7 @@ class SkeletonParser:
             return MAX_HEADING
         return _MAX_LINE
 
-    def _find_object(self, at: int, end: int, last: bool) -> int | None:
+    def _find_object(self, at: int, end: int, *, last: bool) -> int | None:
         """Offset of the line's first brace that opens a JSON object; -1: none; None: not yet clear.
 
         What stands behind a bar is a field of a node's line.
@@ -316,14 +319,12 @@ class SkeletonParser:
         text, braces = self._text, self._braces
         for index in range(self._scanned, len(text)):
             char = text[index]
-            if index - self._at > _MAX_OBJECT:
+            if index - self._at > _MAX_OBJECT or len(braces) > _MAX_DEPTH:
                 self._leave_object()
                 return True
             if self._string >= 0:
-                if self._escaped:
-                    self._escaped = False
-                elif char == "\\":
-                    self._escaped = True
+                if self._escaped or char == "\\":
+                    self._escaped = not self._escaped
                 elif char == '"':
                     start, self._string = self._string, -1
                     if self._listed and len(braces) == self._around:
@@ -332,19 +333,10 @@ class SkeletonParser:
                         return not self.ended
             elif char == '"':
                 self._string = index
-            elif char == "[":
-                if not self._listed and _LIST_BEGUN.search(
-                    text, max(braces[-1], index - 60, 0), index
-                ):
-                    self._listed, self._around = True, len(braces)
-            elif char == "]":
-                if len(braces) == self._around:
-                    self._listed = False
+            elif char in "[]":
+                self._take_bracket(char, index)
             elif char == "{":
                 braces.append(index)
-                if len(braces) > _MAX_DEPTH:
-                    self._leave_object()
-                    return True
             elif char == "}":
                 start = braces.pop()
                 self._scanned = index + 1
@@ -358,6 +350,16 @@ class SkeletonParser:
                 return not (self.ended or self.plain)
         self._scanned = len(text)
         return False
+
+    def _take_bracket(self, char: str, index: int) -> None:
+        """A list begins or ends; only the one under a known name holds lines."""
+        depth = len(self._braces)
+        if char == "]":
+            self._listed = self._listed and depth != self._around
+        elif not self._listed:
+            start = max(self._braces[-1], index - _LONGEST_NAME, 0)
+            if _LIST_BEGUN.search(self._text, start, index):
+                self._listed, self._around = True, depth
 
     def _take_string(self, spelt: str, drafts: list[Draft]) -> None:
         """A string of the list of lines; one without a number has that of its place."""
