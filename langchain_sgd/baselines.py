@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import ClassVar, Literal
 
-from langchain_sgd.planning.parsing import parse_line
+from langchain_sgd.planning.lines import parse_line
 from langchain_sgd.planning.planner import Mode, ReadLine
 from langchain_sgd.prompts import Prompts
 from langchain_sgd.runnable import SGDRunnable
@@ -18,7 +18,9 @@ from langchain_sgd.skeleton import DEFAULT_DIFFICULTY, Draft
 _POINT = re.compile(r"^\s*(\d{1,2})\s*[.):]\s*(.+?)\s*$")
 
 SKELETON_OF_THOUGHT_PROMPTS = Prompts(
-    planner="""
+    planner="",
+    examples=(),
+    after="""
 
 ---
 You organize the answer to the question above; you do not write it. Give only its skeleton: a numbered \

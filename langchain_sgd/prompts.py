@@ -1,115 +1,156 @@
 """Every word the package says to a model, in one value that users can replace.
 
 The paper's prompts are not public; these are our own. What is fixed here, whatever the templates say, is
-the *order*: system prompt, history and question first, byte for byte as given, then the nodes planned so
-far, then the answers of the dependencies in skeleton order, the node's own part last. Planner and nodes
-thus share a prefix, which servers with a prefix cache compute once (Plato, arXiv 2402.12280v2).
+the *order* of a node's prompt: system prompt, history and question first, byte for byte as given, then the
+nodes planned so far, then the answers of the dependencies in skeleton order, the node's own part last.
+Nodes thus share a prefix, which servers with a prefix cache compute once (Plato, arXiv 2402.12280v2). For
+the planner's see `Prompts`.
 """
 
 from __future__ import annotations
 
+import re
 import string
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Self
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from langchain_sgd.skeleton import Node, NodeId
+from langchain_sgd.planning.wire import JSON_KEY, PLAIN_WORD, Form, as_json
+from langchain_sgd.skeleton import HARD, Node, NodeId
 
-PLAIN_WORD = "PLAIN"
-"""The planner's whole output when the question is better answered undivided."""
+_LINES = {
+    "lines": "one heading a line",
+    "json": f'as strings of the list {{"{JSON_KEY}":[]}}, one heading a string',
+}
+_PLANNER = """Plan long answers for several writers who write at the same time. Answer each question \
+with the parts of a good answer, {lines}, in reading order and in the language of the question.
+After a heading, < names the earlier parts that its writer must have read; most parts need none. * marks a \
+hard part. Write at most {max_nodes} parts.
+Answer {plain} only if the result is one text or one number: a program, a calculation or estimate, a letter \
+or e-mail, a script, a review, a story, a speech of a character."""
 
-_PLANNER = """
+_EXAMPLES = (
+    (
+        "How can I sleep better?",
+        "1 Fixed sleep times\n2 Dark and quiet bedroom\n3 Food and drink\n4 Winding down\n5 Seeing doctors *",
+    ),
+    ("Write a Python function that reverses a string.", "PLAIN"),
+    (
+        "What if Napoleon had won at Waterloo?",
+        "1 Power in Europe\n2 Britain's position\n3 Laws and reforms\n4 Trade and colonies *",
+    ),
+    (
+        "What are the differences between C and Rust?",
+        "1 Memory and safety\n2 Speed and tooling\n3 Learning each language\n4 Where each is used",
+    ),
+    ("You are an astronaut. Tell us how you feel before the launch.", "PLAIN"),
+    (
+        "Explain the basics of photosynthesis.",
+        "1 Light and chlorophyll\n2 Making sugar from carbon dioxide *\n3 Why it matters for life",
+    ),
+    ("How many piano tuners work in Chicago? Show your reasoning.", "PLAIN"),
+    (
+        "Was sind die Vor- und Nachteile von Elektroautos?",
+        "1 Umwelt und Klima\n2 Kosten im Alltag\n3 Reichweite und Laden\n4 Abwägung <1,2,3 *",
+    ),
+    (
+        "Describe how smartphones change schools and what follows for teachers.",
+        "1 Learning with apps\n2 Distraction in class\n3 Chances for teachers <1\n4 New duties <2 *",
+    ),
+    ("Write a thank-you letter to my teacher.", "PLAIN"),
+    (
+        "Why do some people keep old newspapers?",
+        "1 Memories and family\n2 Research and collecting\n3 Difficulty letting go",
+    ),
+    (
+        "What if electricity had been discovered in antiquity?",
+        "1 Work and machines\n2 Light and cities\n3 War and power *\n4 Daily life",
+    ),
+    ("What is 17 times 23?", "PLAIN"),
+    (
+        "How do I become better at public speaking?",
+        "1 Preparing the talk\n2 Voice and posture\n3 Dealing with nerves\n4 Practice and feedback",
+    ),
+    (
+        "Compare solar panels and wind turbines for a farm and recommend one.",
+        "1 Solar panels on farms\n2 Wind turbines on farms\n3 Costs of both *\n4 Recommendation <1,2,3 *",
+    ),
+)
+
+_ASK = "{question}"
+
+_AFTER = """
 
 ---
-Do not answer yet. Plan the answer to the question above, so that several writers can write its parts at \
-the same time.
-
-Write one line for each part, in the order of the answer, and nothing else:
-number|heading|scope|needed|difficulty
-
-- heading: 1 to 6 words. It appears in the answer, so use the language of the question.
-- scope: what this part covers and what it leaves to the others. Together the parts answer the whole \
-question; no two say the same thing.
-- needed: numbers of the earlier parts whose text the writer must have read, such as 1,3, or - for none. \
-A part needs another only if it uses something decided or worked out there: a name, a number, a choice, a \
-definition. Most parts need none; the fewer, the sooner the answer is ready.
-- difficulty: from 1 (common knowledge, short) to 5 (careful reasoning, many facts to bring together).
-- As few parts as the question asks for, mostly 3 to 6, at most {max_nodes}. Write | only between fields.
-
-If the answer is short, is one chain of steps, is a story, a poem or code, or would suffer from being \
-written in parts, write only the word PLAIN.
+Do not answer yet. {instructions}
 
 Examples, for other questions:
+{examples}
+The examples end here. Now write the plan for the question above the line ---."""
 
-Question: Compare trains and planes for a family trip from Paris to Rome, and recommend one.
-1|Travel by train|route, duration, comfort with children; no prices|-|2
-2|Travel by plane|airports, duration, comfort with children; no prices|-|2
-3|Costs|fares, luggage and transfers of both for four people|-|3
-4|Recommendation|weighs what parts 1 to 3 found and recommends one; repeats no details|1,2,3|4
-
-Question: What is the capital of France?
-PLAIN
-
-Question: Invent a small board game and write its rules, a sample turn and a blurb for the box.
-1|Rules|theme, name, pieces, aim and complete rules|-|4
-2|Sample turn|one turn played by two people under exactly these rules|1|3
-3|Blurb|40 words for the box that use the name and theme|1|2
-
-The examples end here. Now write the plan, or PLAIN, for the question above the line ---.
-"""
+_EXAMPLE = "\nQuestion: {question}\n{plan}\n"
 
 _REPAIR = """
+
 Your last plan could not be used: {problem}
-Write it again in the form shown: one line for each part, or only the word PLAIN.
-"""
+Write it again in the form shown."""
 
 _RESUME = """
+
 The plan was begun and not finished. It begins with these lines:
 {lines}
-Write it again from its first line on, these lines word for word, and then those that are missing.
-"""
+Write it again from its first line on, these lines word for word, and then those that are missing."""
 
 _OUTLINE = """
 
 ---
 The answer is written in parts by several writers at the same time. The parts, as far as planned:"""
 
-_LINE = "\n{id}. {heading}: {scope}"
+_LINE = "\n{id}. {heading}"
 
 _DEPENDENCIES = "\n\nThese parts are already written, and yours must agree with them:"
 
-_DEPENDENCY = "\n\n## {heading}\n\n{answer}"
+_DEPENDENCY = "\n\n{fence} {id}. {heading}\n{answer}\n{fence}"
 
 _NODE = """
 
 ---
-Write part {id}, "{heading}", and nothing else. It covers: {scope}
-Leave everything else to the other parts, and make yours as long as it deserves in the whole answer. Write \
-the text only: no heading, no introduction, no remark about the other parts or the writers."""
+Write only part {id}, "{heading}"{scope}, in {length}. Leave the rest to the other parts. Start with the \
+content itself: no heading, no introduction, no conclusion."""
 
 _FUSE = """Give your answer above in the required form. Keep everything it says; leave out what has no place \
 in the form, and add nothing."""
 
 _FIELDS = {
-    "planner": {"max_nodes"},
+    "planner": {"max_nodes", "lines", "plain"},
+    "ask": {"question"},
+    "after": {"instructions", "examples"},
+    "example": {"question", "plan"},
     "repair": {"problem"},
     "resume": {"lines"},
     "outline": set[str](),
     "line": {"id", "heading", "scope", "dependencies", "difficulty"},
     "dependencies": set[str](),
-    "dependency": {"id", "heading", "answer"},
-    "node": {"id", "heading", "scope", "difficulty"},
+    "dependency": {"id", "heading", "answer", "fence"},
+    "node": {"id", "heading", "scope", "difficulty", "length"},
     "fuse": set[str](),
 }
 
 
 _NUMBERS = {"max_nodes", "difficulty"}
+_FENCE: Final = "="
+_MARK: Final = "\0"
+"""Where the question stands in a template; no prompt holds it."""
 
 
 class Prompts(BaseModel):
     """Templates in `str.format` syntax; write `{{` for a brace.
+
+    The planner's instructions and examples stand before a short conversation, as turns of their own: they
+    are the same for every question, so that a server computes them once. Behind a conversation that is
+    longer than they are, they are said after it: then the conversation is what planner and nodes share.
 
     Raises:
         pydantic.ValidationError: A template names a field that it is not given, or is no format string.
@@ -118,7 +159,15 @@ class Prompts(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     planner: str = _PLANNER
-    """After the question, to ask for a skeleton. Field: `max_nodes`."""
+    """How a skeleton is written. Fields: `max_nodes`; `lines` and `plain`, the form in words."""
+    examples: tuple[tuple[str, str], ...] = _EXAMPLES
+    """Questions and their plans as lines, or `PLAIN`. None: the planner is told after the conversation."""
+    ask: str = _ASK
+    """One question, of an example or the user's own, where the examples stand first. Field: `question`."""
+    after: str = _AFTER
+    """After a long conversation, to ask for a skeleton. Fields: `instructions`, `examples`."""
+    example: str = _EXAMPLE
+    """One of the examples in `after`. Fields: `question`, `plan`."""
     repair: str = _REPAIR
     """After the planner's prompt when its first plan was unusable. Field: `problem`."""
     resume: str = _RESUME
@@ -130,11 +179,13 @@ class Prompts(BaseModel):
     dependencies: str = _DEPENDENCIES
     """Before the dependency answers; left out if there are none. No field."""
     dependency: str = _DEPENDENCY
-    """One dependency answer. Fields: `id`, `heading`, `answer`."""
+    """One dependency answer. Fields: `id`, `heading`, `answer`, `fence`: a line that no answer holds."""
     node: str = _NODE
-    """The node's own part, last. Fields: `id`, `heading`, `scope`, `difficulty`."""
+    """The node's own part, last. Fields: `id`, `heading`, `scope`, `difficulty`, `length`."""
     fuse: str = _FUSE
     """After the finished answer, where it is to be put into a schema's form. No field."""
+    grammar: str | None = None
+    """A regular expression for plans in a form of your own, beside a `read_line`; None: the package's."""
 
     @model_validator(mode="after")
     def _known_fields_only(self) -> Self:
@@ -161,23 +212,58 @@ class Prompts(BaseModel):
         conversation: Sequence[BaseMessage],
         *,
         max_nodes: int,
+        form: Form = "lines",
         problem: str | None = None,
         begun: Sequence[Node] = (),
     ) -> list[BaseMessage]:
         """What the planner is asked.
 
         Args:
-            conversation: System prompt, history and question.
-            max_nodes: Most parts.
+            conversation: System prompt, history and question, as the user gave them.
+            max_nodes: Most parts that the plan may have.
+            form: How the planner is to write; the same as its grammar's.
             problem: Why its first plan was unusable.
             begun: What an interrupted planner had written already.
         """
-        text = self.planner.format(max_nodes=max_nodes)
+        spell = as_json if form == "json" else str
+        instructions = self.planner.format(
+            max_nodes=max_nodes, lines=_LINES[form], plain=spell(PLAIN_WORD)
+        )
+        examples = [(question, spell(plan)) for question, plan in self.examples]
+        repair = "" if problem is None else self.repair.format(problem=problem)
         if begun:
-            text += self.resume.format(lines="\n".join(map(wire_line, begun)))
-        if problem is not None:
-            text += self.repair.format(problem=problem)
-        return extended(conversation, text)
+            lines = "\n".join(wire_line(n, number) for number, n in enumerate(begun, 1))
+            repair = self.resume.format(lines=lines) + repair
+        if not self._examples_first(conversation, instructions, examples):
+            shown = "".join(self.example.format(question=q, plan=p) for q, p in examples)
+            text = self.after.format(instructions=instructions, examples=shown)
+            return extended(conversation, text + repair)
+        turns: list[BaseMessage] = []
+        for question, plan in examples:
+            asked = self.ask.format(question=question)
+            turns += [
+                HumanMessage(asked if turns else f"{instructions}\n\n{asked}"),
+                AIMessage(plan),
+            ]
+        before = next(
+            (n for n, m in enumerate(conversation) if not isinstance(m, SystemMessage)),
+            len(conversation),
+        )
+        *history, last = conversation[before:]
+        head, _, tail = self.ask.format(question=_MARK).partition(_MARK)
+        return [*conversation[:before], *turns, *history, *_wrapped(last, head, tail + repair)]
+
+    def _examples_first(
+        self,
+        conversation: Sequence[BaseMessage],
+        instructions: str,
+        examples: Sequence[tuple[str, str]],
+    ) -> bool:
+        """Whether the conversation is the shorter one of what is computed anew for each question."""
+        if not examples or not any(not isinstance(m, SystemMessage) for m in conversation):
+            return False
+        static = len(instructions) + sum(len(q) + len(p) for q, p in examples)
+        return sum(len(message.text) for message in conversation) <= static
 
     def line_of(self, node: Node) -> str:
         """A planned node as all later nodes see it."""
@@ -197,30 +283,36 @@ class Prompts(BaseModel):
         planned: Sequence[Node],
         answers: Mapping[NodeId, str],
         lines: Sequence[str] | None = None,
+        length: str = "",
     ) -> list[BaseMessage]:
         """What the model that decodes `node` is asked.
 
         Args:
             conversation: System prompt, history and question, as the user gave them.
             node: The node to decode.
-            planned: The skeleton up to and including `node`.
+            planned: The skeleton as far as it is planned, `node` and later ones included.
             answers: The texts of the node's dependencies by id.
             lines: `line_of` of every planned node, if it is at hand.
+            length: How long the part is to be, in words for the writer.
         """
         parts = [self.outline.format(), *(lines or map(self.line_of, planned))]
         if answers:
-            needed = [n for n in planned if n.id in answers]
+            fence = _fence(answers.values())
             parts.append(self.dependencies.format())
             parts += [
-                self.dependency.format(id=n.id, heading=n.heading, answer=answers[n.id])
-                for n in needed
+                self.dependency.format(
+                    id=n.id, heading=n.heading, answer=answers[n.id], fence=fence
+                )
+                for n in planned
+                if n.id in answers
             ]
         parts.append(
             self.node.format(
                 id=node.id,
                 heading=node.heading,
-                scope=node.scope or node.heading,
+                scope=f" ({node.scope})" if node.scope else "",
                 difficulty=node.difficulty,
+                length=length or "a few sentences",
             )
         )
         return extended(conversation, "".join(parts))
@@ -230,20 +322,39 @@ class Prompts(BaseModel):
         return [*conversation, AIMessage(answer), HumanMessage(self.fuse.format())]
 
 
-def wire_line(node: Node) -> str:
+def wire_line(node: Node, number: int) -> str:
     """A node as the planner writes it."""
-    needed = ",".join(node.dependencies) or "-"
-    return f"{node.id}|{node.heading}|{node.scope}|{needed}|{node.difficulty}"
+    needs = f" <{','.join(node.dependencies)}" if node.dependencies else ""
+    return f"{number} {node.heading}{needs}{' *' if node.difficulty >= HARD else ''}"
+
+
+def _fence(answers: Iterable[str]) -> str:
+    """A line that none of the answers holds, so that none can end itself or begin another."""
+    longest = max(
+        (len(run) for answer in answers for run in re.findall(f"{_FENCE}+", answer)), default=0
+    )
+    return _FENCE * max(5, longest + 1)
 
 
 def extended(conversation: Sequence[BaseMessage], text: str) -> list[BaseMessage]:
     """The conversation with `text` after its last human message, or as one if another role ends it."""
     *before, last = conversation
+    return [*before, *_wrapped(last, "", text)]
+
+
+def _wrapped(last: BaseMessage, head: str, tail: str) -> list[BaseMessage]:
+    """A message with text around it; what is no human's gets a message after it."""
     if not isinstance(last, HumanMessage):
-        return [*conversation, HumanMessage(text.lstrip("\n"))]
+        text = (head + tail).strip("\n")
+        return [last, HumanMessage(text)] if text else [last]
     content: str | list[Any] = last.content
     if isinstance(content, str):
-        content += text
+        content = head + content + tail
     else:
-        content = [*content, {"type": "text", "text": text}]
-    return [*before, last.model_copy(update={"content": content})]
+        blocks = [{"type": "text", "text": text} for text in (head, tail)]
+        content = [
+            b
+            for b in (blocks[0], *content, blocks[1])
+            if not isinstance(b, dict) or b != {"type": "text", "text": ""}
+        ]
+    return [last.model_copy(update={"content": content})]

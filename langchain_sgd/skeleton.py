@@ -20,7 +20,10 @@ from langchain_sgd.errors import SkeletonError
 NodeId = NewType("NodeId", str)
 
 MIN_DIFFICULTY, MAX_DIFFICULTY = 1, 5
-DEFAULT_DIFFICULTY = 3
+DEFAULT_DIFFICULTY = 2
+"""Of a node whose planner marked nothing."""
+HARD = 4
+"""Of a node that the planner marked as hard."""
 
 _ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$"
 
@@ -338,7 +341,6 @@ class Repairer:
     def _difficulty(self, draft: Draft, node_id: NodeId) -> int:
         difficulty = draft.difficulty
         if difficulty is None:
-            self._warn(f"node {node_id} has no difficulty; {DEFAULT_DIFFICULTY} is assumed")
             return DEFAULT_DIFFICULTY
         clamped = min(max(difficulty, MIN_DIFFICULTY), MAX_DIFFICULTY)
         if clamped != difficulty:

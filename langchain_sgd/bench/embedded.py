@@ -66,7 +66,7 @@ from langchain_sgd.embedded.briefs.prompts import BRIEFS_PROMPTS
 from langchain_sgd.embedded.process import EngineName, Served, served
 from langchain_sgd.embedded.server import bundled_models
 from langchain_sgd.errors import InvalidInputError
-from langchain_sgd.prompts import PLAIN_WORD
+from langchain_sgd.planning.wire import PLAIN_WORD
 from langchain_sgd.report import Report
 from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.skeleton import Skeleton

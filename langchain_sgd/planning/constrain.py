@@ -14,12 +14,13 @@ from langchain_sgd.planning.wire import planner_max_tokens, skeleton_regex, skel
 
 
 def constrained(
-    model: Runnable[Any, Any], *, max_nodes: int, plain: bool
+    model: Runnable[Any, Any], *, max_nodes: int, plain: bool, grammar: str | None = None
 ) -> Runnable[Any, Any] | None:
     """The model bound to the skeleton's grammar; None where no form is known for it.
 
-    TGI takes the regular expression, ChatHuggingFace on a TGI URL TGI's JSON form, OpenAI-style servers
-    (vLLM, SGLang, llama.cpp) a JSON schema as `response_format`.
+    `grammar` is an expression of one's own, for servers that take one. TGI takes the regular
+    expression, ChatHuggingFace on a TGI URL TGI's JSON form, OpenAI-style servers (vLLM, SGLang,
+    llama.cpp) a JSON schema as `response_format`.
     """
     names = {base.__name__ for base in type(_innermost(model)).__mro__}
     bind = getattr(model, "bind", None)
@@ -27,13 +28,15 @@ def constrained(
         return None
     tokens = planner_max_tokens(max_nodes)
     if "ChatTGI" in names:
-        expression = skeleton_regex(max_nodes, plain=plain)
+        expression = grammar or skeleton_regex(plain=plain)
         return _bound(bind, {"type": "regex", "value": expression}, max_tokens=tokens)
+    if grammar is not None:
+        return None
     if "ChatHuggingFace" in names and getattr(_innermost(model).llm, "endpoint_url", None):
-        wanted = skeleton_schema(max_nodes)
+        wanted = skeleton_schema()
         return _bound(bind, {"type": "json", "value": wanted}, max_tokens=tokens)
     if "BaseChatOpenAI" in names:
-        schema = {"name": "skeleton", "schema": skeleton_schema(max_nodes), "strict": True}
+        schema = {"name": "skeleton", "schema": skeleton_schema(), "strict": True}
         return _bound(bind, {"type": "json_schema", "json_schema": schema})
     return None
 

@@ -1,8 +1,9 @@
 """From the planner's streamed text to drafts of nodes: pure, tolerant, indifferent to chunk borders.
 
-Reads lines of the wire format and JSON objects, whatever stands around them: prose, reasoning, code
-fences, table borders, carriage returns. A draft is given when its line or object is *closed*, never on a
-partial number or text. The cost is linear in the text, whatever it holds.
+Reads the lines of `wire`, the older lines of five fields between bars, numbered lists as models write
+them unasked, and JSON; whatever stands around them: prose, reasoning, code fences, table borders,
+carriage returns. A draft is given when its line, string or object is *closed*. What is read is decided by
+the text alone, never by where its chunks end, and the cost is linear in the text, whatever it holds.
 """
 
 from __future__ import annotations
@@ -11,19 +12,35 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
-from langchain_sgd.prompts import PLAIN_WORD
-from langchain_sgd.skeleton import ALL_EARLIER, Draft
+from langchain_sgd.planning.lines import (
+    BEGUN_BAR,
+    MAX_HEADING,
+    begun_number,
+    parse_bar,
+    parse_line,
+    parse_numbered,
+)
+from langchain_sgd.planning.objects import LIST_KEYS, parse_object, to_draft
+from langchain_sgd.planning.wire import MIN_NODES, PLAIN_WORD
+from langchain_sgd.skeleton import Draft
 from langchain_sgd.text import ThoughtFilter
 
-_MAX_LINE = 4_000
-"""Characters of one line; a longer one is no node."""
+__all__ = ["SkeletonParser", "parse_line"]
+
+_MAX_LINE = 400
+"""Characters of one line; a longer one has run on."""
+_SKIPPED = 2
+"""The next numbered line has the next number, or at most this much more than the last one."""
 _MAX_OBJECT = 4_000
 """Characters of one node's JSON object, and of the text between two of them."""
 _MAX_DEPTH = 8
 _MAX_MISTAKEN = 3
 """Braces taken for JSON that were none; after so many, only lines are read."""
+_SILENT_BEFORE = 8_000
+"""Characters before the first draft; a planner that goes on without any is no planner."""
+_SILENT_AFTER = 1_000
+"""Characters after a draft that close no further one: the plan has ended, whatever comes."""
 
 _BETWEEN = re.compile(r"[ \t\r\n,[\]]*")
 _LONGEST_OPENING = 202
@@ -33,31 +50,12 @@ _OBJECT_BEGUN = re.compile(
     r'\{\s{0,200}"id"\s{0,20}:\s{0,20}[^,{}\[\]]{1,40},\s{0,200}"heading"\s{0,20}:\s{0,20}("(?:[^"\\]|\\.)*+")'
 )
 """A node's object up to its heading. With the id before it, since a title around the nodes has none."""
-_LINE_BEGUN = re.compile(r"\W{0,20}(?:[A-Za-z]{1,20}\s{0,5})?\d{1,4}[^\w|]{0,20}\|")
-
-_ID = re.compile(r"\W*(?:[A-Za-z]+\s*)?(\d{1,4})\W*")
-_OTHER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
-_RANGE = re.compile(r"(\d{1,4})(?:\s*(?:-|–|—|\.\.+|to)\s*(\d{1,4}))?")  # noqa: RUF001
-_DEPENDENCIES = re.compile(rf"[\s,;&+#]*{_RANGE.pattern}(?:[\s,;&+#]+{_RANGE.pattern})*[\s,;&+#]*")
-_FILLER = re.compile(r"\b(?:and|parts?|nodes?|needs?|lines?|numbers?)\b")
-_NO_DEPENDENCIES = {"", "-", "–", "—", "/", "none", "n/a", "na", "nil", "no", "nothing", "null"}  # noqa: RUF001
-_ALL_DEPENDENCIES = re.compile(r"all(?: (?:of )?(?:the )?(?:above|previous|earlier|others?))?")
-_DIFFICULTY = re.compile(r"(?:difficulty\s*[:=]?\s*)?(-?\d{1,4})(?:\.\d+)?(?:\s*/\s*\d+)?")
-_REMARK = re.compile(r"(?:\(|[:–-]\s*[a-z]).*", re.DOTALL)  # noqa: RUF001
-_WORDS = {
-    "easy": 2,
-    "simple": 2,
-    "low": 2,
-    "medium": 3,
-    "moderate": 3,
-    "hard": 4,
-    "high": 4,
-    "difficult": 4,
-}
-_LIST_KEYS = ("nodes", "parts", "skeleton")
-_HEADING_KEYS = ("heading", "title", "summary", "name")
-_SCOPE_KEYS = ("scope", "description", "covers")
-_DEPENDENCY_KEYS = ("dependencies", "deps", "needed", "needs", "depends_on")
+_LONGEST_NAME = 60
+_LIST_BEGUN = re.compile(rf'"(?:{"|".join(LIST_KEYS)})"\s*:\s*\Z')
+_PUNCTUATED = re.compile(r"[:：|*]")  # noqa: RUF001
+_PLAIN = re.compile(rf"""[\W_]{{0,8}}{PLAIN_WORD}(?:[^\S\n]{{0,8}}[^\w\s'’-]|\s*\n)""")  # noqa: RUF001
+"""The word alone: `PLAIN would be wrong` goes on."""
+_EDGES = " \t\r.*_`'\"![]"
 
 
 @dataclass(slots=True)
@@ -65,105 +63,149 @@ class SkeletonParser:
     """Feed it the planner's chunks; it gives the drafts that they close."""
 
     read_line: Callable[[str], Draft | None] | None = None
-    """Reads one line; `parse_line` if not given."""
+    """Reads one line, instead of the forms that are known here."""
     early: bool = False
     """Look for the first node's heading before the node is closed."""
     plain: bool = False
     """The planner said that the question is better answered undivided."""
+    ended: bool = False
+    """Nothing that follows will be read: the plan is closed, or went on without an end."""
+    reason: str | None = None
+    """If `ended` against the planner's will: why, in words that follow "the planner"."""
     begun: bool = False
-    """A node's line or object has begun that is not closed yet."""
+    """A node's line or object has begun that is not closed yet; whatever follows, it gives a draft."""
+    voided: int = 0
+    """Drafts, from the first on, that turned out to be part of a thought without an opening tag."""
     heading: str | None = None
     """If `early`: the first heading that was closed before its node was. What follows may be no node."""
-    restarted: bool = False
-    """What had been read before the last call was a thought: drafts of earlier calls count no longer."""
     unread: list[str] = field(default_factory=list)
     """Lines that begin like a node's but could not be read."""
     _thoughts: ThoughtFilter = field(default_factory=ThoughtFilter)
     _text: str = ""
     _at: int = 0
     """What stands before it in `_text` has been read."""
+    _dropped: int = 0
+    """Characters that were read and forgotten."""
+    _last: int = 0
+    """Where, counted from the beginning, the last draft ended."""
     _overlong: bool = False
     """The rest of the current line is skipped."""
     _braces: list[int] = field(default_factory=list)
     """Offsets in `_text` of the braces that are open."""
     _around: int = 0
     """Braces that stand around a node's own: 1 in `{"nodes": [{...}]}`."""
+    _listed: bool = False
+    """We are in a list whose strings are lines."""
+    _string: int = -1
+    """Offset of the quotation mark that opened the string we are in; -1: in none."""
     _scanned: int = 0
-    _in_string: bool = False
     _escaped: bool = False
     _mistaken: int = 0
-    _given: bool = False
-    _ended: bool = False
+    _count: int = 0
+    _first: str = ""
+    """The first draft's id."""
+    _number: int = 0
+    """Of the last numbered line."""
+    _ones: bool = False
+    """Every line is numbered 1, as some write lists."""
 
     def feed(self, chunk: str) -> list[Draft]:
         """Drafts closed by this chunk, in order."""
-        if self.plain:
+        if self.plain or self.ended:
             return []
+        restarted = self._thoughts.restarted
         text = self._thoughts.feed(chunk)
-        if self._thoughts.restarted and not self.restarted:
+        if self._thoughts.restarted and not restarted:
             self._restart()
         self._text += text
         return self._drain()
 
+    def _restart(self) -> None:
+        """Forget what was read: it was a thought without an opening tag."""
+        self.voided += self._count
+        self.heading = None
+        self._text, self._first, self._string = "", "", -1
+        self._at = self._around = self._scanned = self._mistaken = 0
+        self._count = self._number = self._last = self._dropped = 0
+        self._overlong = self._ones = self._listed = self._escaped = False
+        self._braces, self.unread = [], []
+
     def close(self, *, cut: bool = False) -> list[Draft]:
         """Drafts closed by the end of the text: a last line needs no line break.
 
-        If the text was `cut` by a token limit, its last line is not whole and is left out.
+        If the text was `cut`, its last line is not whole, and is taken only if there is but one draft
+        before it: one part is no plan.
         """
-        if self.plain:
+        if self.plain or self.ended:
+            self.begun = False
             return []
         self._text += self._thoughts.close()
-        if cut and not self._braces:
+        if cut and not self._braces and self._count != 1:
             self._text = self._text[: self._text.rfind("\n") + 1]
         self._text += "\n"
-        self._ended = True
-        drafts = self._drain()
+        drafts = self._drain(last=True)
         while self._braces:
             self._leave_object()
-            drafts += self._drain()
+            drafts += self._drain(last=True)
         self.begun = False
         return drafts
 
-    def _restart(self) -> None:
-        """Forget what was read: it was a thought."""
-        self.restarted, self.heading, self._text = True, None, ""
-        self._at = self._around = self._scanned = self._mistaken = 0
-        self._overlong = self._given = False
-        self._braces, self.unread = [], []
+    @property
+    def open_object(self) -> bool:
+        """The text stands inside a JSON object."""
+        return bool(self._braces)
 
-    def _drain(self) -> list[Draft]:
+    def _drain(self, *, last: bool = False) -> list[Draft]:
         drafts: list[Draft] = []
-        while not self.plain and (
-            self._scan_object(drafts) if self._braces else self._read_line(drafts)
+        while not (self.plain or self.ended) and (
+            self._scan_object(drafts) if self._braces else self._read_line(drafts, last=last)
         ):
             pass
+        if not (self.plain or self.ended):
+            self._check_silence(len(self._text))
         self._forget()
-        self.begun = not self.plain and (
-            len(self._braces) > self._around
-            or (not self._braces and bool(_LINE_BEGUN.match(self._text)))
-        )
-        if self.early and self.heading is None and self.begun and not self._given:
+        self.begun = not (self.plain or self.ended) and self._has_begun()
+        if self.early and self.heading is None and self.begun and not self._count:
             self.heading = self._open_heading() or None
         return drafts
+
+    def _has_begun(self) -> bool:
+        if not self._braces:
+            return self._begins_node(self._text)
+        if len(self._braces) == self._around:
+            return self._listed and 0 <= self._string < len(self._text) - 1
+        return len(self._braces) > self._around
 
     def _open_heading(self) -> str | None:
         """The closed heading of the line or object that has begun."""
         text = self._text
         if self._braces:
             found = _OBJECT_BEGUN.match(text, self._braces[-1])
-            return _parse_object(f'{{"heading":{found[1]}}}').get("heading") if found else None
-        begun = _LINE_BEGUN.match(text)
-        end = text.find("|", begun.end()) if begun and self.read_line is None else -1
-        return _line_heading(text[begun.end() : end]) if begun and end >= 0 else None
+            return parse_object(f'{{"heading":{found[1]}}}').get("heading") if found else None
+        if self.read_line is None and (begun := BEGUN_BAR.match(text)):
+            start = begun.end()
+            end = text.find("|", start)
+            return text[start:end].strip().strip('*_ #`"') if end >= 0 else None
+        return None
+
+    def _check_silence(self, at: int) -> bool:
+        """Whether the text up to an offset closed nothing for too long; then reading has ended."""
+        silent = self._dropped + at - self._last
+        if silent > (_SILENT_AFTER if self._count else _SILENT_BEFORE):
+            self.ended = True
+            self.reason = None if self._count else "wrote no line of a plan"
+        return self.ended
 
     def _forget(self) -> None:
         """Drop the text that was read; braces around what was dropped are behind its beginning."""
         read, self._at = self._at, 0
         self._text = self._text[read:]
+        self._dropped += read
         self._braces = [brace - read for brace in self._braces]
+        self._string = self._string - read if self._string >= 0 else -1
         self._scanned -= read
 
-    def _read_line(self, drafts: list[Draft]) -> bool:
+    def _read_line(self, drafts: list[Draft], *, last: bool) -> bool:
         """Go on to the end of the line, or to an object in it; False when the text is used up."""
         text = self._text
         if self._overlong:
@@ -172,27 +214,46 @@ class SkeletonParser:
             self._at = len(text) if end < 0 else end + 1
             return end >= 0
         self._at = at = _BETWEEN.match(text, self._at).end()  # type: ignore[union-attr]
-        if not self._given and text.startswith(PLAIN_WORD, at):
+        if not self._count and _PLAIN.match(text, at):
             self.plain = True
             return False
         end = text.find("\n", at, at + _MAX_LINE + 1)
         if self._mistaken < _MAX_MISTAKEN:
-            brace = self._find_object(at, end if end >= 0 else min(len(text), at + _MAX_LINE))
+            brace = self._find_object(
+                at, end if end >= 0 else min(len(text), at + _MAX_LINE), last=last
+            )
             if brace is None:
                 return False
             if brace >= 0:
                 self._at, self._braces, self._scanned = brace, [brace], brace + 1
-                self._in_string = self._escaped = False
+                self._string, self._listed, self._escaped = -1, False, False
                 self._around = 0
                 return True
-        if end < 0:
-            self._overlong = len(text) - at > _MAX_LINE
-            return self._overlong
-        self._at = end + 1
-        self._take_line(text[at:end], drafts)
+        room = self._room(at)
+        runs_on = (end if end >= 0 else len(text)) - at > room
+        if end < 0 and not runs_on:
+            return False
+        if runs_on:
+            self._overlong = True
+            end = self._at = at + room
+        else:
+            self._at = end + 1
+        if self._check_silence(end):
+            return False
+        if not runs_on or self._begins_node(text[at:end]):
+            self._take_line(text[at:end], drafts)
+        if runs_on and self._last == self._dropped + end:
+            self.ended, self.reason = True, "wrote a line without an end"
         return True
 
-    def _find_object(self, at: int, end: int) -> int | None:
+    def _room(self, at: int) -> int:
+        """Characters that the line which begins here may have: a bare heading is a short one."""
+        begun = self._text[at : at + MAX_HEADING]
+        if self.read_line is None and begun_number(begun) and not _PUNCTUATED.search(begun):
+            return MAX_HEADING
+        return _MAX_LINE
+
+    def _find_object(self, at: int, end: int, *, last: bool) -> int | None:
         """Offset of the line's first brace that opens a JSON object; -1: none; None: not yet clear.
 
         What stands behind a bar is a field of a node's line.
@@ -200,168 +261,148 @@ class SkeletonParser:
         text = self._text
         bar = text.find("|", at, end)
         end = bar if bar >= 0 else end
-        last = text.rfind("{", at, end)
-        if last < 0:
+        brace = text.rfind("{", at, end)
+        if brace < 0:
             return -1
-        if (found := _OBJECT.search(text, at, last + _LONGEST_OPENING)) and found.start() <= last:
+        if (found := _OBJECT.search(text, at, brace + _LONGEST_OPENING)) and found.start() <= brace:
             return found.start()
-        if not self._ended and _OBJECT_SO_FAR.fullmatch(text, last):
+        if not last and _OBJECT_SO_FAR.fullmatch(text, brace):
             return None
         return -1
 
+    def _begins_node(self, text: str) -> bool:
+        """Whether the line that a text begins with is a node's, whatever follows."""
+        if self.read_line is not None:
+            return False
+        number = begun_number(text)
+        return self._is_next(number) if number is not None else bool(BEGUN_BAR.match(text))
+
+    def _is_next(self, number: int) -> bool:
+        """Whether a numbered line is the next one; a number or two may be left out."""
+        if self._ones or (self._count == 1 and self._number == 1 == number):
+            return number == 1
+        return self._number < number <= self._number + _SKIPPED
+
     def _take_line(self, line: str, drafts: list[Draft]) -> None:
-        if draft := (self.read_line or parse_line)(line):
-            self._given = True
-            drafts.append(draft)
-        elif not self._given and line.strip(" \t\r.*_`'\"").casefold() == PLAIN_WORD.casefold():
+        number = begun_number(line)
+        if number == 1 and self._number > 1:
+            self._end_at_second_plan()
+            return
+        draft = self._draft_of(line, number)
+        if draft is not None:
+            if number is not None and self._is_next(number):
+                self._ones = number == self._number == 1
+                self._number = number
+            self._take(draft, drafts, self._at)
+        elif not self._count and line.strip(_EDGES).casefold() == PLAIN_WORD.casefold():
             self.plain = True
-        elif _LINE_BEGUN.match(line):
+        elif BEGUN_BAR.match(line):
             self.unread.append(line.strip())
+
+    def _draft_of(self, line: str, number: int | None) -> Draft | None:
+        if self.read_line is not None:
+            return self.read_line(line)
+        if number is not None and self._is_next(number):
+            again = number == 1 and self._count
+            return parse_numbered(line, self._count + 1 if again else number)
+        return parse_bar(line)
+
+    def _take(self, draft: Draft, drafts: list[Draft], at: int) -> None:
+        """Give a draft that ends at this offset, unless the plan begins anew with it."""
+        if not self._count:
+            self._first = draft.id
+        elif self._count >= MIN_NODES and draft.id == self._first and not self._ones:
+            self._end_at_second_plan()
+            return
+        self._count += 1
+        self._last = self._dropped + at
+        drafts.append(draft)
+
+    def _end_at_second_plan(self) -> None:
+        self.ended, self.reason = True, "wrote a second plan; the first is taken"
 
     def _scan_object(self, drafts: list[Draft]) -> bool:
         """Go on through an open JSON object; False when the text is used up."""
         text, braces = self._text, self._braces
         for index in range(self._scanned, len(text)):
             char = text[index]
-            if index - self._at > _MAX_OBJECT:
+            if index - self._at > _MAX_OBJECT or len(braces) > _MAX_DEPTH:
                 self._leave_object()
                 return True
-            if self._in_string:
-                if self._escaped:
-                    self._escaped = False
-                elif char == "\\":
-                    self._escaped = True
+            if self._string >= 0:
+                if self._escaped or char == "\\":
+                    self._escaped = not self._escaped
                 elif char == '"':
-                    self._in_string = False
+                    start, self._string = self._string, -1
+                    if self._listed and len(braces) == self._around:
+                        self._scanned = index + 1
+                        self._take_string(text[start : index + 1], drafts)
+                        return not self.ended
             elif char == '"':
-                self._in_string = True
+                self._string = index
+            elif char in "[]":
+                self._take_bracket(char, index)
             elif char == "{":
                 braces.append(index)
-                if len(braces) > _MAX_DEPTH:
-                    self._leave_object()
-                    return True
             elif char == "}":
                 start = braces.pop()
+                self._scanned = index + 1
                 if len(braces) < self._around:
                     self._around = len(braces)
-                elif self._take_object(text[start : index + 1], drafts):
+                    self._close_around(text[start : index + 1])
+                elif self._take_object(text[start : index + 1], drafts, index + 1):
                     self._at = index + 1
                 if not braces:
                     self._at = index + 1
-                    return True
+                return not (self.ended or self.plain)
         self._scanned = len(text)
         return False
 
-    def _take_object(self, text: str, drafts: list[Draft]) -> bool:
-        value = _parse_object(text)
-        if draft := _draft(value):
-            self._given, self._around = True, len(self._braces)
-            drafts.append(draft)
-        elif not self._given and any(value.get(key) == [] for key in _LIST_KEYS):
+    def _take_bracket(self, char: str, index: int) -> None:
+        """A list begins or ends; only the one under a known name holds lines."""
+        depth = len(self._braces)
+        if char == "]":
+            self._listed = self._listed and depth != self._around
+        elif not self._listed:
+            start = max(self._braces[-1], index - _LONGEST_NAME, 0)
+            if _LIST_BEGUN.search(self._text, start, index):
+                self._listed, self._around = True, depth
+
+    def _take_string(self, spelt: str, drafts: list[Draft]) -> None:
+        """A string of the list of lines; one without a number has that of its place."""
+        try:
+            line = str(json.loads(spelt, strict=False))
+        except ValueError:
+            line = spelt.strip('"')
+        self._at = self._scanned
+        if not self._count and line.strip(_EDGES).casefold() == PLAIN_WORD.casefold():
+            self.plain = True
+            return
+        draft = self._draft_of(line, begun_number(line))
+        if draft is None and line.strip(_EDGES):
+            draft = parse_numbered(f"{self._count + 1} {line}", self._count + 1)
+        if draft is not None:
+            self._number = int(draft.id) if draft.id.isdigit() else self._number
+            self._take(draft, drafts, self._at)
+
+    def _take_object(self, text: str, drafts: list[Draft], at: int) -> bool:
+        value = parse_object(text)
+        if draft := to_draft(value):
+            self._around = len(self._braces)
+            self._take(draft, drafts, at)
+        elif not self._count and any(value.get(key) == [] for key in LIST_KEYS):
             self.plain = True
         return draft is not None
+
+    def _close_around(self, text: str) -> None:
+        """The object around the nodes is closed, and with it the plan."""
+        if self._count:
+            self.ended = not self._braces
+        elif any(parse_object(text).get(key) == [] for key in LIST_KEYS):
+            self.plain = True
 
     def _leave_object(self) -> None:
         """The braces were prose, or the object was cut off: read on by lines."""
         self._mistaken += 1
         self._at = max(self._at, self._braces[0] + 1)
-        self._braces, self._around, self._scanned = [], 0, 0
-
-
-def parse_line(line: str) -> Draft | None:
-    """One line of the wire format; None if it is something else."""
-    fields = [part.strip() for part in line.strip().strip("|`").split("|")]
-    if len(fields) < 3 or not (match := _ID.fullmatch(fields[0])):
-        return None
-    rest = fields[2:]
-    difficulty = None
-    if len(rest) > 1 and (difficulty := _difficulty(rest[-1])) is not None:
-        rest = rest[:-1]
-    dependencies = _dependencies(rest[-1])
-    if dependencies is not None:
-        rest = rest[:-1]
-    elif difficulty is None:
-        return None
-    heading = _line_heading(fields[1])
-    if not heading and not any(rest):
-        return None
-    return Draft(
-        id=str(int(match[1])),
-        heading=heading,
-        scope=" | ".join(part for part in rest if part),
-        dependencies=dependencies or (),
-        difficulty=difficulty,
-    )
-
-
-def _line_heading(text: str) -> str:
-    return text.strip().strip('*_ #`"')
-
-
-def _dependencies(text: str) -> tuple[str, ...] | None:
-    """The numbers in a field of dependencies; None if it is something else."""
-    bare = _FILLER.sub(" ", text.strip(" []().*`").casefold()).strip()
-    if bare in _NO_DEPENDENCIES:
-        return ()
-    if _ALL_DEPENDENCIES.fullmatch(bare):
-        return (ALL_EARLIER,)
-    return _numbers(bare) if _DEPENDENCIES.fullmatch(bare) else None
-
-
-def _numbers(text: str) -> tuple[str, ...]:
-    numbers: list[int] = []
-    for match in _RANGE.finditer(text):
-        first = int(match[1])
-        last = int(match[2]) if match[2] else first
-        numbers += range(first, last + 1) if first <= last < first + 100 else (first, last)
-    return tuple(str(number) for number in numbers)
-
-
-def _difficulty(text: str) -> int | None:
-    bare = _REMARK.sub("", text.strip(" .*()[]`").casefold()).strip()
-    if bare in _WORDS:
-        return _WORDS[bare]
-    match = _DIFFICULTY.fullmatch(bare)
-    return int(match[1]) if match else None
-
-
-def _parse_object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text, strict=False)
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _draft(value: dict[str, Any]) -> Draft | None:
-    heading, scope = _first(value, _HEADING_KEYS), _first(value, _SCOPE_KEYS)
-    raw = _first(value, _DEPENDENCY_KEYS)
-    difficulty = value.get("difficulty")
-    if not isinstance(heading, str) or (scope, raw, difficulty, value.get("id")) == (None,) * 4:
-        return None
-    if isinstance(raw, str | int):
-        raw = _dependencies(str(raw)) or ()
-    return Draft(
-        id=_id_text(value.get("id", "")),
-        heading=heading,
-        scope=scope if isinstance(scope, str) else "",
-        dependencies=tuple(
-            filter(None, map(_id_text, raw if isinstance(raw, list | tuple) else ()))
-        ),
-        difficulty=None if difficulty is None else _difficulty(str(difficulty)),
-    )
-
-
-def _first(value: dict[str, Any], keys: tuple[str, ...]) -> Any:
-    return next((value[key] for key in keys if key in value), None)
-
-
-def _id_text(value: Any) -> str:
-    """An id or a reference as a node's line would spell it: `"n1"` and `1` are the same."""
-    text = str(value).strip()
-    if match := _ID.fullmatch(text):
-        return str(int(match[1]))
-    if _OTHER_ID.fullmatch(text):
-        return text
-    match = re.search(r"\d{1,4}", text)
-    return str(int(match[0])) if match else text
+        self._braces, self._around, self._scanned, self._listed = [], 0, 0, False

@@ -1,7 +1,8 @@
 """From a conversation to a skeleton, node by node, while the planner's model still writes.
 
 A plan that cannot be used is asked for once more, with the reason; after that the question is answered
-plainly. Nothing here raises for what a model wrote.
+plainly. Nothing here raises for what a model wrote, and what is read depends on the text alone, not on
+where its chunks end.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import Literal, Protocol
 from langchain_core.messages import BaseMessage
 
 from langchain_sgd.planning.parsing import SkeletonParser
-from langchain_sgd.planning.wire import MIN_NODES
-from langchain_sgd.prompts import PLAIN_WORD, Prompts
+from langchain_sgd.planning.wire import MIN_NODES, PLAIN_WORD, Form
+from langchain_sgd.prompts import Prompts
 from langchain_sgd.skeleton import Draft, Node, Repairer, Skeleton, clean_line
 
 _LONG_QUESTION = 4
@@ -67,14 +68,17 @@ async def plan(
     mode: Mode,
     on_node: Callable[[Node], None],
     on_heading: Callable[[str], None] | None = None,
+    on_void: Callable[[], None] | None = None,
     read_line: ReadLine | None = None,
+    form: Form = "lines",
     begun: Sequence[Node] = (),
 ) -> Plan:
     """Ask for a skeleton; `on_node` gets each node once it stands.
 
     The first node is held until the second has begun, because a skeleton of one node is answered
     plainly instead. `on_heading` gets its heading before that, as soon as it is closed, on trust: what
-    follows may still be no skeleton.
+    follows may still be no skeleton. `on_void` is told when all nodes given so far were part of a thought
+    that only its end shows to be one; without it, they stay.
 
     With `begun`, the nodes that an interrupted planner had written already, the plan goes on from them;
     they are not given again.
@@ -85,37 +89,39 @@ async def plan(
     warnings: list[str] = []
     problem: str | None = None
     question = conversation[-1].text
-    example = "" if question.strip() in prompts.planner else prompts.planner
     for _ in range(2):
         reading = _Reading(
             max_nodes,
             on_node,
             on_heading,
+            on_void,
             read_line=read_line,
             question=question,
-            example=example,
+            examples=prompts.examples,
             begun=begun,
         )
         messages = prompts.for_planner(
-            conversation, max_nodes=max_nodes, problem=problem, begun=begun
+            conversation, max_nodes=max_nodes, form=form, problem=problem, begun=begun
         )
         try:
             cut = await ask(messages, reading.feed)
         except Exception as error:
             if len(reading.nodes) == len(begun):
                 raise
+            reading.close(cut=True)
             warnings += reading.warnings
             warnings.append(
                 f"the planner broke off after {len(reading.nodes)} nodes; the answer may lack parts:"
                 f" {str(error) or type(error).__name__}"
             )
             return Plan(reading.nodes, warnings=warnings, cut=True)
-        reading.close(cut=cut)
+        broken = reading.close(cut=cut)
         warnings += reading.warnings
         if reading.given:
-            if cut:
-                warnings.append("a token limit cut the plan; the answer may lack parts")
-            return Plan(reading.nodes, warnings=warnings, cut=cut)
+            if cut or broken:
+                what = "a token limit cut the plan" if cut else "the plan ends in the middle"
+                warnings.append(f"{what}; the answer may lack parts")
+            return Plan(reading.nodes, warnings=warnings, cut=cut or broken)
         if mode == "auto" and reading.plain:
             return Plan(plain="the planner chose to answer undivided", warnings=warnings)
         if mode == "auto" and (reading.nodes or reading.echoed):
@@ -133,19 +139,27 @@ class _Reading:
         max_nodes: int,
         on_node: Callable[[Node], None],
         on_heading: Callable[[str], None] | None,
+        on_void: Callable[[], None] | None,
         *,
         read_line: ReadLine | None,
         question: str,
-        example: str,
+        examples: Sequence[tuple[str, str]],
         begun: Sequence[Node] = (),
     ) -> None:
         self._parser = SkeletonParser(read_line, early=on_heading is not None)
+        self._max_nodes = max_nodes
         self._repairer = Repairer(max_nodes, list(begun))
-        self._begun = {str(node.id) for node in begun}
+        self._begun = list(begun)
         self._on_node = on_node
         self._on_heading = on_heading
+        self._on_void = on_void
         self._question = _words(question)
-        self._example = example
+        self._examples = [
+            [draft.heading for draft in example_drafts(plan, read_line)]
+            for asked, plan in examples
+            if not _alike(_words(asked), self._question)
+        ]
+        self._voided = 0
         self.given = bool(begun)
         """Nodes were handed out: there is a skeleton, whatever comes."""
         self.echoed = False
@@ -154,6 +168,8 @@ class _Reading:
         """The plan is that of an example in the prompt."""
         self._over = False
         """More nodes came than are taken."""
+        self._repeating = False
+        """A part came again: nothing that follows is read."""
 
     @property
     def nodes(self) -> list[Node]:
@@ -173,72 +189,127 @@ class _Reading:
             return f"this question must be split; {PLAIN_WORD} is not allowed."
         if self._parroted:
             return "it repeats an example; plan the question itself."
+        if self._parser.reason is not None:
+            return f"it {self._parser.reason}."
         if self.nodes or self.echoed:
             return f"it has one part only; at least {MIN_NODES} are needed."
-        return "it holds no line of the form number|heading|scope|needed|difficulty."
+        return "it holds no line of a plan."
 
     def feed(self, text: str) -> bool:
         """Read more; True when enough was read."""
         self._admit(self._parser.feed(text))
-        if self._on_heading is not None and self._parser.heading is not None:
-            self._announce(self._on_heading, clean_line(self._parser.heading))
-        if self._parser.begun and not self.given and self.nodes:
-            self._give(self.nodes)
-        if self._repairer.full and self._parser.begun:
+        if self._parser.heading is not None:
+            self._announce(self._parser.heading)
+        begun = self._parser.begun
+        if begun and not self.given and self.nodes and not self._may_parrot:
+            self._give()
+        if self._repairer.full and begun:
             self._over = True
-        return self.plain or self._parroted or self._over
+        return self.plain or self._parroted or self._over or self._repeating or self._parser.ended
 
-    def close(self, *, cut: bool) -> None:
+    def close(self, *, cut: bool) -> bool:
+        """Read what is left; whether the text ended in the middle of an object."""
+        broken = self._parser.open_object
         self._admit(self._parser.close(cut=cut))
         if self._over:
-            self.warnings.append(f"the planner wrote more than {self._repairer.max_nodes} nodes")
-            return  # the model was stopped in the middle of a line
+            self.warnings.append(f"the planner wrote more than {self._max_nodes} nodes")
+            return False  # the model was stopped in the middle of a line
+        if self._parser.reason is not None:
+            self.warnings.append(f"the planner {self._parser.reason}")
         self.warnings.extend(
             f"could not read a line of the plan: {line[:80]!r}"
             for line in self._parser.unread[:_UNREAD_SHOWN]
         )
+        return broken
+
+    @property
+    def _may_parrot(self) -> bool:
+        """The one node so far is the first of an example's."""
+        return any(headings[:1] == [self.nodes[0].heading] for headings in self._examples)
 
     def _admit(self, drafts: Sequence[Draft]) -> None:
+        if self._parser.voided > self._voided:
+            self._void()
         for draft in drafts:
-            if draft.id.strip() in self._begun or self._parroted or self._repeats(draft):
+            if self._repeating:
+                return
+            if self._parroted or self._is_begun(draft) or self._repeats_question(draft):
                 continue
             if self._repairer.full:
                 self._over = True
                 return
             node = self._repairer.admit(draft)
             if node is None:
+                # Who repeats a part has no more to say, and mostly goes on repeating.
+                self._repeating = self.given
+                if self._repeating:
+                    return
                 continue
             if self.given:
                 self._on_node(node)
-            elif len(self.nodes) >= MIN_NODES:
-                self._give(self.nodes)
+                continue
+            if len(self.nodes) < MIN_NODES:
+                if not self._may_parrot:
+                    self._announce(node.heading)
+                continue
+            headings = [node.heading for node in self.nodes]
+            if any(example[: len(headings)] == headings for example in self._examples):
+                self._parroted = True
+                self.nodes.clear()
+                continue
+            self._give()
 
-    def _announce(self, on_heading: Callable[[str], None], heading: str) -> None:
+    def _is_begun(self, draft: Draft) -> bool:
+        """The planner says again what it had written before it was interrupted."""
+        return any(draft.id.strip() == node.id for node in self._begun)
+
+    def _void(self) -> None:
+        self._voided = self._parser.voided
+        if self.given and self._on_void is None:
+            self.warnings.append("the plan was part of a thought, and its parts were begun")
+            return
+        if self.given and self._on_void is not None:
+            self._on_void()
+        self.given = bool(self._begun)
+        self._repairer = Repairer(self._max_nodes, list(self._begun))
+
+    def _announce(self, heading: str) -> None:
         """Give the first heading, once, unless the node may be one that is left out."""
-        self._on_heading = None
-        is_left_out = f"|{heading}|" in self._example or self._is_question(heading)
-        if heading and not is_left_out:
-            on_heading(heading)
+        heading = clean_line(heading)
+        if self._on_heading is None or not heading or self._is_question(heading):
+            return
+        if any(heading in headings for headings in self._examples):
+            return
+        on_heading, self._on_heading = self._on_heading, None
+        on_heading(heading)
 
     def _is_question(self, heading: str) -> bool:
         return len(self._question) >= _LONG_QUESTION and _words(heading) == self._question
 
-    def _repeats(self, draft: Draft) -> bool:
-        """Whether it is the question again, or, at the plan's beginning, an example of the prompt."""
-        if draft.scope and not self.nodes and f"|{draft.heading}|{draft.scope}|" in self._example:
-            self._parroted = True
-            return True
+    def _repeats_question(self, draft: Draft) -> bool:
         if self._is_question(draft.heading):
             self.warnings.append(f"left out node {draft.id!r}: it repeats the question")
             self.echoed = True
             return True
         return False
 
-    def _give(self, nodes: Sequence[Node]) -> None:
+    def _give(self) -> None:
         self.given = True
-        for node in nodes:
+        for node in self.nodes:
             self._on_node(node)
+
+
+def example_drafts(text: str, read_line: ReadLine | None = None) -> list[Draft]:
+    """The drafts of a whole plan."""
+    parser = SkeletonParser(read_line)
+    return [*parser.feed(text), *parser.close()]
 
 
 def _words(text: str) -> list[str]:
     return re.findall(r"\w+", text.casefold())
+
+
+def _alike(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether two questions share so many words that their plans may be the same."""
+    shared = len(set(one) & set(other))
+    return shared * 2 > min(len(set(one)), len(set(other)))

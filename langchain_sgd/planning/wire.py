@@ -1,71 +1,128 @@
 r"""The skeleton's wire format: one line a node, since the planner's tokens are the serial part of a run.
 
-    number|heading|scope|needed|difficulty
+    1 Trains
+    2 Planes
+    3 Costs of both *
+    4 Recommendation <1,2,3
 
-or the single word `PLAIN`. For servers that can constrain decoding there is a regular expression of the
-same language, and a JSON schema for those that know JSON only. Both are bounded and made once for each
-limit, because servers cache a compiled grammar by its bytes.
+or the single word `PLAIN`. A line is its number and a heading; what has its default is not written. `<`
+stands before the numbers of the earlier lines whose text the writer must have read, `*` marks a hard part.
+
+For servers that can constrain decoding there are three forms of the same language: a regular expression
+and a GBNF grammar for lines, a JSON schema for servers that know JSON only (each line is a string). They
+are the same bytes for every question and every limit, since servers compile a grammar once and cache it by
+its bytes, and they count no characters: each counted character would be a state of the automaton, which
+some servers take minutes to compile. A field that runs on is cut by `planner.plan` instead.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Final, Literal
 
-from langchain_sgd.prompts import PLAIN_WORD
+PLAIN_WORD: Final = "PLAIN"
+"""The planner's whole output when the question is better answered undivided."""
 
-MIN_NODES = 2
+Form = Literal["lines", "json"]
+"""How the planner writes: the lines themselves, or a JSON object that holds them as strings."""
+
+MIN_NODES: Final = 2
 """A skeleton of one node is plain decoding with an extra call."""
+ALL_WORD: Final = "all"
+"""Stands for the numbers of all lines before."""
+JSON_KEY: Final = "parts"
 
-_TOKENS_PER_LINE = 64
-_MOST_TOKENS = 1024
+_POSITIONS: Final = 6
+"""Lines whose numbers are fixed by the grammar; later ones may need only these."""
+_TOKENS_PER_LINE: Final = 24
+_JSON_TOKENS_PER_LINE: Final = 30
+_MOST_TOKENS: Final = 1024
 
-_LINE = r'[1-9][0-9]?\|[^|\s*_#`"][^|\n]{0,79}\|[^|\n]{0,240}\|(-|[1-9][0-9]?(,[1-9][0-9]?){0,15})\|[1-5]'
+_HEADING: Final = r"[^ \t\r\n<>|*#`_\\-][^\r\n<>|*]*"
+_HARD: Final = r"( ?\*)?"
 
 
-def planner_max_tokens(max_nodes: int) -> int:
-    """Tokens that a plan of so many nodes may take: twice what lines mostly need.
+def planner_max_tokens(max_nodes: int, form: Form = "lines") -> int:
+    """Tokens that a plan of so many nodes may take: three times what lines mostly need.
 
     Never more than 1024: TGI restarts a grammar after so many (router, `infer/mod.rs`), which would break
     the plan. No more than needed: servers reserve memory for them and count them into the context.
     """
-    return min(_MOST_TOKENS, _TOKENS_PER_LINE * max_nodes)
+    per_line = _JSON_TOKENS_PER_LINE if form == "json" else _TOKENS_PER_LINE
+    return min(_MOST_TOKENS, per_line * max(max_nodes, MIN_NODES))
 
 
 @cache
-def skeleton_regex(max_nodes: int, *, plain: bool) -> str:
-    """A regular expression for a skeleton of up to `max_nodes` lines, or, if `plain`, the plain word."""
-    lines = f"{_LINE}(\\n{_LINE}){{{MIN_NODES - 1},{max_nodes - 1}}}\\n?"
+def skeleton_regex(*, plain: bool = True) -> str:
+    """A regular expression for a skeleton, or, if `plain`, for the plain word as well.
+
+    Line k begins with k and needs only smaller numbers, in ascending order.
+    """
+    later = rf"\n([7-9]|[1-9][0-9]) {_HEADING}( ?<({ALL_WORD}|[1-{_POSITIONS}](,[1-{_POSITIONS}])*))?{_HARD}"
+    rest = f"({later})*"
+    for number in range(_POSITIONS, MIN_NODES, -1):
+        rest = rf"(\n{_line(number)}{rest})?"
+    lines = r"\n".join(map(_line, range(1, MIN_NODES + 1))) + rest
     return f"({PLAIN_WORD}|{lines})" if plain else f"({lines})"
 
 
-@cache
-def skeleton_schema(max_nodes: int) -> dict[str, Any]:
-    """The same as a JSON schema; an empty list of nodes means plain decoding.
+def _line(number: int) -> str:
+    needs = f"( ?<({ALL_WORD}|{_ascending(number)}))?" if number > 1 else ""
+    return f"{number} {_HEADING}{needs}{_HARD}"
 
-    Flat, every field required and in the order in which it is written; bounds that TGI ignores
-    (`minimum`) are spelt as an `enum`.
+
+def _ascending(number: int) -> str:
+    """Numbers below this one, ascending, separated by commas; at least one."""
+    return "|".join(
+        str(first) + "".join(f"(,{n})?" for n in range(first + 1, number))
+        for first in range(1, number)
+    )
+
+
+@cache
+def skeleton_gbnf(*, plain: bool = True) -> str:
+    """The same for llama.cpp's `grammar`."""
+    rules = {
+        "root": f'"{PLAIN_WORD}" | lines' if plain else "lines",
+        "lines": r'line1 "\n" line2 more3?',
+        "heading": r"[^ \t\r\n<>|*#`_\\-] [^\r\n<>|*]*",
+        "hard": '" "? "*"',
+        "line1": '"1 " heading hard?',
+    }
+    for number in range(2, _POSITIONS + 1):
+        needs = " | ".join(
+            f'"{first}"' + "".join(f' (",{n}")?' for n in range(first + 1, number))
+            for first in range(1, number)
+        )
+        rules[f"line{number}"] = f'"{number} " heading (" "? "<" ("{ALL_WORD}" | {needs}))? hard?'
+    for number in range(MIN_NODES + 1, _POSITIONS + 1):
+        following = f"more{number + 1}?" if number < _POSITIONS else "later*"
+        rules[f"more{number}"] = rf'"\n" line{number} {following}'
+    earlier = f'[1-{_POSITIONS}] ("," [1-{_POSITIONS}])*'
+    rules["later"] = (
+        r'"\n" ([7-9] | [1-9] [0-9]) " " heading'
+        f' (" "? "<" ("{ALL_WORD}" | {earlier}))? hard?'
+    )
+    return "".join(f"{name} ::= {rule}\n" for name, rule in rules.items())
+
+
+def skeleton_schema() -> dict[str, Any]:
+    """A JSON schema whose strings are the lines; an empty list means plain decoding.
+
+    A fresh value at each call: clients change schemas that they are given.
     """
-    node = {
-        "type": "object",
-        "properties": {
-            "id": {"type": "integer", "enum": list(range(1, max_nodes + 1))},
-            "heading": {"type": "string", "maxLength": 80},
-            "scope": {"type": "string", "maxLength": 240},
-            "dependencies": {
-                "type": "array",
-                "items": {"type": "integer", "enum": list(range(1, max_nodes + 1))},
-                "maxItems": max_nodes,
-            },
-            "difficulty": {"type": "integer", "enum": [1, 2, 3, 4, 5]},
-        },
-        "required": ["id", "heading", "scope", "dependencies", "difficulty"],
-        "additionalProperties": False,
-    }
     return {
-        "title": "skeleton",
+        "title": "plan",
         "type": "object",
-        "properties": {"nodes": {"type": "array", "items": node, "maxItems": max_nodes}},
-        "required": ["nodes"],
+        "properties": {JSON_KEY: {"type": "array", "items": {"type": "string"}}},
+        "required": [JSON_KEY],
         "additionalProperties": False,
     }
+
+
+def as_json(plan: str) -> str:
+    """A plan in lines as the JSON form spells it."""
+    lines: Sequence[str] = [] if plan == PLAIN_WORD else plan.splitlines()
+    return json.dumps({JSON_KEY: lines}, ensure_ascii=False, separators=(",", ":"))

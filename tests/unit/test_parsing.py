@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from langchain_sgd.planning.parsing import SkeletonParser, parse_line
-from langchain_sgd.skeleton import ALL_EARLIER, Draft, Skeleton
+from langchain_sgd.skeleton import ALL_EARLIER, HARD, Draft, Skeleton
 from tests.support.chunks import cut, pieces, two_cuts
 from tests.support.skeletons import skeletons
 
@@ -245,9 +245,10 @@ class TestLine:
         [
             "",
             "1",
-            "1|H",
-            "1|H|words only",
-            "1|H|s|words|too",
+            "1|",
+            "1.5 litres",
+            "10:30 the meeting begins",
+            "2026-11-27 a date",
             "a|H|s|-|3",
             "1.2|H|s|-|3",
             "|||",
@@ -266,9 +267,116 @@ class TestLine:
         two, one = "\N{ARABIC-INDIC DIGIT TWO}", "\N{ARABIC-INDIC DIGIT ONE}"
         assert parse_line(f"{two}|H|s|{one}|3") == Draft("2", "H", "s", ("1",), 3)
 
-    def test_a_node_line_that_cannot_be_read_is_kept_for_a_warning(self) -> None:
-        drafts, plain, unread = read(["1|A|a|-|2\n2|B|see above|words\nprose | more | 3 words\n"])
-        assert ([d.id for d in drafts], plain, unread) == (["1"], False, ["2|B|see above|words"])
+    def test_a_line_that_begins_as_a_node_is_one_however_it_goes_on(self) -> None:
+        drafts, plain, unread = read(
+            ["1|A|a|-|2\n2|B|rest|see above|words\n3|C\nprose | more | 3 words\n"]
+        )
+        assert (plain, unread) == (False, [])
+        assert drafts == [
+            Draft("1", "A", "a", (), 2),
+            Draft("2", "B", "rest"),
+            Draft("3", "C"),
+        ]
+
+
+NUMBERED = [
+    Draft("1", "Trains"),
+    Draft("2", "Planes", difficulty=HARD),
+    Draft("3", "Choice", "", ("1", "2"), HARD),
+]
+
+
+class TestNumbered:
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "1 Trains\n2 Planes *\n3 Choice <1,2 *",
+            "1. Trains\n2. Planes *\n3. Choice * <1,2",
+            "1) Trains\n2) Planes*\n3) Choice (1, 2) *",
+            "Here is the plan:\n\n**1. Trains**\n**2. Planes** *\n**3. Choice** <1,2> *\n\nGood luck!",
+            "- 1 Trains\n- 2 Planes *\n- 3 Choice [1,2] *",
+            "```\n1 Trains\n2 Planes *\n3 Choice (needs 1 and 2) *\n```",
+            "3 parts are enough:\n1 Trains\n2 Planes *\n3 Choice <1-2 *",
+            "1 Trains\nA remark: 1.5 hours, 2 of 3.\n2 Planes *\n3 Choice <1,2*",
+            "<think>1 No\n2 No\n</think>\n1 Trains\n2 Planes *\n3 Choice <1,2 *",
+            '{"parts":["1 Trains","2 Planes *","3 Choice <1,2 *"]}',
+            '{"parts": ["Trains", "Planes *", "Choice <1,2 *"]} and more',
+            '```json\n{\n "parts": [\n  "1 Trains",\n  "2 Planes *",\n  "3 Choice <1,2 *"\n ]\n}\n```',
+        ],
+    )
+    def test_however_it_is_written_and_cut(self, text: str) -> None:
+        assert read([text]) == read(list(text)) == (NUMBERED, False, [])
+        for size in (2, 3, 5, 8):
+            assert read(pieces(text, range(0, len(text), size)))[0] == NUMBERED
+
+    def test_items_with_descriptions_have_a_scope(self) -> None:
+        drafts, _, _ = read(["1. **Costs**: fares and tolls.\n2. **Time** - hours\n3. Rest: more"])
+        assert [(d.heading, d.scope) for d in drafts] == [
+            ("Costs", "fares and tolls."),
+            ("Time", "- hours"),
+            ("Rest", "more"),
+        ]
+
+    @pytest.mark.parametrize(
+        "heading", ["3D printing", "The World Wars (1914, 1939)", "Größe", "尺寸", "A * B", "C++"]
+    )
+    def test_headings(self, heading: str) -> None:
+        drafts, _, _ = read([f"1 {heading}\n2 Other"])
+        assert [d.heading for d in drafts] == [heading, "Other"]
+        assert drafts[0].difficulty is None
+
+    def test_lists_that_number_every_item_with_one(self) -> None:
+        drafts, _, _ = read(["1. A\n1. B\n1. C\n"])
+        assert [(d.id, d.heading) for d in drafts] == [("1", "A"), ("2", "B"), ("3", "C")]
+
+    @pytest.mark.parametrize(
+        "text", ["1 A\n2 B\n\nFinal:\n1 A better\n2 C\n3 D", "1|A|a|-|1\n2|B|b|-|1\n1|C|c|-|2"]
+    )
+    def test_a_second_plan_is_not_mixed_with_the_first(self, text: str) -> None:
+        for chunks in ([text], list(text)):
+            parser = SkeletonParser()
+            drafts = [d for chunk in chunks for d in parser.feed(chunk)] + parser.close()
+            assert [d.heading for d in drafts] == ["A", "B"]
+            assert (parser.ended, parser.reason) == (
+                True,
+                "wrote a second plan; the first is taken",
+            )
+
+    def test_an_orphan_end_of_a_thought_voids_what_stood_before(self) -> None:
+        text = "Maybe:\n1 Draft\n2 Draft two\nNo.\n</think>\n1 A\n2 B\n"
+        parser = SkeletonParser()
+        assert [d.heading for d in parser.feed(text)] == ["A", "B"]
+        assert parser.voided == 2
+        parser = SkeletonParser()
+        assert [d.heading for c in text for d in parser.feed(c)] == ["Draft", "Draft two", "A", "B"]
+        assert parser.voided == 2
+
+
+class TestEndless:
+    """A planner that does not stop is stopped, at the same place however its text is cut."""
+
+    @pytest.mark.parametrize(
+        ("text", "count", "reason"),
+        [
+            ('{"parts":["1 A","2 B"]}' + " \n" * 2_000, 2, None),
+            ("1 A\n2 B\n" + "I hope this helps you.\n" * 200 + "3 C", 2, None),
+            ("I think that this is a story.\n" * 1_000 + "1 A\n2 B", 0, "wrote no line of a plan"),
+            ("I think that this is a story. " * 1_000, 0, "wrote no line of a plan"),
+            ("1 A\n2 B\n3 C" + " and so on" * 1_000, 3, "wrote a line without an end"),
+            ("1|A|a|-|2\n2|B" + " and so on" * 1_000, 2, "wrote a line without an end"),
+        ],
+    )
+    def test_it_ends(self, text: str, count: int, reason: str | None) -> None:
+        for size in (1, 7, len(text)):
+            parser = SkeletonParser()
+            drafts: list[Draft] = []
+            for chunk in pieces(text, range(0, len(text), size)):
+                if parser.ended:
+                    break
+                drafts += parser.feed(chunk)
+            assert parser.ended
+            assert (len(drafts), parser.reason) == (count, reason)
+            assert all(len(d.heading) <= 400 for d in drafts)
 
 
 class TestObjects:
@@ -350,6 +458,8 @@ class TestPlain:
             LINES + '\n{"nodes": []}',
             "Plain decoding would do, but:\n" + LINES,
             "It is not\tPLAIN\n" + LINES,
+            "PLAIN would be wrong here.\n" + LINES,
+            "PLAINLY:\n" + LINES,
         ],
     )
     def test_ways_not_to(self, text: str) -> None:
@@ -361,8 +471,10 @@ class TestPlain:
         assert parser.feed("PL") == []
         assert not parser.plain
         parser.feed("AIN")
+        assert not parser.plain, "it may go on"
+        parser.feed("\n")
         assert parser.plain
-        assert parser.feed("\n1|A|a|-|2\n") == []
+        assert parser.feed("1|A|a|-|2\n") == []
 
     def test_an_empty_text_is_not_plain(self) -> None:
         assert read([]) == read([""]) == read(["\n \r\n"]) == ([], False, [])
@@ -371,9 +483,10 @@ class TestPlain:
 class TestEnds:
     def test_the_last_line_needs_no_line_break_unless_it_was_cut(self) -> None:
         assert read([LINES])[0] == TWO
-        assert read([LINES], cut_off=True)[0] == TWO[:1]
+        assert read([LINES + "\n3|C"], cut_off=True)[0] == TWO
         assert read([LINES + "\n"], cut_off=True)[0] == TWO
         assert read(["1|A|a|-|"], cut_off=True)[0] == []
+        assert read([LINES], cut_off=True)[0] == TWO, "one part would be no plan"
 
     def test_a_number_is_not_read_before_its_line_closes(self) -> None:
         parser = SkeletonParser()
@@ -387,11 +500,12 @@ class TestEnds:
         for chunk in ("Well", ":\n", "1", "|A", "|a|-|2", "\n", "2", " |", "B|b|1|4\n", "Done"):
             parser.feed(chunk)
             seen.append(parser.begun)
-        assert seen == [False, False, False, True, True, False, False, True, False, False]
+        assert seen == [False, False, False, True, True, False, False, False, False, False]
 
 
 FRAGMENTS = (
     *("1|A|s|-|2", "2|B|s|1|3", "\n", "\r\n", "|", "{", "}", '"', "\\", "[", "]", ",", ":", "<"),
+    *("1 A", "2 B <1 *", "3. C", "1. D", '{"parts":["', '"1 E",', "</think>\n", "**", " x" * 60),
     *("<think>", "</think>", "PLAIN", "plain", '{"', '"heading"', "id", " ", "```", "12", "PLA"),
     *('{"id": 1, "heading": "H"}', '{"nodes": []}', '{"nodes": [', "x" * 4_001, " " * 201),
 )

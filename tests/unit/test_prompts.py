@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import string
+import re
 from typing import Any
 
 import pytest
@@ -15,21 +15,25 @@ from langchain_core.messages import (
 )
 from pydantic import ValidationError
 
-from langchain_sgd.planning.parsing import parse_line
-from langchain_sgd.prompts import PLAIN_WORD, Prompts, extended
-from langchain_sgd.skeleton import Node, Skeleton
+from langchain_sgd.planning.planner import example_drafts
+from langchain_sgd.planning.wire import PLAIN_WORD, as_json, skeleton_regex
+from langchain_sgd.prompts import Prompts, extended
+from langchain_sgd.skeleton import Node, Repairer, Skeleton
 from tests.support.skeletons import skeleton, skeletons
 
 PROMPTS = Prompts()
 QUESTION = [HumanMessage("Compare {trains} and {0} planes }{ %s \\n.")]
 FIELDS = {
-    "planner": ["max_nodes"],
+    "planner": ["max_nodes", "lines", "plain"],
+    "ask": ["question"],
+    "after": ["instructions", "examples"],
+    "example": ["question", "plan"],
     "repair": ["problem"],
     "outline": [],
     "line": ["id", "heading", "scope", "dependencies", "difficulty"],
     "dependencies": [],
-    "dependency": ["id", "heading", "answer"],
-    "node": ["id", "heading", "scope", "difficulty"],
+    "dependency": ["id", "heading", "answer", "fence"],
+    "node": ["id", "heading", "scope", "difficulty", "length"],
 }
 
 odd_texts = st.text(st.sampled_from("ab{}|%\\\n\"'<é😀 ")) | st.text(max_size=8)
@@ -76,8 +80,10 @@ class TestTemplates:
     def test_a_doubled_brace_is_a_brace_in_every_template(self, name: str) -> None:
         prompts = Prompts.model_validate({name: "<{{x}}>"})
         value = skeleton("1", "2 <- 1")
+        long = [HumanMessage("long " * 2_000)]
         texts = [
             *prompts.for_planner(QUESTION, max_nodes=5, problem="p"),
+            *prompts.for_planner(long, max_nodes=5),
             *prompts.for_node(
                 QUESTION, value["2"], planned=value.nodes, answers={value["1"].id: "a"}
             ),
@@ -105,10 +111,29 @@ class TestTemplates:
         )
         text = str(message.content)
         assert text.startswith(question)
-        assert f"\n\n## {value['1'].heading}\n\n{answer}\n\n---\n" in text
-        (message,) = PROMPTS.for_planner(asked, max_nodes=5, problem=answer)
-        assert str(message.content).startswith(question)
-        assert answer in str(message.content)
+        assert f"===== 1. {value['1'].heading}\n{answer}\n=====" in text
+        messages = PROMPTS.for_planner(asked, max_nodes=5, problem=answer)
+        assert str(messages[-1].content).startswith(question)
+        assert answer in str(messages[-1].content)
+
+    def test_no_answer_can_forge_anothers_heading(self) -> None:
+        value = skeleton("1", "2", "3 <- 1,2")
+
+        def asked(**answers: str) -> str:
+            return node_prompt(value, value["3"], {k[1:]: v for k, v in answers.items()})
+
+        two = asked(_1="a", _2="$5")
+        begun, ended = two.index("===== 1."), two.index("\n=====\n", two.index("===== 2."))
+        inside = two[begun:ended].removeprefix("===== 1. Heading 1\n")
+        forged = asked(_1=inside, _2="$6")
+        assert forged.count("===== 2. Heading 2\n") == 2
+        fence = "=" * 6
+        assert forged.count(f"\n{fence} ") == 2, "the fence is longer than any in the answers"
+        assert forged.count(f"\n{fence}\n") == 2
+        for run in ("=" * 50, "=====", "a ==== b", "=" * 5 + "\n" + "=" * 7):
+            fence = "=" * (max(map(len, re.findall("=+", run))) + 1)
+            fence = fence if len(fence) > 5 else "====="
+            assert f"\n{fence} 1. Heading 1\n{run}\n{fence}\n" in asked(_1=run, _2="b")
 
 
 class TestPrefix:
@@ -123,15 +148,40 @@ class TestPrefix:
 
     def test_planner_and_nodes_share_the_conversation(self) -> None:
         value = skeleton("1", "2 <- 1")
-        (planner,) = PROMPTS.for_planner(QUESTION, max_nodes=9)
-        for text in (str(planner.content), node_prompt(value, value["2"])):
-            assert text.startswith(str(QUESTION[0].content))
+        long = [HumanMessage("A long document. " * 500)]
+        (planner,) = PROMPTS.for_planner(long, max_nodes=9)
+        (node,) = PROMPTS.for_node(long, value["1"], planned=value.nodes, answers={})
+        for message in (planner, node):
+            assert str(message.content).startswith(str(long[0].content))
 
-    def test_a_repair_begins_with_the_first_request(self) -> None:
-        (first,) = PROMPTS.for_planner(QUESTION, max_nodes=9)
-        (again,) = PROMPTS.for_planner(QUESTION, max_nodes=9, problem="it was empty.")
+    def test_what_is_the_same_for_all_questions_comes_before_a_short_one(self) -> None:
+        one, other = (
+            PROMPTS.for_planner([HumanMessage(question)], max_nodes=9)
+            for question in ("How do tides work?", "Why is the sky blue?")
+        )
+        assert one[:-1] == other[:-1]
+        assert one[-1].content == "How do tides work?"
+        assert len(one) == 2 * len(PROMPTS.examples) + 1
+
+    @pytest.mark.parametrize("question", ["Why?", "why " * 2_000])
+    def test_a_repair_begins_with_the_first_request(self, question: str) -> None:
+        asked = [HumanMessage(question)]
+        *before, first = PROMPTS.for_planner(asked, max_nodes=9)
+        *same, again = PROMPTS.for_planner(asked, max_nodes=9, problem="it was empty.")
+        assert same == before
         assert str(again.content).startswith(str(first.content))
         assert "it was empty." in str(again.content)
+
+    def test_the_shorter_one_is_what_is_computed_anew(self) -> None:
+        """Where the planner's turns and the conversation are equally long, the order changes."""
+        layouts = []
+        for words in range(100, 2_000, 50):
+            asked = [HumanMessage("word " * words)]
+            layouts.append(len(PROMPTS.for_planner(asked, max_nodes=9)) > 1)
+        assert layouts == sorted(layouts, reverse=True)
+        assert 5 * (100 + 50 * layouts.count(True)) == pytest.approx(
+            sum(len(q) + len(p) for q, p in PROMPTS.examples) + len(PROMPTS.planner), rel=0.25
+        )
 
     def test_lines_at_hand_change_nothing(self) -> None:
         value = skeleton("1", "2", "3 <- 1,2")
@@ -155,12 +205,12 @@ class TestOrder:
             for part in (
                 "Compare",
                 "The parts, as far as planned:",
-                "\n1. Heading 1: what 1 covers",
-                "\n4. Heading 4: what 4 covers",
+                "\n1. Heading 1",
+                "\n4. Heading 4",
                 "already written",
-                "## Heading 1\n\nanswer 1",
-                "## Heading 3\n\nanswer 3",
-                'Write part 4, "Heading 4"',
+                "===== 1. Heading 1\nanswer 1",
+                "===== 3. Heading 3\nanswer 3",
+                'part 4, "Heading 4" (what 4 covers), in a few sentences',
             )
         ]
         assert places == sorted(places)
@@ -170,9 +220,21 @@ class TestOrder:
         value = skeleton("1", "2")
         assert "already written" not in node_prompt(value, value["2"])
 
-    def test_a_node_without_scope_covers_its_heading(self) -> None:
+    def test_a_node_without_scope_has_its_heading_alone(self) -> None:
         value = Skeleton.parse([{"id": 1, "heading": "Costs"}])
-        assert "It covers: Costs\n" in node_prompt(value, value["1"])
+        assert 'part 1, "Costs", in ' in node_prompt(value, value["1"])
+
+    def test_the_length_is_said(self) -> None:
+        value = skeleton("1")
+        (message,) = PROMPTS.for_node(
+            QUESTION, value["1"], planned=value.nodes, answers={}, length="4 sentences"
+        )
+        assert ", in 4 sentences." in str(message.content)
+
+    def test_later_parts_that_are_planned_already_are_shown(self) -> None:
+        value = skeleton("1", "2", "3")
+        (message,) = PROMPTS.for_node(QUESTION, value["1"], planned=value.nodes, answers={})
+        assert "3. Heading 3" in str(message.content)
 
 
 class TestConversation:
@@ -184,7 +246,7 @@ class TestConversation:
 
     def test_system_prompt_and_history_reach_planner_and_nodes(self) -> None:
         value = skeleton("1")
-        asked = [*self.HISTORY, HumanMessage("Why?", name="eva")]
+        asked = [*self.HISTORY, HumanMessage("Why? " * 1_000, name="eva")]
         for messages in (
             PROMPTS.for_planner(asked, max_nodes=5),
             PROMPTS.for_node(asked, value["1"], planned=value.nodes, answers={}),
@@ -192,7 +254,17 @@ class TestConversation:
             assert messages[:-1] == list(self.HISTORY)
             assert isinstance(messages[-1], HumanMessage)
             assert messages[-1].name == "eva"
-            assert str(messages[-1].content).startswith("Why?\n\n---\n")
+            assert str(messages[-1].content).startswith("Why? Why?")
+
+    def test_examples_stand_between_system_prompt_and_a_short_history(self) -> None:
+        system, *history = self.HISTORY
+        asked = [*self.HISTORY, HumanMessage("Why?", name="eva")]
+        messages = PROMPTS.for_planner(asked, max_nodes=5)
+        assert messages[0] == system
+        assert messages[-3:] == [*history, asked[-1]]
+        roles = [message.type for message in messages[1:]]
+        assert roles == ["human", "ai"] * (len(roles) // 2) + ["human"]
+        assert sum(isinstance(message, SystemMessage) for message in messages) == 1
 
     def test_images_stay_and_the_text_comes_last(self) -> None:
         image: dict[str, Any] = {
@@ -222,39 +294,45 @@ class TestConversation:
 
 
 class TestPlannersPrompt:
-    def test_its_examples_are_skeletons_in_the_wire_format(self) -> None:
-        """Each is a sound skeleton by itself, and together they show both ways to answer."""
-        blocks = PROMPTS.planner.split("\nQuestion: ")[1:]
-        assert len(blocks) >= 3
-        plain = 0
-        for block in blocks:
-            _, *lines = block.split("\n\n")[0].strip().splitlines()
-            if lines == [PLAIN_WORD]:
-                plain += 1
-                continue
-            drafts = [draft for line in lines if (draft := parse_line(line))]
-            assert len(drafts) == len(lines) >= 2
-            found = Skeleton.parse(
-                [
-                    {
-                        "id": d.id,
-                        "heading": d.heading,
-                        "scope": d.scope,
-                        "dependencies": d.dependencies,
-                        "difficulty": d.difficulty,
-                    }
-                    for d in drafts
-                ]
-            )
-            assert found.width > 1 or len(found.roots) == 1
-        assert plain == 1
+    @pytest.mark.parametrize("plan", [plan for _, plan in PROMPTS.examples if plan != PLAIN_WORD])
+    def test_its_examples_are_what_the_grammar_allows(self, plan: str) -> None:
+        assert re.fullmatch(skeleton_regex(), plan)
+        drafts = example_drafts(plan)
+        assert len(drafts) == len(plan.splitlines())
+        repairer = Repairer(9)
+        assert [repairer.admit(draft) for draft in drafts].count(None) == 0
+        assert repairer.warnings == []
+        assert Skeleton(nodes=tuple(repairer.nodes)).width > 1
+
+    def test_they_show_both_ways_to_answer_and_all_that_can_be_written(self) -> None:
+        plans = [plan for _, plan in PROMPTS.examples]
+        assert 3 <= plans.count(PLAIN_WORD) < len(plans) / 2
+        assert plans[-1] != PLAIN_WORD, "the last example weighs most"
+        assert any("<" in plan for plan in plans)
+        assert any("*" in plan for plan in plans)
+        assert any(not plan.isascii() for plan in plans), "headings are in the question's language"
+
+    @pytest.mark.parametrize("question", ["Why?", "why " * 2_000])
+    def test_json_is_asked_for_where_it_is_enforced(self, question: str) -> None:
+        messages = PROMPTS.for_planner([HumanMessage(question)], max_nodes=5, form="json")
+        text = "\n".join(str(message.content) for message in messages)
+        assert PLAIN_WORD not in text
+        assert as_json(PLAIN_WORD) in text
+        for _, plan in PROMPTS.examples:
+            assert as_json(plan) in text
 
     def test_the_limit_is_said(self) -> None:
-        fields = [f for _, f, _, _ in string.Formatter().parse(PROMPTS.planner) if f]
-        assert fields == ["max_nodes"]
-        (message,) = PROMPTS.for_planner(QUESTION, max_nodes=37)
-        assert "at most 37." in str(message.content)
+        for question in ("Why?", "why " * 2_000):
+            messages = PROMPTS.for_planner([HumanMessage(question)], max_nodes=37)
+            assert "at most 37 parts" in "".join(str(m.content) for m in messages)
 
     def test_it_is_short(self) -> None:
-        # The planner's prefill is paid by every question, split or not.
-        assert len(PROMPTS.planner) < 2_400
+        # Where no server caches it, every question pays for it.
+        messages = PROMPTS.for_planner([HumanMessage("Why?")], max_nodes=9)
+        assert sum(len(str(message.content)) for message in messages) < 3_000
+
+    def test_without_examples_it_stands_after_the_conversation(self) -> None:
+        prompts = Prompts(planner="Plan it.", examples=(), after="\n\n{instructions}")
+        assert prompts.for_planner([HumanMessage("Why?")], max_nodes=5) == [
+            HumanMessage("Why?\n\nPlan it.")
+        ]

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from langchain_sgd.errors import SkeletonError
-from langchain_sgd.skeleton import ALL_EARLIER, Draft, Node, NodeId, Repairer, Skeleton
+from langchain_sgd.skeleton import (
+    ALL_EARLIER,
+    DEFAULT_DIFFICULTY,
+    Draft,
+    Node,
+    NodeId,
+    Repairer,
+    Skeleton,
+)
 from tests.support.skeletons import skeleton, skeletons
 
 
@@ -222,7 +230,7 @@ def mended(*drafts: Draft, max_nodes: int = 9) -> tuple[list[Node], list[str]]:
     return repairer.nodes, repairer.warnings
 
 
-def draft(id: str, heading: str, *dependencies: str, difficulty: int | None = 3) -> Draft:
+def draft(id: str, heading: str, *dependencies: str, difficulty: int | None = None) -> Draft:
     return Draft(id, heading, "", dependencies, difficulty)
 
 
@@ -241,7 +249,6 @@ class TestRepairer:
             "on itself": [draft("1", "A", "1")],
             "difficulty 9; 5 is taken": [draft("1", "A", difficulty=9)],
             "difficulty -2; 1 is taken": [draft("1", "A", difficulty=-2)],
-            "no difficulty; 3": [draft("1", "A", difficulty=None)],
             "'1' is taken": [draft("1", "A"), draft("1", "B")],
             "'' is no usable id": [draft("", "A")],
             "no heading; 'Part 1'": [draft("1", " ")],
@@ -326,7 +333,8 @@ class TestRepairer:
             assert not full
             as_written = (
                 node.id == item.id.strip()
-                and node.difficulty == item.difficulty
+                and node.difficulty
+                == (DEFAULT_DIFFICULTY if item.difficulty is None else item.difficulty)
                 and bool(item.heading.strip())
                 and all(d in {*node.dependencies, "0", ALL_EARLIER} for d in item.dependencies)
             )

@@ -11,12 +11,18 @@ from __future__ import annotations
 
 from langchain_sgd.prompts import Prompts
 
+_LINE = r"[1-9][0-9]?\|[^|\s][^|\n]*\|[^|\n]*\|(-|[1-9][0-9]?(,[1-9][0-9]?)*)\|[1-5]"
+"""The form that the models were trained on: number, heading, scope, needed, difficulty."""
+
 BRIEFS_PROMPTS = Prompts(
-    planner="\n\nPlan",
+    planner="",
+    examples=(),
+    after="\n\nPlan",
     repair="",
     outline="",
     line="",
     dependencies="",
     dependency="\n\n## {heading}\n\n{answer}",
     node="\n\n## {heading}\n\n",
+    grammar=rf"(PLAIN|{_LINE}(\n{_LINE})+\n?)",
 )

@@ -1,0 +1,123 @@
+"""How long parts are to be, and where a part that runs on is ended."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from langchain_sgd.decoding.length import Length, SentenceEnd, Share, whole_sentences
+from langchain_sgd.skeleton import HARD
+from tests.support.chunks import cut, pieces
+
+
+def ended(chunks: list[str], words: int) -> tuple[str, bool]:
+    meter = SentenceEnd(words)
+    text = "".join(meter.feed(chunk) for chunk in chunks) + meter.close()
+    return text, meter.done
+
+
+class TestLength:
+    @pytest.mark.parametrize(
+        ("question", "words"),
+        [
+            ("Write 300 words on tides.", 300),
+            ("A 500-word essay on tides", 500),
+            ("In 150 to 200 words: why?", 175),
+            ("Schreibe 1.200 Wörter über Gezeiten.", 1200),
+            ("Explique en 120 mots.", 120),
+            ("Explica en unas 90 palabras.", 90),
+            ("用300字说明潮汐。", 300),
+            ("What happened in 1984?", None),
+            ("Why are 7 worlds enough?", None),
+        ],
+    )
+    def test_what_a_question_asks_for(self, question: str, words: int | None) -> None:
+        assert Length.of(question).words == words
+
+    def test_the_users_option_comes_first(self) -> None:
+        assert Length.of("Write 300 words on tides.", 80).words == 80
+
+    def test_brief_and_detailed_answers_have_shorter_and_longer_parts(self) -> None:
+        brief, usual, detailed = (
+            Length.of(question).share(planned=3, complete=True).words
+            for question in ("Why, briefly?", "Why?", "Why? Explain in detail.")
+        )
+        assert brief < usual < detailed
+
+    def test_the_parts_share_a_target(self) -> None:
+        length = Length(400)
+        assert length.share(planned=5, complete=True).words == 80
+        assert length.share(planned=1, complete=False).words == 100, "four parts are usual"
+        assert length.share(planned=8, complete=False).words == 50
+
+    def test_a_part_that_needs_more_has_more(self) -> None:
+        length = Length()
+        easy, hard = (length.share(planned=4, complete=True, difficulty=d) for d in (1, HARD))
+        assert hard.words > easy.words
+
+    def test_the_writer_is_told_sentences_and_words(self) -> None:
+        assert str(Share(60)) == "4 sentences (about 60 words)"
+        assert str(Share(12)) == "one sentence of at most 12 words"
+
+    def test_the_bounds_leave_room(self) -> None:
+        share = Share(60)
+        assert share.words < share.most_words < share.max_tokens / 2
+
+
+class TestSentenceEnd:
+    @pytest.mark.parametrize(
+        ("text", "words", "kept"),
+        [
+            ("One two three. Four five. Six.", 3, "One two three."),
+            ("One two three. Four five. Six.", 4, "One two three. Four five."),
+            ('He said "Go!" She went. Then', 3, 'He said "Go!"'),
+            ("Use tools, e.g. saws. Then rest. Now", 3, "Use tools, e.g. saws."),
+            ("It costs 3.5 euros at most. More", 2, "It costs 3.5 euros at most."),
+            ("Dr. Smith came. He left.", 1, "Dr. Smith came."),
+            ("We met at 5 p.m. in the rain. Then", 4, "We met at 5 p.m. in the rain."),
+            ("Steps:\n1. Cut the wood\n2. Glue it\n3. Wait", 5, "Steps:\n1. Cut the wood"),
+            ("These are:\n- one thing\n- another", 2, "These are:\n- one thing"),
+            ("## A heading here\nText one. Text two.", 2, "## A heading here\nText one."),
+            ("```\na. B.\nC. d.\n```\nAfter it. More.", 1, "```\na. B.\nC. d.\n```"),
+            ("一句话在这里。第二句话。第三句。", 3, "一句话在这里。"),
+            ("Kurz gesagt: ja! Und dann? Nein.", 3, "Kurz gesagt: ja!"),
+        ],
+    )
+    def test_where_it_ends(self, text: str, words: int, kept: str) -> None:
+        assert ended([text], words) == (kept, True)
+        assert ended(list(text), words) == (kept, True)
+
+    @pytest.mark.parametrize("text", ["", "No end", "One two three.", "A list:\n", " a  b\n\n"])
+    def test_what_ends_by_itself_is_left_alone(self, text: str) -> None:
+        assert ended([text], 3) == (text, False)
+        assert ended(list(text), 99) == (text, False)
+
+    @given(st.text(st.sampled_from("ab .!\n#`-:。字C1"), max_size=60), st.integers(0, 9), st.data())
+    def test_chunks_do_not_matter_and_it_only_cuts(
+        self, text: str, words: int, data: st.DataObject
+    ) -> None:
+        whole = ended([text], words)
+        assert ended(data.draw(cut(text)), words) == whole
+        assert text.startswith(whole[0])
+        assert whole[1] or whole[0] == text
+
+    @pytest.mark.parametrize("junk", ["word ", "x", ". ", "```\n", "\n", "字", "。"])
+    def test_the_cost_is_linear(self, junk: str) -> None:
+        text = junk * (200_000 // len(junk))
+        began = time.process_time()
+        ended(pieces(text, range(0, len(text), 3)), 10**9)
+        assert time.process_time() - began < 3.0
+
+
+class TestWholeSentences:
+    def test_a_cut_text_goes_to_its_last_sentence(self) -> None:
+        assert whole_sentences("One two. Three four. Five si") == "One two. Three four."
+        assert whole_sentences("One two. Three four.") == "One two. Three four."
+
+    def test_a_text_that_would_lose_most_is_not_whole(self) -> None:
+        assert whole_sentences("Yes. And then a long sentence that never came to its") is None
+        assert whole_sentences("nothing ends here") is None
+        assert whole_sentences("") is None
