@@ -90,6 +90,7 @@ class OpenAIServer:
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_post("/api/chat", self._ollama)
+        app.router.add_post("/{path:.*}", self._noted)
         app.router.add_get("/{path:.*}", self._other)
         self._runner = web.AppRunner(app)
         await self._runner.setup()
@@ -121,6 +122,12 @@ class OpenAIServer:
         if (told := self.tells.get(request.path)) is not None:
             return web.json_response(told)
         return web.json_response({"detail": "Not Found"}, status=404)
+
+    async def _noted(self, request: web.Request) -> web.Response:
+        """Another protocol's call: its body is kept, and it is refused."""
+        self._seen(request)
+        self.bodies.append(await request.json())
+        return web.json_response({"error": {"message": "not here"}}, status=400)
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         if (refused := self._seen(request)) is not None:
@@ -163,6 +170,9 @@ class OpenAIServer:
         common = {"model": body["model"], "created_at": "2026-01-01T00:00:00Z"}
         text = {"role": "assistant", "content": self.says}
         end = {"done_reason": "stop", "prompt_eval_count": 7, "eval_count": 2}
-        for event in ({"message": text, "done": False}, {"message": {**text, "content": ""}, "done": True, **end}):
+        for event in (
+            {"message": text, "done": False},
+            {"message": {**text, "content": ""}, "done": True, **end},
+        ):
             await response.write(json.dumps({**common, **event}).encode() + b"\n")
         return response

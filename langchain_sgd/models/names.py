@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.models.endpoint import ChatEndpoint
-from langchain_sgd.models.urls import is_url
+from langchain_sgd.models.urls import address_of, is_url
 
 _OURS = {"max_retries": 0, "stream_usage": True}
 """Fields that models by name get where their class has them: a run repeats failed calls by itself, and
@@ -39,7 +39,7 @@ def resolve(
     if isinstance(value, str):
         name = value.strip()
         if is_url(name):
-            return ChatEndpoint(url=name, api_key=key, what=what, options=options)
+            return ChatEndpoint(url=str(address_of(name)), api_key=key, what=what, options=options)
         return _by_provider(name, what, key, options)
     if type(value).__name__ == "TGIEndpoint":
         from langchain_sgd.tgi import chat_model  # noqa: PLC0415 - loads the HTTP client

@@ -7,6 +7,7 @@ and ignore it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -26,7 +27,7 @@ from langchain_sgd.models.servers import (
     Server,
     version_before,
 )
-from langchain_sgd.models.urls import address_of
+from langchain_sgd.models.urls import Address, address_of
 
 Kind = Literal["tgi", "vllm", "vllm-guided", "sglang", "llama.cpp", "ollama", "openai", "examples"]
 """`vllm-guided` is vLLM before 0.11; `examples` is no form at all."""
@@ -263,11 +264,11 @@ async def _ask(leaf: Any, endpoints: Endpoints) -> None:
     try:
         if "ChatEndpoint" in class_names(model):
             await model.aserver()
-        elif _is_openai_style(model) and (url := _openai_url(model)) is not None:
+        elif _is_openai_style(model) and (address := _openai_address(model)) is not None:
             key = getattr(model, "openai_api_key", None)
             headers = getattr(model, "default_headers", None) or {}
             await endpoints.ask(
-                address_of(url),
+                address,
                 key=key if isinstance(key, SecretStr) else None,
                 headers={name: text for name, text in headers.items() if isinstance(text, str)},
                 again_after_s=_AGAIN_AFTER_S,
@@ -276,12 +277,16 @@ async def _ask(leaf: Any, endpoints: Endpoints) -> None:
         return
 
 
-def _openai_url(model: Any) -> str | None:
-    """The URL behind an OpenAI-style client, if it must be asked; None is OpenAI itself, or Azure."""
-    url = getattr(model, "openai_api_base", None)
-    if getattr(model, "azure_endpoint", None) or not isinstance(url, str) or not url:
+def _openai_address(model: Any) -> Address | None:
+    """Where an OpenAI-style client sends its calls, if that must be asked; None is OpenAI itself, or Azure.
+
+    Raises:
+        InvalidInputError: It is a URL that cannot be asked, such as one with a password.
+    """
+    if getattr(model, "azure_endpoint", None):
         return None
-    return url
+    url = getattr(model, "openai_api_base", None) or os.environ.get("OPENAI_BASE_URL")
+    return address_of(url) if isinstance(url, str) and url else None
 
 
 def _known_form(leaf: Any, endpoints: Endpoints) -> Form:
@@ -312,11 +317,14 @@ def _kind_and_place(model: Any, endpoints: Endpoints) -> tuple[Kind, str]:
     if "ChatOllama" in names:
         return "ollama", f"{model.base_url} {name}"
     if _is_openai_style(model):
-        url = _openai_url(model)
-        if url is None:
+        try:
+            address = _openai_address(model)
+        except InvalidInputError:
+            return "examples", ""
+        if address is None:
             known = "ChatOpenAI" in names or "AzureChatOpenAI" in names
             return ("openai", name) if known else ("examples", "")
-        server = endpoints.get(address_of(url).url)
+        server = endpoints.get(address.url)
         return ("examples", "") if server is None else (_by_server(server), f"{server.url} {name}")
     return "examples", ""
 
