@@ -185,7 +185,7 @@ class ChatEndpoint(BaseChatModel):
 
     def _ollama(self, server: Server, model: str, key: SecretStr | None) -> BaseChatModel:
         chat_ollama = _imported("langchain_ollama", "ChatOllama", server)
-        options = dict(self.options)
+        options = {name: value for name, value in self.options.items() if name != "max_retries"}
         if "max_tokens" in options:
             options["num_predict"] = options.pop("max_tokens")
         kwargs: dict[str, Any] = {"trust_env": not self.address.is_loopback}

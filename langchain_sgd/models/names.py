@@ -80,7 +80,7 @@ def _by_provider(
         ours = {
             field: value
             for field, value in _OURS.items()
-            if field in type(made).model_fields and field not in settings
+            if field in getattr(type(made), "model_fields", ()) and field not in settings
         }
         found: Runnable[Any, Any] = init(name, **ours, **settings) if ours else made
     except ImportError as error:
