@@ -6,3 +6,7 @@ Importing this package loads neither an engine nor an HTTP server; the modules d
 - `xllamacpp.XLlamaCppEngine` (default) and `openvino.OpenVINOEngine` run one model each.
 - `app.make_app` speaks the protocol over any `engine.Engine`.
 """
+
+from langchain_sgd._extras import require
+
+require("embedded", "aiohttp", "text_generation")

@@ -19,8 +19,8 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator
 
+from langchain_sgd._extras import MissingExtraError
 from langchain_sgd._sync import run_sync
-from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.models.options import call_options
 from langchain_sgd.models.servers import ENDPOINTS, Endpoints, Server
 from langchain_sgd.models.urls import Address, address_of, key_for
@@ -135,7 +135,7 @@ class ChatEndpoint(BaseChatModel):
 
         Raises:
             EndpointError: See `aserver`, or the wanted model is not there.
-            InvalidInputError: The client's package is not installed.
+            MissingExtraError: The client's package is not installed.
         """
         server = await self.aserver()
         loop = asyncio.get_running_loop()
@@ -386,12 +386,8 @@ def _imported(module: str, name: str, server: Server) -> Any:
     try:
         return getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
-        extra = _EXTRAS[module]
-        msg = (
-            f"{server.url} is served by {server.kind}, and its client is not installed (no module"
-            f' {error.name}): pip install "langchain-sgd[{extra}]"'
-        )
-        raise InvalidInputError(msg) from error
+        what = f"{server.url} is served by {server.kind}, and its client"
+        raise MissingExtraError(what, _EXTRAS[module], error.name or module) from error
 
 
 @functools.cache

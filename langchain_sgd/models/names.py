@@ -8,6 +8,7 @@ from typing import Any
 from langchain_core.runnables import Runnable
 from pydantic import SecretStr
 
+from langchain_sgd._extras import MissingExtraError
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.models.endpoint import ChatEndpoint
 from langchain_sgd.models.urls import address_of, is_url
@@ -67,11 +68,8 @@ def _by_provider(
     try:
         init = importlib.import_module("langchain.chat_models").init_chat_model
     except ModuleNotFoundError as error:
-        msg = (
-            f"{what}: {name!r} needs LangChain itself, which is not installed:"
-            ' pip install "langchain-sgd[providers]", and the provider\'s own package'
-        )
-        raise InvalidInputError(msg) from error
+        named = f"{what}: {name!r}"
+        raise MissingExtraError(named, "providers", "langchain") from error
     settings = dict(options)
     if key is not None:
         settings["api_key"] = key

@@ -19,8 +19,8 @@ def main() -> None:
     params.cpuparams.n_threads = 2
     params.use_jinja = True
     server = xllamacpp.Server(params)
-    print("listening at", server.listening_address, flush=True)
     threading.Event().wait()
+    del server  # it serves as long as it is held
 
 
 if __name__ == "__main__":
