@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint types format lock newest clean
+.PHONY: setup demo test servers lint types format lock newest clean
 
 # What the demo needs.
 $(VENV)/.demo: pyproject.toml constraints.txt
@@ -26,6 +26,10 @@ demo: $(VENV)/.demo
 test: setup
 	$(BIN)/python -m pytest
 
+# The same beliefs asked of real servers: llama.cpp's, on GGUF (default: the bundled model), and those at URLS.
+servers: setup
+	SGD_TEST_GGUF="$(GGUF)" SGD_TEST_URLS="$(URLS)" $(BIN)/python -m pytest tests/servers
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -39,7 +43,7 @@ format: setup
 
 # Resolve the newest versions that pyproject.toml allows and pin them for everybody.
 lock: setup
-	$(BIN)/uv pip compile pyproject.toml --extra embedded --group dev --universal --upgrade \
+	$(BIN)/uv pip compile pyproject.toml --extra all --group dev --universal --upgrade \
 	  --no-header --no-annotate --no-emit-index-url --output-file constraints.txt
 
 # The whole suite on the newest versions, in an environment of its own.

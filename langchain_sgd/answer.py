@@ -21,6 +21,7 @@ from langchain_sgd.events import (
     PlanEnded,
     Planned,
     Token,
+    Voided,
 )
 from langchain_sgd.skeleton import Node, NodeId
 
@@ -108,6 +109,13 @@ class Assembler:
                 return self._open_early(heading)
             case Planned(node):
                 self._add(node.id, _Part(node.heading if self.headings else None))
+            case Voided():
+                shown = any(part.shown for part in self._parts.values())
+                self._parts, self._order, self._current = {}, [], 0
+                self._opened = False
+                if shown:
+                    self.stray = self.stray or "a thought of the planner"
+                    return f"\n\n{AGAIN}"
             case PlainChosen():
                 self._add(PLAIN_ID, _Part(None))
             case Discarded(node_id):

@@ -35,13 +35,15 @@ BENCHES = {
 """Each is a module of `langchain_sgd.bench` with a `main(argv)`."""
 
 _EPILOG = """\
-endpoints:
-  --small, --large and --planner, or the environment variables SGD_SMALL_URL, SGD_LARGE_URL and
-  SGD_PLANNER_URL, name servers that speak TGI's protocol. The planner is the large model if not
-  named; without a small model the large one writes every part. Keys come from the environment
-  only: SGD_SMALL_API_KEY, SGD_LARGE_API_KEY, SGD_PLANNER_API_KEY, or SGD_API_KEY for all, or the
-  variable that --api-key-env names. Without any endpoint the bundled demonstration models answer,
-  which know launch briefs only. The judge has SGD_JUDGE_URL and SGD_JUDGE_API_KEY.
+models:
+  --small, --large and --planner, or the environment variables SGD_SMALL, SGD_LARGE and SGD_PLANNER,
+  name a model: the URL of a server (TGI, vLLM, SGLang, llama.cpp, Ollama, LiteLLM, a gateway), with
+  #model behind it where several are served, or provider:model, such as openai:gpt-5-nano. The
+  planner is the large model if not named; without a small model the large one writes every part.
+  Keys come from the environment only: for URLs SGD_SMALL_API_KEY, SGD_LARGE_API_KEY,
+  SGD_PLANNER_API_KEY, or SGD_API_KEY for all, or the variable that --api-key-env names; for
+  providers their own. Without any model the bundled demonstration models answer, which know launch
+  briefs only. The judge has SGD_JUDGE and SGD_JUDGE_API_KEY.
 
 exit codes:
   0 done; 1 failed, or parts of the answer are missing; 2 wrong usage; 130 interrupted
@@ -136,9 +138,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    def command(name: str, what: str, run: Callable[[argparse.Namespace], int]) -> _Parser:
+    def command(
+        name: str,
+        what: str,
+        run: Callable[[argparse.Namespace], int],
+        *,
+        aliases: Sequence[str] = (),
+    ) -> _Parser:
         made = commands.add_parser(
-            name, help=what, description=f"{what}.", parents=[common], allow_abbrev=False
+            name,
+            aliases=aliases,
+            help=what,
+            description=f"{what}.",
+            parents=[common],
+            allow_abbrev=False,
         )
         made.set_defaults(run=run)
         return made
@@ -186,8 +199,22 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--threads", type=_count(1), help="threads for each model")
     _key(serve)
 
-    doctor = command("doctor", "check this machine, or endpoints", _lazily("serving", "doctor"))
-    _endpoints(doctor)
+    check = command(
+        "check",
+        "check models, or without any this machine: do they plan, is SGD worth it",
+        _lazily("check", "check"),
+        aliases=["doctor"],
+    )
+    _endpoints(check)
+    check.add_argument(
+        "--questions", type=_count(0), default=5, metavar="N", help="planned; default: %(default)s"
+    )
+    check.add_argument(
+        "--timeout", type=_seconds, default=300.0, metavar="SECONDS", help="of the whole check"
+    )
+    check.add_argument(
+        "--json", type=_file, metavar="FILE", help="write the findings; - for standard output"
+    )
 
     judge = command(
         "judge", "compare answers in pairs by a judge model", _lazily("judging", "judge")
@@ -211,10 +238,10 @@ def _question(parser: _Parser) -> None:
 
 
 def _endpoints(parser: _Parser) -> None:
-    group = parser.add_argument_group("endpoints")
-    group.add_argument("--small", metavar="URL", help="TGI server of the small model")
-    group.add_argument("--large", metavar="URL", help="TGI server of the large model")
-    group.add_argument("--planner", metavar="URL", help="TGI server of the planner")
+    group = parser.add_argument_group("models, each a URL or provider:model")
+    group.add_argument("--small", metavar="MODEL", help="writes the easy parts")
+    group.add_argument("--large", metavar="MODEL", help="writes the hard parts, and whole answers")
+    group.add_argument("--planner", metavar="MODEL", help="plans; default: the large model")
     _key(group)
 
 
@@ -287,16 +314,15 @@ def _judging(parser: _Parser) -> None:
         "--reader", default="1", metavar="NAME", help="who reads; each has a file of their own"
     )
     group = parser.add_argument_group("judge")
-    which = group.add_mutually_exclusive_group()
-    which.add_argument("--judge", metavar="URL", help="TGI server, or environment SGD_JUDGE_URL")
-    which.add_argument(
+    group.add_argument(
+        "--judge",
         "--judge-model",
-        metavar="PROVIDER:MODEL",
-        help="as LangChain's init_chat_model names it; its key from the provider's variable",
+        metavar="MODEL",
+        help="URL or provider:model; default: SGD_JUDGE",
     )
     _key(group)
     group.add_argument(
-        "--temperature", type=_number, metavar="T", help="default: 0 on a TGI server"
+        "--temperature", type=_number, metavar="T", help="default: 0 on a server named by its URL"
     )
     group.add_argument("--max-tokens", type=_count(1), default=1024, help="of a verdict")
     group.add_argument("--concurrency", type=_count(1), default=8, help="calls in flight")

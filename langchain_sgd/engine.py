@@ -59,7 +59,7 @@ async def answer(run: RunContext, journal: Journal, *, decode_all: DecodeAll | N
                 await _decode_planned(run, journal, schedule, plan, plain, decode_all)
                 return
         else:
-            plan = await asking.plan(schedule.add)
+            plan = await asking.plan(schedule.add, schedule.void)
         _tell(run, plan)
         if plan.plain is not None:
             await _answer_plainly(run, journal, plain, plan.plain)
@@ -110,6 +110,7 @@ async def _decode(
     *,
     cut: bool = False,
 ) -> None:
+    schedule.complete()
     for node in skeleton.nodes:
         if decode_all is None:
             schedule.add(node)

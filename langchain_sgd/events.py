@@ -37,6 +37,13 @@ class HeadingPlanned:
 
 
 @dataclass(frozen=True, slots=True)
+class Voided:
+    """All nodes planned so far count no longer, nor their texts: they were part of a thought."""
+
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class PlannerCalled:
     """A call of the planner's model has ended."""
 
@@ -121,6 +128,7 @@ class Warned:
 Event = (
     HeadingPlanned
     | Planned
+    | Voided
     | PlannerCalled
     | PlanEnded
     | PlainChosen

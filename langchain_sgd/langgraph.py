@@ -31,7 +31,7 @@ from langsmith import tracing_context
 from typing_extensions import TypedDict
 
 from langchain_sgd.decoding.context import RunContext, for_models
-from langchain_sgd.decoding.writer import failure, write_node
+from langchain_sgd.decoding.writer import Outline, failure, write_node
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.journal import Forgetful, Journal
 from langchain_sgd.limits import Limit
@@ -451,7 +451,7 @@ def _literal_node(
             question = Question(tuple(read_input(given)[0]), skeleton)
             run = RunContext(question, sgd, for_models(config), Limit(None), lambda _: None)
         answers = {d: state.get(f"answer_{d}") for d in node.dependencies}
-        written = await write_node(run, node, skeleton.up_to(node), answers)
+        written = await write_node(run, node, Outline(skeleton.nodes), answers)
         run.emit(written.ended())
         if not written.has_come_to_its_end and run.options.on_node_error == "raise":
             raise failure(run, node, written)

@@ -14,12 +14,14 @@ from pydantic import (
     Field,
     PrivateAttr,
     SkipValidation,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from langchain_sgd.costs import Price
 from langchain_sgd.limits import Limit
+from langchain_sgd.models import resolve
 from langchain_sgd.planning.planner import Mode, ReadLine
 from langchain_sgd.prompts import Prompts
 from langchain_sgd.retry import Backoff
@@ -111,6 +113,12 @@ class Options(BaseModel):
         le=99,
         description="Nodes taken from the planner; the rest of its plan is left out with a warning.",
     )
+    length: int | None = Field(
+        default=None,
+        ge=10,
+        description="Words of the whole answer; each part is told its share. Without it: what the question"
+        " asks for, else a solid paragraph a part.",
+    )
     prompts: Prompts = Field(
         default_factory=Prompts,
         description="Every text that goes to a model beside the conversation.",
@@ -183,15 +191,15 @@ class Options(BaseModel):
 
     @field_validator("large", "small", "planner", mode="before")
     @classmethod
-    def _model(cls, value: Any) -> Any:
-        return None if value is None else _as_model(value)
+    def _model(cls, value: Any, info: ValidationInfo) -> Any:
+        return None if value is None else resolve(value, what=str(info.field_name))
 
     @field_validator("tiers", mode="before")
     @classmethod
     def _models(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
-        return {name: _as_model(model) for name, model in value.items()}
+        return {name: resolve(model, what=str(name)) for name, model in value.items()}
 
     @field_validator("busy", mode="before")
     @classmethod
@@ -379,19 +387,3 @@ def _is_async(function: Any) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004 - the method is looked at, not called
     )
-
-
-def _as_model(value: Any) -> Any:
-    """A Runnable; a URL or a `TGIEndpoint` becomes a chat model."""
-    if isinstance(value, Runnable):
-        return value
-    if isinstance(value, str) or type(value).__name__ == "TGIEndpoint":
-        # Loads the HTTP client, which `import langchain_sgd` must not.
-        from langchain_sgd.tgi import chat_model  # noqa: PLC0415
-
-        return chat_model(value, max_retries=0)  # the run retries; two layers would multiply
-    msg = (
-        f"a tier must be a chat model, a Runnable, a model's name, a URL or a TGIEndpoint,"
-        f" not {type(value).__name__}"
-    )
-    raise ValueError(msg)

@@ -1,9 +1,10 @@
 """SGD as a graph for LangGraph Server, and for whatever else runs graphs by name.
 
-In a `langgraph.json`: `"graphs": {"sgd": "langchain_sgd.platform:make_graph"}`. The endpoints come from
-the environment, as for the command line: `SGD_LARGE_URL`, `SGD_SMALL_URL`, `SGD_PLANNER_URL`; keys from
-`SGD_API_KEY`, or from `SGD_LARGE_API_KEY` and so on; `SGD_LARGE_LIMIT` and so on bound the calls that one
-process has in flight at a tier.
+In a `langgraph.json`: `"graphs": {"sgd": "langchain_sgd.platform:make_graph"}`. The models come from the
+environment, as for the command line: `SGD_LARGE`, `SGD_SMALL`, `SGD_PLANNER` hold URLs or
+`provider:model` (the older `SGD_LARGE_URL` and so on count too); keys of URLs are in `SGD_API_KEY`, or in
+`SGD_LARGE_API_KEY` and so on; `SGD_LARGE_LIMIT` and so on bound the calls that one process has in flight
+at a tier.
 
 With models of your own, give `chat_graph` your `SGDRunnable` in a factory of your own.
 """
@@ -19,15 +20,14 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field
 
 from langchain_sgd.chat import ChatSGD
+from langchain_sgd.commands.models import TIERS, name_from_environment
 from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.models import resolve
 from langchain_sgd.planning.planner import Mode
 from langchain_sgd.runnable import SGDRunnable
-from langchain_sgd.tgi import TGIEndpoint
-
-TIERS = ("small", "large", "planner")
 
 NODE = "answer"
 """The graph's only node."""
@@ -70,7 +70,7 @@ class Options(BaseModel):
 
 
 def make_graph(config: RunnableConfig | None = None) -> CompiledStateGraph[Any, Any, Any, Any]:
-    """The graph on the endpoints that the environment names; a factory for `langgraph.json`.
+    """The graph on the models that the environment names; a factory for `langgraph.json`.
 
     Servers call it for every run and whenever they read a schema: it opens no connection, and models and
     limits are made once in a process.
@@ -79,11 +79,12 @@ def make_graph(config: RunnableConfig | None = None) -> CompiledStateGraph[Any, 
         config: What the server passes; not used, since `Options` come with the run.
 
     Raises:
-        InvalidInputError: `SGD_LARGE_URL` is not set, or another setting cannot be read.
+        InvalidInputError: `SGD_LARGE` is not set, or another setting cannot be read.
     """
     del config
-    given = {f"SGD_{tier.upper()}_{what}" for tier in TIERS for what in ("URL", "API_KEY", "LIMIT")}
+    given = {f"SGD_{tier.upper()}_{what}" for tier in TIERS for what in ("API_KEY", "LIMIT")}
     settings = {name: os.environ.get(name, "") for name in (*given, "SGD_API_KEY")}
+    settings |= {tier: name_from_environment(tier) or "" for tier in TIERS}
     return chat_graph(_runnable(frozenset(settings.items())))
 
 
@@ -126,18 +127,17 @@ def _with(sgd: SGDRunnable, options: Options) -> SGDRunnable:
 def _runnable(settings: frozenset[tuple[str, str]]) -> SGDRunnable:
     """Kept, so that all runs of a process share connections, and limits bound what they are meant to."""
     given = dict(settings)
-    if not given["SGD_LARGE_URL"]:
+    if not given["large"]:
         msg = (
-            "No model: set SGD_LARGE_URL (and SGD_SMALL_URL) to the URLs of TGI servers, or write a"
-            " factory of your own with langchain_sgd.platform.chat_graph(SGDRunnable(...))"
+            "No model: set SGD_LARGE (and SGD_SMALL) to the URLs of model servers or to provider:model,"
+            " or write a factory of your own with langchain_sgd.platform.chat_graph(SGDRunnable(...))"
         )
         raise InvalidInputError(msg)
     models, limits = {}, {}
     for tier in TIERS:
         prefix = f"SGD_{tier.upper()}"
-        if url := given[f"{prefix}_URL"]:
-            key = given[f"{prefix}_API_KEY"] or given["SGD_API_KEY"]
-            models[tier] = TGIEndpoint(url, api_key=SecretStr(key) if key else None)
+        if name := given[tier]:
+            models[tier] = resolve(name, what=tier)
         if limit := given[f"{prefix}_LIMIT"]:
             limits[tier] = _whole(f"{prefix}_LIMIT", limit)
     return SGDRunnable(**models, limits=limits)

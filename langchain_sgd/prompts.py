@@ -207,6 +207,12 @@ class Prompts(BaseModel):
                 raise ValueError(msg)
         return self
 
+    @property
+    def tells_length(self) -> bool:
+        """Whether a writer is told how long its part is to be; otherwise it is not held to it."""
+        fields = string.Formatter().parse(self.node)
+        return any(name == "length" for _, name, _, _ in fields)
+
     def for_planner(
         self,
         conversation: Sequence[BaseMessage],

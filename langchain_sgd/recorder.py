@@ -18,6 +18,7 @@ from langchain_sgd.events import (
     PlanEnded,
     Planned,
     PlannerCalled,
+    Voided,
     Warned,
 )
 from langchain_sgd.report import (
@@ -51,6 +52,10 @@ class Recorder:
         match event:
             case Planned(node):
                 self.nodes.append(node)
+            case Voided():
+                self.nodes.clear()
+                self.reports.clear()
+                self.warnings.append("the planner's thoughts were taken for its plan, and begun")
             case PlannerCalled(attempt):
                 self._planner.append(attempt)
             case PlanEnded(_, cut, source):

@@ -1,6 +1,6 @@
 """All methods on your own servers and your own questions: plain decoding, Skeleton-of-Thought, SGD.
 
-    langchain-sgd bench endpoints --small URL --large URL --questions FILE.jsonl --users 1 8
+    langchain-sgd bench endpoints --small MODEL --large MODEL --questions FILE.jsonl --users 1 8
 
 Questions are JSON lines with `question`, `prompt`, `text`, or `turns` as Vicuna-80 and MT-bench have them;
 `category` and `question_id` (or `prompt_id`, `id`) are taken where they are. The order of the methods is
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.runnables import Runnable
 
 from langchain_sgd.baselines import PlainDecoding, SkeletonOfThought
 from langchain_sgd.bench import _endpoints_page as results
@@ -37,10 +38,9 @@ from langchain_sgd.bench._measure import (
     shuffled,
 )
 from langchain_sgd.bench._output import parser, save
-from langchain_sgd.commands.models import key_of, urls_of
+from langchain_sgd.commands.models import models_of, names_of
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.runnable import SGDRunnable
-from langchain_sgd.tgi import ChatTGI
 
 PLAIN, PLAIN_SMALL, SOT = "plain large", "plain small", "Skeleton-of-Thought"
 SGD, ADAPTIVE = "SGD large", "SGD adaptive"
@@ -123,7 +123,7 @@ def _spread(asked: Sequence[Asked], limit: int) -> list[Asked]:
     return taken[:limit]
 
 
-def methods_on(models: Mapping[str, ChatTGI], *, ablations: bool) -> list[Method]:
+def methods_on(models: Mapping[str, Runnable[Any, Any]], *, ablations: bool) -> list[Method]:
     """The methods that these models allow.
 
     Args:
@@ -288,7 +288,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser("endpoints", __doc__ or "")
     options.formatter_class = argparse.RawDescriptionHelpFormatter
     for tier, what in (("large", "required"), ("small", "optional"), ("planner", "the large one")):
-        options.add_argument(f"--{tier}", metavar="URL", help=f"TGI server; {what} if not given")
+        options.add_argument(
+            f"--{tier}", metavar="MODEL", help=f"URL or provider:model; {what} if not given"
+        )
     options.add_argument(
         "--api-key-env", metavar="NAME", help="environment variable that holds the key"
     )
@@ -304,15 +306,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
     options.add_argument("--resume", type=Path, metavar="FILE", help="JSONL of rows to go on from")
     args = options.parse_args(argv)
-    urls = urls_of(args)
-    if "large" not in urls:
-        options.error("--large, or the environment variable SGD_LARGE_URL, must name a server")
+    names = names_of(args)
+    if not names:
+        options.error("--large, or the environment variable SGD_LARGE, must name a model")
     args.users = list(dict.fromkeys(args.users))
     for name, least in (("users", min(args.users)), ("limit", args.limit), ("turns", args.turns)):
         if least is not None and least < 1:
             options.error(f"--{name} must be 1 or more")
     questions = read_questions(args.questions, limit=args.limit, turns=args.turns)
-    found, reports = asyncio.run(_measure(args, urls, questions))
+    found, reports = asyncio.run(_measure(args, names, questions))
     command = shlex.join(
         ["langchain-sgd", "bench", "endpoints", *(sys.argv[1:] if argv is None else argv)]
     )
@@ -324,13 +326,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 async def _measure(
-    args: argparse.Namespace, urls: Mapping[str, str], questions: Sequence[Asked]
+    args: argparse.Namespace, names: Mapping[str, str], questions: Sequence[Asked]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     sampling = {"temperature": args.temperature, "max_tokens": args.max_tokens}
-    models = {
-        tier: ChatTGI(base_url=url, api_key=key_of(args, tier), **sampling)
-        for tier, url in urls.items()
-    }
+    given = {name: value for name, value in sampling.items() if value is not None}
+    models = models_of(args, names, **given)
     methods = methods_on(models, ablations=args.ablations)
     if args.methods:
         known = [method.name for method in methods]
@@ -338,7 +338,7 @@ async def _measure(
             msg = f"unknown methods {unknown}; there are {known}"
             raise InvalidInputError(msg)
         methods = [method for method in methods if method.name in args.methods]
-    options = {"urls": dict(urls), **sampling, "seed": args.seed}
+    options = {"urls": dict(names), **sampling, "seed": args.seed}
     journal = Journal(args.resume, options)
     await run(methods, questions, journal, users=args.users, seed=args.seed)
     wanted = {

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from langchain_sgd.cli import DONE, FAILED
-from langchain_sgd.commands.models import bundled, key_of, urls_of
+from langchain_sgd.commands.models import bundled, models_of, names_of
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.planning.planner import Plan
 from langchain_sgd.report import Report
@@ -102,24 +102,16 @@ def _question(args: argparse.Namespace) -> str:
 
 @contextmanager
 def _models(args: argparse.Namespace, question: str) -> Iterator[dict[str, Any]]:
-    """The models as options of `SGDRunnable`: the endpoints, or the bundled ones while they are used."""
-    if urls := urls_of(args):
-        if "large" not in urls:
-            msg = (
-                f"{' and '.join(urls)} given, but no large model:"
-                " name its server with --large URL or SGD_LARGE_URL"
-            )
-            raise InvalidInputError(msg)
-        from langchain_sgd.tgi import TGIEndpoint  # noqa: PLC0415 - loads the HTTP client
-
-        yield {tier: TGIEndpoint(url, api_key=key_of(args, tier)) for tier, url in urls.items()}
+    """The models as options of `SGDRunnable`: the named ones, or the bundled ones while they are used."""
+    if names := names_of(args):
+        yield dict(models_of(args, names))
         return
     with bundled() as models:
         from langchain_sgd.embedded.briefs.domain import read_question  # noqa: PLC0415
 
         if read_question(question) is None:
             note = (
-                "note: no endpoint is configured (--large URL or SGD_LARGE_URL), so the bundled"
+                "note: no model is named (--large MODEL or SGD_LARGE), so the bundled"
                 " demonstration models answer. They know launch briefs only; see langchain-sgd demo."
             )
             _notes().print(Text(note), soft_wrap=True)

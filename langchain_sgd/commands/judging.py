@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib
-import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from langchain_sgd.cli import DONE, FAILED
-from langchain_sgd.commands.models import key_of
+from langchain_sgd.commands.models import given_key, name_from_environment
 from langchain_sgd.costs import Price
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.judging import (
@@ -41,10 +39,13 @@ from langchain_sgd.judging import (
     read_references,
     tally,
 )
+from langchain_sgd.models import resolve
+from langchain_sgd.models.urls import is_url
 from langchain_sgd.terminal.safe import json_text, one_line, safe
 
 _STDOUT = Path("-")
 _WARNINGS_SHOWN = 5
+_RETRIES = 2
 _NOBODY = RunnableLambda[Any, Any](lambda _: "", name="nobody")
 """Where people judge, no model is asked."""
 
@@ -123,40 +124,21 @@ def _tell(
 
 def _judge(args: argparse.Namespace) -> tuple[Runnable[Any, Any], str]:
     """The judge, and what names it in the verdicts: the model and what changes its words."""
-    settings: dict[str, Any] = {"max_tokens": args.max_tokens}
-    url = args.judge or (None if args.judge_model else os.environ.get("SGD_JUDGE_URL"))
-    if url:
-        from langchain_sgd.tgi import TGIEndpoint, chat_model  # noqa: PLC0415 - loads the HTTP client
-
-        settings["temperature"] = 0.0 if args.temperature is None else args.temperature
-        endpoint = TGIEndpoint(url, api_key=key_of(args, "judge"))
-        return chat_model(endpoint, **settings), _named(endpoint.url, settings)
-    if args.judge_model:
-        if args.temperature is not None:
-            settings["temperature"] = args.temperature
-        return _any_model(args.judge_model, settings), _named(args.judge_model, settings)
-    msg = (
-        "no judge: name a TGI server with --judge URL or SGD_JUDGE_URL, or another model with"
-        " --judge-model PROVIDER:MODEL"
-    )
-    raise InvalidInputError(msg)
-
-
-def _any_model(model: str, settings: Mapping[str, Any]) -> Runnable[Any, Any]:
-    """The model that LangChain knows under this name; its key is in the provider's own variable."""
-    try:
-        module = importlib.import_module("langchain.chat_models")
-    except ModuleNotFoundError:
+    name = args.judge or name_from_environment("judge")
+    if not name:
         msg = (
-            "--judge-model needs LangChain itself and the provider's package: pip install langchain"
+            "no judge: name a model with --judge or SGD_JUDGE, by its URL or as provider:model, such as"
+            " openai:gpt-5-nano"
         )
-        raise InvalidInputError(msg) from None
-    try:
-        made: Runnable[Any, Any] = module.init_chat_model(model, **settings)
-    except (ImportError, ValueError) as error:
-        msg = f"--judge-model {model}: {error}"
-        raise InvalidInputError(msg) from error
-    return made
+        raise InvalidInputError(msg)
+    settings: dict[str, Any] = {"max_tokens": args.max_tokens}
+    if args.temperature is not None:
+        settings["temperature"] = args.temperature
+    elif is_url(name):  # a server of one's own; some hosted models take no temperature
+        settings["temperature"] = 0.0
+    retries = {"max_retries": _RETRIES} if is_url(name) else {}  # providers' clients have their own
+    model = resolve(name, what="judge", api_key=given_key(args), **settings, **retries)
+    return model, _named(getattr(model, "url", name), settings)
 
 
 def _named(model: str, settings: Mapping[str, Any]) -> str:

@@ -1,16 +1,19 @@
-"""Where the models of a command are: endpoints by options or environment, or the bundled ones."""
+"""The models of a command: named by options or environment, or the bundled ones."""
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
 from langchain_sgd.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import Runnable
 
 TIERS = ("small", "large", "planner")
 
@@ -25,20 +28,49 @@ def bundled() -> Iterator[dict[str, Any]]:
         yield {**server.urls, "prompts": BRIEFS_PROMPTS}
 
 
-def urls_of(args: argparse.Namespace) -> dict[str, str]:
-    """The endpoints that options, or else the environment, name."""
-    urls = {
-        tier: getattr(args, tier) or os.environ.get(f"SGD_{tier.upper()}_URL") for tier in TIERS
-    }
-    return {tier: url for tier, url in urls.items() if url}
+def name_from_environment(what: str) -> str | None:
+    """What `SGD_LARGE` names, or the older `SGD_LARGE_URL`; so for any use of a model."""
+    variable = f"SGD_{what.upper()}"
+    return os.environ.get(variable) or os.environ.get(f"{variable}_URL") or None
 
 
-def key_of(args: argparse.Namespace, tier: str) -> SecretStr | None:
-    """The key for a tier's server: from the environment, never from the command line."""
-    if args.api_key_env is not None:
-        if key := os.environ.get(args.api_key_env):
-            return SecretStr(key)
-        msg = f"--api-key-env {args.api_key_env}: this environment variable is not set"
+def names_of(args: argparse.Namespace) -> dict[str, str]:
+    """The models that options, or else the environment, name.
+
+    Raises:
+        InvalidInputError: Some are named, but not the large one.
+    """
+    named = {tier: getattr(args, tier) or name_from_environment(tier) for tier in TIERS}
+    names = {tier: name for tier, name in named.items() if name}
+    if names and "large" not in names:
+        msg = f"{' and '.join(names)} given, but no large model: name it with --large MODEL or SGD_LARGE"
         raise InvalidInputError(msg)
-    key = os.environ.get(f"SGD_{tier.upper()}_API_KEY") or os.environ.get("SGD_API_KEY")
+    return names
+
+
+def models_of(
+    args: argparse.Namespace, names: Mapping[str, str], **options: Any
+) -> dict[str, Runnable[Any, Any]]:
+    """The named models by tier; `options` are fields of each that is made here."""
+    from langchain_sgd.models import resolve  # noqa: PLC0415 - loads LangChain
+
+    key = given_key(args)
+    return {tier: resolve(name, what=tier, api_key=key, **options) for tier, name in names.items()}
+
+
+def given_key(args: argparse.Namespace) -> SecretStr | None:
+    """The key in the variable that `--api-key-env` names; keys never stand on the command line."""
+    if args.api_key_env is None:
+        return None
+    if key := os.environ.get(args.api_key_env):
+        return SecretStr(key)
+    msg = f"--api-key-env {args.api_key_env}: this environment variable is not set"
+    raise InvalidInputError(msg)
+
+
+def key_of(args: argparse.Namespace, what: str) -> SecretStr | None:
+    """The key that a server of ours is to ask for."""
+    if (given := given_key(args)) is not None:
+        return given
+    key = os.environ.get(f"SGD_{what.upper()}_API_KEY") or os.environ.get("SGD_API_KEY")
     return SecretStr(key) if key else None

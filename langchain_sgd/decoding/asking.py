@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import cast
 
-from langchain_core.exceptions import ModelInvalidRequestError
 from langchain_core.messages import BaseMessage
 
 from langchain_sgd.decoding.caller import Patience, Reply, call_model
@@ -19,18 +18,23 @@ from langchain_sgd.decoding.plain import PlainAnswer
 from langchain_sgd.errors import PlannerError
 from langchain_sgd.events import HeadingPlanned, PlannerCalled
 from langchain_sgd.journal import Journal
-from langchain_sgd.planning.constrain import constrained
+from langchain_sgd.planning.forms import EXAMPLES, Form, Grammar, bound, form_of, is_refusal
+from langchain_sgd.planning.forms import refused as forget_form
 from langchain_sgd.planning.planner import Plan, plan
-from langchain_sgd.prompts import PLAIN_WORD
+from langchain_sgd.planning.wire import (
+    PLAIN_WORD,
+    planner_max_tokens,
+    skeleton_gbnf,
+    skeleton_regex,
+    skeleton_schema,
+)
 from langchain_sgd.report import Attempt
-from langchain_sgd.retry import describe, is_retryable, status_of
+from langchain_sgd.retry import describe, is_retryable
 from langchain_sgd.skeleton import Node
 from langchain_sgd.tiers import Tier
 
 _END = "plan"
 """Key of what planning came to; `plan 1`, `plan 2` and so on are its nodes."""
-_REFUSED = "planner's form refused"
-"""Key in the model's memory."""
 
 
 class Asking:
@@ -49,14 +53,23 @@ class Asking:
         self._calls = 0
         self._given = 0
         """Nodes handed out."""
+        self._voids = 0
+        """How often all that had been handed out was part of a thought."""
 
-    async def plan(self, on_node: Callable[[Node], None], *, show: bool = True) -> Plan:
+    async def plan(
+        self,
+        on_node: Callable[[Node], None],
+        on_void: Callable[[], None] | None = None,
+        *,
+        show: bool = True,
+    ) -> Plan:
         """The plan; `on_node` gets its nodes while the planner still writes.
 
         A planner that fails before it gave a node ends in plain decoding, with a warning.
 
         Args:
             on_node: Called with each node once it stands.
+            on_void: Called when all nodes given so far turn out to be part of a thought.
             show: The first heading may be shown early: nobody is going to change the plan.
         """
         run, options, kept = self._run, self._run.options, self._journal.kept
@@ -73,7 +86,7 @@ class Asking:
         if not begun and options.mode == "auto" and options.is_busy():
             return Plan(plain="the models are busy")
         attempts: list[Attempt] = []
-        result = await self._planned(begun, on_node, attempts, show=show and not begun)
+        result = await self._planned(begun, on_node, on_void, attempts, show=show and not begun)
         if not result.failed:
             await self._journal.keep(
                 _END,
@@ -86,9 +99,15 @@ class Asking:
             )
         return result
 
+    def _key(self, number: int) -> str:
+        """Of a node; what was planned in a thought has keys of its own."""
+        return f"{_END} {number}" if not self._voids else f"{_END} {self._voids}/{number}"
+
     def _kept_nodes(self) -> list[Node]:
         nodes: list[Node] = []
-        while (value := self._journal.kept.get(f"{_END} {len(nodes) + 1}")) is not None:
+        while f"{_END} void {self._voids + 1}" in self._journal.kept:
+            self._voids += 1
+        while (value := self._journal.kept.get(self._key(len(nodes) + 1))) is not None:
             nodes.append(Node.model_validate(value))
         return nodes
 
@@ -96,18 +115,27 @@ class Asking:
         self,
         begun: Sequence[Node],
         on_node: Callable[[Node], None],
+        on_void: Callable[[], None] | None,
         attempts: list[Attempt],
         *,
         show: bool,
     ) -> Plan:
         run, options = self._run, self._run.options
+        form = await self._form()
 
         def stands(node: Node) -> None:
             if self._plain is not None:
                 self._plain.drop()
             self._given += 1
-            self._journal.note(f"{_END} {self._given}", node.model_dump(mode="json"))
+            self._journal.note(self._key(self._given), node.model_dump(mode="json"))
             on_node(node)
+
+        def void() -> None:
+            self._voids += 1
+            self._given = 0
+            self._journal.note(f"{_END} void {self._voids}", value=True)
+            if on_void is not None:
+                on_void()
 
         def heading_stands(heading: str) -> None:
             run.emit(HeadingPlanned(heading, run.clock.now()))
@@ -118,12 +146,14 @@ class Asking:
             try:
                 return await plan(
                     run.question.messages,
-                    functools.partial(self._ask, attempts),
+                    functools.partial(self._ask, attempts, form),
                     prompts=options.prompts,
                     max_nodes=options.max_nodes,
                     mode=options.mode,
                     on_node=stands,
                     on_heading=heading_stands if show and options.headings == "early" else None,
+                    on_void=void if on_void is not None else None,
+                    form=form.writes,
                     read_line=options.read_line,
                     begun=begun,
                 )
@@ -140,6 +170,7 @@ class Asking:
     async def _ask(
         self,
         attempts: list[Attempt],
+        form: Form,
         messages: Sequence[BaseMessage],
         on_text: Callable[[str], bool | None],
         /,
@@ -152,9 +183,19 @@ class Asking:
                 said = self._weigh(plain, said, text)
             return on_text(text)
 
-        refused = False
+        prompts = run.options.prompts
+        bound_tokens = planner_max_tokens(run.options.max_nodes, form.writes)
+        grammar = _grammar(prompts.grammar, plain=run.options.mode == "auto")
+        refused: BaseException | None = None
         while True:
-            model = tier.model if refused else self._model(tier)
+            constrained = form.constrains and refused is None
+            model = bound(
+                tier.model,
+                form,
+                grammar if constrained else None,
+                max_tokens=None if prompts.grammar else bound_tokens,
+                **run.seed("planner"),
+            )
             reply = Reply(tier.name)
             self._calls += 1
             try:
@@ -166,12 +207,11 @@ class Asking:
                     reply,
                     limits=[run.limit],
                     patience=Patience(run.options.stall_timeout_s, run.deadline),
-                    options=run.seed("planner"),
                     on_start=self._started,
                 )
             except Exception as error:
-                if model is not tier.model and reply.first_at is None and is_refusal(error):
-                    refused = True
+                if constrained and reply.first_at is None and is_refusal(error):
+                    refused = error
                     run.warn(
                         f"the planner's server refused the constrained call ({describe(error)});"
                         " asked without the grammar"
@@ -180,8 +220,8 @@ class Asking:
                 msg = f"The planner's model failed: {describe(error)}"
                 raise PlannerError(msg) from error
             else:
-                if refused:  # and not merely down: remembered for every later question
-                    tier.shared.memory[_REFUSED] = True
+                if refused is not None:  # it was the form: remembered for every later question
+                    forget_form(form, describe(refused))
                 return reply.ending == "cut"
             finally:
                 attempt = reply.attempt(run.clock.at)
@@ -205,24 +245,20 @@ class Asking:
                 plain.drop()  # the word was another one
         return said
 
-    def _model(self, tier: Tier) -> Any:
-        """The planner's model, bound to the form that its server takes."""
+    async def _form(self) -> Form:
+        """The form that the planner's server takes."""
         options = self._run.options
-        if options.constrain and not tier.shared.memory.get(_REFUSED):
-            bound = constrained(
-                tier.model, max_nodes=options.max_nodes, plain=options.mode == "auto"
-            )
-            if bound is not None:
-                return bound
-        return tier.model
+        if not options.constrain:
+            return EXAMPLES
+        form = await form_of(options.planning_tier.model)
+        if form.why:
+            self._run.warn(f"the planner writes without a grammar: {form.why}")
+        # An expression of the user's own is no JSON.
+        return EXAMPLES if options.prompts.grammar and form.writes == "json" else form
 
 
-def is_refusal(error: Exception) -> bool:
-    """Whether a server cannot take the request as it is; in TGI's streams the status of that is 200."""
-    return isinstance(error, ModelInvalidRequestError) or status_of(error) in {
-        400,
-        404,
-        422,
-        500,
-        501,
-    }
+def _grammar(own: str | None, *, plain: bool) -> Grammar:
+    """The language of plans; with an expression of one's own, for servers that take one."""
+    if own is not None:
+        return Grammar(own, "", skeleton_schema())
+    return Grammar(skeleton_regex(plain=plain), skeleton_gbnf(plain=plain), skeleton_schema())

@@ -28,6 +28,7 @@ TIME_USED_UP = "its time was used up"
 _CLEANUP_S = 5.0
 """How long a cancelled model may clean up before it is cancelled again."""
 
+
 class StalledError(TimeoutError):
     """A model sent nothing for too long, or took too long in all."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,11 +11,14 @@ from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 
+from langchain_sgd.decoding.length import LEAST_WORDS, Length
 from langchain_sgd.events import Emit, Warned
 from langchain_sgd.limits import Limit
 from langchain_sgd.options import Options
 from langchain_sgd.question import Question
 
+TOKENS_A_WORD = 1.5
+"""About what a word takes, where the user bounds the whole answer in tokens."""
 NOSTREAM = "nostream"
 """LangGraph's tag for model calls whose tokens do not belong into the chat: ours would be interleaved."""
 
@@ -43,7 +47,7 @@ class Clock:
         return until is not None and self.loop.time() >= until
 
 
-@dataclass(slots=True)
+@dataclass
 class RunContext:
     """One run: what was asked, how it is decoded, who listens."""
 
@@ -55,6 +59,17 @@ class RunContext:
     """Most model calls in flight in this run, or in the batch it belongs to."""
     emit: Emit
     clock: Clock = field(default_factory=Clock)
+
+    @functools.cached_property
+    def length(self) -> Length:
+        """How long the answer is to be."""
+        return Length.of(str(self.question.messages[-1].text), self.options.length)
+
+    @functools.cached_property
+    def most_length(self) -> Length | None:
+        """How long the answer may be at most, where the caller bounds its tokens."""
+        tokens = self.question.options.get("max_tokens")
+        return None if tokens is None else Length(max(LEAST_WORDS, int(tokens / TOKENS_A_WORD)))
 
     @property
     def deadline(self) -> float | None:

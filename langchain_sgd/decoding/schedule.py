@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from langchain_sgd.decoding.context import RunContext
-from langchain_sgd.decoding.writer import Written, failure, write_node
+from langchain_sgd.decoding.writer import Outline, Written, failure, write_node
 from langchain_sgd.errors import DependencyFailedError, SkeletonGraphError
-from langchain_sgd.events import Planned
+from langchain_sgd.events import Planned, Voided
 from langchain_sgd.journal import Journal
 from langchain_sgd.owner import Owner
 from langchain_sgd.question import digest
@@ -34,6 +34,7 @@ class Schedule:
         self._lines: list[str] = []
         """The planned nodes as prompts show them, rendered once."""
         self._keys: dict[NodeId, str] = {}
+        self._complete = False
 
     def add(self, node: Node) -> None:
         """A node stands: it is decoded as soon as its dependencies have answers."""
@@ -48,15 +49,25 @@ class Schedule:
             key = digest([key, node.id])
         self._keys[node.id] = key
         run.emit(Planned(node, now))
-        planned = tuple(self._planned)
-        self._tasks[node.id] = self._owner.start(self._decode(node, planned, now, f"node {key}"))
+        waits = {d: self._tasks[d] for d in node.dependencies}
+        self._tasks[node.id] = self._owner.start(self._decode(node, waits, now, f"node {key}"))
+
+    def void(self) -> None:
+        """All nodes so far were part of a thought: nobody wants them."""
+        for task in self._tasks.values():
+            task.cancel()
+        self._tasks, self._planned, self._lines, self._keys = {}, [], [], {}
+        self._run.emit(Voided(self._run.clock.now()))
+
+    def complete(self) -> None:
+        """No more nodes will come: parts that begin now know how many share the answer."""
+        self._complete = True
 
     async def _decode(
-        self, node: Node, planned: Sequence[Node], planned_s: float, key: str
+        self, node: Node, needed: Mapping[NodeId, asyncio.Task[Written]], planned_s: float, key: str
     ) -> Written:
         answers: dict[NodeId, str | None] = {}
-        for dependency in node.dependencies:
-            task = self._tasks[dependency]
+        for dependency, task in needed.items():
             if not task.done():
                 await asyncio.wait([task])  # not the task itself: its end is not ours
             answers[dependency] = task.result().report.answer or None
@@ -64,17 +75,15 @@ class Schedule:
         if kept is not None:
             written = Written(_restored(NodeReport.model_validate(kept), node, run.clock.now()))
         else:
-            lines = self._lines if run.options.whole_outline else self._lines[: len(planned)]
-            written = await write_node(
-                run, node, planned, answers, lines=lines, planned_s=planned_s
-            )
+            outline = Outline(tuple(self._planned), tuple(self._lines), complete=self._complete)
+            written = await write_node(run, node, outline, answers, planned_s=planned_s)
             if written.has_come_to_its_end:
                 await self._journal.keep(key, written.report.model_dump(mode="json"))
         run.emit(written.ended())
         return written
 
     async def finish(self) -> list[NodeReport]:
-        """Wait until every node has ended.
+        """Wait until every node has ended; no more nodes will come.
 
         Siblings of a node without an answer end first, and are kept, so a resume asks only for what is
         missing.
@@ -83,6 +92,7 @@ class Schedule:
             NodeDecodeError, DependencyFailedError, RunDeadlineError: A node has no answer, and
                 `on_node_error` is "raise", or no node has one.
         """
+        self.complete()
         if self._tasks:
             await asyncio.wait(self._tasks.values())
         written = [task.result() for task in self._tasks.values()]

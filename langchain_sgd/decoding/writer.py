@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.messages import BaseMessage
+from langchain_core.runnables import Runnable
 
 from langchain_sgd.decoding.caller import TIME_USED_UP, Patience, Reply, call_model
 from langchain_sgd.decoding.context import RunContext
+from langchain_sgd.decoding.length import SentenceEnd, Share, whole_sentences
 from langchain_sgd.errors import (
     DependencyFailedError,
     NodeDecodeError,
@@ -17,12 +19,24 @@ from langchain_sgd.errors import (
     SkeletonGraphError,
 )
 from langchain_sgd.events import PLAIN_ID, Discarded, Emit, Ended, Started, Token
+from langchain_sgd.planning.forms import with_options
 from langchain_sgd.report import Attempt, NodeReport, NodeStatus
 from langchain_sgd.retry import describe, is_retryable
 from langchain_sgd.routing import path_up
 from langchain_sgd.skeleton import Node, NodeId
 from langchain_sgd.text import AnswerFilter
 from langchain_sgd.tiers import Tier
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What is planned when a part begins."""
+
+    nodes: Sequence[Node]
+    lines: Sequence[str] | None = None
+    """The nodes as prompts show them, if they are at hand."""
+    complete: bool = True
+    """No more nodes will come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +53,8 @@ class Part:
     node: Node | None = None
     """None for an undivided answer."""
     planned_s: float = 0.0
+    share: Share | None = None
+    """Its length; None: as long as the writer likes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +92,9 @@ class _Draft:
 async def write_node(
     run: RunContext,
     node: Node,
-    planned: Sequence[Node],
+    outline: Outline,
     answers: Mapping[NodeId, str | None],
     *,
-    lines: Sequence[str] | None = None,
     planned_s: float = 0.0,
 ) -> Written:
     """One node's answer, or why it has none; every dependency has answered or failed.
@@ -87,9 +102,8 @@ async def write_node(
     Args:
         run: The run it belongs to.
         node: The node.
-        planned: The skeleton up to and including it.
+        outline: What is planned, this node included.
         answers: Its dependencies' texts; None for one that has none, which skips the node.
-        lines: The planned nodes as prompts show them, if they are at hand.
         planned_s: When the node was planned.
     """
     options = run.options
@@ -100,12 +114,14 @@ async def write_node(
             _report(run, part, run.clock.now(), "skipped", problem=problem),
             DependencyFailedError(node, missing[0]),
         )
+    share = _share(run, node, outline)
     messages = options.prompts.for_node(
         run.question.messages,
         node,
-        planned=planned,
+        planned=outline.nodes,
         answers={d: text for d, text in answers.items() if text is not None},
-        lines=lines,
+        lines=outline.lines,
+        length=str(share or ""),
     )
     part = Part(
         node.id,
@@ -120,8 +136,24 @@ async def write_node(
         },
         node,
         planned_s,
+        share,
     )
     return await _write(run, part, run.emit)
+
+
+def _share(run: RunContext, node: Node, outline: Outline) -> Share | None:
+    """How long a part is to be; None where the prompt does not tell its writer."""
+    options = run.options
+    if not options.prompts.tells_length:
+        return None
+    shares = [
+        length.share(
+            planned=len(outline.nodes), complete=outline.complete, difficulty=node.difficulty
+        )
+        for length in (run.length, run.most_length)
+        if length is not None
+    ]
+    return min(shares, key=lambda share: share.words)
 
 
 async def write_plain(run: RunContext, reason: str, emit: Emit) -> Written:
@@ -188,17 +220,24 @@ async def _attempt(
     """One call, whatever becomes of it; and when the part's time ends."""
     draft = _Draft(Reply(tier.name))
     written = AnswerFilter(part.heading, opened=tier.shared.opens_thoughts)
+    ending = None if part.share is None else SentenceEnd(part.share.most_words)
     pieces: list[str] = []
 
-    def show(text: str) -> None:
+    def show(text: str) -> bool:
+        """Give a text to whoever listens; whether the part is long enough."""
+        nonlocal ending
         if written.restarted and not tier.shared.opens_thoughts:
             # All so far was a thought that the model's template had opened; next time it is known.
             tier.shared.opens_thoughts = True
             pieces.clear()
             emit(Discarded(part.id, "it was a thought", run.clock.now()))
+            ending = None if part.share is None else SentenceEnd(part.share.most_words)
+        if ending is not None:
+            text = ending.feed(text)
         if text:
             pieces.append(text)
             emit(Token(part.id, text, run.clock.now()))
+        return ending is not None and ending.done
 
     def started() -> float | None:
         nonlocal until
@@ -208,16 +247,17 @@ async def _attempt(
         emit(Started(part.id, tier.name, number, run.clock.now()))
         return until
 
+    model, options = _bound(run, part, tier)
     try:
         await call_model(
-            tier,
+            Tier(tier.name, model, tier.limit, tier.shared),
             part.messages,
             run.child(part.run_name, tier.name, number, part.metadata),
             lambda text: show(written.feed(text)),
             draft.reply,
             limits=[run.limit],
             patience=Patience(run.options.stall_timeout_s, until),
-            options={**run.question.options, **run.seed(part.id)},
+            options=options,
             on_start=started,
         )
     except Exception as error:
@@ -228,8 +268,26 @@ async def _attempt(
     draft.text = "".join(pieces)
     if written.thinking and draft.reply.ending is None and draft.reply.error is None:
         draft.reply.ending = "cut"
+    if ending is not None and ending.done:
+        draft.reply.ending, draft.reply.error = "complete", None
     _judge(run, part, draft)
     return draft, until
+
+
+def _bound(run: RunContext, part: Part, tier: Tier) -> tuple[Runnable[Any, Any], dict[str, Any]]:
+    """The tier's model and its options for this part, under the names that its class takes them."""
+    given = dict(run.question.options)
+    tokens = given.pop("max_tokens", None)
+    if part.share is not None:
+        bound = part.share.max_tokens
+        tokens = bound if tokens is None else min(tokens, bound)
+    model, options = with_options(
+        tier.model,
+        max_tokens=tokens,
+        temperature=given.pop("temperature", None),
+        **run.seed(part.id),
+    )
+    return model, {**given, **options}
 
 
 def _leaves_the_run(error: Exception) -> bool:
@@ -252,6 +310,10 @@ def _judge(run: RunContext, part: Part, draft: _Draft) -> None:
         draft.retryable = reply.ending != "refused" and reply.tier == part.path[-1].name
         if reply.ending == "refused":
             draft.problem = "the model's content filter gave no answer"
+    elif (
+        reply.ending == "cut" and part.share is not None and (whole := whole_sentences(draft.text))
+    ):
+        draft.text = whole  # the bound was ours, and is far beyond the part's length
     elif reply.ending == "cut":
         draft.problem, draft.status = "a token limit cut the answer", "truncated"
     elif reply.ending == "refused":

@@ -5,5 +5,8 @@ Importing this package loads neither an engine nor an HTTP server; the modules d
 - `server.EmbeddedServer` serves models on loopback, from scripts, notebooks and asyncio alike.
 - `xllamacpp.XLlamaCppEngine` (default) and `openvino.OpenVINOEngine` run one model each.
 - `app.make_app` speaks the protocol over any `engine.Engine`.
-- `doctor.diagnose` tells what is missing on a machine.
 """
+
+from langchain_sgd._extras import require
+
+require("embedded", "aiohttp", "text_generation")

@@ -16,6 +16,7 @@ from langchain_sgd.events import (
     Planned,
     Started,
     Token,
+    Voided,
 )
 from langchain_sgd.skeleton import Node, NodeId
 
@@ -60,6 +61,8 @@ class RunState:
                 node.tail = (node.tail + text)[-_TAIL:]
             case Planned(planned):
                 self.nodes[planned.id] = NodeState(planned)
+            case Voided():
+                self.nodes.clear()
             case PlanEnded(at_s):
                 self.planned_s = at_s
             case PlainChosen(reason, at_s):

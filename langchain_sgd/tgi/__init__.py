@@ -4,6 +4,7 @@ Nothing in the package's core imports this room until a TGI URL is used, because
 text-generation with it.
 """
 
+import langchain_sgd.tgi._extra  # noqa: F401 - says first which extra is missing
 from langchain_sgd.tgi.chat import ChatTGI, chat_model
 from langchain_sgd.tgi.client import TGIClient
 from langchain_sgd.tgi.endpoint import TGIEndpoint

@@ -453,7 +453,7 @@ def test_a_large_model_is_needed(
     monkeypatch.delenv("SGD_LARGE_URL", raising=False)
     with pytest.raises(SystemExit):
         main(["bench", "endpoints", "--questions", str(questions)])
-    assert "--large, or the environment variable SGD_LARGE_URL" in capsys.readouterr().err
+    assert "--large, or the environment variable SGD_LARGE" in capsys.readouterr().err
 
 
 async def test_unusable_files_and_names_are_told_with_code_2(

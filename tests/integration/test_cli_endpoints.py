@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -14,7 +13,9 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from langchain_sgd.cli import main
+from langchain_sgd.models import ENDPOINTS
 from langchain_sgd.report import Report
+from tests.openai_server import OpenAIServer
 from tests.scripted_engine import ScriptedEngine
 from tests.support.travel import REPLIES
 from tests.tgi_server import Fault, TGITestServer
@@ -36,8 +37,11 @@ Stay at home.
 
 @pytest.fixture
 async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TGITestServer]:
-    for name in ("SMALL_URL", "LARGE_URL", "PLANNER_URL", "API_KEY"):
-        monkeypatch.delenv(f"SGD_{name}", raising=False)
+    for tier in ("SMALL", "LARGE", "PLANNER"):
+        monkeypatch.delenv(f"SGD_{tier}", raising=False)
+        monkeypatch.delenv(f"SGD_{tier}_URL", raising=False)
+    monkeypatch.delenv("SGD_API_KEY", raising=False)
+    ENDPOINTS.clear()
     engines = {name: ScriptedEngine(REPLIES, model_id=f"lab/{name}") for name in ("small", "large")}
     async with TGITestServer(engines) as made:
         yield made
@@ -101,6 +105,13 @@ async def test_a_partial_answer_is_given_with_code_1(
     assert "This part is missing" in said.out
     assert "partial" in said.err
     assert "warning: node 2" in said.err
+
+
+async def test_ask_takes_a_server_of_another_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    async with OpenAIServer("vllm", says="An undivided answer.") as vllm:
+        arguments = ["ask", "--large", vllm.url, "--mode", "never", "Which?"]
+        assert await asyncio.to_thread(main, arguments) == 0
+    assert capsys.readouterr().out == "An undivided answer.\n"
 
 
 async def test_a_server_that_refuses_the_key_is_one_clear_line(
@@ -170,16 +181,6 @@ async def test_plan_says_when_there_is_no_skeleton(
         assert json.loads(said.out)["nodes"] == []
     else:
         assert "No skeleton: the planner chose" in said.err
-
-
-async def test_doctor_looks_at_endpoints(
-    server: TGITestServer, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert await run(server, "doctor") == 0
-    assert re.search(r"ok +large: chat", capsys.readouterr().out)
-    server.healthy = False
-    assert await run(server, "doctor") == 1
-    assert "FAILED" in capsys.readouterr().out
 
 
 async def test_ctrl_c_closes_the_streams(server: TGITestServer) -> None:

@@ -18,7 +18,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from langchain_sgd.embedded import doctor
+from langchain_sgd.checking import check
+from langchain_sgd.cli import main
 from langchain_sgd.embedded.engine import EngineError, GenerateRequest
 from langchain_sgd.embedded.server import EmbeddedServer, bundled_models
 from langchain_sgd.embedded.xllamacpp import XLlamaCppEngine
@@ -126,44 +127,11 @@ async def test_a_key_is_needed_where_one_is_set_and_shown_nowhere(
     async with EmbeddedServer(models, api_key="s3cret") as running:
         async with TGIClient(running.urls["small"], api_key="s3cret") as client:
             await client.chat(HELLO)
-        checks = await doctor.diagnose_endpoint(running.urls["small"])
+        verdict = await check(large=running.urls["small"])
+    assert [finding.state for finding in verdict.findings] == ["failed"]
+    assert "key" in verdict.summary
     assert "s3cret" not in repr(running)
     assert "s3cret" not in repr(vars(running))
-    assert [check.name for check in checks if not check.ok] == ["endpoint: key"]
-
-
-async def test_the_doctor_finds_nothing_wrong(models: dict[str, Path]) -> None:
-    async with EmbeddedServer(models) as running:
-        checks = await doctor.diagnose(running.urls)
-    failed = [check for check in checks if not check.ok]
-    assert not failed
-    names = [check.name for check in checks]
-    assert names[-4:] == ["large: info", "large: health", "large: chat", "large: grammar"]
-
-
-async def test_the_doctor_names_what_is_wrong_with_an_endpoint() -> None:
-    closed = await doctor.diagnose_endpoint("http://127.0.0.1:9", name="small")
-    assert [(check.name, check.ok) for check in closed] == [("small: info", False)]
-    assert closed[0].remedy
-    (url,) = await doctor.diagnose_endpoint("http://user:pw@host")
-    assert (url.name, url.ok) == ("endpoint: url", False)
-    assert "pw" not in url.detail
-
-
-async def test_the_doctor_does_not_wait_for_ever() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = silent.getsockname()[1]
-        checks = await doctor.diagnose_endpoint(f"http://127.0.0.1:{port}", timeout_s=0.2)
-    assert [check.name for check in checks] == ["endpoint: time"]
-
-
-async def test_the_doctor_tries_a_model(models: dict[str, Path], tmp_path: Path) -> None:
-    good = await doctor.check_model("small", models["small"])
-    assert good.ok
-    assert "tokens in" in good.detail
-    bad = await doctor.check_model("small", tmp_path / "none.gguf")
-    assert not bad.ok
-    assert bad.remedy
 
 
 def test_engines_that_are_passed_in_stay_open(models: dict[str, Path]) -> None:
@@ -299,6 +267,17 @@ async def test_the_bundled_models_answer(bundled: dict[str, Path]) -> None:
             assert answer["choices"][0]["message"]["content"]
 
 
-async def test_the_bundled_models_satisfy_the_doctor(bundled: dict[str, Path]) -> None:
+def test_the_bundled_models_pass_the_check(
+    bundled: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SMALL", "LARGE", "PLANNER", "SMALL_URL", "LARGE_URL", "PLANNER_URL"):
+        monkeypatch.delenv(f"SGD_{name}", raising=False)
     assert bundled.keys() == {"small", "large"}
-    assert all(check.ok for check in await doctor.diagnose_machine())
+    file = tmp_path / "found.json"
+    assert main(["check", "--questions", "2", "--json", str(file)]) == 0
+    found = json.loads(file.read_text())
+    states = {finding["name"]: finding["state"] for finding in found["findings"]}
+    wanted = ("large", "small", "large: form", "splits when due", "plain when due", "prefix cache")
+    assert {states[name] for name in wanted} == {"ok"}
+    assert found["speedup"] > 0
+    assert [finding["state"] for finding in found["machine"]] == ["ok"] * len(found["machine"])

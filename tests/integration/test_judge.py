@@ -38,7 +38,7 @@ def fair(prompt: str) -> str:
 
 @pytest.fixture
 async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TGITestServer]:
-    for name in ("SGD_JUDGE_URL", "SGD_JUDGE_API_KEY", "SGD_API_KEY", "TGI_API_KEY"):
+    for name in ("SGD_JUDGE", "SGD_JUDGE_URL", "SGD_JUDGE_API_KEY", "SGD_API_KEY", "TGI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     async with TGITestServer(ScriptedEngine(fair)) as made:
         yield made
@@ -258,9 +258,12 @@ async def test_an_unclear_judge_is_warned_of(
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ([], "no judge: name a TGI server"),
-        (["--judge", "ftp://x"], "is no URL of a TGI server"),
-        (["--judge-model", "nobody:nothing"], "--judge-model "),
+        ([], "no judge: name a model"),
+        (["--judge", "ftp://x"], "is no URL of a model server"),
+        (
+            ["--judge-model", "nobody:nothing"],
+            "judge: LangChain makes no model of 'nobody:nothing'",
+        ),
         (["--judge", "http://127.0.0.1:1", "--against", "plane"], "no answers of 'plane'"),
         (["--judge", "http://127.0.0.1:1", "--prompts", "PROMPTS"], "holds no prompts: systems"),
     ],

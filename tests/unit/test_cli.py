@@ -18,7 +18,7 @@ import langchain_sgd
 from langchain_sgd import cli
 from langchain_sgd.cli import BENCHES, main
 from langchain_sgd.commands import asking
-from langchain_sgd.commands.models import key_of, urls_of
+from langchain_sgd.commands.models import key_of, models_of, names_of
 from langchain_sgd.errors import InvalidInputError, PlannerError, SkeletonError
 from tests.support.models import Say, Stage
 
@@ -28,8 +28,8 @@ _HEAVY = {"aiohttp", "langchain_core", "langgraph", "pydantic", "rich", "text_ge
 @pytest.fixture(autouse=True)
 def _no_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
     for tier in ("SMALL", "LARGE", "PLANNER"):
-        monkeypatch.delenv(f"SGD_{tier}_URL", raising=False)
-        monkeypatch.delenv(f"SGD_{tier}_API_KEY", raising=False)
+        for what in ("", "_URL", "_API_KEY"):
+            monkeypatch.delenv(f"SGD_{tier}{what}", raising=False)
     monkeypatch.delenv("SGD_API_KEY", raising=False)
 
 
@@ -94,10 +94,7 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
         (["bench", "nothing"], "invalid choice"),
         (["judge", __file__], "--against"),
         (["judge", "none.jsonl", "--against", "x"], "there is no file none.jsonl"),
-        (
-            ["judge", __file__, "--against", "x", "--judge", "y", "--judge-model", "z"],
-            "not allowed",
-        ),
+        (["check", "--questions", "-1"], "must be 0 or more, not -1"),
         (["judge", __file__, "--against", "x", "--price", "1", "-1"], "must be 0 or more, not -1"),
     ],
 )
@@ -115,7 +112,9 @@ def test_wrong_usage_is_told_with_code_2(
     [
         (["ask", " "], "the question is empty"),
         (["ask", "x", "--small", "http://127.0.0.1:1"], "no large model"),
-        (["ask", "x", "--large", "ftp://x"], "is no URL of a TGI server"),
+        (["ask", "x", "--large", "ftp://x"], "is no URL of a model server"),
+        (["ask", "x", "--large", "localhost:8000"], "give a URL such as http://localhost:8000"),
+        (["plan", "x", "--large", "nobody:x"], "makes no model of 'nobody:x'"),
         (["ask", "x", "--large", "http://x", "--api-key-env", "NO_SUCH"], "NO_SUCH"),
         (["serve", "--host", "0.0.0.0"], "opens the models to the network"),  # noqa: S104
     ],
@@ -210,8 +209,8 @@ def test_a_benchmark_gets_its_own_options(monkeypatch: pytest.MonkeyPatch) -> No
 # -- where the models are
 
 
-def urls(*arguments: str) -> dict[str, str]:
-    return urls_of(cli._parser().parse_args(["ask", "x", *arguments]))
+def names(*arguments: str) -> dict[str, str]:
+    return names_of(cli._parser().parse_args(["ask", "x", *arguments]))
 
 
 def key(tier: str, *arguments: str) -> str | None:
@@ -220,11 +219,31 @@ def key(tier: str, *arguments: str) -> str | None:
 
 
 def test_options_go_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert urls() == {}
+    assert names() == {}
     monkeypatch.setenv("SGD_LARGE_URL", "http://a")
     monkeypatch.setenv("SGD_SMALL_URL", "http://b")
-    assert urls() == {"small": "http://b", "large": "http://a"}
-    assert urls("--large", "http://c") == {"small": "http://b", "large": "http://c"}
+    assert names() == {"small": "http://b", "large": "http://a"}
+    monkeypatch.setenv("SGD_LARGE", "openai:gpt-5-nano")
+    assert names() == {"small": "http://b", "large": "openai:gpt-5-nano"}
+    assert names("--large", "http://c") == {"small": "http://b", "large": "http://c"}
+
+
+def test_names_become_models_each_with_the_key_that_is_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SGD_API_KEY", "for urls")
+    monkeypatch.setenv("OPENAI_API_KEY", "for openai")
+    monkeypatch.setenv("MINE", "mine")
+    arguments = ["ask", "x", "--large", "openai:gpt-4o-mini", "--small", "http://gpu:8000#a"]
+    args = cli._parser().parse_args(arguments)
+    models: Any = models_of(args, names_of(args), temperature=0.5)
+    assert models["large"].openai_api_key.get_secret_value() == "for openai"
+    assert models["small"].key.get_secret_value() == "for urls"
+    assert (models["large"].temperature, models["small"].options) == (0.5, {"temperature": 0.5})
+    args = cli._parser().parse_args([*arguments, "--api-key-env", "MINE"])
+    models = models_of(args, names_of(args))
+    assert models["large"].openai_api_key.get_secret_value() == "mine"
+    assert models["small"].key.get_secret_value() == "mine"
 
 
 def test_keys_come_from_the_environment_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,8 @@ from langgraph.checkpoint.memory import InMemorySaver
 from pydantic import ValidationError
 
 from langchain_sgd import InvalidInputError, Report, SGDRunnable, platform
-from langchain_sgd.platform import TIERS, Options, chat_graph, make_graph
+from langchain_sgd.commands.models import TIERS
+from langchain_sgd.platform import Options, chat_graph, make_graph
 from tests.support.models import PLAIN, PLANNER, Say, Stage, planning
 from tests.support.skeletons import skeleton
 
@@ -20,8 +21,8 @@ ASKED: Any = {"messages": [("human", "Why?")]}
 @pytest.fixture(autouse=True)
 def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for tier in TIERS:
-        for what in ("URL", "API_KEY", "LIMIT"):
-            monkeypatch.delenv(f"SGD_{tier.upper()}_{what}", raising=False)
+        for what in ("", "_URL", "_API_KEY", "_LIMIT"):
+            monkeypatch.delenv(f"SGD_{tier.upper()}{what}", raising=False)
     monkeypatch.delenv("SGD_API_KEY", raising=False)
     platform._runnable.cache_clear()
     yield
@@ -29,7 +30,7 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_a_missing_model_is_told_with_its_variable() -> None:
-    with pytest.raises(InvalidInputError, match="SGD_LARGE_URL"):
+    with pytest.raises(InvalidInputError, match=r"SGD_LARGE .*provider:model"):
         make_graph({})
 
 
@@ -61,11 +62,16 @@ def test_models_and_limits_are_made_once_for_the_same_environment(
     make_graph({})
     (options,) = built
     assert options["limits"] == {"large": 4}
-    keys = {tier: options[tier].api_key.get_secret_value() for tier in ("small", "large")}
+    assert options["large"].url == "http://127.0.0.1:9"
+    keys = {tier: options[tier].key.get_secret_value() for tier in ("small", "large")}
     assert keys == {"small": "for the small", "large": "for all"}
     monkeypatch.setenv("SGD_LARGE_LIMIT", "8")
+    monkeypatch.setenv("SGD_LARGE", "openai:gpt-5-nano")  # goes before the older variable
+    monkeypatch.setenv("OPENAI_API_KEY", "theirs")
     make_graph()
     assert built[1]["limits"] == {"large": 8}
+    assert built[1]["large"].model_name == "gpt-5-nano"
+    assert built[1]["large"].openai_api_key.get_secret_value() == "theirs"
 
 
 def test_a_graph_brings_no_checkpointer_and_draws_without_models() -> None:

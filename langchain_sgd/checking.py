@@ -1,0 +1,565 @@
+"""Whether SGD is worth it on given models: a handful of questions, a verdict, and what to change.
+
+    verdict = await check(large="http://gpu-1:8000", small="http://gpu-2:8000")
+    print(verdict)
+
+Everything is found out by public calls: one answer, the constrained form, some plans, the speed of a part
+alone and beside three others, and whether the second call with the same beginning is faster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Literal
+from uuid import uuid4
+
+from langchain_core.callbacks import UsageMetadataCallbackHandler
+from langchain_core.runnables import Runnable
+
+from langchain_sgd.retry import describe
+from langchain_sgd.errors import SkeletonGraphError
+from langchain_sgd.models import resolve
+from langchain_sgd.planning.forms import Form, Grammar, bound, form_of, is_refusal, refused
+from langchain_sgd.runnable import SGDRunnable
+from langchain_sgd.skeleton import Skeleton
+
+State = Literal["ok", "note", "failed"]
+"""`note`: it works, but not as well as it could."""
+
+QUESTIONS: Final = (
+    ("Compare trains, planes and cars for a family trip from Hamburg to Rome.", True),
+    ("What is the capital of Portugal?", False),
+    ("Explain how a small town can prepare for floods: warning, buildings, people, money.", True),
+    ("Tell me a joke about cats.", False),
+    ("What should a company look at before it moves its servers to the cloud?", True),
+)
+"""What is planned, and whether it should be split."""
+
+ANSWER_TOKENS: Final = 300
+"""The length of answer for which the speedup is estimated."""
+
+_STREAMS: Final = 4
+_PART_TOKENS: Final = 48
+_LEAST_CONTEXT: Final = 2048
+_GOOD_CONTEXT: Final = 4096
+_WORTH_IT, _HELPS = 1.25, 1.05
+_CHAINS: Final = 1.5
+"""Parts for each step of the longest chain, below which little is decoded at once."""
+_BATCHES: Final = 1.5
+"""Tokens a second of four streams for one's, below which a server does not batch."""
+_NUMBER: Final = Grammar(
+    regex="[0-9]{3}",
+    gbnf="root ::= [0-9] [0-9] [0-9]",
+    schema={
+        "type": "object",
+        "properties": {"number": {"type": "integer"}},
+        "required": ["number"],
+        "additionalProperties": False,
+    },
+    name="number",
+)
+_PREFIX: Final = (
+    "You write one part of a guide for people who plan a journey. Others write the other parts, so keep to"
+    " your own. Write plain sentences, name what matters most first, and give numbers where you know them."
+    " Think of families with children, of people who travel alone, and of those who cannot walk far. "
+) * 4
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    name: str
+    state: State
+    detail: str
+    remedy: str = ""
+    """What to do about it; empty where nothing needs doing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """How fast a model writes."""
+
+    first_token_s: float
+    alone: float
+    """Tokens a second of one stream."""
+    together: float
+    """Tokens a second of four streams, in sum."""
+
+    @property
+    def batching(self) -> float:
+        """How much more four streams bring than one."""
+        return self.together / self.alone
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the check came to."""
+
+    findings: tuple[Finding, ...]
+    summary: str
+    """What to think of it, in a sentence or two."""
+    ok: bool
+    """Whether SGD works there, worth it or not."""
+    speedup: float | None = None
+    """Expected wall time of plain decoding over that of SGD; None where it could not be estimated."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Suggested options of `SGDRunnable`; `planner="small"` stands for the small model."""
+    speeds: Mapping[str, Speed] = field(default_factory=dict)
+    """By tier."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        lines = [f"{f.state:<6} {f.name}: {f.detail}" for f in self.findings]
+        return "\n".join([*lines, self.summary])
+
+
+async def check(
+    *,
+    large: Any,
+    small: Any = None,
+    planner: Any = None,
+    questions: Sequence[tuple[str, bool]] = QUESTIONS,
+    timeout_s: float = 300.0,
+    on_finding: Callable[[Finding], None] = lambda _: None,
+    **options: Any,
+) -> Verdict:
+    """Ask a handful of questions and say whether SGD works and pays; costs about 20 short calls.
+
+    Args:
+        large: The large model, or its name, as `SGDRunnable` takes it.
+        small: The small model, if there is one.
+        planner: The planner; the large model if not given.
+        questions: What is planned, each with whether it should be split.
+        timeout_s: Of the whole check; what is found by then counts.
+        on_finding: Gets each finding as it is made.
+        **options: Further options of `SGDRunnable`, such as `prompts`.
+
+    Raises:
+        InvalidInputError: A name names no model.
+    """
+    given = {"large": large, "small": small, "planner": planner}
+    models = {tier: resolve(m, what=tier) for tier, m in given.items() if m is not None}
+    checking = _Checking(models, options, on_finding)
+    try:
+        async with asyncio.timeout(timeout_s):
+            await checking.run(questions)
+    except TimeoutError:
+        checking.add("time", "failed", f"not done within {timeout_s:g} s", "Give it more time.")
+    return checking.verdict()
+
+
+@dataclass(slots=True)
+class _Said:
+    """One answer."""
+
+    text: str = ""
+    tokens: int = 0
+    counted: bool = False
+    """Whether the server told the number of tokens."""
+    prompt_tokens: int = 0
+    cached: int = 0
+    model: str = ""
+    began: float = 0.0
+    first: float = 0.0
+    ended: float = 0.0
+
+
+@dataclass(slots=True)
+class _Planned:
+    """One planned question."""
+
+    should_split: bool
+    seconds: float
+    skeleton: Skeleton | None
+    plain: str
+    prompt_tokens: int
+
+
+class _Checking:
+    """The findings on their way."""
+
+    def __init__(
+        self,
+        models: Mapping[str, Runnable[Any, Any]],
+        options: Mapping[str, Any],
+        on_finding: Callable[[Finding], None],
+    ) -> None:
+        self._models = models
+        self._options = options
+        self._on_finding = on_finding
+        self._findings: list[Finding] = []
+        self._planned: list[_Planned] = []
+        self._speeds: dict[str, Speed] = {}
+        self._suggested: dict[str, Any] = {}
+        self._contexts: dict[str, int] = {}
+
+    def add(self, name: str, state: State, detail: str, remedy: str = "") -> None:
+        """Note a finding and tell it."""
+        finding = Finding(name, state, detail, remedy)
+        self._findings.append(finding)
+        self._on_finding(finding)
+
+    async def run(self, questions: Sequence[tuple[str, bool]]) -> None:
+        """Look at everything, unless a model does not answer at all."""
+        answered = [await self._answers(tier, model) for tier, model in self._models.items()]
+        if not all(answered):
+            return
+        await self._form("planner" if "planner" in self._models else "large")
+        await self._plans(questions)
+        self._context()
+        for tier in ("large", "small"):
+            if tier in self._models:
+                await self._speed(tier)
+        await self._prefix_cache()
+
+    # -- one model
+
+    async def _answers(self, tier: str, model: Runnable[Any, Any]) -> bool:
+        try:
+            who = await self._identity(tier, model)
+            said = await _say(model, "Name three colors.", 64)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is what was found
+            self.add(tier, "failed", _explained(error))
+            return False
+        self.add(tier, "ok", f"{who}{said.model}, first text after {said.first - said.began:.2g} s")
+        if not said.text.strip():
+            self.add(
+                f"{tier}: text",
+                "note",
+                "64 tokens held no text",
+                "If it is a reasoning model, switch its thinking off or down: each part would think.",
+            )
+        if not said.counted:
+            self.add(
+                f"{tier}: usage",
+                "note",
+                "its streams count no tokens",
+                "Set stream_usage=True where the class has it; reports lack tokens and costs else.",
+            )
+        return True
+
+    async def _identity(self, tier: str, model: Any) -> str:
+        aserver = getattr(model, "aserver", None)
+        if aserver is None:
+            return f"{type(model).__name__} "
+        server = await aserver()
+        await model.aclient()
+        name = server.model(model.address.model)
+        if name in server.contexts:
+            self._contexts[tier] = server.contexts[name]
+        version = f" {server.version}" if server.version else ""
+        return f"{server.kind}{version} at {server.url}: "
+
+    async def _form(self, tier: str) -> None:
+        model = self._models[tier]
+        form = await form_of(model)
+        if not form.constrains:
+            why = f" ({form.why})" if form.why else ""
+            self.add(f"{tier}: form", "note", f"plans by examples alone{why}")
+            return
+        try:
+            said = await _say(model, "Say hello.", 24, form)
+        except Exception as error:  # noqa: BLE001 - as above
+            if is_refusal(error):
+                refused(form, describe(error))
+            self.add(
+                f"{tier}: form",
+                "note",
+                f"{form.kind}: refused ({describe(error)})",
+                "Plans follow the prompt's examples instead. constrain=False saves the first try.",
+            )
+            self._suggested["constrain"] = False
+            return
+        if _follows(form, said.text):
+            self.add(f"{tier}: form", "ok", f"{form.kind}, followed")
+            return
+        self.add(
+            f"{tier}: form",
+            "note",
+            f"{form.kind}: ignored, asked for three digits, got {said.text[:40]!r}",
+            "Plans follow the prompt's examples instead.",
+        )
+
+    # -- planning
+
+    async def _plans(self, questions: Sequence[tuple[str, bool]]) -> None:
+        sgd = SGDRunnable(**self._models, **self._options)
+        for question, should_split in questions:
+            usage = UsageMetadataCallbackHandler()
+            began = time.perf_counter()
+            try:
+                plan = await sgd.aplan(question, {"callbacks": [usage]})
+            except SkeletonGraphError as error:
+                self.add("plan", "failed", _explained(error))
+                return
+            seconds = time.perf_counter() - began
+            prompt = max((u["input_tokens"] for u in usage.usage_metadata.values()), default=0)
+            self._planned.append(
+                _Planned(should_split, seconds, plan.skeleton, plan.plain or "", prompt)
+            )
+        if not questions:
+            return
+        splits = [p for p in self._planned if p.should_split]
+        made = [p.skeleton for p in splits if p.skeleton is not None]
+        if splits:
+            self._splits(splits, made)
+        plains = [p for p in self._planned if not p.should_split]
+        whole = sum(p.skeleton is None for p in plains)
+        if plains:
+            self.add(
+                "plain when due",
+                "ok" if whole == len(plains) else "note",
+                f"{whole} of {len(plains)} questions for one piece are answered undivided",
+                ""
+                if whole == len(plains)
+                else "Such questions cost a plan; a larger planner helps.",
+            )
+
+    def _splits(self, splits: Sequence[_Planned], made: Sequence[Skeleton]) -> None:
+        seconds = statistics.median(p.seconds for p in splits)
+        self.add(
+            "splits when due",
+            "ok" if len(made) == len(splits) else "note" if made else "failed",
+            f"{len(made)} of {len(splits)} questions with several sides, planned in {seconds:.2g} s",
+            ""
+            if len(made) == len(splits)
+            else f"{next(p.plain for p in splits if p.skeleton is None)}. A larger planner helps"
+            ' (planner=...), or mode="always".',
+        )
+        if made:
+            mean = statistics.mean(map(_parallelism, made))
+            self.add(
+                "parallel enough",
+                "ok" if mean >= _CHAINS else "note",
+                f"{statistics.mean(map(len, made)):.1f} parts, {mean:.1f} for each step of the chain",
+                "" if mean >= _CHAINS else "Plans are chains: a larger planner sees fewer needs.",
+            )
+
+    def _context(self) -> None:
+        prompt = max((p.prompt_tokens for p in self._planned), default=0)
+        for tier, context in self._contexts.items():
+            if context < max(_LEAST_CONTEXT, prompt + 512):
+                state: State = "failed" if prompt and context < prompt + 512 else "note"
+                remedy = f"Start the server with a context of {_GOOD_CONTEXT} tokens or more."
+            elif context < _GOOD_CONTEXT:
+                state, remedy = "note", f"Conversations want {_GOOD_CONTEXT} tokens or more."
+            else:
+                state, remedy = "ok", ""
+            shown = f", the planner's prompt takes {prompt}" if prompt else ""
+            self.add(f"{tier}: context", state, f"{context} tokens{shown}", remedy)
+
+    # -- speed
+
+    async def _speed(self, tier: str) -> None:
+        model = self._models[tier]
+        try:
+            one = await _say(model, _part(0), _PART_TOKENS)
+            four = await _four(model)
+        except Exception as error:  # noqa: BLE001 - as above
+            self.add(f"{tier}: speed", "failed", _explained(error))
+            return
+        took = max(s.ended for s in four) - min(s.first for s in four)
+        tokens = sum(s.tokens for s in four)
+        if one.tokens < 2 or one.ended <= one.first or took <= 0:
+            self.add(f"{tier}: speed", "note", "not measured: its answers are too short")
+            return
+        alone = (one.tokens - 1) / (one.ended - one.first)
+        speed = Speed(one.first - one.began, alone, tokens / took)
+        self._speeds[tier] = speed
+        batches = speed.batching >= _BATCHES
+        self.add(
+            f"{tier}: speed",
+            "ok" if batches else "note",
+            f"{alone:.3g} tokens/s alone, {speed.together:.3g} with four streams"
+            f" ({speed.batching:.1f} times)",
+            ""
+            if batches
+            else "It gains little from several streams, which is what SGD lives on: use a server that"
+            " batches (vLLM, SGLang, TGI, OpenVINO), or give it more slots.",
+        )
+
+    async def _prefix_cache(self) -> None:
+        # A beginning that nobody has sent before, so that the first call finds nothing.
+        prefix = f"Note {uuid4().hex}. {_PREFIX}"
+        try:
+            first = await _say(self._models["large"], f"{prefix}Name a river.", 4)
+            second = await _say(self._models["large"], f"{prefix}Name a town.", 4)
+        except Exception as error:  # noqa: BLE001 - as above
+            self.add("prefix cache", "failed", _explained(error))
+            return
+        if second.cached:
+            share = second.cached / max(second.prompt_tokens, second.cached)
+            self.add(
+                "prefix cache", "ok", f"{share:.0%} of a common beginning was not computed again"
+            )
+            return
+        before, after = first.first - first.began, second.first - second.began
+        faster = after < 0.6 * before
+        self.add(
+            "prefix cache",
+            "ok" if faster else "note",
+            f"not told by the server; first token after {before:.2g} s, then {after:.2g} s",
+            ""
+            if faster
+            else "Switch it on if the server has one: parts share most of their prompts.",
+        )
+
+    # -- what it comes to
+
+    def verdict(self) -> Verdict:
+        """What to think of the findings."""
+        failed = [f for f in self._findings if f.state == "failed"]
+        speedup = self._speedup()
+        if failed:
+            first = failed[0]
+            summary = (
+                f"SGD does not work here yet: {first.name}: {first.detail} {first.remedy}".strip()
+            )
+        elif speedup is None:
+            summary = "SGD works here; what it gains could not be estimated."
+        else:
+            summary = self._gain(speedup)
+        if "small" in self._speeds and "planner" not in self._models and self._plans_slowly():
+            self._suggested["planner"] = "small"
+        return Verdict(
+            tuple(self._findings),
+            summary,
+            ok=not failed,
+            speedup=speedup,
+            options=dict(self._suggested),
+            speeds=dict(self._speeds),
+        )
+
+    def _gain(self, speedup: float) -> str:
+        gain = f"about {speedup:.1f} times as fast as plain decoding on answers of {ANSWER_TOKENS} tokens"
+        if speedup >= _WORTH_IT:
+            return f"SGD is worth it here: expected {gain}, planning included."
+        if speedup >= _HELPS:
+            return f"SGD helps a little here: expected {gain}, planning included. {self._why()}"
+        return f"SGD does not pay here: expected {gain}, planning included. {self._why()}"
+
+    def _why(self) -> str:
+        large = self._speeds["large"]
+        if large.batching < _BATCHES:
+            return (
+                f"The server writes four streams only {large.batching:.1f} times as fast as one: use one"
+                " that batches."
+            )
+        if self._plans_slowly():
+            return "Planning takes long: let the small model plan (planner=), or a faster one."
+        return "The plans have few parts that can be written at once: try a larger planner."
+
+    def _plans_slowly(self) -> bool:
+        """Whether planning takes more than a quarter of the time of a plain answer."""
+        if "large" not in self._speeds or not (made := self._made()):
+            return False
+        return statistics.median(p.seconds for p in made) > 0.25 * self._plain_s()
+
+    def _made(self) -> list[_Planned]:
+        return [p for p in self._planned if p.skeleton is not None]
+
+    def _plain_s(self) -> float:
+        large = self._speeds["large"]
+        return large.first_token_s + ANSWER_TOKENS / large.alone
+
+    def _speedup(self) -> float | None:
+        """From the plans and speeds: the longest chain's parts, each beside up to three others."""
+        if "large" not in self._speeds or not (made := self._made()):
+            return None
+        ratios = []
+        for planned in made:
+            skeleton = planned.skeleton
+            assert skeleton is not None  # noqa: S101 - those without were left out
+            part_tokens = ANSWER_TOKENS / len(skeleton)
+            streams = min(_STREAMS, max(1.0, _parallelism(skeleton)))
+            # Whether the small model writes a part is the router's business: count the large one.
+            large = self._speeds["large"]
+            share = (streams - 1) / (_STREAMS - 1)
+            rate = large.alone + share * (large.together / _STREAMS - large.alone)
+            parts_s = _chain(skeleton) * (large.first_token_s + part_tokens / rate)
+            ratios.append(self._plain_s() / (planned.seconds + parts_s))
+        return statistics.median(ratios)
+
+
+async def _say(
+    model: Runnable[Any, Any], prompt: str, tokens: int, form: Form | None = None
+) -> _Said:
+    asked = bound(model, max_tokens=tokens)
+    if form is not None:
+        asked = bound(model, form, _NUMBER, max_tokens=tokens)
+    said = _Said(began=time.perf_counter())
+    whole: Any = None
+    pieces = 0
+    async for chunk in asked.astream(prompt):
+        text = chunk if isinstance(chunk, str) else str(chunk.text)
+        if text:
+            pieces += 1
+            said.first = said.first or time.perf_counter()
+        whole = chunk if whole is None else whole + chunk
+    said.ended = time.perf_counter()
+    said.first = said.first or said.ended
+    said.text = whole if isinstance(whole, str) else str(getattr(whole, "text", ""))
+    usage = getattr(whole, "usage_metadata", None)
+    said.counted = bool(usage)
+    said.tokens = usage["output_tokens"] if usage else pieces
+    if usage:
+        said.prompt_tokens = usage["input_tokens"]
+        said.cached = (usage.get("input_token_details") or {}).get("cache_read") or 0
+    metadata = getattr(whole, "response_metadata", None) or {}
+    said.model = str(metadata.get("model_name") or metadata.get("model") or "it answers")
+    return said
+
+
+async def _four(model: Runnable[Any, Any]) -> list[_Said]:
+    """Four parts at once."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(_say(model, _part(number), _PART_TOKENS))
+                for number in range(1, _STREAMS + 1)
+            ]
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+def _follows(form: Form, text: str) -> bool:
+    if form.writes == "lines":
+        return re.fullmatch(_NUMBER.regex, text.strip()) is not None
+    with suppress(ValueError):
+        value = json.loads(text)
+        return isinstance(value, dict) and isinstance(value.get("number"), int)
+    return False
+
+
+def _part(number: int) -> str:
+    subjects = ("trains", "planes", "cars", "ships", "bicycles")
+    return f"{_PREFIX}Write your part, about {subjects[number]}, in 60 words."
+
+
+def _chain(skeleton: Skeleton) -> int:
+    """The parts of the longest chain."""
+    depth: dict[str, int] = {}
+    for node in skeleton.nodes:
+        depth[node.id] = 1 + max((depth[d] for d in node.dependencies), default=0)
+    return max(depth.values())
+
+
+def _parallelism(skeleton: Skeleton) -> float:
+    return len(skeleton) / _chain(skeleton)
+
+
+def _explained(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, SkeletonGraphError) and text else describe(error)

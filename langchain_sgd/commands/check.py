@@ -1,0 +1,127 @@
+"""What `langchain-sgd check` does: models, or without any this machine and the bundled ones."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib.metadata
+import itertools
+import json
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.text import Text
+
+from langchain_sgd.checking import QUESTIONS, Finding, Verdict
+from langchain_sgd.checking import check as check_models
+from langchain_sgd.cli import DONE, FAILED
+from langchain_sgd.commands.models import bundled, models_of, names_of
+from langchain_sgd.drawing.colors import STATUS_COLORS
+from langchain_sgd.terminal.safe import one_line
+
+_PYTHON: Final = (3, 11)
+_PACKAGES: Final = {
+    "langchain-core": "1.7",
+    "langgraph": "1.2.19",
+    "pydantic": "2.11",
+    "httpx": "0.27",
+    "rich": "13.9",
+}
+_STDOUT: Final = Path("-")
+_COLORS: Final = {"ok": "complete", "note": "truncated", "failed": "failed"}
+
+
+def check(args: argparse.Namespace) -> int:
+    """Print what was found as it is found, and the verdict; 1 if something does not work."""
+    console = Console(stderr=args.json == _STDOUT)
+    show = _Shown(console)
+    names = names_of(args)
+    machine = [] if names else [*check_python(), *check_packages()]
+    for finding in machine:
+        show(finding)
+    common: dict[str, Any] = {"timeout_s": args.timeout, "on_finding": show}
+    if names:
+        models: dict[str, Any] = {**models_of(args, names)}
+        asked = QUESTIONS[: args.questions]
+        verdict = asyncio.run(check_models(**models, questions=asked, **common))
+    else:
+        with bundled() as models:
+            briefs = _briefs(args.questions)
+            verdict = asyncio.run(check_models(**models, questions=briefs, **common))
+    ok = verdict.ok and all(finding.state != "failed" for finding in machine)
+    console.print()
+    console.print(Text(one_line(verdict.summary), style="bold"), soft_wrap=True)
+    if verdict.options:
+        said = ", ".join(f"{name}={value!r}" for name, value in verdict.options.items())
+        console.print(Text(f"Suggested: SGDRunnable(..., {said})"), soft_wrap=True)
+    if args.json is not None:
+        _write(args.json, verdict, machine)
+    return DONE if ok else FAILED
+
+
+class _Shown:
+    """Prints findings as they come."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def __call__(self, finding: Finding) -> None:
+        line = Text(f"{finding.state:<7}", style=f"bold {STATUS_COLORS[_COLORS[finding.state]]}")
+        line.append(f"{one_line(finding.name)}: ", style="bold")
+        line.append(one_line(finding.detail), style="default")
+        if finding.remedy:
+            line.append(f"\n       {one_line(finding.remedy)}", style="italic")
+        self._console.print(line, soft_wrap=True)
+
+
+def _write(path: Path, verdict: Verdict, machine: Sequence[Finding]) -> None:
+    found = verdict.to_json()
+    found["machine"] = [{"name": f.name, "state": f.state, "detail": f.detail} for f in machine]
+    text = json.dumps(found, ensure_ascii=False, indent=2) + "\n"
+    if path == _STDOUT:
+        sys.stdout.write(text)
+    else:
+        path.write_text(text, encoding="utf-8")
+
+
+def check_python() -> Iterator[Finding]:
+    """The interpreter's version."""
+    found = ".".join(map(str, sys.version_info[:3]))
+    needed = ".".join(map(str, _PYTHON))
+    if sys.version_info >= _PYTHON:
+        yield Finding("python", "ok", found)
+    else:
+        yield Finding("python", "failed", found, f"Use Python {needed} or newer.")
+
+
+def check_packages() -> Iterator[Finding]:
+    """The packages that a run imports."""
+    for package, minimum in _PACKAGES.items():
+        try:
+            version = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding(package, "failed", "not installed", f"pip install {package}")
+            continue
+        if _numbers(version) >= _numbers(minimum):
+            yield Finding(package, "ok", version)
+        else:
+            yield Finding(package, "failed", version, f'pip install "{package}>={minimum}"')
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """A version's leading numbers, for comparison."""
+    return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0])[:3])
+
+
+def _briefs(count: int) -> list[tuple[str, bool]]:
+    """Questions that the bundled models know: of the domain, and others."""
+    from langchain_sgd.embedded.briefs.domain import briefs  # noqa: PLC0415 - for these models only
+
+    asked = itertools.islice(briefs(1, held_out=True), (count + 1) // 2)
+    others = (question for question, splits in QUESTIONS if not splits)
+    pairs = itertools.zip_longest(((b.question, True) for b in asked), ((q, False) for q in others))
+    return [each for pair in pairs for each in pair if each is not None][:count]

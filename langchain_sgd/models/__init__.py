@@ -1,0 +1,26 @@
+"""Models by name: a URL, `provider:model`, a chat model or any other Runnable.
+
+Nothing here imports a provider's client until a model of it is used.
+"""
+
+from langchain_sgd.models.endpoint import ChatEndpoint
+from langchain_sgd.models.names import resolve
+from langchain_sgd.models.servers import (
+    ENDPOINTS,
+    EndpointError,
+    EndpointKeyError,
+    Endpoints,
+    EndpointUnreachableError,
+    Server,
+)
+
+__all__ = [
+    "ENDPOINTS",
+    "ChatEndpoint",
+    "EndpointError",
+    "EndpointKeyError",
+    "EndpointUnreachableError",
+    "Endpoints",
+    "Server",
+    "resolve",
+]

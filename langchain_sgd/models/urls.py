@@ -1,0 +1,112 @@
+"""Where a model server is, and which key may be sent there."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from pydantic import SecretStr
+
+from langchain_sgd.errors import InvalidInputError
+
+HOSTED: Final = {
+    "api.openai.com": "OPENAI_API_KEY",
+    "openrouter.ai": "OPENROUTER_API_KEY",
+    "api.groq.com": "GROQ_API_KEY",
+    "api.mistral.ai": "MISTRAL_API_KEY",
+    "api.deepseek.com": "DEEPSEEK_API_KEY",
+    "api.together.xyz": "TOGETHER_API_KEY",
+    "api.fireworks.ai": "FIREWORKS_API_KEY",
+    "api.x.ai": "XAI_API_KEY",
+    "huggingface.co": "HF_TOKEN",
+    "huggingface.cloud": "HF_TOKEN",
+}
+"""Hosts (and those below them) of companies, and the variable that holds a key of theirs."""
+
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A URL that was checked, and the model that is wanted there."""
+
+    url: str
+    """Without user, query, fragment and trailing slash; `/v1` is dropped."""
+    model: str | None = None
+    """None takes the only model that is there."""
+
+    @property
+    def host(self) -> str:
+        """The host's name."""
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether no proxy can stand between."""
+        return self.host in _LOOPBACK
+
+    def __str__(self) -> str:
+        return self.url if self.model is None else f"{self.url}#{self.model}"
+
+
+def is_url(text: str) -> bool:
+    """Whether a name is meant as a URL, right or wrong."""
+    return "://" in text
+
+
+def address_of(text: str) -> Address:
+    """Read `http://host:port`, perhaps with a path and with `#model` at the end.
+
+    Raises:
+        InvalidInputError: It is no http or https URL, or holds a user name, a password or a query. URLs
+            stand in traces and messages, so they hold no secret; the message repeats none.
+    """
+    try:
+        parts = urlsplit(text.strip())
+        _ = parts.port  # reading it checks it
+    except ValueError:
+        msg = "The URL's host or port is malformed. Give http://host:port."
+        raise InvalidInputError(msg) from None
+    if parts.username is not None or parts.password is not None:
+        msg = (
+            f"The URL of {parts.hostname!r} holds a user name or a password. Give it without, and"
+            " put the key into SGD_API_KEY or pass api_key=..."
+        )
+        raise InvalidInputError(msg)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        shown = "The given text" if "@" in text else repr(text)
+        msg = f"{shown} is no URL of a model server: give http://host:port or https://host"
+        raise InvalidInputError(msg)
+    if parts.query:
+        msg = (
+            f"The URL of {parts.hostname!r} holds a query; give the server's base URL, such as"
+            " http://host:port, and a key in SGD_API_KEY"
+        )
+        raise InvalidInputError(msg)
+    path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
+    model = unquote(parts.fragment).strip() or None
+    return Address(f"{parts.scheme}://{parts.netloc}{path}", model)
+
+
+def key_for(address: Address, what: str) -> SecretStr | None:
+    """The key that the environment holds for a server.
+
+    `SGD_LARGE_API_KEY` (for `what="large"`) and `SGD_API_KEY` are for whatever server the user names. A
+    company's own variable goes to that company's hosts only, and over https only.
+    """
+    own = f"SGD_{what.upper()}_API_KEY"
+    key = os.environ.get(own) or os.environ.get("SGD_API_KEY")
+    if not key and address.url.startswith("https:"):
+        name = hosted_key(address.host)
+        key = os.environ.get(name) if name else None
+    return SecretStr(key) if key else None
+
+
+def hosted_key(host: str) -> str | None:
+    """The variable that holds the key of the company whose host this is."""
+    return next(
+        (name for known, name in HOSTED.items() if host == known or host.endswith(f".{known}")),
+        None,
+    )

@@ -1,0 +1,402 @@
+"""Which constrained form a model's server takes, and how a model is bound to it.
+
+Chat models are known by their class names, so that no client is imported for a look; what stands behind
+an OpenAI-style client is asked at its URL, once. The parser never relies on a form: servers may take one
+and ignore it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from langchain_core.exceptions import ContextOverflowError
+from langchain_core.language_models import BaseChatModel
+from langchain_core.runnables import Runnable, RunnableBinding
+from pydantic import SecretStr
+
+from langchain_sgd.errors import InvalidInputError, SkeletonGraphError
+from langchain_sgd.models.options import call_options, class_names
+from langchain_sgd.models.servers import (
+    ENDPOINTS,
+    EndpointError,
+    EndpointKeyError,
+    Endpoints,
+    Server,
+    version_before,
+)
+from langchain_sgd.models.urls import Address, address_of
+from langchain_sgd.retry import status_of
+
+Kind = Literal["tgi", "vllm", "vllm-guided", "sglang", "llama.cpp", "ollama", "openai", "examples"]
+"""`vllm-guided` is vLLM before 0.11; `examples` is no form at all."""
+
+_REFUSALS: Final = frozenset({400, 404, 405, 415, 422, 500, 501})
+_SCHEMA: Final = frozenset({"ollama", "openai"})
+_AGAIN_AFTER_S: Final = 60.0
+"""How long a URL that could not be asked is not asked again for its form."""
+_STRUCTURED_OUTPUTS: Final = (0, 11)
+"""The first vLLM that takes `structured_outputs`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """One language in the ways in which servers take it."""
+
+    regex: str
+    gbnf: str
+    schema: Mapping[str, Any]
+    """The same as JSON, for servers that know JSON only."""
+    name: str = "skeleton"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a model's server is told what to write."""
+
+    kind: Kind
+    key: str = ""
+    """Server and model, under which a refusal is remembered."""
+    why: str = ""
+    """Why there is no form, where one was to be expected."""
+
+    @property
+    def writes(self) -> Literal["lines", "json"]:
+        """What the model is made to write, which its prompt should ask for."""
+        return "json" if self.kind in _SCHEMA else "lines"
+
+    @property
+    def constrains(self) -> bool:
+        """Whether decoding is constrained at all."""
+        return self.kind != "examples"
+
+
+EXAMPLES: Final = Form("examples")
+"""No form: the model follows the prompt's examples."""
+
+
+async def form_of(model: Runnable[Any, Any], *, endpoints: Endpoints = ENDPOINTS) -> Form:
+    """The form that a model's server takes; `examples` where none is known, or it refused its own.
+
+    Looks through bindings, `.with_retry()`, `.with_fallbacks()` (the first model counts; the others are
+    asked too), configurable fields and alternatives, and `init_chat_model`'s configurable model. Servers
+    behind URLs are asked once in a process. Nothing is raised for a server that cannot be asked: it is
+    asked again the next time.
+    """
+    for leaf in _leaves(model):
+        await _ask(leaf, endpoints)
+    first = next(iter(_leaves(model)), None)
+    return EXAMPLES if first is None else _known_form(first, endpoints)
+
+
+def bound(
+    model: Runnable[Any, Any],
+    form: Form = EXAMPLES,
+    grammar: Grammar | None = None,
+    *,
+    max_tokens: int | None = None,
+    temperature: float | None = None,
+    seed: int | None = None,
+    stop: Sequence[str] | None = None,
+    endpoints: Endpoints = ENDPOINTS,
+) -> Runnable[Any, Any]:
+    """The model with a form and options for a call, under the names that its class takes them.
+
+    What the user bound stays, but for what is given here. Every model of a chain of fallbacks or of
+    alternatives gets its own form; one that would write JSON where the first writes lines, or the other
+    way round, gets none, since they share a prompt.
+
+    Args:
+        model: As for `form_of`.
+        form: What `form_of` gave; without it options are bound only.
+        grammar: What is to be written; nothing is constrained without it.
+        max_tokens: Most tokens of the answer.
+        temperature: 0 is greedy.
+        seed: Of the sampling; left out where there is none (Anthropic).
+        stop: Texts that end the answer.
+        endpoints: What is known of servers.
+    """
+
+    def options_for(leaf: Any, before: Mapping[str, Any]) -> dict[str, Any]:
+        inner = _innermost(leaf)
+        options = call_options(
+            inner, before, max_tokens=max_tokens, temperature=temperature, seed=seed, stop=stop
+        )
+        own = _known_form(leaf, endpoints)
+        if max_tokens is not None and own.key.startswith("ollama ") and _is_openai_style(inner):
+            # Ollama's OpenAI route knows this older name only, which ChatOpenAI no longer sends.
+            options = _joined(inner, options, {"extra_body": {"max_tokens": max_tokens}})
+        if grammar is not None and own.constrains and own.writes == form.writes:
+            options = _joined(inner, options, _form_options(inner, own.kind, grammar))
+        return options
+
+    return _rebuilt(model, options_for, {})
+
+
+def with_options(
+    model: Runnable[Any, Any],
+    *,
+    max_tokens: int | None = None,
+    temperature: float | None = None,
+    seed: int | None = None,
+) -> tuple[Runnable[Any, Any], dict[str, Any]]:
+    """The model for a call, and the call's options under the names that its class takes them.
+
+    As `bound` without a grammar; of a chat model that nothing stands around, the model itself.
+    """
+    given = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
+    if all(value is None for value in given.values()):
+        return model, {}
+    if isinstance(model, BaseChatModel) and not _is_configurable_model(model):
+        return model, call_options(model, max_tokens=max_tokens, temperature=temperature, seed=seed)
+    return bound(model, max_tokens=max_tokens, temperature=temperature, seed=seed), {}
+
+
+def token_bound(model: Runnable[Any, Any], tokens: int) -> dict[str, Any]:
+    """The option by which a model's class bounds its answer, such as `{"max_tokens": 100}`."""
+    leaf = next(iter(_leaves(model)), None)
+    return {} if leaf is None else call_options(_innermost(leaf), max_tokens=tokens)
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether a constrained call failed in a way that means: not with this form.
+
+    Only before any text: servers answer a form that they do not know with 400 or 422, old ones with 404,
+    500 or 501; clients that do not know an option raise a `TypeError`.
+    """
+    if isinstance(error, EndpointError | EndpointKeyError | ContextOverflowError):
+        return False
+    return status_of(error) in _REFUSALS or isinstance(error, TypeError | InvalidInputError)
+
+
+def refused(form: Form, why: str, *, endpoints: Endpoints = ENDPOINTS) -> None:
+    """Remember that a form was refused: `form_of` gives `examples` for this server and model from now on.
+
+    To be said when the same call has gone through without the form: servers answer 400 to other things too.
+    """
+    if form.constrains and form.key:
+        endpoints.refuse(form.key, why)
+
+
+# -- looking through what stands around a model
+
+
+def _leaves(model: Any) -> list[Any]:
+    """The models that may answer, the first one first."""
+    if _is_configurable_model(model):
+        return [model]
+    if isinstance(inner := _unwrapped(model), list):
+        return [leaf for each in inner for leaf in _leaves(each)]
+    return [model] if inner is None else _leaves(inner)
+
+
+def _unwrapped(model: Any) -> Any:
+    """What stands inside a wrapper; a list where one of several answers; None if it is no wrapper."""
+    names = class_names(model)
+    if "RunnableBindingBase" in names:
+        return model.bound
+    if "RunnableWithFallbacks" in names:
+        return [model.runnable, *model.fallbacks]
+    if "RunnableConfigurableAlternatives" in names:
+        others = [each for each in model.alternatives.values() if isinstance(each, Runnable)]
+        return [model.default, *others]
+    if "RunnableConfigurableFields" in names:
+        return model.default
+    return None
+
+
+def _rebuilt(model: Any, options_for: Any, before: Mapping[str, Any]) -> Runnable[Any, Any]:
+    """The model with options at each leaf; outer bindings keep what the options do not say anew."""
+    inner = _unwrapped(model)
+    if "RunnableBindingBase" in class_names(model) and isinstance(_branches(model), list):
+        known = {**model.kwargs, **before}
+        inside = _rebuilt(model.bound, options_for, known)
+        return model.model_copy(update={"bound": inside, "kwargs": {}})  # type: ignore[no-any-return]
+    if isinstance(inner, list):
+        first, *others = (_rebuilt(each, options_for, before) for each in inner)
+        if "RunnableWithFallbacks" in class_names(model):
+            update: dict[str, Any] = {"runnable": first, "fallbacks": others}
+        else:
+            named = (n for n, each in model.alternatives.items() if isinstance(each, Runnable))
+            update = {
+                "default": first,
+                "alternatives": {**model.alternatives, **dict(zip(named, others, strict=True))},
+            }
+        return model.model_copy(update=update)  # type: ignore[no-any-return]
+    known = {**_bound_kwargs(model), **before}
+    options = options_for(model, known)
+    return (
+        model if options == _bound_kwargs(model) else RunnableBinding(bound=model, kwargs=options)
+    )
+
+
+def _branches(model: Any) -> Any:
+    """The innermost thing of a chain of bindings that is several models, or None."""
+    inner = _unwrapped(model)
+    return inner if inner is None or isinstance(inner, list) else _branches(inner)
+
+
+def _bound_kwargs(model: Any) -> dict[str, Any]:
+    """What is bound around a single model; the outermost binding wins."""
+    inner = _unwrapped(model)
+    if inner is None or isinstance(inner, list):
+        return {}
+    return {**_bound_kwargs(inner), **getattr(model, "kwargs", {})}
+
+
+def _innermost(model: Any) -> Any:
+    """The chat model inside, as it is configured by default."""
+    if _is_configurable_model(model):
+        try:
+            # Its default model answers for what it has not itself; a method knows whose it is.
+            return model.get_num_tokens_from_messages.__self__
+        except Exception:  # noqa: BLE001 - it has no default, or cannot make it before it is configured
+            return model
+    inner = _unwrapped(model)
+    return model if inner is None or isinstance(inner, list) else _innermost(inner)
+
+
+def _is_configurable_model(model: Any) -> bool:
+    return "_ConfigurableModel" in class_names(model)
+
+
+# -- what is known of a model
+
+
+def _client_names(model: Any) -> list[str]:
+    """The class names of the client that sends the call: of an endpoint, those of what it will make."""
+    names = class_names(model)
+    if "ChatEndpoint" in names and (server := model.known) is not None:
+        client = model.client_class(server)
+        return [client, "BaseChatOpenAI"] if client == "ChatOpenAI" else [client]
+    return names
+
+
+def _is_openai_style(model: Any) -> bool:
+    return "BaseChatOpenAI" in _client_names(model)
+
+
+async def _ask(leaf: Any, endpoints: Endpoints) -> None:
+    """See that the leaf's server is known, if it is one that must be asked."""
+    model = _innermost(leaf)
+    try:
+        if "ChatEndpoint" in class_names(model):
+            await model.aserver()
+        elif _is_openai_style(model) and (address := _openai_address(model)) is not None:
+            key = getattr(model, "openai_api_key", None)
+            headers = getattr(model, "default_headers", None) or {}
+            await endpoints.ask(
+                address,
+                key=key if isinstance(key, SecretStr) else None,
+                headers={name: text for name, text in headers.items() if isinstance(text, str)},
+                again_after_s=_AGAIN_AFTER_S,
+            )
+    except SkeletonGraphError:
+        return
+
+
+def _openai_address(model: Any) -> Address | None:
+    """Where an OpenAI-style client sends its calls, if that must be asked; None is OpenAI itself, or Azure.
+
+    Raises:
+        InvalidInputError: It is a URL that cannot be asked, such as one with a password.
+    """
+    if getattr(model, "azure_endpoint", None):
+        return None
+    url = getattr(model, "openai_api_base", None) or os.environ.get("OPENAI_BASE_URL")
+    return address_of(url) if isinstance(url, str) and url else None
+
+
+def _known_form(leaf: Any, endpoints: Endpoints) -> Form:
+    model = _innermost(leaf)
+    kind, where = _kind_and_place(model, endpoints)
+    if kind == "examples":
+        return EXAMPLES
+    key = f"{kind} {where}"
+    why = endpoints.refused(key)
+    return Form(kind, key) if why is None else Form("examples", key, why)
+
+
+def _kind_and_place(model: Any, endpoints: Endpoints) -> tuple[Kind, str]:
+    """The form by class, or by what the server said; and what names server and model."""
+    names = class_names(model)
+    name = str(getattr(model, "model_name", None) or getattr(model, "model", ""))
+    if "ChatEndpoint" in names:
+        server = model.known
+        wanted = model.address.model or ""
+        return (
+            ("examples", "") if server is None else (_by_server(server), f"{server.url} {wanted}")
+        )
+    if "ChatTGI" in names:
+        return "tgi", f"{model.base_url} {name}"
+    if "ChatHuggingFace" in names:
+        url = getattr(model.llm, "endpoint_url", None)
+        return ("tgi", f"{url} {name}") if url else ("examples", "")
+    if "ChatOllama" in names:
+        return "ollama", f"{model.base_url} {name}"
+    if _is_openai_style(model):
+        try:
+            address = _openai_address(model)
+        except InvalidInputError:
+            return "examples", ""
+        if address is None:
+            known = "ChatOpenAI" in names or "AzureChatOpenAI" in names
+            return ("openai", name) if known else ("examples", "")
+        server = endpoints.get(address.url)
+        return ("examples", "") if server is None else (_by_server(server), f"{server.url} {name}")
+    return "examples", ""
+
+
+def _by_server(server: Server) -> Kind:
+    if server.kind == "vllm":
+        return "vllm-guided" if version_before(server.version, _STRUCTURED_OUTPUTS) else "vllm"
+    if server.kind in {"litellm", "other"}:
+        return "examples"
+    return server.kind  # type: ignore[return-value]
+
+
+# -- the form as options of a call
+
+
+def _form_options(model: Any, kind: Kind, grammar: Grammar) -> dict[str, Any]:
+    """What a call needs; `extra_body` is put into the request's body as it is.
+
+    OpenAI's client would read `response_format` itself, and raise where a limit cuts the text.
+    """
+    if not _is_openai_style(model):
+        if kind == "tgi":
+            return {"response_format": {"type": "regex", "value": grammar.regex}}
+        return {"format": dict(grammar.schema)}
+    if kind not in _SCHEMA:
+        return {"extra_body": _body(kind, grammar)}
+    schema = dict(grammar.schema)
+    named = {"name": grammar.name, "schema": schema, "strict": True}
+    asked = {"type": "json_schema", "json_schema": named}
+    if getattr(model, "use_responses_api", None):
+        return {"response_format": asked}
+    return {"extra_body": {"response_format": asked}}
+
+
+def _body(kind: Kind, grammar: Grammar) -> dict[str, Any]:
+    match kind:
+        case "tgi":
+            return {"response_format": {"type": "regex", "value": grammar.regex}}
+        case "vllm":
+            return {"structured_outputs": {"regex": grammar.regex}}
+        case "vllm-guided":
+            return {"guided_regex": grammar.regex}
+        case "sglang":
+            return {"regex": grammar.regex}
+        case _:
+            return {"grammar": grammar.gbnf}
+
+
+def _joined(model: Any, before: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Options and further ones; bodies are joined, the model's own included, since a call's replace it."""
+    if "extra_body" not in more:
+        return {**before, **more}
+    own = getattr(model, "extra_body", None) or getattr(model, "options", {}).get("extra_body")
+    body = {**(own or {}), **(before.get("extra_body") or {}), **more["extra_body"]}
+    return {**before, **more, "extra_body": body}

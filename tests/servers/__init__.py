@@ -1,0 +1,1 @@
+"""Checks against real model servers on this machine; `make servers` runs them."""

@@ -1,0 +1,108 @@
+"""What the package believes of servers, asked of real ones."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from langchain_sgd import Report, SGDRunnable
+from langchain_sgd.models import ChatEndpoint, resolve
+from langchain_sgd.planning.forms import Grammar, bound, form_of
+
+pytestmark = [
+    pytest.mark.timeout(600),
+    # Providers' clients leave their own connections to the garbage collector.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+LINES = Grammar(
+    regex=r"1 [a-z]+\n2 [a-z]+",
+    gbnf='root ::= "1 " [a-z]+ "\\n2 " [a-z]+',
+    schema={
+        "type": "object",
+        "properties": {"parts": {"type": "array", "items": {"type": "string"}}},
+        "required": ["parts"],
+        "additionalProperties": False,
+    },
+    name="plan",
+)
+DIGITS = Grammar(
+    regex="[0-9]{3}",
+    gbnf="root ::= [0-9] [0-9] [0-9]",
+    schema={
+        "type": "object",
+        "properties": {"number": {"type": "integer", "enum": [123, 456]}},
+        "required": ["number"],
+        "additionalProperties": False,
+    },
+    name="number",
+)
+
+
+async def streamed(model: Any, text: str) -> Any:
+    whole: Any = None
+    async for chunk in model.astream(text):
+        whole = chunk if whole is None else whole + chunk
+    return whole
+
+
+@pytest.fixture
+def model(url: str) -> ChatEndpoint:
+    made = resolve(url)
+    assert isinstance(made, ChatEndpoint)
+    return made
+
+
+async def test_it_is_known_for_what_it_is(model: ChatEndpoint) -> None:
+    server = await model.aserver()
+    assert server.kind != "other"
+    name = server.model(model.address.model)
+    if server.kind in {"tgi", "vllm", "llama.cpp"}:
+        assert server.version
+        assert server.contexts[name] > 0
+
+
+async def test_it_streams_text_and_usage_and_its_models_name(model: ChatEndpoint) -> None:
+    whole = await streamed(bound(model, max_tokens=8, temperature=0.0), "Count from one to fifty.")
+    assert whole.text
+    assert 0 < whole.usage_metadata["output_tokens"] <= 8
+    assert whole.response_metadata["model_name"]
+
+
+async def test_options_of_a_call_are_kept(model: ChatEndpoint) -> None:
+    asked = bound(model, max_tokens=24, temperature=0.0, seed=7)
+    first = (await streamed(asked, "Name some animals.")).text
+    assert (await asked.ainvoke("Name some animals.")).text == first
+    letter = next((c for c in first[1:] if c.isalpha()), None)
+    if letter is not None:
+        stopped = bound(model, max_tokens=24, temperature=0.0, seed=7, stop=[letter])
+        assert letter not in (await streamed(stopped, "Name some animals.")).text
+
+
+@pytest.mark.parametrize(
+    ("grammar", "pattern"), [(DIGITS, "[0-9]{3}"), (LINES, "1 [a-z]+\n2 [a-z]+")]
+)
+async def test_its_form_is_followed(model: ChatEndpoint, grammar: Grammar, pattern: str) -> None:
+    form = await form_of(model)
+    assert form.constrains
+    text = (await streamed(bound(model, form, grammar, max_tokens=60), "Say hello.")).text
+    if form.writes == "json":
+        assert set(json.loads(text)) == set(grammar.schema["properties"])
+    else:
+        # Nothing but a limit bounds a field, so the limit may cut the second line.
+        assert re.fullmatch(pattern, text) or text.startswith(("1 ", "2 "))
+
+
+async def test_it_plans_and_answers(model: ChatEndpoint) -> None:
+    sgd = SGDRunnable(large=model, mode="always", max_nodes=4)
+    plan = await sgd.aplan("Compare trains, planes and cars for a trip to Rome.")
+    assert not any("refused" in warning for warning in plan.warnings)
+    plain = SGDRunnable(large=bound(model, max_tokens=16), mode="never")
+    report = Report.from_message(await plain.ainvoke("What is a train?"))
+    (answer,) = report.nodes
+    assert answer.usage is not None
+    assert 0 < answer.usage.output_tokens <= 16
