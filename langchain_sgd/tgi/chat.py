@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import logging
 import math
@@ -229,7 +230,8 @@ class ChatTGI(BaseChatModel):
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Copy the settings, some of them changed; the copy connects for itself."""
-        copied = super().model_copy(update=update, deep=deep)
+        source = copy.deepcopy(self) if deep else self
+        copied = super(ChatTGI, source).model_copy(update=update)
         copied.__dict__.pop("client", None)
         return copied
 
@@ -556,6 +558,10 @@ class ChatTGI(BaseChatModel):
             raise InvalidInputError(msg)
         json_schema = convert_to_json_schema(schema)
         shown = {"kwargs": {"method": method}, "schema": json_schema}
+        is_class = isinstance(schema, type) and is_basemodel_subclass(schema)
+        # The converted schema has lost what a class says of itself, such as that it holds itself.
+        own = getattr(schema, "model_json_schema", None) if is_class else None
+        sent = schemas.fitted(json_schema if own is None else own())
         tool = method == "function_calling"
         if tool:
             offered = convert_to_openai_tool(schema)
@@ -563,12 +569,10 @@ class ChatTGI(BaseChatModel):
             schemas.sendable_tools([offered], None, self.max_grammar_states)
             llm = self.bind_tools([schema], tool_choice=name, ls_structured_output_format=shown)
         else:
-            sent = schemas.fitted(json_schema)
             schemas.check(sent, self.max_grammar_states)
             llm = self.bind(
                 response_format={"type": "json", "value": sent}, ls_structured_output_format=shown
             )
-        is_class = isinstance(schema, type) and is_basemodel_subclass(schema)
         parser = StructuredParser(
             model=schema if is_class else None,
             json_schema=None if is_class else json_schema,

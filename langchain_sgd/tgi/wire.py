@@ -35,6 +35,7 @@ _ROLES: Final[Mapping[type[BaseMessage], str]] = {
     HumanMessage: "user",
     AIMessage: "assistant",
 }
+_PLAIN_DELTA: Final = frozenset({"role", "content"})
 _TGI_GRAMMARS: Final = frozenset({"json", "json_object", "json_schema", "regex"})
 _FINISH_REASONS: Final[Mapping[str, str]] = {"eos_token": "stop", "stop_sequence": "stop"}
 """TGI's own words for what LangChain and OpenAI call `stop`."""
@@ -190,6 +191,17 @@ def chat_delta(body: Mapping[str, Any]) -> Delta:
     choices = body.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     usage = body.get("usage")
+    if isinstance(choice, dict) and not usage:  # a token and nothing else is what most events are
+        delta = choice.get("delta")
+        if (
+            isinstance(delta, dict)
+            and choice.get("finish_reason") is None
+            and choice.get("logprobs") is None
+            and delta.keys() <= _PLAIN_DELTA
+            and isinstance(text := delta.get("content"), str)
+            and isinstance(model := body.get("model"), str)
+        ):
+            return Delta(text, model=model)
     model, fingerprint = body.get("model"), body.get("system_fingerprint")
     text = reasoning = ""
     reason = None
@@ -445,8 +457,8 @@ class StreamReader:
         text = reasoning = ""
         logprobs: list[Mapping[str, Any]] = []
         for event in events:
-            if event.model is not None:
-                self._model, self._fingerprint = event.model, event.fingerprint
+            self._model = event.model or self._model
+            self._fingerprint = event.fingerprint or self._fingerprint
             self._usage = event.usage or self._usage
             self._pieces.append(event.text)
             text += self._trimmer.feed(event.text)
