@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import logging
+import math
+import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from functools import cached_property
 from operator import itemgetter
-from typing import Any, Final, Literal, Self, cast
+from typing import Any, Final, Literal, Self
 
 from langchain_core.callbacks import (
     AsyncCallbackManagerForLLMRun,
@@ -16,8 +20,7 @@ from langchain_core.callbacks import (
 )
 from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
-from langchain_core.output_parsers.base import OutputParserLike
+from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.tools import BaseTool
@@ -35,28 +38,41 @@ from pydantic import (
 )
 
 from langchain_sgd.errors import InvalidInputError
-from langchain_sgd.tgi import endpoint, wire
+from langchain_sgd.tgi import endpoint, schemas, wire
 from langchain_sgd.tgi.client import TGIClient
+from langchain_sgd.tgi.errors import TGIError
+from langchain_sgd.tgi.structured import StructuredParser
 from langchain_sgd.tgi.sync import tgi_thread
 from langchain_sgd.tgi.transport import Patience
+
+_log: Final = logging.getLogger("langchain_sgd")
 
 StructuredOutputMethod = Literal["json_schema", "json_mode", "function_calling"]
 
 _SAMPLING: Final = ("temperature", "top_p", "frequency_penalty", "seed", "max_tokens")
 """Fields that both of TGI's routes know, under LangChain's names."""
+_LOGPROBS: Final = ("logprobs", "top_logprobs")
 _GENERATE_SAMPLING: Final = ("top_k", "typical_p", "repetition_penalty")
 """Fields that only `/generate` knows."""
 _CHAT_OPTIONS: Final = frozenset(
-    {*_SAMPLING, "model", "response_format", "tools", "tool_choice", "tool_prompt", "logit_bias"}
+    {
+        *(*_SAMPLING, *_LOGPROBS, "model", "response_format"),
+        *("tools", "tool_choice", "tool_prompt", "logit_bias"),
+    }
 )
 _GENERATE_OPTIONS: Final = frozenset(
-    {*_SAMPLING, *_GENERATE_SAMPLING, "model", "response_format", "truncate"}
+    {*_SAMPLING, *_GENERATE_SAMPLING, *_LOGPROBS, "model", "response_format", "truncate"}
 )
 _SETTLED_OPTIONS: Final = frozenset(
     {"stream", "stream_options", "ls_structured_output_format", "strict", "parallel_tool_calls"}
 )
 """Options that LangChain's callers pass and that are settled here: streams always carry usage, grammars
 are always strict, and TGI calls one tool at a time."""
+_SMALLEST_TEMPERATURE: Final = 1e-4
+"""TGI divides 32-bit numbers by the temperature: a tiny one makes infinities of them."""
+_BYTES_PER_TOKEN: Final = 4
+_SCALE_UP_S: Final = 600.0
+"""How long Hugging Face's own endpoints may start, where nothing is said."""
 _BASE_MODEL: Final = "tgi"
 """The name that asks for the server's own model; any other is taken for a LoRA adapter's."""
 
@@ -127,6 +143,22 @@ class ChatTGI(BaseChatModel):
     server's `/info` as soon as it matters."""
     streaming: bool = False
     """Whether `invoke` streams behind the scenes."""
+    logprobs: bool | None = None
+    """Whether `response_metadata["logprobs"]` holds each token's logarithmic probability."""
+    top_logprobs: int | None = Field(default=None, ge=0, le=5)
+    """How many likelier tokens stand beside each of them."""
+    max_grammar_states: int | None = Field(default=300, ge=1)
+    """Largest automaton that an expression, a schema or a set of tools may make on the server; larger
+    ones are refused before they are sent. A real TGI takes 0.1 to 0.2 s for each state, during which it
+    answers nobody. None is no bound, for servers that compile fast."""
+    verify: endpoint.Verify = Field(default=True, exclude=True)
+    """Path of a file or folder of CA certificates, or an `ssl.SSLContext` (which no pickle takes); False
+    checks no certificate."""
+    proxy: SecretStr | None = Field(default=None, repr=False)
+    """URL of a proxy, kept secret. None takes the environment's, an empty one none."""
+    scale_up_timeout_s: float | None = Field(default=None, ge=0)
+    """Seconds for which 503 is taken for a server that starts, and asked again, within `timeout`. None is
+    600 s on Hugging Face's own hosts and 0 elsewhere."""
 
     _served_model: str | None = PrivateAttr(default=None)
 
@@ -168,13 +200,38 @@ class ChatTGI(BaseChatModel):
                 timeout_s=self.timeout,
                 stall_timeout_s=self.stall_timeout_s,
                 max_retries=self.max_retries,
+                scale_up_timeout_s=self._scale_up_s,
             ),
             max_concurrent_requests=self.max_concurrent_requests,
+            verify=self.verify,
+            proxy=self.proxy,
         )
+
+    @property
+    def _scale_up_s(self) -> float | None:
+        if self.scale_up_timeout_s is None:
+            return _SCALE_UP_S if endpoint.is_hugging_face(self.base_url) else None
+        return self.scale_up_timeout_s or None
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """Leave the connections out of a pickle; the key is in it."""
+        state = dict(super().__getstate__())
+        state["__dict__"] = {k: v for k, v in state["__dict__"].items() if k != "client"}
+        return state
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """Copy the settings; the copy connects for itself, and a TLS context is shared."""
+        memo = {} if memo is None else memo
+        if isinstance(self.verify, ssl.SSLContext):
+            memo[id(self.verify)] = self.verify
+        copied = super().__deepcopy__(memo)
+        copied.__dict__.pop("client", None)
+        return copied
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Copy the settings, some of them changed; the copy connects for itself."""
-        copied = super().model_copy(update=update, deep=deep)
+        source = copy.deepcopy(self) if deep else self
+        copied = super(ChatTGI, source).model_copy(update=update)
         copied.__dict__.pop("client", None)
         return copied
 
@@ -250,6 +307,8 @@ class ChatTGI(BaseChatModel):
         else:
             answer = await self.client.generate_raw(self._generate_payload(messages, stops, kwargs))
             delta = wire.generated(answer.body, answer.timings)
+        if not self._asks_logprobs(kwargs):
+            delta = delta._replace(logprobs=())
         message = wire.message_of(delta, answer.timings, stops)
         self._remember(delta.model)
         return ChatResult(generations=[ChatGeneration(message=message)])
@@ -279,7 +338,7 @@ class ChatTGI(BaseChatModel):
         else:
             batches = self.client.generate_batches(self._generate_payload(messages, stops, options))
             read = wire.generate_delta
-        reader = wire.StreamReader(stops)
+        reader = wire.StreamReader(stops, logprobs=self._asks_logprobs(options))
         began = time.perf_counter()
         timings: dict[str, float | int | str] = {}
         async with aclosing(batches):
@@ -294,8 +353,55 @@ class ChatTGI(BaseChatModel):
 
     def _stops(self, stop: Sequence[str] | str | None) -> list[str]:
         if stop is None:
-            return self.stop
-        return [stop] if isinstance(stop, str) else list(stop)
+            stop = self.stop
+        return [each for each in ([stop] if isinstance(stop, str) else stop) if each]
+
+    def _asks_logprobs(self, options: Mapping[str, Any]) -> bool:
+        asked = (options.get(name, getattr(self, name)) for name in _LOGPROBS)
+        return any(value is not None and value is not False for value in asked)
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Ask the server for the ids of a text's own tokens, without those around every prompt.
+
+        Raises:
+            TGIError: The server could not be asked.
+        """
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
+        tokens = tgi_thread.run(self.client.tokenize(text))
+        return [token["id"] for token in tokens if token.get("start") != token.get("stop")]
+
+    def get_num_tokens(self, text: str) -> int:
+        """Ask the server how many tokens a text has; where it cannot be asked, estimate them."""
+        try:
+            return len(self.get_token_ids(text))
+        except TGIError as error:
+            self._log_estimate(error)
+            return math.ceil(len(text.encode(errors="replace")) / _BYTES_PER_TOKEN)
+
+    def get_num_tokens_from_messages(
+        self, messages: Sequence[BaseMessage], tools: Sequence[Any] | None = None
+    ) -> int:
+        """Ask the server how many tokens its template makes of messages and tools.
+
+        Where it cannot be asked, they are estimated as langchain-core does.
+        """
+        if self.mode == "generate" or self.custom_get_token_ids is not None:
+            return self.get_num_tokens(wire.prompt_text(messages))
+        payload: dict[str, Any] = {"model": self.model, "messages": wire.chat_messages(messages)}
+        openai_tools: list[BaseTool | dict[str, Any]] = [
+            convert_to_openai_tool(tool) for tool in tools or ()
+        ]
+        if openai_tools:
+            payload["tools"] = openai_tools
+        try:
+            return len(tgi_thread.run(self.client.chat_tokenize(payload)))
+        except TGIError as error:
+            self._log_estimate(error)
+            return count_tokens_approximately(messages, tools=openai_tools or None)
+
+    def _log_estimate(self, error: TGIError) -> None:
+        _log.warning("Tokens are estimated, for the server could not be asked: %s", error)
 
     def _remember(self, served: str | None) -> None:
         """Keep the true name of the server's own model, which it tells with its first answer."""
@@ -309,20 +415,26 @@ class ChatTGI(BaseChatModel):
 
         `presence_penalty` is never sent: TGI adds 2 to it and makes a repetition penalty of it.
         """
-        settings = self._settings(options, _SAMPLING, _CHAT_OPTIONS)
+        settings = self._settings(options, (*_SAMPLING, *_LOGPROBS), _CHAT_OPTIONS)
+        if settings.get("top_logprobs") is not None:
+            settings["logprobs"] = True
         payload = {"model": self.model, "messages": wire.chat_messages(messages), **settings}
         if stops:
             payload["stop"] = stops
         if not payload.get("tools"):  # even an empty list beside a grammar is refused
             payload.pop("tools", None)
             payload.pop("tool_choice", None)
+        elif isinstance(payload["tools"], list):
+            payload["tools"] = schemas.sendable_tools(
+                payload["tools"], payload.get("tool_choice"), self.max_grammar_states
+            )
         return payload
 
     def _generate_payload(
         self, messages: Sequence[BaseMessage], stops: list[str], options: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Make the body of `/generate` and `/generate_stream`."""
-        names = (*_SAMPLING, *_GENERATE_SAMPLING)
+        names = (*_SAMPLING, *_GENERATE_SAMPLING, *_LOGPROBS)
         settings = self._settings(options, names, _GENERATE_OPTIONS)
         if settings.get("temperature") == 0:  # greedy is said by leaving it out; 0 is refused
             del settings["temperature"]
@@ -333,6 +445,9 @@ class ChatTGI(BaseChatModel):
                 name in settings for name in ("temperature", "top_p", "top_k", "typical_p")
             ),
         }
+        settings.pop("logprobs", None)  # every token comes with its own
+        if top := settings.pop("top_logprobs", None):
+            parameters["top_n_tokens"] = top
         adapter = settings.pop("model", self.model)
         if adapter != _BASE_MODEL:
             parameters["adapter_id"] = adapter
@@ -349,7 +464,8 @@ class ChatTGI(BaseChatModel):
         """Join the fields with a call's own options, which win; None and what is off are left out.
 
         Raises:
-            InvalidInputError: An option that this mode does not have.
+            InvalidInputError: An option that this mode does not have, or a temperature that is all but 0.
+            TGIGrammarError: An expression or a schema that would harm the server.
         """
         given = {key: value for key, value in options.items() if key not in _SETTLED_OPTIONS}
         for alias in ("max_completion_tokens", "max_new_tokens"):
@@ -362,14 +478,20 @@ class ChatTGI(BaseChatModel):
             )
             raise InvalidInputError(msg)
         settings = {**{name: getattr(self, name) for name in names}, **given}
-        if settings.get("temperature") == 0:
+        temperature = settings.get("temperature")
+        if isinstance(temperature, float) and 0 < temperature < _SMALLEST_TEMPERATURE:
+            msg = f"A temperature of {temperature:g} is too small for TGI: give 0 for greedy decoding."
+            raise InvalidInputError(msg)
+        if temperature == 0:
             for name in ("top_p", "top_k", "typical_p"):  # any of them makes TGI sample after all
                 settings.pop(name, None)
         for name in ("top_p", "typical_p"):
             if settings.get(name) == 1:  # all of the mass is no restriction, and TGI refuses 1
                 del settings[name]
         if isinstance(settings.get("response_format"), Mapping):
-            settings["response_format"] = wire.grammar(settings["response_format"])
+            settings["response_format"] = schemas.sendable(
+                settings["response_format"], self.max_grammar_states
+            )
         return {key: value for key, value in settings.items() if value is not None}
 
     def bind_tools(
@@ -399,7 +521,7 @@ class ChatTGI(BaseChatModel):
 
     def with_structured_output(
         self,
-        schema: dict[str, Any] | type,
+        schema: dict[str, Any] | type | None,
         *,
         include_raw: bool = False,
         method: StructuredOutputMethod = "json_schema",
@@ -415,28 +537,47 @@ class ChatTGI(BaseChatModel):
                 not see the schema: describe it in the prompt); `function_calling` goes through a tool.
             **kwargs: `strict` is taken and changes nothing.
 
+        Lengths, counts and bounds of numbers are not sent, since they would keep the server from
+        answering anybody for minutes: the answer is checked against them. What does not fit, and what
+        `max_tokens` cut, is an `OutputParserException`.
+
         Raises:
             ValueError: An unknown method or argument.
+            TGIGrammarError: A schema that TGI cannot take, such as one that refers to itself.
         """
-        if method == "function_calling":
-            return super().with_structured_output(schema, include_raw=include_raw, **kwargs)
         kwargs.pop("strict", None)
-        if method not in {"json_schema", "json_mode"} or kwargs:
+        if method not in {"json_schema", "json_mode", "function_calling"} or kwargs:
             msg = (
                 f"with_structured_output has no method {method!r}"
                 if not kwargs
                 else f"with_structured_output has no argument {', '.join(sorted(kwargs))}"
             )
             raise ValueError(msg)
+        if schema is None:
+            msg = "TGI's JSON needs a schema: pass a pydantic class, a TypedDict or a JSON schema."
+            raise InvalidInputError(msg)
         json_schema = convert_to_json_schema(schema)
-        llm = self.bind(
-            response_format={"type": "json", "value": json_schema},
-            ls_structured_output_format={"kwargs": {"method": method}, "schema": json_schema},
-        )
-        parser: OutputParserLike[Any] = (
-            PydanticOutputParser(pydantic_object=cast("type[BaseModel]", schema))
-            if isinstance(schema, type) and is_basemodel_subclass(schema)
-            else JsonOutputParser()
+        shown = {"kwargs": {"method": method}, "schema": json_schema}
+        is_class = isinstance(schema, type) and is_basemodel_subclass(schema)
+        # The converted schema has lost what a class says of itself, such as that it holds itself.
+        own = getattr(schema, "model_json_schema", None) if is_class else None
+        sent = schemas.fitted(json_schema if own is None else own())
+        tool = method == "function_calling"
+        if tool:
+            offered = convert_to_openai_tool(schema)
+            name = offered["function"]["name"]
+            schemas.sendable_tools([offered], None, self.max_grammar_states)
+            llm = self.bind_tools([schema], tool_choice=name, ls_structured_output_format=shown)
+        else:
+            schemas.check(sent, self.max_grammar_states)
+            llm = self.bind(
+                response_format={"type": "json", "value": sent}, ls_structured_output_format=shown
+            )
+        parser = StructuredParser(
+            model=schema if is_class else None,
+            json_schema=None if is_class else json_schema,
+            tool=tool,
+            growing=not include_raw,
         )
         if not include_raw:
             return llm | parser
@@ -464,7 +605,8 @@ def chat_model(value: str | endpoint.TGIEndpoint, **options: Any) -> ChatTGI:
     if isinstance(value, str):
         return ChatTGI(base_url=endpoint.base_url(value), **options)
     if isinstance(value, endpoint.TGIEndpoint):
-        settings = {**options, **value.options}
+        settings = {**options, "verify": value.verify, "proxy": value.proxy, **value.options}
+        settings["headers"] = {**value.headers, **settings.get("headers", {})}
         return ChatTGI(base_url=value.url, api_key=value.api_key, **settings)
     msg = (
         f"A model must be a LangChain chat model, a TGIEndpoint or a URL; {type(value).__name__} was "

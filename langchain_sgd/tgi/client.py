@@ -15,7 +15,7 @@ from pydantic import SecretStr, ValidationError
 from text_generation import AsyncClient
 from text_generation.types import Grammar, Parameters, Response, StreamResponse
 
-from langchain_sgd.tgi import endpoint
+from langchain_sgd.tgi import endpoint, wire
 from langchain_sgd.tgi.errors import NotTGIError, TGIUnavailableError
 from langchain_sgd.tgi.server import ServerInfo
 from langchain_sgd.tgi.transport import Answer, Patience, Transport
@@ -41,6 +41,8 @@ class TGIClient(AsyncClient):  # type: ignore[misc]
         headers: Mapping[str, SecretStr | str] | None = None,
         patience: Patience | None = None,
         max_concurrent_requests: int | None = None,
+        verify: endpoint.Verify = True,
+        proxy: SecretStr | str | None = None,
     ) -> None:
         """Say how to reach the server; nothing is sent yet.
 
@@ -52,6 +54,8 @@ class TGIClient(AsyncClient):  # type: ignore[misc]
             patience: Timeouts and retries.
             max_concurrent_requests: Requests in flight on one event loop; None asks `/info` as soon
                 as it matters, and stays a little below the server's own limit.
+            verify: Path of a CA file or folder, or an `ssl.SSLContext`; False checks no certificate.
+            proxy: URL of a proxy; None takes the environment's, "" none.
 
         Raises:
             InvalidInputError: The URL is no http or https URL, or holds credentials.
@@ -62,6 +66,8 @@ class TGIClient(AsyncClient):  # type: ignore[misc]
             secret_headers=_secret_headers(api_key, headers or {}),
             patience=patience or Patience(),
             max_concurrent_requests=max_concurrent_requests,
+            verify=verify,
+            proxy=SecretStr(proxy) if isinstance(proxy, str) else proxy,
         )
         self._info: ServerInfo | None = None
 
@@ -90,7 +96,7 @@ class TGIClient(AsyncClient):  # type: ignore[misc]
             TGIError: The server could not be asked.
         """
         if self._info is None or refresh:
-            body = await self._transport.get("/info")
+            body = await self._transport.once("/info")
             if not isinstance(body, Mapping) or "model_id" not in body:
                 msg = "its /info holds no model_id"
                 raise NotTGIError(msg, endpoint=self.base_url)
@@ -104,12 +110,37 @@ class TGIClient(AsyncClient):  # type: ignore[misc]
             TGIError: Nothing answered; an unhealthy server is `False`.
         """
         try:
-            await self._transport.get("/health")
+            await self._transport.once("/health")
         except TGIUnavailableError as error:
             if error.status is None:
                 raise
             return False
         return True
+
+    async def tokenize(self, text: str) -> list[dict[str, Any]]:
+        """Ask for the tokens of a text, each with its `id`, `text`, `start` and `stop`.
+
+        Those that the tokenizer puts around every prompt are among them; they are empty.
+
+        Raises:
+            TGIError: The server could not be asked, or has no such route.
+        """
+        return self._tokens(await self._transport.once("/tokenize", {"inputs": text}))
+
+    async def chat_tokenize(self, payload: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Ask for the tokens of a chat body's prompt, as the server's template makes it.
+
+        Raises:
+            TGIError: The server could not be asked, or has no such route.
+        """
+        body = await self._transport.once("/chat_tokenize", payload)
+        return self._tokens(body.get("tokenize_response") if isinstance(body, Mapping) else None)
+
+    def _tokens(self, body: Any) -> list[dict[str, Any]]:
+        if isinstance(body, list) and all(isinstance(token, dict) for token in body):
+            return body
+        msg = "the answer is no list of tokens"
+        raise NotTGIError(msg, endpoint=self.base_url, status=200)
 
     async def chat(self, payload: Mapping[str, Any]) -> Answer:
         """Post a body to `/v1/chat/completions` as it is and give the whole answer.
@@ -118,7 +149,8 @@ class TGIClient(AsyncClient):  # type: ignore[misc]
             TGIError: The call failed, after its retries.
         """
         answer = await self._transport.post(_CHAT, payload)
-        if not answer.body.get("choices"):
+        choices = answer.body.get("choices")
+        if not isinstance(choices, list) or not choices:
             msg = "the chat answer holds no choices"
             raise NotTGIError(msg, endpoint=self.base_url, status=200)
         return answer
@@ -135,11 +167,8 @@ class TGIClient(AsyncClient):  # type: ignore[misc]
 
     def chat_batches(self, payload: Mapping[str, Any]) -> AsyncGenerator[list[dict[str, Any]]]:
         """As `chat_stream`; chunks that arrived together come as one list."""
-        return self._transport.events(
-            _CHAT,
-            {**payload, "stream": True},
-            is_end=lambda event: any(c.get("finish_reason") for c in event.get("choices") or ()),
-        )
+        ending = wire.ChatEnding(tools=bool(payload.get("tools")))
+        return self._transport.events(_CHAT, {**payload, "stream": True}, ending)
 
     async def generate(self, prompt: str, **parameters: Any) -> Response:
         """Continue a text.
@@ -175,11 +204,7 @@ class TGIClient(AsyncClient):  # type: ignore[misc]
 
     def generate_batches(self, payload: Mapping[str, Any]) -> AsyncGenerator[list[dict[str, Any]]]:
         """Post a body to `/generate_stream` as it is and yield its events; see `chat_batches`."""
-        return self._transport.events(
-            "/generate_stream",
-            payload,
-            is_end=lambda event: event.get("generated_text") is not None,
-        )
+        return self._transport.events("/generate_stream", payload, wire.GenerateEnding())
 
     def _typed(self, model: type[T], body: dict[str, Any]) -> T:
         try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import ssl
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,6 +13,9 @@ from urllib.request import getproxies, proxy_bypass
 from pydantic import SecretStr
 
 from langchain_sgd.errors import InvalidInputError
+
+Verify = bool | str | ssl.SSLContext
+"""How a server's certificate is checked: as usual, not at all, by a CA file or folder, by a context."""
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _HF_HOSTS = ("huggingface.co", "huggingface.cloud", "hf.space")
@@ -30,13 +35,25 @@ class TGIEndpoint:
     _: KW_ONLY
     api_key: SecretStr | None = field(default=None, repr=False)
     """Sent as `Authorization: Bearer`; a plain string is taken too."""
+    headers: Mapping[str, SecretStr | str] = field(default_factory=dict, repr=False, hash=False)
+    """Further headers for a gateway, kept secret."""
+    verify: Verify = True
+    """Path of a CA file or folder, or an `ssl.SSLContext`; False checks no certificate."""
+    proxy: SecretStr | str | None = field(default=None, repr=False)
+    """URL of a proxy; None takes the environment's, "" none."""
     options: dict[str, Any] = field(default_factory=dict, repr=False, hash=False)
     """Further fields of `ChatTGI`, such as `temperature` or `timeout`."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "url", base_url(self.url))
-        if isinstance(self.api_key, str):
-            object.__setattr__(self, "api_key", SecretStr(self.api_key))
+        for name in ("api_key", "proxy"):
+            if isinstance(value := getattr(self, name), str):
+                object.__setattr__(self, name, SecretStr(value))
+        secret = {
+            name: value if isinstance(value, SecretStr) else SecretStr(value)
+            for name, value in self.headers.items()
+        }
+        object.__setattr__(self, "headers", secret)
 
 
 def base_url(text: str) -> str:
@@ -87,6 +104,25 @@ def proxy_for(url: str) -> str | None:
         return None
     proxies = getproxies()
     return proxies.get(parts.scheme) or proxies.get("all")
+
+
+def tls_for(url: str, verify: Verify) -> ssl.SSLContext | bool:
+    """Make of `verify` what aiohttp takes.
+
+    Raises:
+        InvalidInputError: There is no such file, or it holds no certificate.
+    """
+    if not isinstance(verify, str):
+        return verify
+    if url.startswith("http:"):
+        return True
+    try:
+        if os.path.isdir(verify):  # noqa: PTH112 - read once
+            return ssl.create_default_context(capath=verify)
+        return ssl.create_default_context(cafile=verify)
+    except OSError as error:  # ssl.SSLError is one
+        msg = f"verify={verify!r} is no file of certificates ({error.strerror or error})."
+        raise InvalidInputError(msg) from None
 
 
 def key_from_environment(url: str) -> SecretStr | None:

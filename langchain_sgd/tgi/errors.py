@@ -8,6 +8,8 @@
     +-- TGIGenerationError      the model server failed, 424 or 500 (ModelAPIError)
     +-- TGIBadRequestError      the request is wrong and stays wrong (ModelInvalidRequestError)
     |   +-- TGIContextError     prompt and answer do not fit the model (ContextOverflowError)
+    |   +-- TGIGrammarError     an expression or a schema that would harm the server; never sent
+    |                           (also InvalidInputError)
     +-- TGIAuthError            401 or 403 (ModelAuthenticationError)
     +-- NotTGIError             something else answered: HTML, 404, redirect, TLS (ModelNotFoundError)
 
@@ -35,6 +37,8 @@ from langchain_core.exceptions import (
     ModelTimeoutError,
 )
 from text_generation import errors as stock
+
+from langchain_sgd.errors import InvalidInputError
 
 _LONGEST_DETAIL: Final = 300
 """Characters of a server's own words that go into a message: enough to act on, no whole HTML page."""
@@ -132,6 +136,16 @@ class TGIContextError(TGIBadRequestError, ContextOverflowError):
     remedy = "Shorten the messages or lower `max_tokens`; /info gives the server's limits."
 
 
+class TGIGrammarError(TGIBadRequestError, InvalidInputError):
+    """An expression or a schema that the server cannot take; it was not sent.
+
+    A real TGI checks little: some forms abort it, end the requests of strangers or keep it busy for
+    minutes. The message says what to write instead.
+    """
+
+    remedy = ""
+
+
 class TGIAuthError(TGIError, ModelAuthenticationError):
     """The endpoint wants another key, or one at all."""
 
@@ -172,6 +186,14 @@ _BY_OPENING: Final[tuple[tuple[str, type[TGIError]], ...]] = (
 )
 """How TGI's messages begin: in chat streams they are all there is to tell errors apart."""
 
+_DEAD_SHARD: Final = ("connection refused", "error trying to connect", "transport error")
+"""What a living router says of a model server that is down: to it that is a failed generation."""
+_SHARD_REMEDY: Final = (
+    "The model server behind the router is down: start it again; /health then answers 200."
+)
+_CUT_CALL: Final = "eof while parsing"
+_CUT_REMEDY: Final = "The tool call was cut by `max_tokens`: raise it."
+
 _BY_STATUS: Final[Mapping[int, type[TGIError]]] = {
     400: TGIBadRequestError,
     401: TGIAuthError,
@@ -207,12 +229,23 @@ def to_error(
     text, kind = _text_of(body)
     html = text.startswith("<")
     cause = _by_words(text, kind) or _by_status(status, empty=not text, html=html)
+    remedy = None
+    if cause is TGIGenerationError and _mentions(text, *_DEAD_SHARD):
+        cause, remedy = TGIUnavailableError, _SHARD_REMEDY
+    elif cause is TGIBadRequestError and _mentions(text, _CUT_CALL):
+        remedy = _CUT_REMEDY
     return cause(
         _detail(status, text, html=html),
         endpoint=endpoint,
         status=status,
         retry_after_s=retry_after_s,
+        remedy=remedy,
     )
+
+
+def _mentions(text: str, *words: str) -> bool:
+    lower = text.lower()
+    return any(word in lower for word in words)
 
 
 def _by_words(text: str, kind: str) -> type[TGIError] | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import ssl
 from collections.abc import AsyncGenerator
 
 import aiohttp
@@ -42,15 +43,18 @@ class LoopPool:
         self._holder = _hold(session)
 
     @classmethod
-    async def open(cls, gate: Gate, *, connect_timeout_s: float, proxy: str | None) -> LoopPool:
+    async def open(
+        cls, gate: Gate, *, connect_timeout_s: float, proxy: str | None, tls: ssl.SSLContext | bool
+    ) -> LoopPool:
         """Make a pool on the running loop; the loop's end closes it."""
         _close_orphans()
         session = aiohttp.ClientSession(
-            # The gate bounds connections; `total` would cut long streams that are alive.
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S),
+            connector=_connector(tls=tls),
+            # `total` would cut long streams that are alive.
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s),
             cookie_jar=aiohttp.DummyCookieJar(),
             proxy=proxy,
+            auto_decompress=False,  # without a bound, a megabyte may unpack to gigabytes
         )
         pool = cls(session, gate)
         await anext(pool._holder)
@@ -64,6 +68,11 @@ class LoopPool:
     async def aclose(self) -> None:
         """Close the session and its connections; on the pool's own loop only."""
         await self._holder.aclose()
+
+
+def _connector(*, tls: ssl.SSLContext | bool) -> aiohttp.BaseConnector:
+    """Make what opens connections; it has no limit of its own, for the gate bounds them."""
+    return aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S, ssl=tls)
 
 
 _open_sessions: dict[aiohttp.ClientSession, asyncio.AbstractEventLoop] = {}

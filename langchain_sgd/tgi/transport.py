@@ -7,15 +7,17 @@ import contextlib
 import json
 import math
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import aiohttp
 from pydantic import SecretStr
 from yarl import URL
 
-from langchain_sgd.tgi.endpoint import proxy_for
+from langchain_sgd.tgi import bodies
+from langchain_sgd.tgi.endpoint import Verify, proxy_for, tls_for
 from langchain_sgd.tgi.errors import (
     TGIError,
     TGIGenerationError,
@@ -24,22 +26,29 @@ from langchain_sgd.tgi.errors import (
     TGITimeoutError,
     TGIUnavailableError,
 )
-from langchain_sgd.tgi.faults import Faults, decoded, is_refusal
+from langchain_sgd.tgi.faults import Faults, bare, decoded, is_refusal, proxy_secrets
 from langchain_sgd.tgi.gate import Gate, shared_gate
 from langchain_sgd.tgi.pool import LoopPool
 from langchain_sgd.tgi.server import Timings, read_timings
-from langchain_sgd.tgi.sse import EventParser
+from langchain_sgd.tgi.sse import EventParser, EventTooLongError
 
 _OK: Final = 200
 _DONE: Final = b"[DONE]"
+_NULL: Final = b"null"
+"""An event that says nothing; some gateways send it."""
+_SCALING: Final = 503
+"""What a gateway answers while an endpoint that was scaled to zero starts."""
 _LONGEST_BACKOFF_S: Final = 8.0
-_LONGEST_RETRY_AFTER_S: Final = 30.0
+_LONGEST_RETRY_AFTER_S: Final = 300.0
+"""Seconds that are waited on a server's word where no deadline says when waiting is in vain."""
 _ASK_LIMIT_FROM: Final = 8
 """Requests in flight from which it pays to ask the server how many it takes."""
 _REFUSALS_TO_PROBE: Final = 3
 """Connections that fail in a row before a health check goes ahead of further requests."""
 _PROBE_TIMEOUT_S: Final = 2.0
 _PROBE_COUNTS_S: Final = 1.0
+_ERROR_TIMEOUT_S: Final = 2.0
+"""For an error's message; the status alone names the fault as well."""
 _DRAIN_TIMEOUT_S: Final = 0.5
 
 
@@ -65,6 +74,18 @@ class Patience:
     """How often a request that was not begun is repeated."""
     backoff_s: float = 0.25
     """Longest wait before the first repetition; it doubles with each."""
+    scale_up_timeout_s: float | None = None
+    """How long a server may answer 503 while it starts; sent as `X-Scale-Up-Timeout`, too."""
+
+
+class Ending(Protocol):
+    """Says whether a stream ended as it should."""
+
+    def see(self, event: Mapping[str, Any], /) -> None:
+        """Take an event."""
+
+    def reached(self, *, done: bool) -> bool:
+        """Whether the events are a whole stream; `done` says that `[DONE]` came behind them."""
 
 
 class _Due(NamedTuple):
@@ -96,16 +117,25 @@ class Transport:
         secret_headers: Mapping[str, SecretStr],
         patience: Patience,
         max_concurrent_requests: int | None,
+        verify: Verify = True,
+        proxy: SecretStr | None = None,
     ) -> None:
         self._base = url
         self._secrets = secret_headers
         self._patience = patience
         self._limit = max_concurrent_requests
         self._limit_asked = max_concurrent_requests is not None
-        self._proxy = proxy_for(url)
-        self._faults = Faults(url, secret_headers)
+        self._verify = verify
+        self._tls: ssl.SSLContext | bool | None = None
+        found = proxy.get_secret_value() if proxy is not None else proxy_for(url)
+        self._proxy = SecretStr(found) if found else None
+        self._faults = Faults(url, [*secret_headers.values(), *proxy_secrets(found or None)])
         self._pools: dict[asyncio.AbstractEventLoop, LoopPool] = {}
         self._urls: dict[str, URL] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what belongs to this process: connections and what was made for them."""
+        return {**vars(self), "_pools": {}, "_tls": None}
 
     async def aclose(self) -> None:
         """Close the running loop's connections; a later call opens new ones."""
@@ -113,16 +143,22 @@ class Transport:
         if pool is not None:
             await pool.aclose()
 
-    async def get(self, path: str) -> Any:
-        """Get a route's JSON, or its text, once and in the time of a health check.
+    async def once(self, path: str, payload: Mapping[str, Any] | None = None) -> Any:
+        """Ask a route for its JSON, or its text, once and in the time of a health check.
 
         Raises:
             TGIError: There was no success.
         """
-        pool = await self._pool()
         due = self._due(_PROBE_TIMEOUT_S, "no answer")
-        async with self._response(pool, "GET", path, None, due) as response, _in_time(due):
-            return decoded(await response.read())
+        body = None if payload is None else json.dumps(payload).encode()
+        try:
+            pool = await self._pool()
+            method = "GET" if body is None else "POST"
+            async with self._response(pool, method, path, body, due) as response, _in_time(due):
+                return decoded(await self._body(response))
+        except TGIError as error:
+            bare(error)
+            raise
 
     async def post(self, path: str, payload: Mapping[str, Any]) -> Answer:
         """Post JSON and give the JSON answer.
@@ -131,89 +167,92 @@ class Transport:
             TGIError: The call failed, after its retries.
         """
         body = json.dumps(payload).encode()
-        attempt = 0
-        async with _in_time(self._due(self._patience.timeout_s, "no complete answer")):
-            while True:
-                try:
-                    pool = await self._admissible_pool()
-                    async with pool.gate, self._response(pool, "POST", path, body) as response:
-                        answer = self._faults.json_object(await response.read())
-                        return Answer(answer, read_timings(response.headers))
-                except TGIError as error:
-                    await self._before_retry(error, attempt)
-                attempt += 1
+        deadline = self._due(self._patience.timeout_s, "no complete answer")
+        retries = _Retries(self._patience, deadline, self._learn)
+        try:
+            async with _in_time(deadline):
+                while True:
+                    try:
+                        pool = await self._admissible_pool()
+                        async with pool.gate, self._response(pool, "POST", path, body) as response:
+                            answer = self._faults.json_object(await self._body(response))
+                            return Answer(answer, read_timings(response.headers))
+                    except TGIError as error:
+                        await retries.wait_after(error)
+        except TGIError as error:
+            bare(error)
+            raise
 
     async def events(
-        self,
-        path: str,
-        payload: Mapping[str, Any],
-        *,
-        is_end: Callable[[Mapping[str, Any]], bool],
+        self, path: str, payload: Mapping[str, Any], ending: Ending
     ) -> AsyncGenerator[list[dict[str, Any]]]:
         """Post JSON and yield the events of the answer, those that arrived together as one list.
 
         Args:
             path: The route.
             payload: The body.
-            is_end: Whether an event ends the stream rightly; a stream without one is broken.
+            ending: Is shown every event and says whether the stream ended rightly.
 
         Raises:
             TGIError: The call failed: before the first event after its retries, later at once.
         """
         body = json.dumps(payload).encode()
         deadline = self._due(self._patience.timeout_s, "no complete answer")
-        attempt = 0
-        while True:
-            opened = False
-            try:
-                async with _in_time(deadline):
-                    pool = await self._admissible_pool()
-                    await pool.gate.acquire()
+        retries = _Retries(self._patience, deadline, self._learn)
+        opened = False
+        try:
+            while True:
                 try:
-                    reading = self._read_events(pool, path, body, deadline, is_end)
-                    async with contextlib.aclosing(reading):
-                        async for events in reading:
-                            opened = True
-                            yield events
-                finally:
-                    pool.gate.release()
-            except TGIError as error:
-                if opened:
-                    raise
-                async with _in_time(deadline):
-                    await self._before_retry(error, attempt)
-            else:
-                return
-            attempt += 1
+                    async with _in_time(deadline):
+                        pool = await self._admissible_pool()
+                        await pool.gate.acquire()
+                    try:
+                        reading = self._read_events(pool, path, body, deadline, ending)
+                        async with contextlib.aclosing(reading):
+                            async for events in reading:
+                                opened = True
+                                yield events
+                    finally:
+                        pool.gate.release()
+                except TGIError as error:
+                    if opened:
+                        raise
+                    async with _in_time(deadline):
+                        await retries.wait_after(error)
+                else:
+                    return
+        except TGIError as error:
+            bare(error)
+            raise
 
     async def _read_events(
-        self,
-        pool: LoopPool,
-        path: str,
-        body: bytes,
-        deadline: _Due,
-        is_end: Callable[[Mapping[str, Any]], bool],
+        self, pool: LoopPool, path: str, body: bytes, deadline: _Due, ending: Ending
     ) -> AsyncGenerator[list[dict[str, Any]]]:
         """Open one stream and read it; a stall is counted from event to event, not from byte to byte."""
-        due = self._next_event_due(deadline)
-        ended = done = False
+        done = False
+        due = min(deadline, self._headers_due())
         async with self._response(pool, "POST", path, body, due) as response:
             if response.content_type != "text/event-stream":
                 async with _in_time(due):
-                    raise await self._faults.no_stream(response)
+                    data = await self._body(response, bodies.LONGEST_ERROR, cut=True)
+                raise self._faults.no_stream(response.content_type, data)
             parser = EventParser()
+            unpacker = self._unpacker(response)
+            due = self._next_event_due(deadline)
             with contextlib.closing(_Reader(response.content, due)) as reader:
                 while not done and (chunk := await reader.read()):
                     events: list[dict[str, Any]] = []
                     failure: TGIError | None = None
-                    for data in parser.feed(chunk):
+                    for data in self._parsed(parser, unpacker, chunk):
                         if data == _DONE:
                             done = True
                             break
+                        if data == _NULL:
+                            continue
                         event, failure = self._event(data)
                         if failure is not None:
                             break
-                        ended = ended or is_end(event)
+                        ending.see(event)
                         events.append(event)
                     if events:
                         yield events
@@ -223,9 +262,47 @@ class Transport:
                         raise failure
             if done:
                 await _drain(response)
-        if not ended:
+        if not ending.reached(done=done):
             msg = "the stream ended without its end event"
             raise TGIStreamBrokenError(msg, endpoint=self._base, status=_OK)
+
+    def _unpacker(self, response: aiohttp.ClientResponse) -> bodies.Unpacker | None:
+        encoding = response.headers.get("Content-Encoding")
+        if encoding is None:
+            return None
+        try:
+            return bodies.Unpacker(encoding)
+        except bodies.BodyError as error:
+            raise self._faults.unreadable(error) from None
+
+    def _parsed(
+        self, parser: EventParser, unpacker: bodies.Unpacker | None, chunk: bytes
+    ) -> list[bytes]:
+        try:
+            if unpacker is not None:
+                chunk = unpacker.feed(chunk, bodies.LONGEST_ANSWER)
+            return parser.feed(chunk)
+        except (EventTooLongError, bodies.BodyError) as error:
+            raise self._faults.unreadable(error) from None
+
+    async def _body(
+        self,
+        response: aiohttp.ClientResponse,
+        longest: int = bodies.LONGEST_ANSWER,
+        *,
+        cut: bool = False,
+    ) -> bytes:
+        try:
+            return await bodies.read(response, longest, cut=cut)
+        except bodies.BodyError as error:
+            raise self._faults.unreadable(error) from None
+
+    async def _error_body(self, response: aiohttp.ClientResponse) -> bytes:
+        """Read what an error says, if it says it soon and shortly."""
+        with contextlib.suppress(TimeoutError, bodies.BodyError, aiohttp.ClientError):
+            async with asyncio.timeout(_ERROR_TIMEOUT_S):
+                return await bodies.read(response, bodies.LONGEST_ERROR, cut=True)
+        return b""
 
     def _due(self, seconds: float | None, missed: str) -> _Due:
         """Say until when something must have come, and how to name that it did not."""
@@ -271,7 +348,7 @@ class Transport:
             pool.refusals = 0
             try:
                 if response.status != _OK:
-                    raise await self._faults.refused(response)
+                    raise self._faults.refused(response, await self._error_body(response))
                 yield response
             finally:
                 response.close()  # a response read to its end has given its connection back already
@@ -297,8 +374,13 @@ class Transport:
                     self._pools.pop(past, None)
             gate = shared_gate(self._base)
             self._narrow(gate)
+            if self._tls is None:
+                self._tls = tls_for(self._base, self._verify)
             pool = self._pools[loop] = await LoopPool.open(
-                gate, connect_timeout_s=self._patience.connect_timeout_s, proxy=self._proxy
+                gate,
+                connect_timeout_s=self._patience.connect_timeout_s,
+                proxy=None if self._proxy is None else self._proxy.get_secret_value(),
+                tls=self._tls,
             )
         return pool
 
@@ -311,18 +393,21 @@ class Transport:
                 msg = f"{pool.refusals} connections in a row failed"
                 raise TGIUnavailableError(msg, endpoint=self._base)
             with contextlib.suppress(TGIError):
-                await self.get("/health")
+                await self.once("/health")
             if pool.refusals:  # any HTTP answer sets it to zero
                 pool.refused_until = pool.loop.time() + _PROBE_COUNTS_S
                 msg = f"{pool.refusals} connections in a row failed, and /health does not answer"
                 raise TGIUnavailableError(msg, endpoint=self._base)
+
+    async def _learn(self) -> None:
+        await self._learn_limit(await self._pool())
 
     async def _learn_limit(self, pool: LoopPool) -> None:
         """Set the gate from `/info`; a server without that route keeps an open gate."""
         async with pool.asking:
             if not self._limit_asked:
                 with contextlib.suppress(TGIError):
-                    self._limit = _limit_of(await self.get("/info"))
+                    self._limit = _limit_of(await self.once("/info"))
                 self._limit_asked = True
         self._narrow(pool.gate)
 
@@ -330,32 +415,65 @@ class Transport:
         if self._limit is not None:
             gate.limit = self._limit if gate.limit is None else min(gate.limit, self._limit)
 
-    async def _before_retry(self, error: TGIError, attempt: int) -> None:
-        """Wait before the next attempt, or raise the error if there shall be none."""
-        allowed = self._patience.max_retries
-        if isinstance(error, TGIGenerationError):
-            allowed = min(1, allowed)
-        elif not isinstance(error, (TGIOverloadedError, TGIUnavailableError, TGIStreamBrokenError)):
-            allowed = 0
-        if attempt >= allowed:
-            raise error
-        if isinstance(error, TGIOverloadedError):
-            await self._learn_limit(await self._pool())
-        await asyncio.sleep(
-            backoff_wait_s(attempt, self._patience.backoff_s, error.retry_after_s, random.random())  # noqa: S311
-        )
-
     def _url(self, path: str) -> URL:
         if path not in self._urls:
             self._urls[path] = URL(self._base + path)
         return self._urls[path]
 
     def _request_headers(self) -> dict[str, str]:
-        return {
+        headers = {
             "Content-Type": "application/json",
             "Accept-Encoding": "identity",  # a proxy that compresses a stream holds its tokens back
-            **{name: value.get_secret_value() for name, value in self._secrets.items()},
         }
+        if (scale_up_s := self._patience.scale_up_timeout_s) is not None:
+            headers["X-Scale-Up-Timeout"] = f"{scale_up_s:.0f}"
+        return {**headers, **{name: v.get_secret_value() for name, v in self._secrets.items()}}
+
+    def _headers_due(self) -> _Due:
+        """Say until when a stream must begin; a gateway may hold the request while the server starts."""
+        seconds = self._patience.stall_timeout_s
+        if seconds is not None:
+            seconds = max(seconds, self._patience.scale_up_timeout_s or 0.0)
+        return self._due(seconds, "no event")
+
+
+class _Retries:
+    """Decides for one call whether, and when, a failed attempt is repeated."""
+
+    def __init__(
+        self, patience: Patience, deadline: _Due, learn: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._patience = patience
+        self._deadline = deadline
+        self._learn = learn
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._attempt = 0
+        self._scaling = 0
+
+    async def wait_after(self, error: TGIError) -> None:
+        """Wait before the next attempt, or raise the error if there shall be none."""
+        now = self._loop.time()
+        scale_up_s = self._patience.scale_up_timeout_s
+        if error.status == _SCALING and scale_up_s is not None and now < self._began + scale_up_s:
+            attempt, self._scaling = self._scaling, self._scaling + 1
+        elif self._attempt < self._allowed(error):
+            attempt, self._attempt = self._attempt, self._attempt + 1
+        else:
+            raise error
+        chance = random.random()  # noqa: S311
+        wait_s = backoff_wait_s(attempt, self._patience.backoff_s, error.retry_after_s, chance)
+        if wait_s > min(self._deadline.at - now, _LONGEST_RETRY_AFTER_S):
+            raise error  # whoever waited would come too late
+        if isinstance(error, TGIOverloadedError):
+            await self._learn()
+        await asyncio.sleep(wait_s)
+
+    def _allowed(self, error: TGIError) -> int:
+        if isinstance(error, TGIGenerationError):
+            return min(1, self._patience.max_retries)
+        passing = isinstance(error, (TGIOverloadedError, TGIUnavailableError, TGIStreamBrokenError))
+        return self._patience.max_retries if passing else 0
 
 
 def backoff_wait_s(
@@ -364,10 +482,10 @@ def backoff_wait_s(
     """Seconds to wait after the failed attempt with this number, counted from 0.
 
     Full jitter: a share `chance` (0 to 1) of a bound that doubles with each attempt, so that clients
-    which failed together do not come back together. What the server asked for goes first, capped.
+    which failed together do not come back together. What the server asked for goes first.
     """
     if retry_after_s is not None:
-        return min(_LONGEST_RETRY_AFTER_S, retry_after_s)
+        return retry_after_s
     return min(_LONGEST_BACKOFF_S, base_s * 2.0**attempt) * chance
 
 
@@ -443,6 +561,8 @@ class _Reader:
 
 async def _drain(response: aiohttp.ClientResponse) -> None:
     """Read what follows `[DONE]` or an error: the end of the body, which frees the connection."""
+    left = bodies.LONGEST_ERROR
     with contextlib.suppress(TimeoutError, aiohttp.ClientError):
         async with asyncio.timeout(_DRAIN_TIMEOUT_S):
-            await response.content.read()
+            while left > 0 and (data := await response.content.readany()):
+                left -= len(data)

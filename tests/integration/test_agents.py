@@ -23,9 +23,9 @@ from tests.tgi_server import TGITestServer
 
 PLAN = "1|Rules|theme and pieces|-|2\n2|Blurb|words for the box|1|5\n"
 PARTS = {
-    "Plan the answer to": PLAN,
-    "Write part 1": "Move two.",
-    "Write part 2": "A game of tides.",
+    "Plan long answers": PLAN,
+    "Write only part 1": "Move two.",
+    "Write only part 2": "A game of tides.",
 }
 ANSWER = "## Rules\n\nMove two.\n\n## Blurb\n\nA game of tides."
 THREAD: RunnableConfig = {"configurable": {"thread_id": "t"}}
@@ -131,7 +131,7 @@ async def test_a_human_approves_the_skeleton_of_an_agents_tool(server: TGITestSe
     skeleton["nodes"].pop()
     state = await agent.ainvoke(Command(resume=skeleton), THREAD)
     assert state["messages"][-2].content == "## Rules\n\nMove two."
-    assert not any("Plan the answer" in prompt for prompt in server.prompts[prompts:])
+    assert not any("Plan long answers" in prompt for prompt in server.prompts[prompts:])
 
 
 # -- ChatSGD as the agent's model

@@ -306,7 +306,7 @@ async def test_a_bench_that_was_stopped_goes_on(
     assert len(done | added) == 6
     # The first question warms up every method; the others were asked once or not at all.
     plain_calls = sum(name == PLAIN for name, _ in added)
-    undivided = sum("Plan the" not in p and "Write part" not in p for p in server.prompts)
+    undivided = sum("Plan long" not in p and "Write only part" not in p for p in server.prompts)
     assert undivided == 1 + plain_calls
     methods = json.loads(figures.read_text())["figures"]["users"][users]["methods"]
     assert [methods[name]["runs"] for name in (PLAIN, SGD)] == [3, 3]
@@ -359,7 +359,7 @@ async def test_a_part_that_fails_makes_a_partial_answer(
     server.inject(
         "unauthorized",
         times=None,
-        when=lambda entry: "And ships" in str(entry.json) and "Write part 2" in str(entry.json),
+        when=lambda entry: "And ships" in str(entry.json) and "Write only part 2" in str(entry.json),
     )
     assert await bench(server, questions, *TWO, "--json", figures) == 0
     methods = json.loads(figures.read_text())["figures"]["users"]["1"]["methods"]

@@ -80,12 +80,12 @@ async def test_invoke_uses_the_asynchronous_saver_too(file: str) -> None:
 async def test_a_model_that_learns_its_name_is_still_the_same(file: str) -> None:
     # Configured copies are made anew for each call, when the server has told its name already.
     plan = "1|One|first|-|2\n2|Two|second|1|2\n"
-    replies = {"Plan the answer": plan, "": "Some text."}
+    replies = {"Plan long answers": plan, "": "Some text."}
     async with (
         TGITestServer(ScriptedEngine(replies)) as server,
         AsyncSqliteSaver.from_conn_string(file) as saver,
     ):
-        server.inject("unauthorized", times=1, when=lambda entry: "Write part 2" in str(entry.json))
+        server.inject("unauthorized", times=1, when=lambda entry: "Write only part 2" in str(entry.json))
         sgd = SGDRunnable(
             large=server.url, on_node_error="raise", checkpointer=saver
         ).configurable_fields(headings=ConfigurableField(id="headings"))

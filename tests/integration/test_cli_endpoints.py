@@ -98,7 +98,7 @@ async def test_json_on_standard_output_is_all_that_stands_there(
 async def test_a_partial_answer_is_given_with_code_1(
     server: TGITestServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    server.inject("fail", times=None, when=lambda entry: "Write part 2," in json.dumps(entry.json))
+    server.inject("fail", times=None, when=lambda entry: "Write only part 2," in json.dumps(entry.json))
     assert await run(server, "ask", "Which?") == 1
     said = capsys.readouterr()
     assert "Trains are slow." in said.out
@@ -139,7 +139,7 @@ async def test_the_deadline_gives_what_is_finished(
     server: TGITestServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.inject(
-        Fault("stall", after=1), times=None, when=lambda e: "Write part 2," in json.dumps(e.json)
+        Fault("stall", after=1), times=None, when=lambda e: "Write only part 2," in json.dumps(e.json)
     )
     assert await run(server, "ask", "Which?", "--deadline", "1.0") == 1
     said = capsys.readouterr()
@@ -185,7 +185,7 @@ async def test_plan_says_when_there_is_no_skeleton(
 
 async def test_ctrl_c_closes_the_streams(server: TGITestServer) -> None:
     server.inject(
-        Fault("stall", after=3), times=None, when=lambda e: "Write part" in json.dumps(e.json)
+        Fault("stall", after=3), times=None, when=lambda e: "Write only part" in json.dumps(e.json)
     )
     urls = ["--small", server.url_of("small"), "--large", server.url_of("large")]
     process = await asyncio.create_subprocess_exec(
@@ -205,7 +205,7 @@ async def test_ctrl_c_closes_the_streams(server: TGITestServer) -> None:
     assert process.returncode == 130
     assert error == b"langchain-sgd: interrupted\n"
     await server.idle()
-    stalled = [entry for entry in server.log if "Write part" in json.dumps(entry.json)]
+    stalled = [entry for entry in server.log if "Write only part" in json.dumps(entry.json)]
     assert stalled
     assert all(entry.disconnected for entry in stalled)
 

@@ -171,7 +171,7 @@ async def test_an_attempt_that_failed_is_a_run_of_its_own(tracing: Tracing) -> N
 
 async def test_runs_against_tgi_carry_names_counts_and_no_secret(tracing: Tracing) -> None:
     plan = "1|One|first|-|2\n2|Two|second|1|5\n"
-    replies = {"Plan the answer": plan, "": "Some text."}
+    replies = {"Plan long answers": plan, "": "Some text."}
     engines = {name: ScriptedEngine(replies, model_id=f"lab/{name}") for name in ("small", "large")}
     async with TGITestServer(engines, api_key="key-of-the-endpoint") as server:
         tiers = {

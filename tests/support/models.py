@@ -25,7 +25,7 @@ from langchain_sgd.skeleton import Skeleton
 
 PLANNER, PLAIN = "planner", "plain"
 """The planner's call and an undivided answer's, beside the ids of nodes."""
-_NODE = re.compile(r'Write part (\S+), "')
+_NODE = re.compile(r'Write (?:only )?part (\S+), "')
 
 
 @dataclass(frozen=True)
@@ -239,7 +239,7 @@ class ScriptedChat(BaseChatModel):
 
 def part_of(prompt: str) -> str:
     """Which part a prompt asks for."""
-    if "Plan the answer to the question above" in prompt:
+    if "Plan long answers for several writers" in prompt:
         return PLANNER
     if found := _NODE.search(prompt):
         return found[1]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 PLAN = "1|Trains|the way by train|-|2\n2|Planes|the way by plane|-|4\n3|Advice|which one|1,2|5\n"
 REPLIES = {
-    "Plan the answer": PLAN,
+    "Plan long answers": PLAN,
     "You organize the answer": "1. Trains\n2. Planes\n",
-    "Write part 1,": "Trains are slow.",
-    "Write part 2,": "Planes are loud.",
-    "Write part 3,": "Stay at home.",
+    "Write only part 1,": "Trains are slow.",
+    "Write only part 2,": "Planes are loud.",
+    "Write only part 3,": "Stay at home.",
     "Continue with point": "A point.",
     "": "An undivided answer.",
 }

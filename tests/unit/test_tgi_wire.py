@@ -19,6 +19,7 @@ from langchain_core.messages import (
 
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.tgi.wire import (
+    ChatEnding,
     Delta,
     StopTrimmer,
     StreamReader,
@@ -64,11 +65,24 @@ def test_messages_on_the_wire(message: BaseMessage, expected: dict[str, Any]) ->
     assert chat_messages([message]) == [expected]
 
 
+CALL = {"name": "add", "args": {"a": 1}, "id": "call_1"}
+
+
 def test_a_message_with_calls_goes_without_content() -> None:
-    message = AIMessage("thinking", tool_calls=[{"name": "add", "args": {"a": 1}, "id": "call_1"}])
-    (wire,) = chat_messages([message])
-    assert "content" not in wire
-    assert wire["tool_calls"][0]["function"] == {"name": "add", "arguments": '{"a": 1}'}
+    for empty in ("", "\n"):
+        (wire,) = chat_messages([AIMessage(empty, tool_calls=[CALL])])
+        assert "content" not in wire
+        assert wire["tool_calls"][0]["function"] == {"name": "add", "arguments": '{"a": 1}'}
+
+
+def test_text_beside_calls_goes_with_them_as_tgi_writes_calls_into_the_prompt() -> None:
+    """TGI drops the calls of a message that has content, and renders others as this JSON."""
+    (wire,) = chat_messages([AIMessage("thinking", tool_calls=[CALL])])
+    text, _, calls = wire["content"].partition("\n")
+    assert "tool_calls" not in wire
+    assert text == "thinking"
+    function = {"description": None, "name": "add", "arguments": '{"a": 1}'}
+    assert json.loads(calls) == [{"id": "call_1", "type": "function", "function": function}]
 
 
 def test_an_image_stays_a_block() -> None:
@@ -322,3 +336,140 @@ def test_a_call_that_is_no_json_is_kept_as_invalid() -> None:
 def test_answers_are_json_able() -> None:
     message = message_of(chat_delta(chunk("x", "stop")), {"queue_time_ms": 1}, [])
     assert json.loads(json.dumps(message.response_metadata))["tgi"] == {"queue_time_ms": 1}
+
+
+# --- tools in streams, thoughts, logprobs
+
+
+@pytest.mark.parametrize(
+    "arguments", ['{"city": "Ro', '{"city"', "{", "", '{"a": [1, {"b": "x\\', '{"a": 1}}']
+)
+def test_incomplete_arguments_are_an_invalid_call(arguments: str) -> None:
+    events = [chunk(tool_calls=[call("add", part)]) for part in arguments[:1]]
+    events += [chunk(tool_calls=[call(None, arguments[1:])])] if arguments[1:] else []
+    events = events or [chunk(tool_calls=[call("add", "")])]
+    message = read([chat_delta(event) for event in events])
+    assert message.tool_calls == []
+    (invalid,) = message.invalid_tool_calls
+    assert invalid["name"] == "add"
+    assert str(invalid["args"]).startswith(arguments)
+    cut = bool(arguments) and not arguments.endswith("}}")
+    assert message.response_metadata["finish_reason"] == ("length" if cut or arguments else "stop")
+
+
+def test_an_empty_last_part_ends_a_call() -> None:
+    events = [chunk(tool_calls=[call("add", '{"a": 1}')]), chunk(tool_calls=[call(None, "")])]
+    message = read([chat_delta(event) for event in events])
+    assert message.tool_calls[0]["args"] == {"a": 1}
+    assert message.response_metadata["finish_reason"] == "stop"
+
+
+def test_two_calls_of_one_stream_have_two_ids() -> None:
+    first, second = call("add", '{"a": 1}'), {**call("add", '{"a": 2}'), "index": 1}
+    message = read([chat_delta(chunk(tool_calls=[first])), chat_delta(chunk(tool_calls=[second]))])
+    assert [made["args"] for made in message.tool_calls] == [{"a": 1}, {"a": 2}]
+    assert len({made["id"] for made in message.tool_calls}) == 2
+
+
+def test_nothing_at_all_is_a_cut_answer() -> None:
+    message = read([])
+    assert message.response_metadata["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize(
+    ("events", "done", "tools", "whole"),
+    [
+        ([chunk("Hi", "stop")], False, False, True),
+        ([chunk("Hi")], True, False, False),
+        ([chunk("Hi")], False, False, False),
+        ([], True, False, False),
+        ([], True, True, True),
+        ([], False, True, False),
+        ([chunk(tool_calls=[call("add", "{")])], False, True, False),
+        ([chunk(tool_calls=[call("add", "{")])], True, False, True),
+        ([chunk(tool_calls=[call("add", '{"a": 1}')])], False, True, True),
+        (
+            [chunk(tool_calls=[call("add", "{")]), chunk(tool_calls=[call(None, "")])],
+            False,
+            True,
+            True,
+        ),
+        ([{"choices": [], "usage": USAGE}], True, True, True),
+        ([{"choices": "x"}, {"choices": [3]}, {}], False, True, False),
+    ],
+)
+def test_when_a_chat_stream_is_whole(
+    events: list[dict[str, Any]], *, done: bool, tools: bool, whole: bool
+) -> None:
+    ending = ChatEnding(tools=tools)
+    for event in events:
+        ending.see(event)
+    assert ending.reached(done=done) is whole
+
+
+def test_thoughts_are_kept_beside_the_text() -> None:
+    thought = chunk("", reasoning_content="Let me ")
+    more = chunk("", reasoning_content="see.")
+    message = read([chat_delta(each) for each in (thought, more, chunk("Yes."), chunk("", "stop"))])
+    assert message.additional_kwargs["reasoning_content"] == "Let me see."
+    assert message.content == "Yes."
+    whole = chunk("Yes.", "stop", reasoning_content="Hm.")
+    assert message_of(chat_delta(whole), {}, []).additional_kwargs == {"reasoning_content": "Hm."}
+
+
+def test_text_beside_a_call_survives() -> None:
+    both = chunk("I add. ", tool_calls=[call()])
+    message = read([chat_delta(both), chat_delta(chunk("", "stop"))])
+    assert (message.content, len(message.tool_calls)) == ("I add. ", 1)
+    answer = message_of(chat_delta(both), {}, [])
+    assert (answer.content, len(answer.tool_calls)) == ("I add. ", 1)
+
+
+TOKEN = {"token": "Hi", "logprob": -0.5, "top_logprobs": [{"token": "Ho", "logprob": -0.7}]}
+
+
+def test_logprobs_are_given_in_one_form() -> None:
+    event = chunk("Hi", "stop")
+    event["choices"][0]["logprobs"] = {"content": [TOKEN]}
+    assert read([chat_delta(event)] * 2).response_metadata["logprobs"] == {"content": [TOKEN] * 2}
+    top = [{"id": 2, "text": "Ho", "logprob": -0.7, "special": False}]
+    token = {"id": 1, "text": "Hi", "logprob": -0.5, "special": False}
+    streamed = generate_delta({"token": token, "top_tokens": top, "generated_text": None})
+    assert list(streamed.logprobs) == [TOKEN]
+    body = {"generated_text": "Hi", "details": {"tokens": [token], "top_tokens": [top]}}
+    assert list(generated(body, {}).logprobs) == [TOKEN]
+
+
+def test_pieces_that_do_not_add_up_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    token = {"text": "a b", "special": False}
+    last = {"token": token, "generated_text": "a, b", "details": {"finish_reason": "length"}}
+    message = read([generate_delta(last)])
+    assert message.content == "a b"
+    assert message.response_metadata["generated_text"] == "a, b"
+    assert "add up" in message.response_metadata["warnings"][0]
+    assert caplog.records[0].name == "langchain_sgd"
+
+
+WRONG = [None, 3, "x", [], [3], {}, {"x": 1}]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize(
+    "field", ["usage", "model", "system_fingerprint", "finish_reason", "logprobs", "tool_calls"]
+)
+def test_no_text_is_lost_for_what_stands_beside_it(field: str, wrong: Any) -> None:
+    event = chunk("Hi")
+    choice = event["choices"][0]
+    place = event if field in event else choice if field in choice else choice["delta"]
+    place[field] = wrong
+    assert chat_delta(event).text == "Hi"
+    assert read([chat_delta(event)]).content == "Hi"
+    whole = {**event, "choices": [{**choice, "message": choice["delta"]}]}
+    del whole["choices"][0]["delta"]
+    assert message_of(chat_delta(whole), {}, []).content == "Hi"
+
+
+@pytest.mark.parametrize("event", [{"choices": wrong} for wrong in WRONG])
+def test_an_event_of_any_shape_is_read(event: dict[str, Any]) -> None:
+    assert chat_delta(event).text == ""
+    assert generate_delta({"token": event["choices"], "details": event["choices"]}).text == ""
