@@ -152,6 +152,7 @@ class ScriptedEngine:
             raise EngineBusyError(msg)
 
         prompt = self._split(request.prompt)
+        prompt = prompt if request.truncate is None else prompt[-request.truncate :]
         counters.prompt_tokens = len(prompt)
         counters.cached_tokens = max((_common(prompt, past) for past in self._cache), default=0)
         ended = False

@@ -15,21 +15,12 @@ from langchain_sgd.commands.models import TIERS, key_of, urls_of
 from langchain_sgd.drawing.colors import STATUS_COLORS
 from langchain_sgd.embedded.doctor import Check, diagnose, diagnose_endpoint
 from langchain_sgd.embedded.server import EmbeddedServer
-from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.terminal.safe import one_line
-
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def serve(args: argparse.Namespace) -> int:
     """Serve models until interrupted."""
     key = key_of(args, "serve")
-    if args.host not in _LOOPBACK and key is None:
-        msg = (
-            f"--host {args.host} opens the models to the network: put a key into an environment"
-            " variable and name it with --api-key-env"
-        )
-        raise InvalidInputError(msg)
     server = EmbeddedServer(
         dict(args.model) or None,
         host=args.host,
@@ -38,6 +29,8 @@ def serve(args: argparse.Namespace) -> int:
         slots=args.slots,
         context=args.context,
         threads=args.threads,
+        engine=args.engine,
+        progress=_say,
     )
 
     def tell(running: EmbeddedServer) -> None:
@@ -51,6 +44,12 @@ def serve(args: argparse.Namespace) -> int:
 
     server.serve_forever(tell)
     return DONE
+
+
+def _say(line: str) -> None:
+    """What takes long, while it does; aside, so that the URLs can be read by a program."""
+    sys.stderr.write(f"{line[0].upper()}{line[1:]}\n")
+    sys.stderr.flush()
 
 
 def doctor(args: argparse.Namespace) -> int:

@@ -21,10 +21,10 @@ from typing import Final
 
 from pydantic import SecretStr
 
-from langchain_sgd.embedded import _llama
+from langchain_sgd.embedded import llamacpp, openvino
 from langchain_sgd.embedded.engine import Counters, Engine, EngineError, GenerateRequest
+from langchain_sgd.embedded.load import SLOW, load
 from langchain_sgd.embedded.server import bundled_models
-from langchain_sgd.embedded.xllamacpp import XLlamaCppEngine
 from langchain_sgd.errors import InvalidInputError
 
 __all__ = ["Check", "diagnose", "diagnose_endpoint", "diagnose_machine"]
@@ -74,8 +74,10 @@ async def diagnose(
 
 async def diagnose_machine() -> list[Check]:
     """Whether this machine can run the bundled models."""
-    checks = [*check_libgomp(), *check_processor(), check_engine()]
-    if not checks[-1].ok:
+    engines = list(check_engines())
+    needed = check_libgomp() if engines[0].name != "engine OpenVINO" or not engines[0].ok else ()
+    checks = [*needed, *check_processor(), *engines]
+    if not any(check.ok for check in engines):
         return checks
     try:
         models = bundled_models()
@@ -130,9 +132,8 @@ def check_python() -> Iterator[Check]:
 def check_packages() -> Iterator[Check]:
     """The packages that a run imports."""
     for package, minimum in _PACKAGES.items():
-        try:
-            version = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
+        version = _version(package)
+        if version is None:
             yield Check(package, ok=False, detail="not installed", remedy=f"pip install {package}")
             continue
         ok = _numbers(version) >= _numbers(minimum)
@@ -147,7 +148,7 @@ def check_libgomp() -> Iterator[Check]:
     try:
         ctypes.CDLL("libgomp.so.1")
     except OSError:
-        yield Check("libgomp", ok=False, detail="not installed", remedy=_llama.LIBGOMP_HINT)
+        yield Check("libgomp", ok=False, detail="not installed", remedy=llamacpp.LIBGOMP_HINT)
     else:
         yield Check("libgomp", ok=True, detail="found")
 
@@ -163,21 +164,20 @@ def check_processor(cpuinfo: Path = _CPUINFO) -> Iterator[Check]:
     yield Check("processor", ok, f"{machine}, {'' if ok else 'no '}AVX2", remedy)
 
 
-def check_engine() -> Check:
-    """Whether llama.cpp loads."""
-    version = _llama.installed_version()
-    try:
-        _llama.library()
-    except EngineError as error:
-        if version is None:
-            remedy = _llama.INSTALL_HINT
-        elif "libgomp" in str(error):
-            remedy = _llama.LIBGOMP_HINT
-        else:
-            remedy = f"pip install --force-reinstall xllamacpp=={_llama.TESTED_VERSION}"
-        return Check("engine", ok=False, detail=str(error), remedy=remedy)
-    tested = "" if version == _llama.TESTED_VERSION else f", tested with {_llama.TESTED_VERSION}"
-    return Check("engine", ok=True, detail=f"xllamacpp {version}{tested}")
+def check_engines() -> Iterator[Check]:
+    """Which engines are there: the default one, and the one for what it cannot do."""
+    if (reason := openvino.unfit_machine()) is None:
+        yield Check("engine OpenVINO", ok=True, detail=_version("openvino-genai") or "found")
+    elif "not installed" in reason:
+        yield Check("engine OpenVINO", ok=False, detail="not installed", remedy=openvino.INSTALL_HINT)
+    else:
+        yield Check("engine OpenVINO", ok=True, detail=f"{reason}; llama.cpp it is. {SLOW}")
+    version = llamacpp.installed_version()
+    if version is None:
+        yield Check("engine llama.cpp", ok=False, detail="not installed", remedy=llamacpp.INSTALL_HINT)
+        return
+    tested = "" if version == llamacpp.TESTED_VERSION else f", tested with {llamacpp.TESTED_VERSION}"
+    yield Check("engine llama.cpp", ok=True, detail=f"xllamacpp {version}{tested}")
 
 
 async def check_model(name: str, path: Path) -> Check:
@@ -185,7 +185,7 @@ async def check_model(name: str, path: Path) -> Check:
     title = f"model {name}"
     started = time.perf_counter()
     try:
-        engine = await asyncio.to_thread(XLlamaCppEngine, path)
+        engine = await asyncio.to_thread(load, path)
     except EngineError as error:
         return Check(title, ok=False, detail=str(error), remedy=_REINSTALL)
     loaded_s = time.perf_counter() - started
@@ -272,6 +272,13 @@ async def _endpoint_checks(
             "followed" if ok else f"asked for three digits, got {text!r}",
             "" if ok else "The planner then relies on its parser; plans may need more repairs.",
         )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -21,7 +21,9 @@ import pytest
 from langchain_sgd.embedded import doctor
 from langchain_sgd.embedded.engine import EngineError, GenerateRequest
 from langchain_sgd.embedded.server import EmbeddedServer, bundled_models
-from langchain_sgd.embedded.xllamacpp import XLlamaCppEngine
+from langchain_sgd.embedded.llamacpp import LlamaCppEngine
+from langchain_sgd.embedded.load import load
+from langchain_sgd.embedded.openvino import OpenVINOEngine
 from langchain_sgd.tgi.client import TGIClient
 from tests.support.tiny_gguf import write_tiny_model
 
@@ -116,7 +118,7 @@ async def test_a_client_that_goes_away_stops_its_request(models: dict[str, Path]
         async with asyncio.timeout(5):
             await chat(running.urls["m"])
         engine = running.engines["m"]
-        assert isinstance(engine, XLlamaCppEngine)
+        assert isinstance(engine, OpenVINOEngine | LlamaCppEngine)
         assert engine.statistics.generated_tokens < 400
 
 
@@ -167,7 +169,7 @@ async def test_the_doctor_tries_a_model(models: dict[str, Path], tmp_path: Path)
 
 
 def test_engines_that_are_passed_in_stay_open(models: dict[str, Path]) -> None:
-    engine = XLlamaCppEngine(models["small"])
+    engine = load(models["small"])
     with EmbeddedServer({"mine": engine}) as running:
         asyncio.run(chat(running.urls["mine"]))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from langchain_sgd.embedded import _llama, doctor
+from langchain_sgd.embedded import doctor, llamacpp, openvino
 from langchain_sgd.embedded.doctor import Check
 from langchain_sgd.embedded.engine import EngineError
 
@@ -70,30 +70,25 @@ def test_a_missing_libgomp_gets_its_remedy(monkeypatch: pytest.MonkeyPatch) -> N
     assert check.remedy == "apt-get install -y libgomp1"
 
 
-@pytest.mark.parametrize(
-    ("version", "reason", "remedy"),
-    [
-        (None, "not installed", 'pip install "langchain-sgd[embedded]"'),
-        ("2026.10.11549", "needs libgomp.so.1", "apt-get install -y libgomp1"),
-        ("2030.1", "other structures", "pip install --force-reinstall xllamacpp==2026.10.11549"),
-    ],
-)
-async def test_without_an_engine_no_model_is_tried(
-    monkeypatch: pytest.MonkeyPatch, version: str | None, reason: str, remedy: str
-) -> None:
-    def fail() -> None:
-        raise EngineError(reason)
-
-    monkeypatch.setattr(_llama, "installed_version", lambda: version)
-    monkeypatch.setattr(_llama, "library", fail)
+async def test_without_an_engine_no_model_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino, "unfit_machine", lambda: "openvino-genai is not installed: x")
+    monkeypatch.setattr(llamacpp, "installed_version", lambda: None)
     checks = await doctor.diagnose_machine()
-    assert checks[-1] == Check("engine", ok=False, detail=reason, remedy=remedy)
+    assert [(check.name, check.remedy) for check in checks[-2:]] == [
+        ("engine OpenVINO", 'pip install "langchain-sgd[embedded]"'),
+        ("engine llama.cpp", "pip install xllamacpp==2026.10.11549"),
+    ]
 
 
-def test_another_release_than_the_tested_one_is_mentioned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_llama, "installed_version", lambda: "2030.1")
-    monkeypatch.setattr(_llama, "library", lambda: None)
-    assert "tested with 2026.10" in doctor.check_engine().detail
+def test_a_machine_without_the_default_engine_is_told_what_it_loses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    monkeypatch.setattr(llamacpp, "installed_version", lambda: "2030.1")
+    default, other = doctor.check_engines()
+    assert default.ok
+    assert "SGD gains little" in default.detail
+    assert "tested with 2026.10" in other.detail
 
 
 async def test_missing_models_are_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +96,7 @@ async def test_missing_models_are_a_finding(monkeypatch: pytest.MonkeyPatch) -> 
         raise EngineError("missing at x")
 
     monkeypatch.setattr(doctor, "bundled_models", fail)
-    monkeypatch.setattr(doctor, "check_engine", lambda: Check("engine", ok=True, detail="1"))
+    monkeypatch.setattr(doctor, "check_engines", lambda: [Check("engine", ok=True, detail="1")])
     checks = await doctor.diagnose_machine()
     assert (checks[-1].name, checks[-1].ok, checks[-1].detail) == (
         "bundled models",
