@@ -63,6 +63,7 @@ class Child:
                 raise EngineError(msg)
         except BaseException:
             self.close()
+            self.free()
             raise
         self.said: Final[Mapping[str, Any]] = first
         """Its first message."""
@@ -125,9 +126,9 @@ class Child:
 
     def free(self) -> None:
         """Close what is left of it here, once nobody reads from it."""
-        with suppress(OSError, ValueError):
-            self._stdout.close()
-        self._errors.close()
+        for pipe in (self._stdin, self._stdout, self._errors):
+            with suppress(OSError, ValueError):
+                pipe.close()
 
 
 def _pipe(pipe: IO[str] | None) -> IO[str]:

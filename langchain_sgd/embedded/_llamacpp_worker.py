@@ -30,6 +30,9 @@ def start(options: dict[str, Any]) -> Any:
     params.api_keys = [options["key"]]
     params.endpoint_metrics = True
     params.ui = False
+    # Chats are rendered elsewhere; a broken template in the file is no reason not to start.
+    params.use_jinja = False
+    params.chat_template = "chatml"
     params.fit_params = False
     params.verbosity = 0
     return xllamacpp.Server(params)

@@ -113,7 +113,7 @@ class Tokenizer:
                 stop = at + len(part)
                 found.append(Token(self._ids[part], part, special=True, start=at, stop=stop))
             else:
-                part = shown(part)
+                part = _encodable(shown(part))
                 encoding = self._splitter.encode(part, add_special_tokens=False)
                 found += [
                     Token(token, part[start:stop], start=at + start, stop=at + stop)
@@ -133,7 +133,7 @@ class Tokenizer:
     def _part(self, part: str) -> Sequence[int]:
         if part in self._ids:
             return (self._ids[part],)
-        text = shown(part).encode(errors="replace").decode()
+        text = _encodable(shown(part))
         ids: list[int] = self._splitter.encode(text, add_special_tokens=False).ids if text else []
         return ids
 
@@ -141,6 +141,11 @@ class Tokenizer:
     def end_set(self) -> frozenset[int]:
         """The end tokens as a set."""
         return frozenset(self.ends)
+
+
+def _encodable(text: str) -> str:
+    """Text with a question mark for each half of a surrogate pair, which JSON can carry."""
+    return text.encode(errors="replace").decode()
 
 
 class TextDecoder:

@@ -188,7 +188,7 @@ class LlamaCppEngine:
                 # A token inside a character is not sent: the one that completes it stands for both.
                 for _ in range(said["tokens_predicted"] - made - len(said["tokens"])):
                     made += 1
-                    yield Token(0, "")
+                    yield Token(0, "", logprob=0.0 if request.logprobs else None)
                 made += len(said["tokens"])
                 text += said["content"]
                 yield _token(said)
@@ -197,7 +197,8 @@ class LlamaCppEngine:
         self._count(said, counters)
         for number in range(made, said["tokens_predicted"]):
             # The text ends inside a character.
-            yield Token(0, "" if number + 1 < said["tokens_predicted"] else "\ufffd")
+            part = "" if number + 1 < said["tokens_predicted"] else "\ufffd"
+            yield Token(0, part, logprob=0.0 if request.logprobs else None)
         if said["stop_type"] != "limit":
             if regex is not None and re.fullmatch(regex, text) is None:
                 # It drops what it cannot compile, without a word.

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -44,13 +44,23 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny.gguf")
 
 
-@pytest.fixture(params=BOTH)
-async def engine(request: pytest.FixtureRequest, model: Path) -> AsyncIterator[LocalEngine]:
+@pytest.fixture(scope="module", params=BOTH)
+def engine(request: pytest.FixtureRequest, model: Path) -> Iterator[LocalEngine]:
     if request.param == "openvino" and (reason := unfit_machine()):
         pytest.skip(reason)
     made = load(model, engine=request.param, slots=4)
     yield made
-    await made.aclose()
+    made.close()
+
+
+@pytest.fixture(params=BOTH)
+def own(request: pytest.FixtureRequest, model: Path) -> Iterator[LocalEngine]:
+    """An engine that the test may close or kill."""
+    if request.param == "openvino" and (reason := unfit_machine()):
+        pytest.skip(reason)
+    made = load(model, engine=request.param, slots=1)
+    yield made
+    made.close()
 
 
 async def run(engine: LocalEngine, request: GenerateRequest) -> tuple[list[Token], Counters]:
@@ -211,27 +221,24 @@ async def test_chats_are_rendered_by_the_models_template(engine: LocalEngine) ->
         await engine.render_chat([{"role": "tool", "content": "x"}], None)
 
 
-async def test_closing_a_stream_frees_its_place(model: Path) -> None:
-    for name in BOTH if unfit_machine() is None else BOTH[1:]:
-        engine = load(model, engine=name, slots=1)
-        async with aclosing(engine.generate(GenerateRequest("hello", 400), Counters())) as stream:
-            await anext(stream)
-        async with asyncio.timeout(20):
-            await run(engine, GREEDY)
-        assert engine.statistics.generated_tokens < 400
-        await engine.aclose()
+async def test_closing_a_stream_frees_its_place(own: LocalEngine) -> None:
+    async with aclosing(own.generate(GenerateRequest("hello", 400), Counters())) as stream:
+        await anext(stream)
+    async with asyncio.timeout(20):
+        await run(own, GREEDY)
+    assert own.statistics.generated_tokens < 400
 
 
-async def test_closing_the_engine_ends_what_runs(engine: LocalEngine) -> None:
-    stream = engine.generate(GenerateRequest("hello", 400), Counters())
+async def test_closing_the_engine_ends_what_runs(own: LocalEngine) -> None:
+    stream = own.generate(GenerateRequest("hello", 400), Counters())
     await anext(stream)
-    await engine.aclose()
+    await own.aclose()
     with pytest.raises(EngineError, match="was closed"):
         async for _ in stream:
             pass
     with pytest.raises(EngineError, match="was closed"):
-        await run(engine, GREEDY)
-    await engine.aclose()
+        await run(own, GREEDY)
+    await own.aclose()
 
 
 def process_of(engine: LocalEngine) -> Any:
@@ -239,20 +246,20 @@ def process_of(engine: LocalEngine) -> Any:
     return child._process
 
 
-async def test_a_process_that_dies_is_reported_and_started_anew(engine: LocalEngine) -> None:
-    said = await text_of(engine, GREEDY)
-    stream = engine.generate(GenerateRequest("hello", 400), Counters())
+async def test_a_process_that_dies_is_reported_and_started_anew(own: LocalEngine) -> None:
+    said = await text_of(own, GREEDY)
+    stream = own.generate(GenerateRequest("hello", 400), Counters())
     await anext(stream)
-    process_of(engine).send_signal(signal.SIGSEGV)
+    process_of(own).send_signal(signal.SIGSEGV)
     with pytest.raises(EngineError, match="SIGSEGV"):
         async for _ in stream:
             pass
-    assert await text_of(engine, GREEDY) == said
+    assert await text_of(own, GREEDY) == said
 
 
-async def test_its_process_ends_with_it(engine: LocalEngine) -> None:
-    process = process_of(engine)
-    await engine.aclose()
+async def test_its_process_ends_with_it(own: LocalEngine) -> None:
+    process = process_of(own)
+    await own.aclose()
     assert process.poll() is not None
 
 
