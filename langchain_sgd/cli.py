@@ -25,6 +25,7 @@ BENCHES = {
     "transport": "ChatTGI beside the stock clients on the same server",
     "tracing": "what tracing costs, and a graph around it",
     "resume": "which calls a killed run makes again",
+    "engines": "tokens a second of local models, by streams at once",
     "embedded": "all methods on the bundled models: speed, steps, tokens, quality",
     "endpoints": "all methods on your servers and your questions",
     "calibrate": "the simulation's latency model, measured, and checked against real runs",
@@ -173,7 +174,9 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=_count(0), default=0, help="default: a free one")
     serve.add_argument("--slots", type=_count(1), default=8, help="requests decoded together")
     serve.add_argument(
-        "--context", type=_count(16), help="tokens of a request; default: 4096, or fewer if trained so"
+        "--context",
+        type=_count(16),
+        help="tokens of a request; default: 4096, or fewer if trained so",
     )
     serve.add_argument(
         "--engine",

@@ -318,9 +318,7 @@ async def measure(args: argparse.Namespace) -> tuple[Fit, Statistics, list[Row]]
     checked, known = questions[: args.questions], questions[args.questions :]
     context = _CONTEXT[args.model_size]
     engine = resolved(file, args.engine)
-    async with served(
-        {"large": file}, engine=engine, slots=args.slots, context=context
-    ) as server:
+    async with served({"large": file}, engine=engine, slots=args.slots, context=context) as server:
         subject = subject_of(server.urls, fixed=fixed)
         seen, rows = await asked(server, subject, known, checked, slots=args.slots, seed=args.seed)
     made = fit(

@@ -55,16 +55,19 @@ class Child:
         self._stdin, self._stdout = _pipe(self._process.stdin), _pipe(self._process.stdout)
         try:
             self.tell(options)
-            first = next(self.lines(), None)
-            if first is None:
-                raise EngineError(self.last_words(f"while it loaded {options.get('path')}"))
-            if "failed" in first:
-                msg = f"{options.get('path')} could not be loaded: {first['failed']}"
-                raise EngineError(msg)
+            first = next(self.lines(), None) or {"failed": ""}
+            reason = first.get("failed")
+            if reason == "":
+                reason = self.last_words("while it loaded")
         except BaseException:
             self.close()
             self.free()
             raise
+        if reason is not None:
+            self.close()
+            self.free()
+            msg = f"{options.get('path')} could not be loaded: {reason}"
+            raise EngineError(msg)
         self.said: Final[Mapping[str, Any]] = first
         """Its first message."""
 

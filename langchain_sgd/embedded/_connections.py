@@ -40,7 +40,9 @@ def is_loopback(host: str) -> bool:
 async def only_loopback_names(request: web.Request, handler: _Handler) -> web.StreamResponse:
     """Refuse requests by another name: a web page whose name was made to point here sends such."""
     if _LOOPBACK_NAMES.fullmatch(request.host) is None:
-        return web.Response(status=403, text=f"This server answers on loopback only, not as {request.host}")
+        return web.Response(
+            status=403, text=f"This server answers on loopback only, not as {request.host}"
+        )
     return await handler(request)
 
 
@@ -74,7 +76,7 @@ class Connections:
                 self._quiet_since[protocol] = asyncio.get_running_loop().time()
 
     @asynccontextmanager
-    async def listening(self, server: web.Server[Any], host: str, port: int) -> AsyncIterator[int]:
+    async def listening(self, server: web.Server, host: str, port: int) -> AsyncIterator[int]:
         """Listen while the block runs; yields the port.
 
         Raises:
@@ -105,7 +107,9 @@ class Connections:
         """Close what has been quiet for too long, and what there is too much of."""
         now = asyncio.get_running_loop().time()
         open_now = self._server.connections
-        since = {each: self._quiet_since.get(each, now) for each in open_now if each not in self._working}
+        since = {
+            each: self._quiet_since.get(each, now) for each in open_now if each not in self._working
+        }
         self._quiet_since = since
         # Room for the one that is coming.
         too_many = len(open_now) - self._most + 1

@@ -86,9 +86,7 @@ def check_length(prompt_tokens: int, new_tokens: int, limit: int) -> None:
         msg = "The prompt is empty, and the model has no token that begins a text"
         raise EngineInputError(msg)
     if prompt_tokens + new_tokens > limit:
-        msg = (
-            f"{prompt_tokens} prompt tokens and {new_tokens} new ones exceed the context of {limit} tokens"
-        )
+        msg = f"{prompt_tokens} prompt tokens and {new_tokens} new ones exceed the context of {limit} tokens"
         raise EngineInputError(msg)
 
 

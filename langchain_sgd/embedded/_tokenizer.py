@@ -22,9 +22,7 @@ from tokenizers.models import BPE
 from langchain_sgd.embedded._gguf import GGUF
 from langchain_sgd.embedded.engine import GUARD, EngineError, Token, shown
 
-_GPT2: Final = (
-    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
-)
+_GPT2: Final = (r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",)
 _MODERN: Final = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s|"
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -39,7 +37,14 @@ _SPLITS: Final[Mapping[str, tuple[str, ...]]] = {
 """Expressions by `tokenizer.ggml.pre` that cut a text into words before its bytes are merged."""
 
 _NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4
-_END_TEXTS: Final = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<|end_of_text|>", "<|endoftext|>", "</s>")
+_END_TEXTS: Final = (
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|end|>",
+    "<|end_of_text|>",
+    "<|endoftext|>",
+    "</s>",
+)
 """Control tokens that end an answer in models whose files do not say so."""
 
 
@@ -113,13 +118,13 @@ class Tokenizer:
                 stop = at + len(part)
                 found.append(Token(self._ids[part], part, special=True, start=at, stop=stop))
             else:
-                part = _encodable(shown(part))
-                encoding = self._splitter.encode(part, add_special_tokens=False)
+                plain = _encodable(shown(part))
+                encoding = self._splitter.encode(plain, add_special_tokens=False)
                 found += [
-                    Token(token, part[start:stop], start=at + start, stop=at + stop)
+                    Token(token, plain[start:stop], start=at + start, stop=at + stop)
                     for token, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True)
                 ]
-            at += len(part)
+            at += len(shown(part))
         return found
 
     def _parts(self, text: str) -> Iterator[str]:

@@ -190,7 +190,8 @@ def compile_grammar(form: GrammarForm) -> Grammar | None:
         check_regex(form.value)
     except BadExpressionError as error:
         # The router does not look at expressions; the server behind it stumbles over them.
-        raise generation_failed(f"Server error: {error}") from None
+        msg = f"Server error: {error}"
+        raise generation_failed(msg) from None
     except EngineInputError as error:
         _fail(str(error))
     return Grammar("regex", form.value)

@@ -15,7 +15,7 @@ import logging
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -131,7 +131,7 @@ async def serving(
     )
     await runner.setup()
     try:
-        async with connections.listening(cast("web.Server[Any]", runner.server), host, port) as bound:
+        async with connections.listening(cast("web.Server", runner.server), host, port) as bound:
             yield f"http://{f'[{host}]' if ':' in host else host}:{bound}"
     finally:
         await runner.cleanup()

@@ -169,14 +169,20 @@ def check_engines() -> Iterator[Check]:
     if (reason := openvino.unfit_machine()) is None:
         yield Check("engine OpenVINO", ok=True, detail=_version("openvino-genai") or "found")
     elif "not installed" in reason:
-        yield Check("engine OpenVINO", ok=False, detail="not installed", remedy=openvino.INSTALL_HINT)
+        yield Check(
+            "engine OpenVINO", ok=False, detail="not installed", remedy=openvino.INSTALL_HINT
+        )
     else:
         yield Check("engine OpenVINO", ok=True, detail=f"{reason}; llama.cpp it is. {SLOW}")
     version = llamacpp.installed_version()
     if version is None:
-        yield Check("engine llama.cpp", ok=False, detail="not installed", remedy=llamacpp.INSTALL_HINT)
+        yield Check(
+            "engine llama.cpp", ok=False, detail="not installed", remedy=llamacpp.INSTALL_HINT
+        )
         return
-    tested = "" if version == llamacpp.TESTED_VERSION else f", tested with {llamacpp.TESTED_VERSION}"
+    tested = (
+        "" if version == llamacpp.TESTED_VERSION else f", tested with {llamacpp.TESTED_VERSION}"
+    )
     yield Check("engine llama.cpp", ok=True, detail=f"xllamacpp {version}{tested}")
 
 

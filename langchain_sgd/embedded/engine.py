@@ -11,7 +11,6 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Final, Literal, Protocol
 
-
 GUARD: Final = "\ufdd0"
 """In a prompt: stands inside what looks like a control token and is to stay text. No language has it."""
 

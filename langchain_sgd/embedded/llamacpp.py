@@ -21,6 +21,7 @@ import urllib.request
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -105,18 +106,23 @@ class LlamaCppEngine:
         tokens = fields.get("tokenizer.ggml.tokens") or []
         kinds = fields.get("tokenizer.ggml.token_type") or []
         self._controls = {
-            text: n for n, (text, kind) in enumerate(zip(tokens, kinds, strict=False)) if kind == _CONTROL
+            text: n
+            for n, (text, kind) in enumerate(zip(tokens, kinds, strict=False))
+            if kind == _CONTROL
         }
         pattern = self._pattern = controls_pattern(list(self._controls))
 
         def special(name: str) -> tuple[int | None, str]:
             number = fields.get(f"tokenizer.ggml.{name}_token_id")
-            known = isinstance(number, int) and number < len(tokens)
-            return number, tokens[number] if known else ""
+            if isinstance(number, int) and number < len(tokens):
+                return number, tokens[number]
+            return None, ""
 
         self._bos, bos = special("bos")
         self._adds_bos = bool(
-            fields.get("tokenizer.ggml.add_bos_token", fields.get("tokenizer.ggml.model") == "llama")
+            fields.get(
+                "tokenizer.ggml.add_bos_token", fields.get("tokenizer.ggml.model") == "llama"
+            )
         )
         self._end = special("eos")
         self._chats = Chats(
@@ -148,7 +154,7 @@ class LlamaCppEngine:
             },
             self._info.model_id,
         )
-        self._counts = {"generated_tokens": 0, "computed_prompt_tokens": 0, "cached_prompt_tokens": 0}
+        self._counts = Statistics()
         self._steps_before = 0
         # Also runs when the process ends.
         self._close = weakref.finalize(self, self._server.close)
@@ -161,7 +167,8 @@ class LlamaCppEngine:
     @property
     def statistics(self) -> Statistics:
         """Steps and tokens so far; asks the server, which takes some milliseconds."""
-        return Statistics(steps=self._steps_before + self._server.steps(), **self._counts)
+        steps = self._steps_before + self._server.steps()
+        return replace(self._counts, steps=steps)
 
     async def generate(
         self, request: GenerateRequest, counters: Counters
@@ -204,15 +211,17 @@ class LlamaCppEngine:
                 # It drops what it cannot compile, without a word.
                 msg = f"llama.cpp did not follow the grammar {request.grammar and request.grammar.kind}"
                 raise EngineInputError(msg)
-            number, end = self._end
-            yield Token(number or 0, end, logprob=0.0 if request.logprobs else None, special=True)
+            end, text = self._end
+            yield Token(end or 0, text, logprob=0.0 if request.logprobs else None, special=True)
 
     def _count(self, said: Mapping[str, Any], counters: Counters) -> None:
         timings = said.get("timings", {})
         counters.cached_tokens = max(0, timings.get("cache_n", 0))
-        self._counts["cached_prompt_tokens"] += counters.cached_tokens
-        self._counts["computed_prompt_tokens"] += timings.get("prompt_n", 0)
-        self._counts["generated_tokens"] += said["tokens_predicted"]
+        self._counts += Statistics(
+            cached_prompt_tokens=counters.cached_tokens,
+            computed_prompt_tokens=timings.get("prompt_n", 0),
+            generated_tokens=said["tokens_predicted"],
+        )
 
     async def render_chat(
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None

@@ -78,7 +78,9 @@ def unfit(model: GGUF) -> str | None:
 def unfit_machine() -> str | None:
     """Why OpenVINO does not run here, None where it does."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
-        return f"OpenVINO's batching needs Linux on x86-64, not {sys.platform} on {platform.machine()}"
+        return (
+            f"OpenVINO's batching needs Linux on x86-64, not {sys.platform} on {platform.machine()}"
+        )
     if importlib.util.find_spec("openvino_genai") is None:
         return f"the package openvino-genai is not installed: {INSTALL_HINT}"
     return None

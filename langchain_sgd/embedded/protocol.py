@@ -207,7 +207,13 @@ class GenerateAnswer:
         if self.top_n_tokens:
             top = self._top("top_tokens", [_token(token)])
             return event(
-                {"index": index, "token": _token(token), **top, "generated_text": None, "details": None}
+                {
+                    "index": index,
+                    "token": _token(token),
+                    **top,
+                    "generated_text": None,
+                    "details": None,
+                }
             )
         return (
             f'data: {{"index":{index},"token":{{"id":{token.id},"text":{_JSON(token.text)},'

@@ -19,8 +19,8 @@ from langchain_sgd.tgi.chat import ChatTGI
 
 xllamacpp = pytest.importorskip("xllamacpp", reason="the embedded engine is not installed")
 
+from langchain_sgd.embedded.load import load  # noqa: E402
 from langchain_sgd.embedded.server import EmbeddedServer, bundled_models  # noqa: E402
-from langchain_sgd.embedded.load import LocalEngine, load  # noqa: E402
 
 NAMES = ("small", "large")
 GREEDY = Path(__file__).parent.parent / "data" / "greedy_prompts.json"

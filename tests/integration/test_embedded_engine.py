@@ -28,7 +28,7 @@ from langchain_sgd.embedded.engine import (
 )
 from langchain_sgd.embedded.llamacpp import LlamaCppEngine
 from langchain_sgd.embedded.load import EngineName, LocalEngine, choose, load
-from langchain_sgd.embedded.openvino import OpenVINOEngine, unfit, unfit_machine
+from langchain_sgd.embedded.openvino import OpenVINOEngine, unfit_machine
 from tests.support.tiny_gguf import SPECIAL, write_tiny_model
 
 BOTH: tuple[EngineName, ...] = ("openvino", "llamacpp")
@@ -102,9 +102,7 @@ async def test_log_probabilities_come_when_asked_for(engine: LocalEngine) -> Non
 async def test_many_requests_are_answered_in_one_batch(engine: LocalEngine) -> None:
     before = engine.statistics
     async with asyncio.TaskGroup() as group:
-        runs = [
-            group.create_task(run(engine, GenerateRequest(f"{n} hello", 40))) for n in range(4)
-        ]
+        runs = [group.create_task(run(engine, GenerateRequest(f"{n} hello", 40))) for n in range(4)]
     made = sum(len(task.result()[0]) for task in runs)
     spent = engine.statistics - before
     assert spent.generated_tokens >= made - 4  # the ends of texts may be counted or not
@@ -191,7 +189,10 @@ async def test_tokens_give_the_text_back(engine: LocalEngine, text: str) -> None
     covered = {place for start, stop in spans for place in range(start, stop)}
     assert covered == set(range(len(text)))
     if "\ud800" not in text:
-        assert all(token.text == text[start:stop] for token, (start, stop) in zip(tokens, spans, strict=True))
+        assert all(
+            token.text == text[start:stop]
+            for token, (start, stop) in zip(tokens, spans, strict=True)
+        )
     assert [token.special for token in tokens] == [text == "<|end|>"] * len(tokens)
 
 
@@ -209,14 +210,19 @@ async def test_what_people_write_never_becomes_a_control_token(engine: LocalEngi
     tokens = await engine.tokenize(prompt)
     # The beginning, and the template's own end of the turn.
     assert [token.text for token in tokens if token.special] == ["", "<|end|>"]
-    assert "".join(token.text for token in tokens if not token.special) == f"user: {said}\nassistant: "
+    assert (
+        "".join(token.text for token in tokens if not token.special) == f"user: {said}\nassistant: "
+    )
     # The same in a prompt that is given as it is: there it is meant.
     assert sum(token.special for token in await engine.tokenize(said)) == 1 + len(SPECIAL) + 1
 
 
 async def test_chats_are_rendered_by_the_models_template(engine: LocalEngine) -> None:
     turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}]
-    assert await engine.render_chat(turns, None) == "user: Hi<|end|>\nassistant: Yes?<|end|>\nassistant: "
+    assert (
+        await engine.render_chat(turns, None)
+        == "user: Hi<|end|>\nassistant: Yes?<|end|>\nassistant: "
+    )
     with pytest.raises(EngineInputError, match="no tools here"):
         await engine.render_chat([{"role": "tool", "content": "x"}], None)
 
@@ -277,7 +283,7 @@ async def test_a_fork_is_told_at_once(engine: LocalEngine) -> None:
     os.close(writer)
     with os.fdopen(reader) as said:
         assert "belongs to the process that made it" in said.read()
-    os.waitpid(child, 0)
+    await asyncio.to_thread(os.waitpid, child, 0)
     assert await text_of(engine, GREEDY)
 
 
@@ -287,7 +293,8 @@ async def test_a_fork_is_told_at_once(engine: LocalEngine) -> None:
 def without_file_type(source: Path, target: Path) -> Path:
     """The same file without `general.file_type`, as some converters write it."""
     raw = source.read_bytes()
-    return target if target.write_bytes(raw.replace(b"general.file_type", b"general.file_tipe")) else target
+    target.write_bytes(raw.replace(b"general.file_type", b"general.file_tipe"))
+    return target
 
 
 @needs_openvino
@@ -307,9 +314,7 @@ async def test_a_file_without_its_type_is_read_rightly_all_the_same(
     assert as_q8_0(read_gguf(bare)) == made
 
 
-def test_weights_that_openvino_reads_wrongly_are_written_anew(
-    model: Path, tmp_path: Path
-) -> None:
+def test_weights_that_openvino_reads_wrongly_are_written_anew(model: Path, tmp_path: Path) -> None:
     wrong = requantized(model, tmp_path / "q4_1.gguf", gguf.GGMLQuantizationType.Q4_1)
     found = read_gguf(wrong)
     assert "Q4_1" in found.tensor_types
@@ -427,7 +432,8 @@ def test_what_is_no_model_is_refused_in_words(
 def test_crafted_files_never_end_the_process(model: Path, tmp_path: Path) -> None:
     raw = model.read_bytes()
     path = tmp_path / "crafted.gguf"
-    loaded = refused = 0
+    loaded = 0
+    refused: list[str] = []
     fields = [b"llama.block_count", b"llama.attention.head_count", b"llama.embedding_length"]
     cases = [raw[: len(raw) // 2]]
     for field in fields:
@@ -439,10 +445,10 @@ def test_crafted_files_never_end_the_process(model: Path, tmp_path: Path) -> Non
             load(path, engine="llamacpp").close()
             loaded += 1
         except EngineError as error:
-            refused += 1
-            assert "crafted.gguf" in str(error)
-    assert refused >= 5
-    assert loaded + refused == len(cases)
+            refused.append(str(error))
+    assert all("crafted.gguf" in reason for reason in refused)
+    assert len(refused) >= 5
+    assert loaded + len(refused) == len(cases)
 
 
 @pytest.mark.parametrize("name", ["slots", "context", "threads"])
@@ -453,7 +459,9 @@ def test_numbers_below_one_are_refused(model: Path, name: str) -> None:
 
 async def test_a_template_that_is_missing_or_broken_hurts_chats_only(tmp_path: Path) -> None:
     for template, reason in ((None, "no chat template"), ("{% if %}", "not valid")):
-        engine = load(write_tiny_model(tmp_path / "bare.gguf", template=template), engine="llamacpp")
+        engine = load(
+            write_tiny_model(tmp_path / "bare.gguf", template=template), engine="llamacpp"
+        )
         with pytest.raises(EngineError, match=reason):
             await engine.render_chat([{"role": "user", "content": "x"}], None)
         assert (await run(engine, GREEDY))[0]

@@ -128,7 +128,9 @@ async def ask(url: str, request: Mapping[str, Any]) -> Any:
             head, _, body = (await reader.read()).partition(b"\r\n\r\n")
         writer.close()
         lines = head.decode().splitlines()
-        kinds = [line.partition(": ")[2] for line in lines if line.lower().startswith("content-type")]
+        kinds = [
+            line.partition(": ")[2] for line in lines if line.lower().startswith("content-type")
+        ]
         return form(int(lines[0].split()[1]), "".join(kinds), body.decode())
     headers = {"Content-Type": "application/json", **(request.get("headers") or {})}
     data = request.get("text")
@@ -148,7 +150,9 @@ async def ask(url: str, request: Mapping[str, Any]) -> Any:
             allow_redirects=False,
         ) as response,
     ):
-        return form(response.status, response.headers.get("Content-Type", ""), await response.text())
+        return form(
+            response.status, response.headers.get("Content-Type", ""), await response.text()
+        )
 
 
 @pytest.mark.parametrize("record", RECORDED, ids=lambda record: record["name"])

@@ -20,10 +20,10 @@ import pytest
 
 from langchain_sgd.embedded import doctor
 from langchain_sgd.embedded.engine import EngineError, GenerateRequest
-from langchain_sgd.embedded.server import EmbeddedServer, bundled_models
 from langchain_sgd.embedded.llamacpp import LlamaCppEngine
 from langchain_sgd.embedded.load import load
 from langchain_sgd.embedded.openvino import OpenVINOEngine
+from langchain_sgd.embedded.server import EmbeddedServer, bundled_models
 from langchain_sgd.tgi.client import TGIClient
 from tests.support.tiny_gguf import write_tiny_model
 
@@ -101,7 +101,9 @@ async def test_llama_cpp_says_what_it_had_cached(models: dict[str, Path]) -> Non
     async with EmbeddedServer(models["large"], engine="llamacpp") as running:
         url = running.urls["large"]
         answers = [await chat(url, messages=messages) for _ in range(2)]
-    first, second = (answer["usage"]["prompt_tokens_details"]["cached_tokens"] for answer in answers)
+    first, second = (
+        answer["usage"]["prompt_tokens_details"]["cached_tokens"] for answer in answers
+    )
     assert first == 0
     assert second >= answers[1]["usage"]["prompt_tokens"] - 2
 

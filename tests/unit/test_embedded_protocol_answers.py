@@ -250,7 +250,9 @@ def test_tokens_know_their_place_in_the_text() -> None:
 
 def test_tokens_of_one_character_share_its_place() -> None:
     made = [Token(n, "🙂", start=0, stop=1) for n in range(3)] + [Token(4, " ok", start=1, stop=4)]
-    assert [(each["start"], each["stop"]) for each in simple_tokens(made)] == [(0, 1)] * 3 + [(1, 4)]
+    assert [(each["start"], each["stop"]) for each in simple_tokens(made)] == [(0, 1)] * 3 + [
+        (1, 4)
+    ]
 
 
 def test_info_says_what_is_enforced() -> None:

@@ -52,8 +52,10 @@ def text_of(error: ProtocolError) -> str:
         (Parameters(top_n_tokens=6), "`top_n_tokens` must be >= 0 and <= 5. Given: 6"),
         (
             Parameters(temperature=1e-38),
-            "`temperature` must be at least 0.0001: below, numbers overflow. Leave it out"
-            " (chat: send 0) to decode greedily",
+            (
+                "`temperature` must be at least 0.0001: below, numbers overflow. Leave it out"
+                " (chat: send 0) to decode greedily"
+            ),
         ),
         (
             Parameters(truncate=0),
@@ -129,7 +131,9 @@ class TestTokenBudget:
         for length in (100, 150):
             with pytest.raises(ProtocolError) as caught:
                 new_tokens(Parameters(), length, LIMITS)
-            assert text_of(caught.value) == f"`inputs` must have less than 99 tokens. Given: {length}"
+            assert (
+                text_of(caught.value) == f"`inputs` must have less than 99 tokens. Given: {length}"
+            )
 
 
 class TestSampling:
