@@ -1,7 +1,7 @@
 """What a GGUF file says of its model, and the same file with weights that OpenVINO reads rightly.
 
 The metadata is read here and not by the `gguf` package, which takes 6 to 14 s for the vocabularies of
-small instruct models (50,000 to 150,000 tokens); this takes 0.2 to 1 s. The weights' formats are the package's.
+small instruct models (50,000 to 150,000 tokens); this takes 0.2 to 1 s. Weights are the package's affair.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from langchain_sgd.embedded import _errors
@@ -172,8 +172,6 @@ class Model:
             None if parameters.grammar is None else compile_grammar(parameters.grammar),
             truncate=parameters.truncate,
             logprobs=parameters.logprobs,
-            # Stop texts are found here: an engine that is told late has made tokens in vain.
-            may_wait=not parameters.stop,
         )
         return Job(request, parameters.stop, len(tokens))
 
@@ -215,23 +213,6 @@ class Model:
         )
         self.metrics.finished(output, time.monotonic() - started)
         return output
-
-    async def open_prompt(self, chat: ChatBody) -> str:
-        """The beginning that all chats share which continue the last of these messages."""
-        *before, last = chat.messages or ({"role": "user", "content": ""},)
-        begun = last.get("content", "")
-        # Two continuations part exactly where the last message ends, whatever the template is.
-        one, other = [
-            await self.prompt(replace(chat, messages=(*before, {**last, "content": text})), ())
-            for text in (f"{begun}x", f"{begun}y")
-        ]
-        pairs = enumerate(zip(one, other, strict=False))
-        return one[: next((at for at, (left, right) in pairs if left != right), len(one))]
-
-    async def share_prefix(self, text: str) -> int:
-        """Ask the engine to hold a prefix ready for all its slots; how many tokens it holds."""
-        with self._translated():
-            return await self.engine.share_prefix(text)
 
     async def healthy(self) -> bool:
         """Whether the engine answers; it is asked only when the last request failed."""

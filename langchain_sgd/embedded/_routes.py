@@ -37,7 +37,7 @@ from langchain_sgd.embedded._http import (
     timing_headers,
 )
 from langchain_sgd.embedded._model import Model
-from langchain_sgd.embedded._serde import Value, string
+from langchain_sgd.embedded._serde import Value
 from langchain_sgd.embedded._streams import Line
 from langchain_sgd.embedded._tools import (
     NO_TOOL,
@@ -79,7 +79,6 @@ class Routes:
             "/invocations": self._invocations,
             "/vertex": self._vertex,
             "/tokenize": self._tokenize,
-            "/prefix": self._share_prefix,
         }
         public: dict[str, Handler] = {
             "/": self._health,
@@ -368,14 +367,6 @@ class Routes:
         _, _, prompt = await self._chat_request(request)
         tokens = protocol.simple_tokens(await self._model.tokenize(prompt))
         return json_response({"tokenize_response": tokens, "templated_text": shown(prompt)})
-
-    async def _share_prefix(self, request: web.Request) -> web.StreamResponse:
-        body = await read_body(request)
-        if body.field("messages") is None:
-            prefix = string(body.required("inputs"))
-        else:
-            prefix = await self._model.open_prompt(chat_body(body))
-        return json_response({"tokens": await self._model.share_prefix(prefix)})
 
     async def _info(self, _: web.Request) -> web.StreamResponse:
         return json_response(protocol.info_body(self._model.engine.info, self._model.limits))

@@ -3,10 +3,6 @@
 Every model answers under its own path prefix (`/small/generate`, `/large/v1/chat/completions`); an
 only model also answers without one. The protocol itself is in `langchain_sgd.embedded.protocol`,
 which knows nothing of sockets. The tests' server is this application over a scripted engine.
-
-Beyond TGI there is `POST /prefix`, which asks the engine to hold a prompt's beginning ready for
-all its slots: body `{"inputs": text}`, or `{"messages": [...]}` for a chat whose last message is
-still open; answer `{"tokens": n}`, 0 where the engine needs no such hint.
 """
 
 from __future__ import annotations

@@ -99,10 +99,6 @@ class GenerateRequest:
     logprobs: bool = False
     """Whether `Token.logprob` is wanted. Engines may leave it None otherwise: it costs about 25 % of
     the speed at eight streams on a small model."""
-    may_wait: bool = False
-    """Whether tokens may wait some milliseconds for the next ones, where handing them over one by one
-    would cost as much as making them. The first and the last never do, nor those that end or begin a
-    line, or hold a bar, with which a field of a line ends."""
 
 
 @dataclass(slots=True)
@@ -147,14 +143,6 @@ class Engine(Protocol):
 
     async def tokenize(self, text: str) -> list[Token]:
         """Split text into the model's tokens."""
-        ...
-
-    async def share_prefix(self, text: str) -> int:
-        """Prefill `text` once for all slots; a hint, and 0 where the engine shares by itself.
-
-        Returns:
-            Tokens of the prefix that every slot now holds.
-        """
         ...
 
     async def aclose(self) -> None:

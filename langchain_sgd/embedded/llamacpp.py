@@ -275,21 +275,6 @@ class LlamaCppEngine:
             at = each.end()
         yield text[at:]
 
-    async def share_prefix(self, text: str) -> int:
-        """Compute a prefix now, so that one prompt which begins with it need not.
-
-        Returns:
-            Tokens of the prefix.
-
-        Raises:
-            EngineInputError: It does not fit into the context.
-            EngineError: The engine failed or was closed.
-        """
-        counters = Counters()
-        async for _ in self.generate(GenerateRequest(text, 1), counters):
-            pass
-        return counters.prompt_tokens
-
     async def forget(self) -> None:
         """Start the server anew, whose cache is then empty; for measuring."""
         self._steps_before += self._server.steps()

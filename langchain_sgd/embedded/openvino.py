@@ -245,10 +245,6 @@ class OpenVINOEngine:
         """Split text into the model's tokens, the beginning-of-sequence token included."""
         return self._tokenizer.tokens(text)
 
-    async def share_prefix(self, text: str) -> int:  # noqa: ARG002 - part of the interface
-        """Do nothing: OpenVINO shares prefixes by itself."""
-        return 0
-
     async def forget(self) -> None:
         """Empty the cache of prefixes, for measuring; no request may be in flight.
 

@@ -5,8 +5,7 @@ decoding (stop texts, finish reasons), the JSON bodies and the server-sent event
 `langchain_sgd.embedded.app` puts these on sockets.
 
 Protocol: text-generation-inference 3.3.7. Ours beyond it are the field `prompt_tokens_details` of
-`usage`, the fields `model_dtype` and `max_batch_size` of `/info` (which TGI 2 had), and
-`POST /prefix`.
+`usage`, and the fields `model_dtype` and `max_batch_size` of `/info` (which TGI 2 had).
 """
 
 from __future__ import annotations

@@ -291,15 +291,6 @@ class TestStreams:
             "input_length": 1,
         }
 
-    async def test_tokens_may_wait_unless_one_of_them_may_end_the_text(
-        self, http: aiohttp.ClientSession, tgi_server: TGITestServer
-    ) -> None:
-        for parameters in ({}, {"stop": ["."]}):
-            body = {"inputs": "Hi", "parameters": parameters}
-            await post(http, f"{tgi_server.url}/generate", body)
-        asked = [request.may_wait for entry in tgi_server.log for request in entry.requests]
-        assert asked == [True, False]
-
     @pytest.mark.parametrize(
         ("parameters", "text", "generate_reason", "chat_reason"),
         [
@@ -470,7 +461,7 @@ class TestWholeAnswers:
         message = "Request failed during generation: the engine is closed"
         error = {"error": message, "error_type": "generation"}
         body = {"inputs": "Hi", "messages": [USER]}
-        for path in ("/generate", "/tokenize", "/prefix", "/chat_tokenize", CHAT):
+        for path in ("/generate", "/tokenize", "/chat_tokenize", CHAT):
             assert await post(http, tgi_server.url + path, body) == (424, error)
         assert await events(http, f"{tgi_server.url}/generate_stream", body) == [error]
         async with http.get(f"{tgi_server.url}/health") as response:
@@ -592,25 +583,6 @@ class TestPrompts:
         assert answer["templated_text"] == f"<|user|>\n{USER['content']}</s>\n<|assistant|>\n"
         joined = "".join(each["text"] for each in answer["tokenize_response"])
         assert joined == answer["templated_text"]
-
-    async def test_prefixes_are_shared_on_request(
-        self, http: aiohttp.ClientSession, tgi_server: TGITestServer
-    ) -> None:
-        url = f"{tgi_server.url}/prefix"
-        assert await post(http, url, {"inputs": "Hi you"}) == (200, {"tokens": 2})
-        messages = [{"role": "system", "content": "Be kind."}, USER]
-        assert (await post(http, url, {"messages": messages}))[0] == 200
-        prefix = f"<|system|>\nBe kind.</s>\n<|user|>\n{USER['content']}"
-        assert tgi_server.engine.shared == ["Hi you", prefix]
-
-        # Text that also stands in the template after the message does not mislead.
-        await post(http, url, {"messages": [{"role": "user", "content": "a"}]})
-        assert tgi_server.engine.shared[-1] == "<|user|>\na"
-
-        longer = [messages[0], {"role": "user", "content": f"{USER['content']} And at 9?"}]
-        _, answer = await post(http, tgi_server.url + CHAT, {"messages": longer})
-        cached = answer["usage"]["prompt_tokens_details"]["cached_tokens"]
-        assert 0 < cached < answer["usage"]["prompt_tokens"]
 
     async def test_other_names_of_the_model_are_echoed(
         self, http: aiohttp.ClientSession, tgi_server: TGITestServer

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from langchain_sgd.embedded import _connections, app
+from langchain_sgd.embedded import app
 from langchain_sgd.embedded._connections import Connections, is_loopback, most_connections
 from langchain_sgd.embedded.app import make_app, serving
 from langchain_sgd.embedded.server import EmbeddedServer

@@ -44,7 +44,6 @@ EXCEPTIONS = {
     "chat temperature=1e-38": "numbers overflow, and the real server answers with the token of a NaN",
     "completions list stream": "which prompt's tokens come first is the engine's affair",
     "tokenize empty": "the scripted engine begins texts with no token",
-    "prefix (imitation only)": "ours beyond TGI",
 }
 
 
