@@ -26,6 +26,7 @@ BENCHES = {
     "transport": "ChatTGI beside the stock clients on the same server",
     "tracing": "what tracing costs, and a graph around it",
     "resume": "which calls a killed run makes again",
+    "engines": "tokens a second of local models, by streams at once",
     "embedded": "all methods on the bundled models: speed, steps, tokens, quality",
     "endpoints": "all methods on your servers and your questions",
     "calibrate": "the simulation's latency model, measured, and checked against real runs",
@@ -189,13 +190,24 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         type=_named_file,
-        metavar="NAME=GGUF",
-        help="a GGUF file under a name, such as large=/models/x.gguf; the bundled ones if not given",
+        metavar="NAME=PATH",
+        help="a GGUF file, or a folder in OpenVINO's format, under a name, such as large=/models/x.gguf;"
+        " the bundled ones if not given",
     )
     serve.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
     serve.add_argument("--port", type=_count(0), default=0, help="default: a free one")
     serve.add_argument("--slots", type=_count(1), default=8, help="requests decoded together")
-    serve.add_argument("--context", type=_count(16), default=1024, help="tokens of a request")
+    serve.add_argument(
+        "--context",
+        type=_count(16),
+        help="tokens of a request; default: 4096, or fewer if trained so",
+    )
+    serve.add_argument(
+        "--engine",
+        choices=("auto", "openvino", "llamacpp"),
+        default="auto",
+        help="what runs the files; default: OpenVINO where it can, else llama.cpp",
+    )
     serve.add_argument("--threads", type=_count(1), help="threads for each model")
     _key(serve)
 
@@ -394,7 +406,7 @@ def _existing(text: str) -> Path:
 
 def _named_file(text: str) -> tuple[str, Path]:
     name, equals, path = text.partition("=")
-    if not (name and equals and Path(path).is_file()):
-        msg = f"{text!r} is not NAME=FILE with a file that exists"
+    if not (name and equals and Path(path).exists()):
+        msg = f"{text!r} is not NAME=PATH with a file or a folder that exists"
         raise argparse.ArgumentTypeError(msg)
     return name, Path(path)

@@ -122,8 +122,6 @@ class ScriptedEngine:
         """Most requests that were decoded at once."""
         self.closed_early = 0
         """Streams that were closed before their end."""
-        self.shared: list[str] = []
-        """What `share_prefix` was asked for."""
         self._info = EngineInfo(
             model_id,
             max_total_tokens=max_total_tokens,
@@ -152,6 +150,7 @@ class ScriptedEngine:
             raise EngineBusyError(msg)
 
         prompt = self._split(request.prompt)
+        prompt = prompt if request.truncate is None else prompt[-request.truncate :]
         counters.prompt_tokens = len(prompt)
         counters.cached_tokens = max((_common(prompt, past) for past in self._cache), default=0)
         ended = False
@@ -240,13 +239,6 @@ class ScriptedEngine:
     async def tokenize(self, text: str) -> list[Token]:
         self._check_open()
         return [self._token(piece) for piece in self._split(text)]
-
-    async def share_prefix(self, text: str) -> int:
-        self._check_open()
-        self.shared.append(text)
-        prefix = self._split(text)
-        self._cache.append(prefix)
-        return len(prefix)
 
     async def aclose(self) -> None:
         """Every later call fails."""

@@ -52,7 +52,8 @@ from langchain_sgd.bench.latency import LatencyModel
 from langchain_sgd.embedded._statistics import Statistics
 from langchain_sgd.embedded.briefs import domain
 from langchain_sgd.embedded.briefs.prompts import BRIEFS_PROMPTS
-from langchain_sgd.embedded.process import EngineName, Served, served
+from langchain_sgd.embedded.load import EngineName, resolved
+from langchain_sgd.embedded.process import Served, served
 from langchain_sgd.embedded.server import bundled_models
 from langchain_sgd.report import NodeReport, Report
 from langchain_sgd.runnable import SGDRunnable
@@ -316,14 +317,13 @@ async def measure(args: argparse.Namespace) -> tuple[Fit, Statistics, list[Row]]
     questions = bundled_questions(args.questions + args.calibrating, 0, args.seed)
     checked, known = questions[: args.questions], questions[args.questions :]
     context = _CONTEXT[args.model_size]
-    async with served(
-        {"large": file}, engine=args.engine, slots=args.slots, context=context
-    ) as server:
+    engine = resolved(file, args.engine)
+    async with served({"large": file}, engine=engine, slots=args.slots, context=context) as server:
         subject = subject_of(server.urls, fixed=fixed)
         seen, rows = await asked(server, subject, known, checked, slots=args.slots, seed=args.seed)
     made = fit(
         seen.runs,
-        name=f"{'random-60m' if fixed else 'bundled-large'}-{args.engine}",
+        name=f"{'random-60m' if fixed else 'bundled-large'}-{engine}",
         slots=args.slots,
         chunk=_CHUNK,
         characters_a_token=seen.characters_a_token,
@@ -337,7 +337,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser("calibrate", __doc__ or "")
     options.add_argument("--questions", type=int, default=30, help="of the check; 0 for none")
     options.add_argument("--calibrating", type=int, default=6, help="other questions, to calibrate")
-    options.add_argument("--engine", choices=get_args(EngineName), default="xllamacpp")
+    options.add_argument("--engine", choices=get_args(EngineName), default="auto")
     options.add_argument("--model-size", choices=("bundled", "60m"), default="bundled")
     options.add_argument("--slots", type=int, default=8, help="requests decoded together")
     options.add_argument("--seed", type=int, default=1)

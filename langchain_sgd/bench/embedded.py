@@ -63,7 +63,8 @@ from langchain_sgd.bench._random_model import Kind, cached_model
 from langchain_sgd.bench.models import StreamOnly, lines_of
 from langchain_sgd.embedded.briefs import domain
 from langchain_sgd.embedded.briefs.prompts import BRIEFS_PROMPTS
-from langchain_sgd.embedded.process import EngineName, Served, served
+from langchain_sgd.embedded.load import EngineName, resolved
+from langchain_sgd.embedded.process import Served, served
 from langchain_sgd.embedded.server import bundled_models
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.planning.wire import PLAIN_WORD
@@ -74,7 +75,7 @@ from langchain_sgd.tgi import ChatTGI
 
 _ON_SHORT: Final = frozenset({PLAIN, SGD, ADAPTIVE, HEDGED, SOT})
 _WARM_UP: Final = 2
-_WALL_AIMS: Final = {"xllamacpp": 1.3, "openvino": 1.69, "60m": 2.0}
+_WALL_AIMS: Final = {"llamacpp": 1.3, "openvino": 1.69, "60m": 2.0}
 """Times faster than plain decoding, by engine, or for the larger model."""
 _STREAMS: Final = (1, 2, 4, 8)
 _CONTEXT: Final = 1024
@@ -328,8 +329,9 @@ async def measure(args: argparse.Namespace) -> dict[str, Any]:
     is_fixed = args.model_size == "60m"
     lengths = Lengths(args.node_tokens, args.line_tokens)
     files = {"large": cached_model(args.kind)} if is_fixed else _bundled(args.models)
+    engine = resolved(files["large"], args.engine)
     options: dict[str, Any] = {
-        "engine": args.engine,
+        "engine": engine,
         "model_size": args.model_size,
         "temperature": args.temperature,
         "seed": args.seed,
@@ -343,7 +345,7 @@ async def measure(args: argparse.Namespace) -> dict[str, Any]:
     journal = Journal(args.resume, options)
     questions = bundled_questions(args.questions, args.short_questions, args.seed)
     context = _FIXED_CONTEXT if is_fixed else _CONTEXT
-    async with served(files, engine=args.engine, slots=args.slots, context=context) as server:
+    async with served(files, engine=engine, slots=args.slots, context=context) as server:
         methods = (
             fixed_methods(server.urls, args.temperature, lengths)
             if is_fixed
@@ -354,12 +356,12 @@ async def measure(args: argparse.Namespace) -> dict[str, Any]:
         steps = await step_times(server, questions[0].text, tokens=128)
     wanted = {question.id for question in questions}
     rows = [row for row in journal.rows() if row["question_id"] in wanted]
-    aim = _WALL_AIMS["60m" if is_fixed else args.engine]
+    aim = _WALL_AIMS["60m" if is_fixed else engine]
     found = figures.summary(
         rows,
         wall_target=aim,
         checked=not is_fixed,
-        counts_cached=args.engine != "openvino",
+        counts_cached=engine != "openvino",
     )
     return {"options": options, "steps": steps, **found}
 
@@ -394,7 +396,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser("embedded", __doc__ or "")
     options.add_argument("--questions", type=int, default=150, help="that decompose; default 150")
     options.add_argument("--short-questions", type=int, default=50, help="that do not; default 50")
-    options.add_argument("--engine", choices=get_args(EngineName), default="xllamacpp")
+    options.add_argument("--engine", choices=get_args(EngineName), default="auto")
     options.add_argument("--model-size", choices=("bundled", "60m"), default="bundled")
     options.add_argument("--models", type=Path, metavar="FOLDER", help="small.gguf and large.gguf")
     options.add_argument("--methods", nargs="+", metavar="NAME", help="only these; default all")

@@ -340,12 +340,6 @@ class LatencyEngine:
         size = CHARACTERS_A_TOKEN
         return [Token(1, text[at : at + size]) for at in range(0, len(text), size)]
 
-    async def share_prefix(self, text: str) -> int:
-        """Compute it now; later prompts find it in the cache."""
-        async for _ in self.write(text, ("",)):
-            pass
-        return self._tokens(text)
-
     async def aclose(self) -> None:
         """End requests in flight."""
         self._closed = True

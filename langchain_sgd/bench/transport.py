@@ -56,10 +56,6 @@ class InstantEngine:
         """Split at spaces."""
         return [Token(index, word) for index, word in enumerate(text.split())]
 
-    async def share_prefix(self, _text: str) -> int:
-        """Share nothing: there is nothing to compute."""
-        return 0
-
     async def aclose(self) -> None:
         """Free nothing."""
 

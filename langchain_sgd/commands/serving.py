@@ -8,20 +8,11 @@ import sys
 from langchain_sgd.cli import DONE
 from langchain_sgd.commands.models import TIERS, key_of
 from langchain_sgd.embedded.server import EmbeddedServer
-from langchain_sgd.errors import InvalidInputError
-
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def serve(args: argparse.Namespace) -> int:
     """Serve models until interrupted."""
     key = key_of(args, "serve")
-    if args.host not in _LOOPBACK and key is None:
-        msg = (
-            f"--host {args.host} opens the models to the network: put a key into an environment"
-            " variable and name it with --api-key-env"
-        )
-        raise InvalidInputError(msg)
     server = EmbeddedServer(
         dict(args.model) or None,
         host=args.host,
@@ -30,6 +21,8 @@ def serve(args: argparse.Namespace) -> int:
         slots=args.slots,
         context=args.context,
         threads=args.threads,
+        engine=args.engine,
+        progress=_say,
     )
 
     def tell(running: EmbeddedServer) -> None:
@@ -43,3 +36,9 @@ def serve(args: argparse.Namespace) -> int:
 
     server.serve_forever(tell)
     return DONE
+
+
+def _say(line: str) -> None:
+    """What takes long, while it does; aside, so that the URLs can be read by a program."""
+    sys.stderr.write(f"{line[0].upper()}{line[1:]}\n")
+    sys.stderr.flush()

@@ -3,7 +3,7 @@
 Importing this package loads neither an engine nor an HTTP server; the modules do:
 
 - `server.EmbeddedServer` serves models on loopback, from scripts, notebooks and asyncio alike.
-- `xllamacpp.XLlamaCppEngine` (default) and `openvino.OpenVINOEngine` run one model each.
+- `load.load` runs one model: with `openvino.OpenVINOEngine` where it can, else `llamacpp.LlamaCppEngine`.
 - `app.make_app` speaks the protocol over any `engine.Engine`.
 """
 

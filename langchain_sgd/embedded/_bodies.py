@@ -128,6 +128,7 @@ class CompletionBody:
 
 def generate_body(body: Value) -> GenerateBody:
     """Read a `GenerateRequest` or `CompatGenerateRequest`."""
+    body.named("GenerateRequest")
     return GenerateBody(
         string(body.required("inputs")),
         # TGI samples when `parameters` is absent and decodes greedily when it is there.
@@ -137,6 +138,7 @@ def generate_body(body: Value) -> GenerateBody:
 
 
 def _parameters(body: Value) -> Parameters:
+    body.named("GenerateParameters")
     body.option("watermark", boolean)
     body.option("adapter_id", string)
     best_of = body.option("best_of", usize)
@@ -164,10 +166,13 @@ def _parameters(body: Value) -> Parameters:
 
 
 def _grammar(body: Value) -> GrammarForm:
-    tag = string(body.required("type"))
+    if not isinstance(body.raw, dict):
+        body.wrong("adjacently tagged enum GrammarType")
+    kind = body.required("type")
+    tag = string(kind)
     if tag not in ("json", "json_object", "regex", "json_schema"):
         known = "`json`, `json_object`, `regex`, `json_schema`"
-        body.refuse(f"unknown variant `{tag}`, expected one of {known}")
+        kind.refuse(f"unknown variant `{tag}`, expected one of {known}")
 
     content = body.required("value")
     match tag:
@@ -226,10 +231,11 @@ def _check_ignored(body: Value) -> None:
 
 
 def _include_usage(options: Value) -> bool:
-    return boolean(options.required("include_usage"))
+    return options.default("include_usage", boolean, default=False)
 
 
 def _message(body: Value) -> dict[str, Any]:
+    body.named("Message")
     message: dict[str, Any] = {"role": string(body.required("role"))}
     for extra in ("name", "tool_call_id"):
         text = body.option(extra, string)
@@ -297,9 +303,9 @@ def _tool_choice(body: Value) -> ToolChoice:
             return ToolChoice(mode)
         case str(name):
             return ToolChoice("function", name)
-        case {"function": {"name": str(name)}}:
+        case {"type": "function", "function": {"name": str(name)}}:
             return ToolChoice("function", name)
-    return body.refuse("data did not match any variant of untagged enum ToolChoice")
+    return body.refuse("data did not match any variant of untagged enum ToolTypeDeserializer")
 
 
 # --- completions
@@ -330,4 +336,11 @@ def completion_body(body: Value) -> CompletionBody:
 
 
 def _prompts(body: Value) -> tuple[str, ...]:
-    return (body.raw,) if isinstance(body.raw, str) else strings(body)
+    match body.raw:
+        case str(text):
+            return (text,)
+        case []:
+            body.refuse("Empty array detected. Do not use an empty array for the prompt.")
+        case [*texts] if all(isinstance(text, str) for text in texts):
+            return tuple(texts)
+    return body.refuse("data did not match any variant of untagged enum PromptDeserializer")

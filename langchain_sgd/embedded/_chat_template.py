@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
-from langchain_sgd.embedded._llama import INSTALL_HINT
 from langchain_sgd.embedded.engine import EngineError, EngineInputError
 
 
@@ -24,7 +23,7 @@ class ChatTemplate:
             from jinja2.ext import loopcontrols  # noqa: PLC0415
             from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: PLC0415
         except ImportError as error:
-            msg = f"Chat with a local model needs the package jinja2: {INSTALL_HINT}"
+            msg = 'Chat with a local model needs jinja2: pip install "langchain-sgd[embedded]"'
             raise EngineError(msg) from error
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]

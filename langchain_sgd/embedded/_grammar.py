@@ -1,248 +1,268 @@
-"""Grammars that hold a model's output: compiled by llguidance, stepped token by token.
+"""Grammars that hold a model's output, as regular expressions: what engines and TGI itself make of schemas.
 
-A grammar that cannot be compiled is an `EngineInputError` with llguidance's own reason: nothing is ever
-decoded without the constraint that was asked for.
+An expression that an engine cannot follow would end everybody's requests (OpenVINO), or be dropped without
+a word (llama.cpp's server). So it is read here first, and refused in words.
 """
 
 from __future__ import annotations
 
-import ctypes as c
+import importlib
 import json
-import threading
-from collections import OrderedDict
-from collections.abc import Mapping
-from typing import Any, Final
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NoReturn
 
-import numpy as np
-import numpy.typing as npt
+from langchain_sgd.embedded.engine import EngineInputError, Grammar
 
-from langchain_sgd.embedded._llama import GrammarTokenizerInit, Library, TokenizeFunction
-from langchain_sgd.embedded._vocabulary import Vocabulary
-from langchain_sgd.embedded.engine import EngineError, EngineInputError, Grammar
-
-_CACHED: Final = 32
-_FORCED_LIMIT: Final = 64
-_INIT_SIZE: Final = 1024
-_SPECIAL_MARK: Final = b"\xff"
-
-
-class Matcher:
-    """One request's position in its grammar. Not thread-safe."""
-
-    def __init__(self, lib: Library, pointer: int, compiler: Compiler) -> None:
-        self._lib = lib
-        self._pointer = pointer
-        # The tokenizer must outlive every matcher made from it.
-        self._compiler = compiler
-        self._forced = (c.c_uint32 * _FORCED_LIMIT)()
-
-    def __del__(self) -> None:
-        self._lib.llg_free_matcher(self._pointer)
-
-    def clone(self) -> Matcher:
-        """A matcher at the same position; cheap, what was computed is shared."""
-        return Matcher(self._lib, self._lib.llg_clone_matcher(self._pointer), self._compiler)
-
-    def mask(self, logits: npt.NDArray[np.float32]) -> None:
-        """Make every token that the grammar forbids here impossible.
-
-        Raises:
-            EngineError: The grammar has grown beyond llguidance's limits.
-        """
-        words = self._compiler.mask_words
-        if self._lib.llg_matcher_compute_mask_into(self._pointer, words.ctypes.data, words.nbytes):
-            self._fail()
-        allowed = np.unpackbits(words.view(np.uint8), count=len(logits), bitorder="little")
-        ends = self._compiler.end_tokens
-        if len(ends) > 1 and allowed[ends[0]]:
-            allowed[ends] = 1
-        logits[allowed == 0] = -np.inf
-
-    def consume(self, token: int) -> None:
-        """Advance by one token.
-
-        Raises:
-            EngineError: The token does not fit.
-        """
-        if self._lib.llg_matcher_consume_token(self._pointer, token):
-            self._fail()
-
-    def forced(self) -> list[int]:
-        """The tokens that must follow whatever the model thinks; empty where it has a choice."""
-        count = self._lib.llg_matcher_compute_ff_tokens(self._pointer, self._forced, _FORCED_LIMIT)
-        return list(self._forced[:count]) if count > 0 else []
-
-    def finished(self) -> bool:
-        """Whether only the end-of-sequence token may follow."""
-        return bool(self._lib.llg_matcher_is_stopped(self._pointer))
-
-    def _fail(self) -> None:
-        reason = _reason(self._lib.llg_matcher_get_error(self._pointer))
-        msg = f"The grammar could not be followed any further: {reason}"
-        raise EngineError(msg)
+MAX_STATES: Final = 4000
+"""States of the largest automaton; engines compile about a thousand in a second on large vocabularies."""
+_MAX_PARTS: Final = 2000
+"""Parts of the largest schema, references replaced by what they stand for."""
+_TYPES: Final = ("string", "integer", "number", "boolean", "null", "array", "object")
+# The standard library's own reader of expressions; nothing public shows what an expression is made of.
+_PARSER: Final[Any] = importlib.import_module("re._parser")
+_SINGLE: Final = frozenset({"LITERAL", "NOT_LITERAL", "ANY", "IN", "CATEGORY", "RANGE", "NEGATE"})
+_REPEATS: Final = frozenset({"MAX_REPEAT", "MIN_REPEAT"})
+_REFUSED: Final = {
+    "AT": "holds an anchor or a word boundary (^, $, \\b); leave it out, the whole output must match anyway",
+    "ASSERT": "looks ahead or behind; write out what may follow instead",
+    "ASSERT_NOT": "looks ahead or behind; write out what may follow instead",
+    "GROUPREF": "refers back to a group; write the group out",
+    "GROUPREF_EXISTS": "refers back to a group; write the group out",
+}
 
 
-class Compiler:
-    """Compiles grammars for one vocabulary and remembers the last ones. Thread-safe."""
-
-    def __init__(self, lib: Library, vocabulary: Vocabulary, separators: tuple[str, str]) -> None:
-        self._lib = lib
-        self._vocabulary = vocabulary
-        self._separators = separators
-        self._lock = threading.Lock()
-        self._known: OrderedDict[tuple[str, str], Matcher] = OrderedDict()
-        self.end_tokens: Final = np.array(vocabulary.end_tokens)
-        self.mask_words: Final = np.zeros((len(vocabulary) + 31) // 32, np.uint32)
-        self._tokenize = TokenizeFunction(self._tokenize_bytes)
-        self._tokenizer = self._new_tokenizer()
-        self._init = c.create_string_buffer(_INIT_SIZE)
-        lib.llg_constraint_init_set_defaults(self._init, self._tokenizer)
-
-    def __del__(self) -> None:
-        tokenizer = getattr(self, "_tokenizer", None)
-        if tokenizer:
-            self._lib.llg_free_tokenizer(tokenizer)
-
-    def compile(self, grammar: Grammar) -> Matcher:
-        """A matcher at the grammar's start; the first one of a grammar takes milliseconds and more.
-
-        Raises:
-            EngineInputError: The grammar cannot be compiled; the message says why.
-        """
-        kind, text = grammar_text(grammar, self._separators)
-        with self._lock:
-            known = self._known.get((kind, text))
-            if known is None:
-                known = self._known[kind, text] = self._new_matcher(kind, text)
-                if len(self._known) > _CACHED:
-                    self._known.popitem(last=False)
-            self._known.move_to_end((kind, text))
-            return known.clone()
-
-    def _new_matcher(self, kind: str, text: str) -> Matcher:
-        pointer = self._lib.llg_new_matcher(self._init, kind.encode(), text.encode())
-        matcher = Matcher(self._lib, pointer, self)
-        error = self._lib.llg_matcher_get_error(pointer)
-        if error:
-            what = "regular expression" if kind == "regex" else "JSON schema"
-            msg = f"The {what} cannot be compiled: {_reason(error)}"
-            raise EngineInputError(msg)
-        return matcher
-
-    def _new_tokenizer(self) -> int:
-        pieces = [
-            self._vocabulary.piece(token)
-            or _SPECIAL_MARK + self._vocabulary.special_text(token).encode()
-            for token in range(len(self._vocabulary))
-        ]
-        lengths = np.array([len(piece) for piece in pieces], np.uint32)
-        init = GrammarTokenizerInit(
-            vocab_size=len(pieces),
-            tok_eos=self._vocabulary.end_tokens[0],
-            token_lens=lengths.ctypes.data,
-            token_bytes=b"".join(pieces),
-            tokenize_assumes_string=True,
-            tokenize_fn=c.cast(self._tokenize, c.c_void_p),
-        )
-        complaint = c.create_string_buffer(_INIT_SIZE)
-        tokenizer: int | None = self._lib.llg_new_tokenizer(c.byref(init), complaint, _INIT_SIZE)
-        if tokenizer is None:
-            msg = f"llguidance refuses this model's vocabulary: {_reason(complaint.value)}"
-            raise EngineError(msg)
-        return tokenizer
-
-    def _tokenize_bytes(
-        self, _data: int | None, text: int | None, size: int, out: int | None, room: int
-    ) -> int:
-        tokens = self._vocabulary.tokenize(c.string_at(text, size) if text else b"", special=False)
-        if out and room:
-            kept = tokens[:room]
-            c.memmove(out, kept.ctypes.data, kept.nbytes)
-        return len(tokens)
+class BadExpressionError(EngineInputError):
+    """A regular expression that no engine can follow."""
 
 
-def grammar_text(grammar: Grammar, separators: tuple[str, str]) -> tuple[str, str]:
-    """Say a grammar in llguidance's words: the name of its kind, and its text.
+class TooLargeError(EngineInputError):
+    """A grammar that would keep the engine from its work."""
 
-    JSON is written without optional whitespace, with the given item and key separators, because
-    small models drown in whitespace where it is legal; a schema's own `x-guidance` is kept. As in
-    TGI, objects hold the properties that their schema names unless it allows others.
+
+def grammar_regex(grammar: Grammar) -> str:
+    """The expression that the whole output must match.
 
     Raises:
-        EngineInputError: The schema is no JSON object, or not JSON at all.
+        EngineInputError: The grammar cannot be followed; the message says why.
     """
     if grammar.kind == "regex":
-        if not isinstance(grammar.value, str):
-            msg = f"A regex grammar needs a string, not {type(grammar.value).__name__}"
-            raise EngineInputError(msg)
-        if "\0" in grammar.value:
-            msg = "A regex grammar cannot hold a NUL character"
-            raise EngineInputError(msg)
-        return "regex", grammar.value
-    schema: Any = grammar.value
+        expression = grammar.value
+        if not isinstance(expression, str):
+            msg = f"A regex grammar needs a string, not {type(expression).__name__}"
+            raise BadExpressionError(msg)
+    else:
+        expression = json_regex(grammar.value)
+    check_regex(expression)
+    return expression
+
+
+def check_regex(expression: str) -> None:
+    """Refuse an expression that engines cannot follow.
+
+    Raises:
+        BadExpressionError: Its syntax is wrong, or it asks for more than to match from start to end.
+        TooLargeError: Its automaton has too many states.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            parsed = _PARSER.parse(expression)
+        if parsed.state.flags & ~int(re.UNICODE) or parsed.state.groupdict:
+            msg = f"The regular expression {_short(expression)} uses flags or names of groups; leave them out"
+            raise BadExpressionError(msg)
+        states = _states(parsed)
+    except (re.error, OverflowError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        msg = f"The regular expression {_short(expression)} is not valid: {reason}"
+        raise BadExpressionError(msg) from error
+    except _UnfitError as error:
+        msg = f"The regular expression {_short(expression)} {error}"
+        raise BadExpressionError(msg) from error
+    if states > MAX_STATES:
+        msg = (
+            f"The grammar has about {states} states, more than {MAX_STATES}: counted repetitions such as"
+            " {0,500} make as many; write + or *, and bound the length by the number of tokens"
+        )
+        raise TooLargeError(msg)
+
+
+def _states(parsed: Iterable[Any]) -> int:
+    total = 0
+    for operation, argument in parsed:
+        name = str(operation)
+        if name in _SINGLE:
+            total += 1
+        elif name in _REPEATS:
+            least, most, inner = argument
+            times = int(least) + 1 if most is _PARSER.MAXREPEAT else int(most)
+            total += max(1, times) * _states(inner)
+        elif name == "BRANCH":
+            total += sum(_states(branch) for branch in argument[1])
+        elif name == "SUBPATTERN":
+            if argument[1] or argument[2]:
+                msg = "uses flags; leave them out"
+                raise _UnfitError(msg)
+            total += _states(argument[3])
+        else:
+            raise _UnfitError(_REFUSED.get(name, f"uses {name.lower()}, which engines do not know"))
+    return total
+
+
+class _UnfitError(Exception):
+    """Why an expression cannot be followed."""
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 80 else f"{text[:77]}...")
+
+
+# -- schemas
+
+
+def json_regex(schema: Any) -> str:
+    """A schema as TGI reads it: the expression that outlines-core makes of it.
+
+    Raises:
+        EngineInputError: There is none.
+    """
+    import outlines_core  # noqa: PLC0415 - only grammars need it
+
+    schema = read_schema(schema)
+    try:
+        made: str = outlines_core.json_schema.build_regex_from_schema(json.dumps(schema))
+    except Exception as error:  # the package raises what it likes
+        msg = f"cannot compile regex from schema: {error}"
+        raise EngineInputError(msg) from error
+    # No text holds the characters between; xgrammar would complain of each, hundreds of times.
+    return made.replace(r"\x7F-\x9F", r"\x7F")
+
+
+def read_schema(schema: Any) -> Mapping[str, Any]:
+    """A schema in one of the forms in which clients send it, checked as TGI's router does.
+
+    Raises:
+        EngineInputError: It cannot be used, in TGI's words.
+    """
     if isinstance(schema, str):
         try:
             schema = json.loads(schema)
-        except ValueError as error:
-            msg = f"The JSON schema is not valid JSON: {error}"
-            raise EngineInputError(msg) from error
+        except (ValueError, RecursionError) as error:
+            _not_valid(f"{error}")
+        if not isinstance(schema, Mapping):
+            _not_valid(f'{json.dumps(schema)} is not of types "boolean", "object"')
     if not isinstance(schema, Mapping):
-        msg = f"A JSON schema must be an object, not {type(schema).__name__}"
+        msg = "grammar is not supported"
         raise EngineInputError(msg)
-    item, key = separators
-    style = {"whitespace_flexible": False, "item_separator": item, "key_separator": key}
-    try:
-        closed = {"x-guidance": style, **_closed(schema, "the schema")}
-        return "json", json.dumps(closed, ensure_ascii=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        msg = f"The JSON schema cannot be written as JSON: {error}"
-        raise EngineInputError(msg) from error
+    if "properties" not in schema:
+        _not_valid("Grammar must have a 'properties' field")
+    _SchemaCheck(schema).visit(schema, ())
+    return schema
 
 
-_TYPES: Final = frozenset({"object", "array", "string", "integer", "number", "boolean", "null"})
+def _not_valid(reason: str) -> NoReturn:
+    msg = f"grammar is not valid: {reason}"
+    raise EngineInputError(msg) from None
 
 
-def _closed(schema: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The schema as TGI reads it: what has properties is an object, and has no others.
+def _not_compiled(reason: str) -> NoReturn:
+    msg = f"cannot compile regex from schema: {reason}"
+    raise EngineInputError(msg) from None
 
-    Raises:
-        EngineInputError: Something is unknown that llguidance would quietly read as "anything".
+
+class _SchemaCheck:
+    """Walks a schema for what outlines-core cannot turn into a regular expression.
+
+    The real router recurses without end into a recursive `$ref`, and doubles its work with every one that
+    is used twice; here both are errors.
     """
-    named = schema.get("type")
-    for name in named if isinstance(named, list) else [] if named is None else [named]:
-        if name not in _TYPES:
-            msg = f"Unknown type {name!r} in {where}; JSON schema knows {', '.join(sorted(_TYPES))}"
-            raise EngineInputError(msg)
 
-    closed = dict(schema)
-    for keyword in ("properties", "$defs", "definitions"):
-        if keyword in schema:
-            inner = schema[keyword]
-            if not isinstance(inner, Mapping):
-                msg = f"{keyword!r} in {where} must be an object, not {type(inner).__name__}"
-                raise EngineInputError(msg)
-            closed[keyword] = {
-                name: _closed(each, f"{keyword} {name!r}") if isinstance(each, Mapping) else each
-                for name, each in inner.items()
-            }
-    if isinstance(schema.get("items"), Mapping):
-        closed["items"] = _closed(schema["items"], f"items of {where}")
-    for keyword in ("anyOf", "oneOf", "prefixItems"):
-        if isinstance(schema.get(keyword), list):
-            closed[keyword] = [
-                _closed(each, f"{keyword} of {where}") if isinstance(each, Mapping) else each
-                for each in schema[keyword]
-            ]
-    if "properties" in schema:
-        closed.setdefault("type", "object")
-        # Parts of an allOf add to each other's properties.
-        if "allOf" not in schema:
-            closed.setdefault("additionalProperties", False)
-    return closed
+    def __init__(self, root: Mapping[str, Any]) -> None:
+        self._root = root
+        self._parts = 0
+
+    def visit(self, schema: Any, references: tuple[str, ...]) -> None:
+        """Check one schema; `references` are those that led to it."""
+        self._parts += 1
+        if self._parts > _MAX_PARTS:
+            msg = (
+                f"The schema has more than {_MAX_PARTS} parts once its references are replaced by what"
+                " they stand for; use fewer or shallower references"
+            )
+            raise TooLargeError(msg)
+        if not isinstance(schema, Mapping):
+            _unsupported(schema)
+        if not schema:
+            return
+        for name, check in self._PARTS:
+            if name in schema:
+                check(self, schema[name], schema, references)
+                return
+        _unsupported(schema)
+
+    def _properties(self, value: Any, schema: Mapping[str, Any], seen: tuple[str, ...]) -> None:
+        if not isinstance(value, Mapping):
+            _not_valid(f'{json.dumps(value)} is not of type "object"')
+        required = schema.get("required", [])
+        if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
+            _not_valid(f'{json.dumps(required)} is not of type "array"')
+        for part in value.values():
+            self.visit(part, seen)
+
+    def _every(self, value: Any, _: Mapping[str, Any], seen: tuple[str, ...]) -> None:
+        if not isinstance(value, list) or not value:
+            _not_valid(f'{json.dumps(value)} is not of type "array"')
+        for part in value:
+            self.visit(part, seen)
+
+    def _values(self, value: Any, _: Mapping[str, Any], __: tuple[str, ...]) -> None:
+        if not isinstance(value, list) or not value:
+            _not_valid(f'{json.dumps(value)} is not of type "array"')
+        for each in value:
+            if isinstance(each, list | dict):
+                _not_compiled(f"Unsupported data type in enum: {json.dumps(each)}")
+
+    def _anything(self, _: Any, __: Mapping[str, Any], ___: tuple[str, ...]) -> None:
+        """A constant may be any value."""
+
+    def _reference(self, value: Any, _: Mapping[str, Any], seen: tuple[str, ...]) -> None:
+        if not isinstance(value, str) or not value.startswith("#"):
+            _not_compiled(f"external references are not supported: {value}")
+        if value in seen:
+            _not_compiled(f"recursive reference {value}")
+        target: Any = self._root
+        for key in value.removeprefix("#").strip("/").split("/"):
+            unescaped = key.replace("~1", "/").replace("~0", "~")
+            if unescaped and not (isinstance(target, Mapping) and unescaped in target):
+                _not_compiled(f"unresolved reference {value}")
+            target = target[unescaped] if unescaped else target
+        self.visit(target, (*seen, value))
+
+    def _typed(self, value: Any, schema: Mapping[str, Any], seen: tuple[str, ...]) -> None:
+        if not isinstance(value, str):
+            _not_compiled("'type' must be a string")
+        if value not in _TYPES:
+            _not_valid(f"{json.dumps(value)} is not valid under any of the given schemas")
+        if value == "array" and "items" in schema:
+            self.visit(schema["items"], seen)
+
+    _PARTS: Final = (
+        ("properties", _properties),
+        ("allOf", _every),
+        ("anyOf", _every),
+        ("oneOf", _every),
+        ("prefixItems", _every),
+        ("enum", _values),
+        ("const", _anything),
+        ("$ref", _reference),
+        ("type", _typed),
+    )
 
 
-def _reason(text: bytes | None) -> str:
-    """The complaint in one line; a regex parser's own stands after "error:"."""
-    lines = (text or b"unknown error").decode(errors="replace").strip().splitlines()
-    named = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    return (named or lines or ["unknown error"])[0]
+def _unsupported(schema: Any) -> NoReturn:
+    _not_compiled(
+        f"Unsupported JSON Schema structure {json.dumps(schema, ensure_ascii=False)} \n"
+        "Make sure it is valid to the JSON Schema specification and check if it's supported by "
+        "Outlines.\nIf it should be supported, please open an issue."
+    )

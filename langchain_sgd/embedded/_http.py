@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
@@ -16,6 +16,7 @@ from langchain_sgd.embedded.protocol import KEEPALIVE, Output, dumps
 
 PAYLOAD_LIMIT: Final = 2_000_000
 """Bytes of the largest body, TGI's default."""
+_BODY_TIMEOUT_S: Final = 30.0
 _COMPUTE_TYPE: Final = "cpu+optimized"
 _PAUSE_S: Final = 0.01
 """Between two writes of a stream; short enough that text still flows."""
@@ -25,10 +26,13 @@ async def read_body(request: web.Request) -> Value:
     """Read and parse a request's body.
 
     Raises:
-        RejectionError: 413 too large, 415 no JSON by its type, 400 no JSON by its text.
+        RejectionError: 408 too late, 413 too large, 415 no JSON by its type, 400 no JSON by its text.
     """
     try:
-        raw = await request.read()
+        async with asyncio.timeout(_BODY_TIMEOUT_S):
+            raw = await request.read()
+    except TimeoutError:
+        raise RejectionError(408, "The request body did not arrive in time") from None
     except web.HTTPRequestEntityTooLarge:
         text = "Failed to buffer the request body: length limit exceeded"
         raise RejectionError(413, text) from None
@@ -153,6 +157,23 @@ def timing_headers(started: float, characters: int, outputs: Sequence[Output]) -
         "x-prompt-tokens": str(sum(output.prompt_tokens for output in outputs)),
         "x-generated-tokens": str(generated),
     }
+
+
+@web.middleware
+async def plain_refusals(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Answer what is not there without a body, and every question for options, as TGI does.
+
+    Unlike TGI's, the answers allow no web page of another origin to use the models.
+    """
+    if request.method == "OPTIONS":
+        return web.Response()
+    try:
+        return await handler(request)
+    except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as error:
+        allowed = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
+        return web.Response(status=error.status, headers=allowed)
 
 
 def json_response(

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from langchain_sgd.embedded import _errors
@@ -43,9 +43,7 @@ class Job:
 
     request: GenerateRequest
     stop: tuple[str, ...]
-    prompt_tokens: Sequence[Token]
-    prefill: bool = False
-    """Whether the answer lists the prompt's tokens."""
+    prompt_tokens: int
 
 
 class Model:
@@ -94,8 +92,10 @@ class Model:
         Raises:
             ProtocolError: The chat template refuses the messages, or the engine failed.
         """
-        messages: Sequence[Mapping[str, Any]] = [_as_text(message) for message in chat.messages]
         in_template = self.engine.info.template_uses_tools
+        messages: Sequence[Mapping[str, Any]] = [
+            _with_calls(message, in_template=in_template) for message in chat.messages
+        ]
         if tools:
             messages = with_tools(
                 messages, tools, chat.tool_prompt, template_uses_tools=in_template
@@ -163,19 +163,17 @@ class Model:
         """
         check_parameters(parameters, inputs, self.limits)
         tokens = await self.tokenize(inputs)
-        if parameters.truncate is not None and len(tokens) > parameters.truncate:
+        if parameters.truncate is not None:
             tokens = tokens[-parameters.truncate :]
-            inputs = "".join(token.text for token in tokens if not token.special)
         request = GenerateRequest(
             inputs,
             new_tokens(parameters, len(tokens), self.limits),
             sampling(parameters),
             None if parameters.grammar is None else compile_grammar(parameters.grammar),
+            truncate=parameters.truncate,
             logprobs=parameters.logprobs,
-            # Stop texts are found here: an engine that is told late has made tokens in vain.
-            may_wait=not parameters.stop,
         )
-        return Job(request, parameters.stop, tokens, prefill=parameters.decoder_input_details)
+        return Job(request, parameters.stop, len(tokens))
 
     async def decode(self, job: Job, on_token: OnToken | None = None) -> Output:
         """Run a job; every token but the last goes to `on_token` as it is made.
@@ -209,30 +207,12 @@ class Model:
             text=decoding.text,
             tokens=decoding.tokens,
             finish_reason=reason,
-            prompt_tokens=counters.prompt_tokens or len(job.prompt_tokens),
+            prompt_tokens=counters.prompt_tokens or job.prompt_tokens,
             cached_tokens=counters.cached_tokens,
             seed=job.request.sampling.seed,
-            prefill=job.prompt_tokens if job.prefill else (),
         )
         self.metrics.finished(output, time.monotonic() - started)
         return output
-
-    async def open_prompt(self, chat: ChatBody) -> str:
-        """The beginning that all chats share which continue the last of these messages."""
-        *before, last = chat.messages or ({"role": "user", "content": ""},)
-        begun = last.get("content", "")
-        # Two continuations part exactly where the last message ends, whatever the template is.
-        one, other = [
-            await self.prompt(replace(chat, messages=(*before, {**last, "content": text})), ())
-            for text in (f"{begun}x", f"{begun}y")
-        ]
-        pairs = enumerate(zip(one, other, strict=False))
-        return one[: next((at for at, (left, right) in pairs if left != right), len(one))]
-
-    async def share_prefix(self, text: str) -> int:
-        """Ask the engine to hold a prefix ready for all its slots; how many tokens it holds."""
-        with self._translated():
-            return await self.engine.share_prefix(text)
 
     async def healthy(self) -> bool:
         """Whether the engine answers; it is asked only when the last request failed."""
@@ -248,8 +228,33 @@ class Model:
         return self._healthy
 
 
-def _as_text(message: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The message with its function calls, if it holds any, as text; templates know text only."""
+def _with_calls(message: Mapping[str, Any], *, in_template: bool) -> Mapping[str, Any]:
+    """A message that holds function calls, in the one form in which its model is shown them.
+
+    Templates that know tools take calls with arguments as maps; others take text, and get what the grammar
+    has the model write.
+    """
     if "tool_calls" not in message:
         return message
-    return {**message, "content": json.dumps(message["tool_calls"], ensure_ascii=False)}
+    calls = [_call(call) for call in message["tool_calls"]]
+    if in_template:
+        return {**message, "content": "", "tool_calls": calls}
+    shown = [
+        {"function": {"_name": call["function"]["name"], **call["function"]["arguments"]}}
+        for call in calls
+    ]
+    rest = {key: value for key, value in message.items() if key != "tool_calls"}
+    return {**rest, "content": "\n".join(json.dumps(call, ensure_ascii=False) for call in shown)}
+
+
+def _call(call: Mapping[str, Any]) -> dict[str, Any]:
+    function = call["function"]
+    arguments = function.get("arguments", function.get("parameters"))
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments or "{}")
+        except ValueError:
+            arguments = {"arguments": arguments}
+    if not isinstance(arguments, Mapping):
+        arguments = {"arguments": arguments}
+    return {**call, "function": {"name": function["name"], "arguments": arguments}}

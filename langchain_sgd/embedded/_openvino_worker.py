@@ -1,4 +1,4 @@
-"""OpenVINO's pipeline in a process of its own; run by `openvino.py`, which is the other end of the pipes.
+"""OpenVINO's pipeline in a process of its own; run by `openvino.py`, the other end of the pipes.
 
 Its `step` holds the interpreter's lock while it computes. In the server's process each thing that the
 server does between two waits would wait for a step, so that answers and new requests come several steps
@@ -7,7 +7,8 @@ late; here nothing else wants the lock.
 A program, not a module: it is started by its path and imports nothing of the package, so that it starts
 as fast as OpenVINO does. Messages are lines of JSON. The first one that arrives says what to load (see
 `Pipeline`), and is answered by `{"loaded": true}` or `{"failed": reason}`. Further ones are
-`{"add": {"number", "ids", "limit", "ends", "logprobs", "sampling", "regex"}}` and `{"cancel": number}`.
+`{"add": {"number", "ids", "limit", "ends", "logprobs", "sampling", "regex"}}`, `{"cancel": number}` and
+`{"forget": true}`, which empties the cache and is answered by `{"forgotten": true}`.
 What is sent is, after each step, `{"steps", "busy_s", "out": [[number, ids, logprobs, state]]}`, where the
 state is "running", "ended" or "given up"; `{"refused": number, "reason"}`; and
 `{"broken": reason, "lost": [numbers], "fresh": [numbers]}` when the pipeline had to be built again: which
@@ -38,7 +39,7 @@ class Pipeline:
     """The pipeline, and how to build it again.
 
     Args:
-        path: The GGUF file.
+        path: The GGUF file, or the folder.
         slots: Requests decoded together.
         context: Most tokens of a request.
         threads: Threads that compute.
@@ -82,8 +83,9 @@ class Pipeline:
         """Hand a request over; the handle to read it by."""
         config = self._genai.GenerationConfig()
         config.max_new_tokens = request["limit"]
-        config.eos_token_id = request["ends"][0]
-        config.stop_token_ids = set(request["ends"])
+        if request["ends"]:
+            config.eos_token_id = request["ends"][0]
+            config.stop_token_ids = set(request["ends"])
         config.logprobs = int(request["logprobs"])
         for name, value in request["sampling"].items():
             setattr(config, name, value)
@@ -144,6 +146,9 @@ class Worker:
                 return False
             if "add" in message:
                 self._add(message["add"])
+            elif "forget" in message:
+                self._lose_all("its cache was emptied")
+                self._send({"forgotten": True})
             elif (running := self._running.pop(message["cancel"], None)) is not None:
                 running.handle.cancel()
 
@@ -163,17 +168,20 @@ class Worker:
         try:
             self._pipeline.step()
         except RuntimeError as error:
-            lost = list(self._running)
-            self._send({"broken": brief(error), "lost": lost, "fresh": self._fresh})
-            self._running.clear()
-            self._fresh.clear()
-            self._pipeline.build()
+            self._lose_all(brief(error))
             return
         self._busy_s += time.perf_counter() - started
         self._steps += 1
         self._fresh.clear()
         out = [self._read(number, running) for number, running in list(self._running.items())]
         self._send({"steps": self._steps, "busy_s": self._busy_s, "out": [r for r in out if r]})
+
+    def _lose_all(self, reason: str) -> None:
+        if self._running:
+            self._send({"broken": reason, "lost": list(self._running), "fresh": self._fresh})
+        self._running.clear()
+        self._fresh.clear()
+        self._pipeline.build()
 
     def _read(self, number: int, running: Running) -> list[Any] | None:
         ids: list[int] = []
@@ -211,7 +219,7 @@ def main() -> None:
     # Interrupting the program in the terminal is the server's affair.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.setswitchinterval(_SWITCH_S)
-    # OpenVINO prints to the standard output, which from now on is the standard error.
+    # OpenVINO prints to the standard output, which from now on is the standard error's file.
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     try:

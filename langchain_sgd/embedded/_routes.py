@@ -37,7 +37,7 @@ from langchain_sgd.embedded._http import (
     timing_headers,
 )
 from langchain_sgd.embedded._model import Model
-from langchain_sgd.embedded._serde import string
+from langchain_sgd.embedded._serde import Value
 from langchain_sgd.embedded._streams import Line
 from langchain_sgd.embedded._tools import (
     NO_TOOL,
@@ -47,7 +47,7 @@ from langchain_sgd.embedded._tools import (
     tool_schema,
 )
 from langchain_sgd.embedded._validation import check_stream
-from langchain_sgd.embedded.engine import Token
+from langchain_sgd.embedded.engine import Token, shown
 from langchain_sgd.embedded.protocol import (
     DONE,
     ChatAnswer,
@@ -76,8 +76,9 @@ class Routes:
             "/generate_stream": self._generate_stream,
             "/v1/chat/completions": self._chat,
             "/v1/completions": self._completions,
+            "/invocations": self._invocations,
+            "/vertex": self._vertex,
             "/tokenize": self._tokenize,
-            "/prefix": self._share_prefix,
         }
         public: dict[str, Handler] = {
             "/": self._health,
@@ -173,7 +174,8 @@ class Routes:
 
             try:
                 check_stream(body.parameters)
-                output = await self._model.run(body.inputs, body.parameters, on_token)
+                parameters = replace(body.parameters, logprobs=True)
+                output = await self._model.run(body.inputs, parameters, on_token)
                 await events.send(answer.last(output))
             except ProtocolError as error:
                 self._model.metrics.failed(error.error_type)
@@ -210,7 +212,8 @@ class Routes:
         # TGI takes another name for an adapter and, where there is none, echoes it.
         own = body.model in (None, "tgi")
         model = self._model.engine.info.model_id if own else f"{body.model}"
-        return ChatAnswer(model, logprobs=body.parameters.logprobs)
+        top = body.parameters.top_n_tokens or 0
+        return ChatAnswer(model, logprobs=body.parameters.logprobs, top_n_tokens=top)
 
     async def _stream_chat(
         self, request: web.Request, body: ChatBody, tools: Sequence[Tool], prompt: str
@@ -272,14 +275,18 @@ class Routes:
             return None
 
         if call.name is None:
-            # Not the form that the grammar gives: let the reader of whole calls say what is wrong.
+            # Cut before it had a name, or not the form that the grammar gives.
+            if output.finish_reason == "length":
+                return output
             whole = parse_call(output.text)
             if whole is None:
                 return None
             await events.send(answer.call(whole.arguments, whole.name))
         elif rest := call.finish():
             await events.send(answer.call(rest))
-        await events.send(answer.call_end(output))
+        if output.finish_reason != "length":
+            # TGI gives no reason at the end of a call, but an empty piece of it.
+            await events.send(answer.call(""))
         return output
 
     # --- completions
@@ -328,6 +335,29 @@ class Routes:
 
     # --- the rest
 
+    async def _invocations(self, request: web.Request) -> web.StreamResponse:
+        body = await read_body(request)
+        forms = {"inputs": self._compat, "messages": self._chat, "prompt": self._completions}
+        for name, handler in forms.items():
+            if isinstance(body.raw, dict) and name in body.raw:
+                return await handler(request)
+        return body.refuse("data did not match any variant of untagged enum SagemakerRequest")
+
+    async def _vertex(self, request: web.Request) -> web.StreamResponse:
+        instances = list((await read_body(request)).required("instances").items())
+        if not instances:
+            wrong = "Input validation error"
+            return json_response({"error": wrong, "error_type": wrong}, status=422)
+        texts = [await self._prediction(instance) for instance in instances]
+        return json_response({"predictions": texts})
+
+    async def _prediction(self, instance: Value) -> str:
+        if instance.field("messages") is None:
+            body = generate_body(instance)
+            return (await self._model.run(body.inputs, body.parameters)).text
+        chat = chat_body(instance)
+        return (await self._model.run(await self._model.prompt(chat, ()), chat.parameters)).text
+
     async def _tokenize(self, request: web.Request) -> web.StreamResponse:
         body = await self._generate_request(request)
         tokens = await self._model.tokenize(body.inputs)
@@ -336,15 +366,7 @@ class Routes:
     async def _chat_tokenize(self, request: web.Request) -> web.StreamResponse:
         _, _, prompt = await self._chat_request(request)
         tokens = protocol.simple_tokens(await self._model.tokenize(prompt))
-        return json_response({"tokenize_response": tokens, "templated_text": prompt})
-
-    async def _share_prefix(self, request: web.Request) -> web.StreamResponse:
-        body = await read_body(request)
-        if body.field("messages") is None:
-            prefix = string(body.required("inputs"))
-        else:
-            prefix = await self._model.open_prompt(chat_body(body))
-        return json_response({"tokens": await self._model.share_prefix(prefix)})
+        return json_response({"tokenize_response": tokens, "templated_text": shown(prompt)})
 
     async def _info(self, _: web.Request) -> web.StreamResponse:
         return json_response(protocol.info_body(self._model.engine.info, self._model.limits))
@@ -376,6 +398,7 @@ def _generate_answer(body: GenerateBody) -> GenerateAnswer:
     return GenerateAnswer(
         details=parameters.details or parameters.decoder_input_details,
         prompt=body.inputs if parameters.return_full_text else "",
+        top_n_tokens=parameters.top_n_tokens or 0,
     )
 
 

@@ -8,6 +8,8 @@ the body, because Python's parser does not keep those of the fields.
 from __future__ import annotations
 
 import json
+import math
+import struct
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -18,8 +20,6 @@ _T = TypeVar("_T")
 _U32: Final = 2**32 - 1
 _U64: Final = 2**64 - 1
 _I32: Final = 2**31 - 1
-_MAX_F32: Final = 3.4028235e38
-_MAX_DEPTH: Final = 128
 _TOO_DEEP: Final = "recursion limit exceeded"
 _PREFIX: Final = "Failed to deserialize the JSON body into the target type: "
 
@@ -34,7 +34,8 @@ def parse_json(raw: bytes, content_type: str | None) -> Any:
         raise RejectionError(415, "Expected request with `Content-Type: application/json`")
 
     try:
-        value = json.loads(raw.decode(), parse_constant=_no_constant)
+        # What stands after the first value is not read.
+        value, _ = _DECODER.raw_decode(raw.decode().lstrip(" \t\r\n"))
         if b"\\u" in raw:
             # Python lets an escaped half of a surrogate pair through; it could not be encoded.
             json.dumps(value, ensure_ascii=False).encode()
@@ -47,26 +48,18 @@ def parse_json(raw: bytes, content_type: str | None) -> Any:
         _not_json(_TOO_DEEP)
     except ValueError as error:
         _not_json(str(error))
-    if _is_deep(value, raw):
-        _not_json(_TOO_DEEP)
     return value
 
 
-def _is_deep(value: Any, raw: bytes) -> bool:
-    """Whether arrays and maps stand more than 127 deep in each other, serde's bound."""
-    if raw.count(b"[") + raw.count(b"{") < _MAX_DEPTH:
-        return False
-    level = [value]
-    for _ in range(_MAX_DEPTH):
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, dict | list)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-        if not level:
-            return False
-    return True
+class _Map(dict[str, Any]):
+    """A map that remembers which keys stood in it twice."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.twice: frozenset[str] = frozenset()
+        if len(self) < len(pairs):
+            seen: set[str] = set()
+            self.twice = frozenset(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
 
 
 def _is_json(content_type: str | None) -> bool:
@@ -80,6 +73,9 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(msg)
 
 
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_Map, parse_constant=_no_constant)
+
+
 def _not_json(reason: str) -> NoReturn:
     raise RejectionError(400, f"Failed to parse the request body as JSON: {reason}") from None
 
@@ -87,12 +83,18 @@ def _not_json(reason: str) -> NoReturn:
 class Value:
     """One JSON value, with the path that leads to it."""
 
-    __slots__ = ("_end", "path", "raw")
+    __slots__ = ("_end", "path", "raw", "struct")
 
     def __init__(self, raw: Any, path: str = "", *, end: int) -> None:
         self.raw = raw
         self.path = path
+        self.struct = ""
         self._end = end
+
+    def named(self, struct: str) -> Value:
+        """The same value, called by the name of TGI's type in complaints."""
+        self.struct = struct
+        return self
 
     def refuse(self, reason: str) -> NoReturn:
         """Refuse this value."""
@@ -108,7 +110,9 @@ class Value:
     def field(self, name: str) -> Value | None:
         """The field, or None where the map lacks it."""
         if not isinstance(self.raw, dict):
-            self.wrong("a map")
+            self.wrong(f"struct {self.struct}" if self.struct else "a map")
+        if isinstance(self.raw, _Map) and name in self.raw.twice:
+            self.refuse(f"duplicate field `{name}`")
         if name not in self.raw:
             return None
         path = f"{self.path}.{name}" if self.path else name
@@ -123,11 +127,10 @@ class Value:
 
     def option(self, name: str, read: Callable[[Value], _T], *aliases: str) -> _T | None:
         """The field as `read` takes it; None where it is missing or null."""
-        for alias in (name, *aliases):
-            found = self.field(alias)
-            if found is not None:
-                return None if found.raw is None else read(found)
-        return None
+        found = [value for alias in (name, *aliases) if (value := self.field(alias)) is not None]
+        if len(found) > 1:
+            self.refuse(f"duplicate field `{name}`")
+        return read(found[0]) if found and found[0].raw is not None else None
 
     def default(self, name: str, read: Callable[[Value], _T], default: _T) -> _T:
         """The field as `read` takes it, or the default where it is missing; null is refused."""
@@ -160,9 +163,11 @@ def f32(value: Value) -> float:
     """A number; integers are taken too."""
     if isinstance(value.raw, bool) or not isinstance(value.raw, int | float):
         value.wrong("f32")
-    if not abs(value.raw) <= _MAX_F32:
-        value.refuse("number out of range")
-    return float(value.raw)
+    try:
+        single: float = struct.unpack("f", struct.pack("f", value.raw))[0]
+    except OverflowError:
+        return math.copysign(math.inf, value.raw)
+    return single
 
 
 def u32(value: Value) -> int:
@@ -197,11 +202,18 @@ def anything(value: Value) -> Any:
 
 def _integer(value: Value, expected: str, low: int, high: int) -> int:
     raw = value.raw
-    if isinstance(raw, bool) or not isinstance(raw, int):
+    if isinstance(raw, bool) or not isinstance(raw, int) or raw > _U64:
         value.wrong(expected)
     if not low <= raw <= high:
         value.refuse(f"invalid value: integer `{raw}`, expected {expected}")
     return raw
+
+
+def _floating(number: int) -> str:
+    try:
+        return str(float(number)).replace("e+", "e")
+    except OverflowError:
+        return "inf"
 
 
 def describe(raw: Any) -> str:
@@ -210,10 +222,10 @@ def describe(raw: Any) -> str:
         return "null"
     if isinstance(raw, bool):
         return f"boolean `{str(raw).lower()}`"
-    if isinstance(raw, int):
+    if isinstance(raw, int) and raw <= _U64:
         return f"integer `{raw}`"
-    if isinstance(raw, float):
-        return f"floating point `{raw}`"
+    if isinstance(raw, int | float):
+        return f"floating point `{raw if isinstance(raw, float) else _floating(raw)}`"
     if isinstance(raw, str):
         return f"string {json.dumps(raw, ensure_ascii=False)}"
     return "map" if isinstance(raw, dict) else "sequence"

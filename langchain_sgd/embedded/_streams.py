@@ -1,29 +1,21 @@
 """Tokens on their way from an engine's thread to coroutines.
 
 A step of the engine makes one token for each of its requests. They travel together: one wake-up of an
-event loop per step, and none at all while the loop has not yet come to the last one. Waking it costs as
-much as a token of a small model, so tokens whose reader allows it wait a moment for the next steps'.
+event loop per step, and none at all while the loop has not yet come to the last one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
-import time
 import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
-from typing import Final
 
 from langchain_sgd.embedded.engine import EngineError, Token
 
-_PAUSE_S: Final = 0.01
-"""Between two deliveries of tokens that may wait. The app's events wait as long between two writes, so
-that what comes in one delivery leaves at once, in one write."""
-
 
 class Line:
-    """The line that a text has come to, and which of its tokens someone may wait for.
+    """The line that a text has come to, and which of its tokens someone waits for.
 
     Lines may be commands, such as the nodes of a skeleton: their last token is, and the first one, since it
     says that another line follows. So may their fields be, which end with a bar; the cells of a table are
@@ -42,12 +34,8 @@ class Line:
 class TokenStream:
     """The tokens of one request: filled by the engine's thread, read by one coroutine."""
 
-    def __init__(self, outbox: Outbox, *, may_wait: bool = False) -> None:
+    def __init__(self, outbox: Outbox) -> None:
         self.outbox = outbox
-        self.may_wait = may_wait
-        """Whether tokens may wait a moment; see `GenerateRequest`."""
-        self.line = Line()
-        """Of the tokens that were posted."""
         self.abandoned = False
         """Set by the reader when it goes away; the engine then stops the request."""
         self._tokens: deque[Token] = deque()
@@ -94,8 +82,6 @@ class Outbox:
         self._loop = loop
         self._mail: deque[tuple[TokenStream, Sequence[Token], bool, EngineError | None]] = deque()
         self._scheduled = False
-        self._urgent = False
-        self._flushed = -math.inf
 
     def post(
         self,
@@ -107,20 +93,9 @@ class Outbox:
     ) -> None:
         """Send tokens, or a stream's end; they leave with the next `flush`."""
         self._mail.append((stream, tokens, ended, error))
-        awaited = [stream.line.take(token) for token in tokens]  # all: the line goes on with each
-        self._urgent |= ended or not stream.may_wait or any(awaited)
-
-    def flush_in_time(self) -> bool:
-        """As `flush`, but leave what may wait for a later one; whether nothing was left."""
-        due = self._urgent or time.monotonic() - self._flushed >= _PAUSE_S
-        if due:
-            self.flush()
-        return due
 
     def flush(self) -> None:
         """Wake the loop for what was posted; streams of a closed loop are abandoned."""
-        self._urgent = False
-        self._flushed = time.monotonic()
         if self._scheduled:
             return
         self._scheduled = True

@@ -33,7 +33,7 @@ def selected_tools(tools: Sequence[Tool] | None, choice: ToolChoice) -> tuple[To
     Raises:
         ProtocolError: The function that must be called does not exist.
     """
-    if not tools or choice.mode == "none":
+    if tools is None or choice.mode == "none":
         return ()
     if choice.mode == "required":
         return tuple(tools)
@@ -51,7 +51,11 @@ def selected_tools(tools: Sequence[Tool] | None, choice: ToolChoice) -> tuple[To
 def tool_schema(tools: Sequence[Tool]) -> dict[str, Any]:
     """The JSON schema of one call of any of the functions."""
     definitions: dict[str, Any] = {}
-    functions = [_function_schema(tool, definitions) for tool in tools]
+    try:
+        functions = [_function_schema(tool, definitions) for tool in tools]
+    except (TypeError, AttributeError) as error:
+        msg = f"The schema of a function's arguments is no JSON schema: {error}"
+        raise tool_error(msg) from None
     schema: dict[str, Any] = {
         "type": "object",
         "properties": {"function": functions[0] if len(functions) == 1 else {"anyOf": functions}},
@@ -104,13 +108,20 @@ def with_tools(
     *,
     template_uses_tools: bool,
 ) -> list[Mapping[str, Any]]:
-    """The messages with the functions and the prompt that asks for a call after the last one."""
-    if not messages:
-        return []
+    """The messages with the functions and the prompt that asks for a call, in the last one.
+
+    In the user's last one where a tool's answer follows, whose words they are not.
+    """
     shown = "" if template_uses_tools else f"{_shown(tools)}\n"
     text = f"\n---\n{shown}{tool_prompt or _DEFAULT_PROMPT}"
-    *before, last = messages
-    return [*before, {**last, "content": f"{last.get('content', '')}{text}"}]
+    said = [place for place, message in enumerate(messages) if message["role"] == "user"]
+    last = len(messages) - 1
+    if said and messages[last]["role"] in ("tool", "assistant"):
+        last = said[-1]
+    return [
+        {**message, "content": f"{message.get('content', '')}{text}"} if place == last else message
+        for place, message in enumerate(messages)
+    ]
 
 
 def _shown(tools: Sequence[Tool]) -> str:

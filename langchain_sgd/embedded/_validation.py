@@ -5,19 +5,25 @@ Source: `router/src/validation.rs` of text-generation-inference 3.3.7.
 
 from __future__ import annotations
 
-import json
 import random
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 from langchain_sgd.embedded._bodies import GrammarForm, Parameters
-from langchain_sgd.embedded._errors import invalid
-from langchain_sgd.embedded.engine import Grammar, Sampling
+from langchain_sgd.embedded._errors import generation_failed, invalid
+from langchain_sgd.embedded._grammar import (
+    BadExpressionError,
+    check_regex,
+    json_regex,
+    read_schema,
+)
+from langchain_sgd.embedded.engine import EngineInputError, Grammar, Sampling
 
-_TYPES: Final = ("string", "integer", "number", "boolean", "null", "array", "object")
 _MAX_FREQUENCY_PENALTY: Final = 2.0
+_LEAST_TEMPERATURE: Final = 0.0001
+_GREATEST_TEMPERATURE: Final = 1e6
+"""From here on all tokens are as likely as each other anyway."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +36,8 @@ class Limits:
     """Requests in flight; one more is overloaded at once."""
     max_best_of: int = 2
     max_stop_sequences: int = 4
-    max_top_n_tokens: int = 0
-    """TGI's default is 5; engines here do not report the tokens that were not chosen."""
+    max_top_n_tokens: int = 5
+    """Engines here report of a token's rivals nothing: of the likeliest tokens the chosen one is shown."""
     max_client_batch_size: int = 4
     """Prompts in one call of `/v1/completions`."""
 
@@ -90,6 +96,11 @@ def _problems(parameters: Parameters, limits: Limits) -> Iterator[str]:
         yield "you must use sampling when `best_of` is > 1"
     if p.temperature is not None and p.temperature <= 0:
         yield "`temperature` must be strictly positive"
+    if p.temperature is not None and 0 < p.temperature < _LEAST_TEMPERATURE:
+        yield (
+            f"`temperature` must be at least {_LEAST_TEMPERATURE}: below, numbers overflow. Leave it out"
+            " (chat: send 0) to decode greedily"
+        )
     if p.repetition_penalty is not None and p.repetition_penalty <= 0:
         yield "`repetition_penalty` must be strictly positive"
     if p.frequency_penalty is not None and abs(p.frequency_penalty) > _MAX_FREQUENCY_PENALTY:
@@ -116,24 +127,19 @@ def _problems(parameters: Parameters, limits: Limits) -> Iterator[str]:
 
 
 def new_tokens(parameters: Parameters, input_length: int, limits: Limits) -> int:
-    """Tokens that the request may generate; all that is left where it names no number.
+    """Tokens that the request may generate; all that is left where it names no number, or more.
 
     Raises:
-        ProtocolError: Prompt and new tokens do not fit together, or the prompt alone does not.
+        ProtocolError: The prompt does not fit.
     """
     wanted = parameters.max_new_tokens
     if wanted is None:
         wanted = max(0, limits.max_total_tokens - input_length)
-    if input_length + wanted > limits.max_total_tokens:
-        _fail(
-            f"`inputs` tokens + `max_new_tokens` must be <= {limits.max_total_tokens}. "
-            f"Given: {input_length} `inputs` tokens and {wanted} `max_new_tokens`"
-        )
     if input_length > limits.max_input_tokens:
         _fail(
             f"`inputs` must have less than {limits.max_input_tokens} tokens. Given: {input_length}"
         )
-    return wanted
+    return min(wanted, limits.max_total_tokens - input_length)
 
 
 def _asks_for_sampling(p: Parameters) -> bool:
@@ -153,7 +159,7 @@ def sampling(parameters: Parameters) -> Sampling:
     if p.greedy or not (p.do_sample or warped):
         return Sampling(repetition_penalty=penalties[0], frequency_penalty=penalties[1])
     return Sampling(
-        temperature=p.temperature if p.temperature is not None else 1.0,
+        temperature=min(p.temperature if p.temperature is not None else 1.0, _GREATEST_TEMPERATURE),
         top_k=p.top_k,
         top_p=p.top_p,
         typical_p=p.typical_p,
@@ -166,122 +172,26 @@ def sampling(parameters: Parameters) -> Sampling:
 # --- grammars
 
 
-def compile_grammar(form: GrammarForm) -> Grammar:
-    """Check a grammar as TGI's router does before any token is made.
+def compile_grammar(form: GrammarForm) -> Grammar | None:
+    """Check a grammar as TGI's router and server do before any token is made.
+
+    None is the empty expression, which constrains nothing.
 
     Raises:
         ProtocolError: The regular expression or the schema cannot be used; the text says why.
     """
-    if form.kind == "regex":
-        try:
-            re.compile(form.value)
-        except re.error as error:
-            _not_valid(f"{error}")
-        return Grammar("regex", form.value)
-
-    schema = form.value
-    if isinstance(schema, str):
-        try:
-            schema = json.loads(schema)
-        except ValueError as error:
-            _not_valid(f"{error}")
-    if not isinstance(schema, dict):
-        _fail("grammar is not supported")
-    if "properties" not in schema:
-        _not_valid("Grammar must have a 'properties' field")
-    _SchemaCheck(schema).visit(schema, ())
-    return Grammar("json", schema)
-
-
-def _not_valid(reason: str) -> NoReturn:
-    _fail(f"grammar is not valid: {reason}")
-
-
-def _not_compiled(reason: str) -> NoReturn:
-    _fail(f"cannot compile regex from schema: {reason}")
-
-
-class _SchemaCheck:
-    """Walks a schema for what outlines-core cannot turn into a regular expression.
-
-    The real router recurses without end into a recursive `$ref`; here that is an error.
-    """
-
-    def __init__(self, root: Mapping[str, Any]) -> None:
-        self._root = root
-
-    def visit(self, schema: Any, references: tuple[str, ...]) -> None:
-        """Check one schema; `references` are those that led to it."""
-        if not isinstance(schema, Mapping):
-            _unsupported(schema)
-        if not schema:
-            return
-
-        for name, check in self._PARTS:
-            if name in schema:
-                check(self, schema[name], schema, references)
-                return
-        _unsupported(schema)
-
-    def _properties(self, value: Any, schema: Mapping[str, Any], seen: tuple[str, ...]) -> None:
-        if not isinstance(value, Mapping):
-            _not_valid(f'{json.dumps(value)} is not of type "object"')
-        required = schema.get("required", [])
-        if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
-            _not_valid(f'{json.dumps(required)} is not of type "array"')
-        for part in value.values():
-            self.visit(part, seen)
-
-    def _every(self, value: Any, _: Mapping[str, Any], seen: tuple[str, ...]) -> None:
-        if not isinstance(value, list) or not value:
-            _not_valid(f'{json.dumps(value)} is not of type "array"')
-        for part in value:
-            self.visit(part, seen)
-
-    def _values(self, value: Any, _: Mapping[str, Any], __: tuple[str, ...]) -> None:
-        if not isinstance(value, list) or not value:
-            _not_valid(f'{json.dumps(value)} is not of type "array"')
-
-    def _anything(self, _: Any, __: Mapping[str, Any], ___: tuple[str, ...]) -> None:
-        """A constant may be any value."""
-
-    def _reference(self, value: Any, _: Mapping[str, Any], seen: tuple[str, ...]) -> None:
-        if not isinstance(value, str) or not value.startswith("#"):
-            _not_compiled(f"external references are not supported: {value}")
-        if value in seen:
-            _not_compiled(f"recursive reference {value}")
-        target: Any = self._root
-        for key in value.removeprefix("#").strip("/").split("/"):
-            unescaped = key.replace("~1", "/").replace("~0", "~")
-            if unescaped and not (isinstance(target, Mapping) and unescaped in target):
-                _not_compiled(f"unresolved reference {value}")
-            target = target[unescaped] if unescaped else target
-        self.visit(target, (*seen, value))
-
-    def _typed(self, value: Any, schema: Mapping[str, Any], seen: tuple[str, ...]) -> None:
-        if not isinstance(value, str):
-            _not_compiled("'type' must be a string")
-        if value not in _TYPES:
-            _not_valid(f"{json.dumps(value)} is not valid under any of the given schemas")
-        if value == "array" and "items" in schema:
-            self.visit(schema["items"], seen)
-
-    _PARTS: Final = (
-        ("properties", _properties),
-        ("allOf", _every),
-        ("anyOf", _every),
-        ("oneOf", _every),
-        ("prefixItems", _every),
-        ("enum", _values),
-        ("const", _anything),
-        ("$ref", _reference),
-        ("type", _typed),
-    )
-
-
-def _unsupported(schema: Any) -> NoReturn:
-    _not_compiled(
-        f"Unsupported JSON Schema structure {json.dumps(schema, ensure_ascii=False)} \n"
-        "Make sure it is valid to the JSON Schema specification and check if it's supported by "
-        "Outlines.\nIf it should be supported, please open an issue."
-    )
+    try:
+        if form.kind == "json":
+            schema = read_schema(form.value)
+            check_regex(json_regex(schema))
+            return Grammar("json", schema)
+        if not form.value:
+            return None
+        check_regex(form.value)
+    except BadExpressionError as error:
+        # The router does not look at expressions; the server behind it stumbles over them.
+        msg = f"Server error: {error}"
+        raise generation_failed(msg) from None
+    except EngineInputError as error:
+        _fail(str(error))
+    return Grammar("regex", form.value)

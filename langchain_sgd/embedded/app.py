@@ -3,23 +3,22 @@
 Every model answers under its own path prefix (`/small/generate`, `/large/v1/chat/completions`); an
 only model also answers without one. The protocol itself is in `langchain_sgd.embedded.protocol`,
 which knows nothing of sockets. The tests' server is this application over a scripted engine.
-
-Beyond TGI there is `POST /prefix`, which asks the engine to hold a prompt's beginning ready for
-all its slots: body `{"inputs": text}`, or `{"messages": [...]}` for a chat whose last message is
-still open; answer `{"tokens": n}`, 0 where the engine needs no such hint.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, cast
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import SecretStr
 
-from langchain_sgd.embedded._http import PAYLOAD_LIMIT
+from langchain_sgd.embedded._connections import Connections, is_loopback, only_loopback_names
+from langchain_sgd.embedded._http import PAYLOAD_LIMIT, plain_refusals
 from langchain_sgd.embedded._model import Model
 from langchain_sgd.embedded._routes import Handler, Routes, unhealthy
 from langchain_sgd.embedded._validation import Limits
@@ -27,6 +26,12 @@ from langchain_sgd.embedded.engine import Engine
 
 __all__ = ["make_app", "serving"]
 
+_LONGEST_LINE: Final = 65_536
+_LOGGER: Final = logging.getLogger("langchain_sgd.embedded.server")
+# Requests that are no HTTP are their client's fault; a thousand of them would write megabytes.
+_LOGGER.addFilter(
+    lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+)
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -68,7 +73,7 @@ def make_app(
         msg = "api_key is empty; pass None to serve without a key"
         raise ValueError(msg)
 
-    app = web.Application(client_max_size=PAYLOAD_LIMIT)
+    app = web.Application(client_max_size=PAYLOAD_LIMIT, middlewares=[plain_refusals])
     models = {
         name: Model(engine, _limits(engine, max_concurrent_requests))
         for name, engine in engines.items()
@@ -93,6 +98,9 @@ async def serving(
 ) -> AsyncIterator[str]:
     """Serve an application while the block runs; yields its URL.
 
+    Connections without a request are closed after 20 s, or sooner where there are too many of them. On
+    loopback, requests by another host name are refused: they come from web pages that were led here.
+
     Args:
         app: What `make_app` built.
         host: Address to listen on; loopback unless told otherwise.
@@ -102,14 +110,25 @@ async def serving(
     Raises:
         OSError: The address cannot be bound.
     """
+    connections = Connections()
+    app.middlewares.insert(0, connections.watch)
+    if is_loopback(host):
+        app.middlewares.insert(1, only_loopback_names)
     runner = web.AppRunner(
-        app, handler_cancellation=True, access_log=None, shutdown_timeout=shutdown_s
+        app,
+        handler_cancellation=True,
+        access_log=None,
+        shutdown_timeout=shutdown_s,
+        # A compressed body is refused: a small one could hold gigabytes.
+        auto_decompress=False,
+        logger=_LOGGER,
+        max_line_size=_LONGEST_LINE,
+        max_field_size=_LONGEST_LINE,
     )
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
-        bound = runner.addresses[0][1]
-        yield f"http://{f'[{host}]' if ':' in host else host}:{bound}"
+        async with connections.listening(cast("web.Server", runner.server), host, port) as bound:
+            yield f"http://{f'[{host}]' if ':' in host else host}:{bound}"
     finally:
         await runner.cleanup()
 

@@ -1,15 +1,23 @@
 """What a local model must do to be served: the one interface behind the TGI-protocol app.
 
 `langchain_sgd.embedded.app` speaks the protocol (validation, framing, stop texts, finish reasons,
-limits, errors) and knows models only through `Engine`, so a llama.cpp engine, an OpenVINO engine and
-the scripted engine of the tests are judged by the same contract.
+limits, errors) and knows models only through `Engine`, so OpenVINO, llama.cpp's server and the
+scripted engine of the tests are judged by the same contract.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
+
+GUARD: Final = "\ufdd0"
+"""In a prompt: stands inside what looks like a control token and is to stay text. No language has it."""
+
+
+def shown(prompt: str) -> str:
+    """A prompt as people read it."""
+    return prompt.replace(GUARD, "")
 
 
 class EngineError(Exception):
@@ -51,6 +59,9 @@ class Token:
     logprob: float | None = None
     special: bool = False
     """True for the end-of-sequence token, which engines must report as their last token."""
+    start: int | None = None
+    stop: int | None = None
+    """In `tokenize`: the characters of the text that the token covers. Tokens may share one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +94,11 @@ class GenerateRequest:
     max_new_tokens: int
     sampling: Sampling = field(default_factory=Sampling)
     grammar: Grammar | None = None
+    truncate: int | None = None
+    """How many of the prompt's last tokens are kept; all by default."""
     logprobs: bool = False
     """Whether `Token.logprob` is wanted. Engines may leave it None otherwise: it costs about 25 % of
     the speed at eight streams on a small model."""
-    may_wait: bool = False
-    """Whether tokens may wait some milliseconds for the next ones, where handing them over one by one
-    would cost as much as making them. The first and the last never do, nor those that end or begin a
-    line, or hold a bar, with which a field of a line ends."""
 
 
 @dataclass(slots=True)
@@ -134,14 +143,6 @@ class Engine(Protocol):
 
     async def tokenize(self, text: str) -> list[Token]:
         """Split text into the model's tokens."""
-        ...
-
-    async def share_prefix(self, text: str) -> int:
-        """Prefill `text` once for all slots; a hint, and 0 where the engine shares by itself.
-
-        Returns:
-            Tokens of the prefix that every slot now holds.
-        """
         ...
 
     async def aclose(self) -> None:

@@ -1,76 +1,114 @@
-"""The opt-in engine: OpenVINO GenAI, whose kernels batch better where the processor has AVX-512.
+"""The default engine on x86-64 Linux: OpenVINO GenAI's continuous batching, in a process of its own.
 
-It reads the same GGUF files (F16, Q8_0, Q4_0; Llama and Qwen architectures), but only the weights: it
-tokenizes byte-level BPE wrongly, so tokens come from llama.cpp's vocabulary. Its own prefix cache works
-by blocks of 32 tokens. See `OpenVINOEngine` for what it cannot do.
+It shares the prefixes of running requests by itself, in blocks of 32 tokens. It reads GGUF files and its own
+folders; of GGUF files only the weights, for it takes 8 s to read a vocabulary of 150,000 tokens and splits
+some texts wrongly. See `unfit` for the files that it must not be given.
 """
 
 from __future__ import annotations
 
 import asyncio
 import importlib.util
-import json
 import os
+import platform
 import secrets
-import subprocess
 import sys
 import threading
 import weakref
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from concurrent.futures import Future
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
-
-from langchain_sgd.embedded._batching import again
-from langchain_sgd.embedded._context import Model, default_threads
-from langchain_sgd.embedded._grammar import grammar_text
-from langchain_sgd.embedded._json_regex import json_regex
-from langchain_sgd.embedded._llama import library
+from langchain_sgd.embedded._child import Child
+from langchain_sgd.embedded._gguf import GGUF, as_q8_0, read_gguf
+from langchain_sgd.embedded._grammar import grammar_regex
 from langchain_sgd.embedded._statistics import Statistics
 from langchain_sgd.embedded._streams import Outbox, Outboxes, TokenStream
-from langchain_sgd.embedded._text import Text, check_numbers
-from langchain_sgd.embedded._vocabulary import TextDecoder, Vocabulary
+from langchain_sgd.embedded._text import DEFAULT_CONTEXT, Chats, check_length, check_numbers
+from langchain_sgd.embedded._tokenizer import (
+    TextDecoder,
+    Tokenizer,
+    from_folder,
+    from_gguf,
+    knows,
+    metadata_of_folder,
+)
 from langchain_sgd.embedded.engine import (
     Counters,
     EngineError,
     EngineInfo,
     EngineInputError,
     GenerateRequest,
-    Grammar,
     Sampling,
     Token,
 )
 
-__all__ = ["INSTALL_HINT", "OpenVINOEngine"]
+__all__ = ["INSTALL_HINT", "OpenVINOEngine", "unfit"]
 
-INSTALL_HINT: Final = 'pip install "langchain-sgd[embedded,openvino]"'
+INSTALL_HINT: Final = 'pip install "langchain-sgd[embedded]"'
 
-_STOP_TIMEOUT_S: Final = 10.0
-"""For the worker to end in after it was told to; it may be in the middle of a long step."""
+_ARCHITECTURES: Final = frozenset({"llama", "qwen2", "qwen3"})
+_VERIFIED: Final = frozenset({"F32", "F16", "Q4_0", "Q8_0", "Q4_K", "Q6_K"})
+"""Number formats whose next-token probabilities were compared with llama.cpp's. It reads Q4_1 wrongly
+without a word (-1.86 for a token of -0.40), and stops at Q5_0, which files called Q4_K_M hold."""
+_CONVERTED_UP_TO: Final = 700_000_000
+"""Bytes of the largest file that is written anew with weights that it reads; 20 s and as much disk."""
+_SMALL_FILE: Final = 32_000_000
+_MOST_THREADS: Final = 16
+
+
+def unfit(model: GGUF) -> str | None:
+    """Why OpenVINO cannot be given a file, None where it can."""
+    if (reason := unfit_machine()) is not None:
+        return reason
+    if model.architecture not in _ARCHITECTURES:
+        return f"OpenVINO does not know the architecture {model.architecture!r}"
+    if not knows(model):
+        return "its vocabulary is of a kind that only llama.cpp splits rightly"
+    wrong = sorted(model.tensor_types - _VERIFIED)
+    if not _readable(model) and model.path.stat().st_size > _CONVERTED_UP_TO:
+        return f"OpenVINO does not read {', '.join(wrong) or 'files without a type'} rightly"
+    return None
+
+
+def unfit_machine() -> str | None:
+    """Why OpenVINO does not run here, None where it does."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return (
+            f"OpenVINO's batching needs Linux on x86-64, not {sys.platform} on {platform.machine()}"
+        )
+    if importlib.util.find_spec("openvino_genai") is None:
+        return f"the package openvino-genai is not installed: {INSTALL_HINT}"
+    return None
+
+
+def _readable(model: GGUF) -> bool:
+    return "general.file_type" in model.fields and model.tensor_types <= _VERIFIED
 
 
 @dataclass(slots=True, eq=False)
 class _Request:
-    prompt: npt.NDArray[np.int32]
+    ids: Sequence[int]
     limit: int
     sampling: Mapping[str, Any]
     regex: str | None
     stream: TokenStream
-    counters: Counters
     logprobs: bool
     decoder: TextDecoder
+    ends: Sequence[int]
     out: list[Token] = field(default_factory=list)
+    generated: int = 0
 
-    def to_json(self, vocabulary: Vocabulary) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """What the worker needs of it."""
         return {
-            "ids": self.prompt.tolist(),
+            "ids": list(self.ids),
             "limit": self.limit,
-            "ends": list(vocabulary.end_tokens),
+            "ends": list(self.ends),
             "logprobs": self.logprobs,
             "sampling": self.sampling,
             "regex": self.regex,
@@ -78,23 +116,24 @@ class _Request:
 
 
 class OpenVINOEngine:
-    """One GGUF model on OpenVINO GenAI's continuous batching; an `engine.Engine`.
+    """One model on OpenVINO GenAI's continuous batching; an `engine.Engine`.
 
-    What differs from the default engine: `typical_p` is refused; JSON schemas are read as TGI reads them
-    and refused where an expression cannot say them; cached prompt tokens are not counted; a model takes
-    seconds to load. A grammar that gets past all checks and still fails interrupts the other requests,
-    which end with an `EngineError`; the pipeline is then built anew.
+    May be used from several event loops and threads at once. What it cannot do: `typical_p` is refused, and
+    cached prompt tokens are not counted. A grammar that gets past all checks and still fails interrupts the
+    other requests, which end with an `EngineError`; the pipeline is then built anew. If its process dies,
+    so do the requests in it; the next one starts another.
 
     Args:
-        path: The GGUF file.
+        path: A GGUF file, or a folder in OpenVINO's format with its `tokenizer.json`.
         slots: Requests decoded together; more wait.
-        context: Most tokens of a request, prompt and answer together.
+        context: Most tokens of a request, prompt and answer together; no more than the model was trained
+            for. 4096 by default.
         threads: Threads that compute. None chooses: 1 for files below 32 MB, else all cores.
         model_id: What the model is called; the name in the file by default.
-        json_separators: How JSON grammars separate items, and keys from values.
+        progress: Told what takes long.
 
     Raises:
-        EngineError: The file cannot be used, or openvino-genai is not installed.
+        EngineError: The model cannot be used, or openvino-genai is not installed.
         ValueError: A number is below 1.
     """
 
@@ -103,43 +142,51 @@ class OpenVINOEngine:
         path: str | os.PathLike[str],
         *,
         slots: int = 8,
-        context: int = 1024,
+        context: int | None = None,
         threads: int | None = None,
         model_id: str | None = None,
-        json_separators: tuple[str, str] = (",", ":"),
+        progress: Callable[[str], object] | None = None,
     ) -> None:
         check_numbers(slots=slots, context=context, threads=threads)
-        model = Model(library(), Path(path), vocabulary_only=True)
-        self._separators = json_separators
-        self._text = Text(
-            model, slots=slots, context=context, model_id=model_id, json_separators=json_separators
+        if (reason := unfit_machine()) is not None:
+            raise EngineError(reason)
+        tell = progress or (lambda _: None)
+        path = Path(path)
+        source = _folder(path) if path.is_dir() else _file(path, tell)
+        tokenizer = self._tokenizer = source.tokenizer
+        self._chats = Chats(
+            source.template,
+            bos=tokenizer.text_of(tokenizer.bos),
+            eos=tokenizer.text_of(tokenizer.ends[-1] if tokenizer.ends else None),
+            strip_bos=tokenizer.bos is not None,
+            controls=tokenizer.pattern,
         )
+        self._info = EngineInfo(
+            model_id or source.name or path.stem,
+            max_total_tokens=min(context or DEFAULT_CONTEXT, source.context or DEFAULT_CONTEXT),
+            slots=slots,
+            dtype=source.dtype,
+            eos_token=tokenizer.text_of(tokenizer.ends[0] if tokenizer.ends else None),
+            template_uses_tools=self._chats.uses_tools,
+        )
+        tell(f"loading {self._info.model_id} ({source.size / 1e6:.0f} MB) with OpenVINO")
         self._outboxes = Outboxes()
-        vocabulary = self._text.vocabulary
-
-        def free() -> None:
-            vocabulary.close()
-            model.free()
-
-        try:
-            self._worker = _Worker(
-                path=model.path,
-                slots=slots,
-                context=self.info.max_total_tokens,
-                threads=threads or default_threads(model.path),
-                vocabulary=vocabulary,
-                on_end=free,
-                name=self.info.model_id,
-            )
-        except EngineError:
-            free()
-            raise
+        self._worker = _Worker(
+            {
+                "path": str(source.path),
+                "slots": slots,
+                "context": self._info.max_total_tokens,
+                "threads": threads or default_threads(source.size),
+            },
+            name=self._info.model_id,
+        )
+        # Also runs when the process ends.
         self._close = weakref.finalize(self, self._worker.close)
 
     @property
     def info(self) -> EngineInfo:
         """What the model is and what it can hold."""
-        return self._text.info
+        return self._info
 
     @property
     def statistics(self) -> Statistics:
@@ -155,23 +202,28 @@ class OpenVINOEngine:
             EngineInputError: The request asks for what this engine cannot do.
             EngineError: The engine failed or was closed.
         """
-        self._worker.check()
-        text = self._text
-        prompt = text.prompt(request)
+        tokenizer = self._tokenizer
+        ids = tokenizer.encode(request.prompt)
+        ids = ids if request.truncate is None else ids[-request.truncate :]
+        check_length(len(ids), request.max_new_tokens, self._info.max_total_tokens)
         regex = None
         if request.grammar is not None:
-            regex = await asyncio.to_thread(self._expression, request.grammar)
+            regex = await asyncio.to_thread(grammar_regex, request.grammar)
+        await self._worker.ready()
+        counters.prompt_tokens = len(ids)
+        if not request.max_new_tokens:
+            return
         stream = TokenStream(self._outboxes.mine())
         self._worker.submit(
             _Request(
-                prompt=prompt,
+                ids=ids,
                 limit=request.max_new_tokens,
                 sampling=_config(request.sampling),
                 regex=regex,
                 stream=stream,
-                counters=counters,
                 logprobs=request.logprobs,
-                decoder=TextDecoder(text.vocabulary),
+                decoder=TextDecoder(tokenizer),
+                ends=tokenizer.ends,
             )
         )
         async with aclosing(stream.tokens()) as tokens:
@@ -187,15 +239,20 @@ class OpenVINOEngine:
             EngineInputError: The model has no template, or the template refuses these messages.
             EngineError: The template is broken, or jinja2 is not installed.
         """
-        return self._text.render_chat(messages, tools)
+        return self._chats.render(messages, tools)
 
     async def tokenize(self, text: str) -> list[Token]:
         """Split text into the model's tokens, the beginning-of-sequence token included."""
-        return self._text.tokenize(text)
+        return self._tokenizer.tokens(text)
 
-    async def share_prefix(self, text: str) -> int:  # noqa: ARG002 - part of the interface
-        """Do nothing: OpenVINO shares prefixes by itself."""
-        return 0
+    async def forget(self) -> None:
+        """Empty the cache of prefixes, for measuring; no request may be in flight.
+
+        Raises:
+            EngineError: The engine failed or was closed.
+        """
+        await self._worker.ready()
+        await asyncio.wrap_future(self._worker.forget())
 
     async def aclose(self) -> None:
         """Free the model; requests in flight end with an `EngineError`. May be called again."""
@@ -205,17 +262,98 @@ class OpenVINOEngine:
         """As `aclose`, for code without an event loop; waits for the step in progress."""
         self._close()
 
-    def _expression(self, grammar: Grammar) -> str:
-        """The grammar as a regular expression that both llguidance and OpenVINO have a say on.
 
-        A grammar that OpenVINO refuses interrupts everybody, so llguidance, which refuses much the
-        same ones without harm, is asked first.
-        """
-        kind, text = grammar_text(grammar, self._separators)
-        if kind == "json":
-            text = json_regex(json.loads(text), self._separators)
-        self._text.compile(Grammar("regex", text))
-        return text
+# -- what is loaded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    path: Path
+    tokenizer: Tokenizer
+    template: str | None
+    name: str | None
+    context: int | None
+    dtype: str
+    size: int
+
+
+def _file(path: Path, tell: Callable[[str], object]) -> _Source:
+    model = read_gguf(path)
+    if (reason := unfit(model)) is not None:
+        msg = f"{path}: {reason}; use llama.cpp: engine='llamacpp'"
+        raise EngineError(msg)
+    readable = path
+    if not _readable(model):
+        tell(f"writing {path.name} once more as Q8_0, which OpenVINO reads rightly")
+        readable = as_q8_0(model)
+    return _Source(
+        path=readable,
+        tokenizer=from_gguf(model),
+        template=model.fields.get("tokenizer.chat_template"),
+        name=model.fields.get("general.name"),
+        context=model.of_model("context_length"),
+        dtype="+".join(sorted(model.tensor_types - {"F32"}) or ["F32"]).lower(),
+        size=readable.stat().st_size,
+    )
+
+
+def _folder(path: Path) -> _Source:
+    weights = path / "openvino_model.bin"
+    if not (path / "openvino_model.xml").is_file() or not weights.is_file():
+        msg = f"{path} holds no model in OpenVINO's format (openvino_model.xml and .bin)"
+        raise EngineError(msg)
+    said = metadata_of_folder(path)
+    ends = said.get("eos_token_id")
+    ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
+    template = said.get("chat_template")
+    return _Source(
+        path=path,
+        tokenizer=from_folder(path, ends),
+        template=template if isinstance(template, str) else None,
+        name=path.name,
+        context=said.get("max_position_embeddings"),
+        dtype="openvino",
+        size=weights.stat().st_size,
+    )
+
+
+def default_threads(size: int) -> int:
+    """How many threads compute a model best: one for a small file, else one for each core.
+
+    Below 32 MB a step is so short that threads wait for each other more than they compute.
+    """
+    if size < _SMALL_FILE:
+        return 1
+    allowed = getattr(os, "sched_getaffinity", None)
+    cores = len(allowed(0)) if allowed else os.cpu_count() or 1
+    return min(cores, _MOST_THREADS)
+
+
+def _config(sampling: Sampling) -> dict[str, Any]:
+    """How tokens are drawn, in OpenVINO's names.
+
+    Raises:
+        EngineInputError: OpenVINO has no such parameter.
+    """
+    if sampling.typical_p is not None:
+        msg = "The OpenVINO engine has no typical_p; leave it out or use top_p"
+        raise EngineInputError(msg)
+    config: dict[str, Any] = {}
+    if sampling.temperature is not None:
+        seed = secrets.randbits(32) if sampling.seed is None else sampling.seed
+        config = {
+            "do_sample": True,
+            "temperature": sampling.temperature,
+            "rng_seed": seed % 2**63,
+            "top_k": sampling.top_k,
+            "top_p": sampling.top_p,
+        }
+    config["repetition_penalty"] = sampling.repetition_penalty
+    config["frequency_penalty"] = sampling.frequency_penalty
+    return {name: value for name, value in config.items() if value is not None}
+
+
+# -- the process that computes
 
 
 class _Worker:
@@ -224,35 +362,31 @@ class _Worker:
     See `_openvino_worker` for the process and for what is said between the two.
     """
 
-    def __init__(
-        self,
-        *,
-        path: Path,
-        slots: int,
-        context: int,
-        threads: int,
-        vocabulary: Vocabulary,
-        on_end: Callable[[], None],
-        name: str,
-    ) -> None:
+    def __init__(self, options: Mapping[str, Any], *, name: str) -> None:
         """Start the process and wait until it has loaded the model.
 
         Raises:
-            EngineError: OpenVINO is not installed, or cannot read the file.
+            EngineError: OpenVINO cannot read the file.
         """
-        self._vocabulary = vocabulary
-        self._on_end = on_end
+        self._options = options
+        self._name = name
         self._running: dict[int, _Request] = {}
         self._outboxes: set[Outbox] = set()
         self._lock = threading.Lock()
-        self._end: EngineError | None = None
-        self._number = self._steps = self._generated = self._prompted = 0
+        self._starting = threading.Lock()
+        self._forgetting: deque[Future[None]] = deque()
+        self._closed = False
+        self._number = self._generated = self._prompted = self._steps = 0
         self._busy_s = 0.0
-        self._process = _start(
-            {"path": str(path), "slots": slots, "context": context, "threads": threads}
-        )
+        self._before = (0, 0.0)
+        self._start()
+
+    def _start(self) -> None:
+        self._child = child = Child("_openvino_worker.py", self._options)
         # A daemon, because a forgotten engine must not keep the process alive; closing joins it.
-        self._thread = threading.Thread(target=self._run, name=f"openvino:{name}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=(child,), name=f"openvino:{self._name}", daemon=True
+        )
         self._thread.start()
 
     @property
@@ -264,83 +398,96 @@ class _Worker:
             busy_s=self._busy_s,
         )
 
-    def check(self) -> None:
-        """Complain if it has ended.
+    async def ready(self) -> None:
+        """Complain if it cannot be used; start it anew if it has died.
 
         Raises:
-            EngineError: Why it has.
+            EngineError: It was closed, belongs to another process, or cannot be started.
         """
-        if self._end is not None:
-            raise again(self._end)
+        if not self._child.mine:
+            msg = (
+                f"The engine {self._name} belongs to the process that made it; make one of your own"
+                " after the fork, or use its server's URL"
+            )
+            raise EngineError(msg)
+        if not self._closed and not self._child.alive:
+            await asyncio.to_thread(self._revive)
+
+    def _revive(self) -> None:
+        with self._starting:
+            if not self._closed and not self._child.alive:
+                self._thread.join()
+                self._before = (self._steps, self._busy_s)
+                self._start()
 
     def submit(self, request: _Request) -> None:
         """Hand a request over; its tokens, or why there are none, come by its stream.
 
         Raises:
-            EngineError: The engine was closed, or has died.
+            EngineError: The engine was closed.
         """
         with self._lock:
-            self.check()
+            if self._closed:
+                msg = f"The engine {self._name} was closed"
+                raise EngineError(msg)
             self._number += 1
-            self._prompted += len(request.prompt)
-            request.counters.prompt_tokens = len(request.prompt)
             self._running[self._number] = request
-            self._tell({"add": {"number": self._number, **request.to_json(self._vocabulary)}})
+            self._prompted += len(request.ids)
+            self._child.tell({"add": {"number": self._number, **request.to_json()}})
+
+    def forget(self) -> Future[None]:
+        """Empty the cache."""
+        with self._lock:
+            waiting: Future[None] = Future()
+            self._forgetting.append(waiting)
+            self._child.tell({"forget": True})
+        return waiting
 
     def close(self) -> None:
-        """End all requests with an `EngineError`, and the process."""
-        with self._lock:
-            self._end = self._end or EngineError("The engine was closed")
-            with suppress(OSError):
-                _pipe(self._process.stdin).close()
-        try:
-            self._process.wait(_STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-        # An engine that is collected as garbage may be collected in its own thread.
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
+        """End the process and wait for it; may be called again."""
+        if not self._child.mine:
+            return
+        with self._starting:
+            self._closed = True
+            self._child.close()
+            # An engine that is collected as garbage may be collected in its own thread.
+            if threading.current_thread() is not self._thread:
+                self._thread.join()
 
-    def _tell(self, message: Mapping[str, Any]) -> None:
-        # A process that has died is noticed by the thread that reads.
-        with suppress(OSError, ValueError):
-            pipe = _pipe(self._process.stdin)
-            pipe.write(json.dumps(message) + "\n")
-            pipe.flush()
-
-    def _run(self) -> None:
+    def _run(self, child: Child) -> None:
         try:
-            for line in _pipe(self._process.stdout):
-                self._read(json.loads(line))
+            for message in child.lines():
+                self._read(message)
                 self._send()
         finally:
-            self._end_all()
+            self._end_all(child)
 
-    def _end_all(self) -> None:
-        code = self._process.wait()
-        with self._lock:
-            if self._end is None:
-                msg = f"OpenVINO's process ended by itself (exit status {code}); make a new engine"
-                self._end = EngineError(msg)
-                with suppress(OSError):
-                    _pipe(self._process.stdin).close()
-        _pipe(self._process.stdout).close()
-        for request in self._running.values():
-            self._post(request, ended=True, error=self._end)
-        self._running.clear()
+    def _end_all(self, child: Child) -> None:
+        words = (
+            f"The engine {self._name} was closed"
+            if self._closed
+            else f"{child.last_words('while it worked')}; the next request starts it anew"
+        )
+        child.free()
+        while self._forgetting:
+            self._forgetting.popleft().set_exception(EngineError(words))
+        for number in list(self._running):
+            self._post(self._running.pop(number), ended=True, error=EngineError(words))
         self._send()
-        self._on_end()
 
     def _read(self, message: Mapping[str, Any]) -> None:
         if "refused" in message:
             if (request := self._running.pop(message["refused"], None)) is not None:
                 error = EngineInputError(f"OpenVINO refuses the request: {message['reason']}")
                 self._post(request, ended=True, error=error)
+        elif "forgotten" in message:
+            self._forgetting.popleft().set_result(None)
         elif "broken" in message:
             for number in message["lost"]:
                 self._lose(number, message["broken"], is_fresh=number in message["fresh"])
         else:
-            self._steps, self._busy_s = message["steps"], message["busy_s"]
+            self._steps = self._before[0] + message["steps"]
+            self._busy_s = self._before[1] + message["busy_s"]
             for number, ids, logprobs, state in message["out"]:
                 if (request := self._running.get(number)) is not None:
                     self._take(number, request, ids, logprobs, state)
@@ -348,8 +495,7 @@ class _Worker:
             for number, request in list(self._running.items()):
                 if request.stream.abandoned:
                     del self._running[number]
-                    with self._lock:
-                        self._tell({"cancel": number})
+                    self._child.tell({"cancel": number})
 
     def _take(
         self,
@@ -387,7 +533,7 @@ class _Worker:
 
     def _post(self, request: _Request, *, ended: bool, error: EngineError | None = None) -> None:
         outbox = request.stream.outbox
-        outbox.post(request.stream, request.out, ended=ended, error=error and again(error))
+        outbox.post(request.stream, request.out, ended=ended, error=error)
         request.out = []
         self._outboxes.add(outbox)
 
@@ -395,66 +541,3 @@ class _Worker:
         for outbox in self._outboxes:
             outbox.flush()
         self._outboxes.clear()
-
-
-def _start(options: Mapping[str, Any]) -> subprocess.Popen[str]:
-    """A worker that has loaded the model.
-
-    Raises:
-        EngineError: OpenVINO is not installed, or cannot read the file.
-    """
-    if importlib.util.find_spec("openvino_genai") is None:
-        msg = f"The OpenVINO engine needs the package openvino-genai: {INSTALL_HINT}"
-        raise EngineError(msg)
-    process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own file
-        # -P, or the modules beside the program would stand for OpenVINO's.
-        [sys.executable, "-P", str(Path(__file__).with_name("_openvino_worker.py"))],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        encoding="utf-8",
-    )
-    stdin, stdout = _pipe(process.stdin), _pipe(process.stdout)
-    with suppress(OSError):
-        stdin.write(json.dumps(options) + "\n")
-        stdin.flush()
-    answer = stdout.readline()
-    if answer and "loaded" in (said := json.loads(answer)):
-        return process
-    reason = said["failed"] if answer else "its process ended; what it said stands above"
-    with suppress(OSError):
-        stdin.close()
-    stdout.close()
-    process.wait()
-    msg = f"OpenVINO could not load {options['path']}: {reason}"
-    raise EngineError(msg)
-
-
-def _pipe(pipe: IO[str] | None) -> IO[str]:
-    if pipe is None:
-        msg = "the process was started without pipes"
-        raise RuntimeError(msg)
-    return pipe
-
-
-def _config(sampling: Sampling) -> dict[str, Any]:
-    """How tokens are drawn, in OpenVINO's names.
-
-    Raises:
-        EngineInputError: OpenVINO has no such parameter.
-    """
-    if sampling.typical_p is not None:
-        msg = "The OpenVINO engine has no typical_p; leave it out or use top_p"
-        raise EngineInputError(msg)
-    config: dict[str, Any] = {}
-    if sampling.temperature is not None:
-        seed = secrets.randbits(32) if sampling.seed is None else sampling.seed
-        config = {
-            "do_sample": True,
-            "temperature": sampling.temperature,
-            "rng_seed": seed % 2**63,
-            "top_k": sampling.top_k,
-            "top_p": sampling.top_p,
-        }
-    config["repetition_penalty"] = sampling.repetition_penalty
-    config["frequency_penalty"] = sampling.frequency_penalty
-    return {name: value for name, value in config.items() if value is not None}

@@ -15,16 +15,15 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from langchain_sgd.embedded._statistics import Statistics
-from langchain_sgd.embedded.engine import Engine, EngineError
+from langchain_sgd.embedded.engine import EngineError
+from langchain_sgd.embedded.load import EngineName, LocalEngine, load
 
-EngineName = Literal["xllamacpp", "openvino"]
+__all__ = ["EngineName", "Served", "Snapshot", "served", "spawned"]
 
-_START_TIMEOUT_S: Final = 120.0
-_KEPT_AT_MOST: Final = 16
-"""More sequences than an engine keeps, so that asking for so many leaves nothing of what was before."""
+_START_TIMEOUT_S: Final = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class Served:
         return Snapshot(models, cpu_s)
 
     async def forget(self) -> None:
-        """Empty the engines' prefix caches, so that a run finds nothing of the one before."""
+        """Start the engines anew, so that a run finds nothing of the one before in their caches."""
         await self._ask("forget")
 
     async def _ask(self, what: str) -> Any:
@@ -63,9 +62,9 @@ class Served:
 async def served(
     models: Mapping[str, str | os.PathLike[str]],
     *,
-    engine: EngineName = "xllamacpp",
+    engine: EngineName = "auto",
     slots: int = 8,
-    context: int = 1024,
+    context: int | None = None,
 ) -> AsyncIterator[Served]:
     """Serve GGUF files while the block runs.
 
@@ -120,7 +119,11 @@ async def spawned(serve: Callable[..., None], *args: Any) -> AsyncIterator[tuple
 
 
 def _serve(
-    pipe: Connection, files: Mapping[str, str], engine: EngineName, slots: int, context: int
+    pipe: Connection,
+    files: Mapping[str, str],
+    engine: EngineName,
+    slots: int,
+    context: int | None,
 ) -> None:
     # Interrupting the program in the terminal is the client's affair; it ends this process, too.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -131,35 +134,35 @@ def _serve(
 
 
 async def _serving(
-    pipe: Connection, files: Mapping[str, str], engine: EngineName, slots: int, context: int
+    pipe: Connection,
+    files: Mapping[str, str],
+    engine: EngineName,
+    slots: int,
+    context: int | None,
 ) -> None:
     from langchain_sgd.embedded.app import make_app, serving  # noqa: PLC0415 - the server's process only
+    from langchain_sgd.embedded.server import loaded_all  # noqa: PLC0415
 
     async with AsyncExitStack() as stack:
-        engines: dict[str, Any] = {}
-        for name, file in files.items():
-            engines[name] = _engine(engine, file, slots=slots, context=context)
+        engines: dict[str, LocalEngine] = {}
+
+        async def loaded(name: str, file: str) -> None:
+            engines[name] = await asyncio.to_thread(
+                load, file, engine=engine, slots=slots, context=context
+            )
             stack.push_async_callback(engines[name].aclose)
+
+        await loaded_all(loaded, files)
         url = await stack.enter_async_context(serving(make_app(engines)))
-        pipe.send({name: f"{url}/{name}" for name in engines})
+        pipe.send({name: f"{url}/{name}" for name in files})
         while (asked := await asyncio.to_thread(_next, pipe)) is not None:
             if asked == "forget":
                 for each in engines.values():
-                    await _forget(each)
+                    await each.forget()
                 pipe.send(None)
             else:
-                counts = {name: each.statistics for name, each in engines.items()}
+                counts = {name: engines[name].statistics for name in files}
                 pipe.send((counts, time.process_time()))
-
-
-def _engine(engine: EngineName, file: str, *, slots: int, context: int) -> Engine:
-    if engine == "openvino":
-        from langchain_sgd.embedded.openvino import OpenVINOEngine  # noqa: PLC0415 - an extra
-
-        return OpenVINOEngine(file, slots=slots, context=context)
-    from langchain_sgd.embedded.xllamacpp import XLlamaCppEngine  # noqa: PLC0415 - an extra
-
-    return XLlamaCppEngine(file, slots=slots, context=context)
 
 
 def _next(pipe: Connection) -> str | None:
@@ -168,10 +171,3 @@ def _next(pipe: Connection) -> str | None:
         return str(pipe.recv())
     except (EOFError, OSError):
         return None
-
-
-async def _forget(engine: Engine) -> None:
-    # They begin alike, so that each builds on the one before. If they shared no more than the first token
-    # of all texts, each would build on the oldest that is kept, and so keep it from being forgotten.
-    for number in range(_KEPT_AT_MOST):
-        await engine.share_prefix("qqqq" + chr(ord("a") + number))

@@ -5,8 +5,7 @@ decoding (stop texts, finish reasons), the JSON bodies and the server-sent event
 `langchain_sgd.embedded.app` puts these on sockets.
 
 Protocol: text-generation-inference 3.3.7. Ours beyond it are the field `prompt_tokens_details` of
-`usage`, the fields `model_dtype` and `max_batch_size` of `/info` (which TGI 2 had), and
-`POST /prefix`.
+`usage`, and the fields `model_dtype` and `max_batch_size` of `/info` (which TGI 2 had).
 """
 
 from __future__ import annotations
@@ -117,7 +116,6 @@ class Output:
     prompt_tokens: int
     cached_tokens: int = 0
     seed: int | None = None
-    prefill: Sequence[Token] = ()
 
     @property
     def usage(self) -> dict[str, Any]:
@@ -151,7 +149,7 @@ def _token(token: Token) -> dict[str, Any]:
     return {
         "id": token.id,
         "text": token.text,
-        "logprob": token.logprob,
+        "logprob": token.logprob or 0.0,
         "special": token.special,
     }
 
@@ -171,6 +169,7 @@ class GenerateAnswer:
     details: bool
     prompt: str = ""
     """Put before the text where the client wants the full text."""
+    top_n_tokens: int = 0
 
     def body(self, output: Output, others: Sequence[Output] = ()) -> dict[str, Any]:
         """The whole answer; `others` are the sequences that `best_of` did not choose."""
@@ -185,23 +184,36 @@ class GenerateAnswer:
                 body["details"]["best_of_sequences"] = sequences
         return body
 
-    @staticmethod
-    def _details(output: Output) -> dict[str, Any]:
+    def _details(self, output: Output) -> dict[str, Any]:
         return {
             "finish_reason": output.finish_reason,
             "generated_tokens": len(output.tokens),
             "seed": output.seed,
-            "prefill": [
-                {"id": token.id, "text": token.text, "logprob": token.logprob}
-                for token in output.prefill
-            ],
+            # TGI 3 sends none, whether they are asked for or not.
+            "prefill": [],
             "tokens": [_token(token) for token in output.tokens],
+            **self._top("top_tokens", [[_token(token)] for token in output.tokens]),
         }
+
+    def _top(self, name: str, tokens: Any) -> dict[str, Any]:
+        """The likeliest tokens, of which only the chosen ones are known."""
+        return {name: tokens} if self.top_n_tokens else {}
 
     def token(self, index: int, token: Token) -> bytes:
         """The event of every token but the last; counted from 1."""
         # The hot path: one C call quotes the text, nothing else is built.
-        logprob = "null" if token.logprob is None else token.logprob
+        logprob = 0.0 if token.logprob is None else token.logprob
+        if self.top_n_tokens:
+            top = self._top("top_tokens", [_token(token)])
+            return event(
+                {
+                    "index": index,
+                    "token": _token(token),
+                    **top,
+                    "generated_text": None,
+                    "details": None,
+                }
+            )
         return (
             f'data: {{"index":{index},"token":{{"id":{token.id},"text":{_JSON(token.text)},'
             f'"logprob":{logprob},"special":{"true" if token.special else "false"}}},'
@@ -220,6 +232,7 @@ class GenerateAnswer:
             {
                 "index": len(output.tokens),
                 "token": _token(output.tokens[-1]),
+                **self._top("top_tokens", [_token(output.tokens[-1])]),
                 "generated_text": self.prompt + output.text,
                 "details": details if self.details else None,
             }
@@ -232,7 +245,7 @@ class GenerateAnswer:
 class ChatAnswer:
     """Bodies and events of `/v1/chat/completions`."""
 
-    def __init__(self, model: str, *, logprobs: bool = False) -> None:
+    def __init__(self, model: str, *, logprobs: bool = False, top_n_tokens: int = 0) -> None:
         self._common: dict[str, Any] = {
             "id": "",
             "created": int(time.time()),
@@ -240,6 +253,7 @@ class ChatAnswer:
             "system_fingerprint": _FINGERPRINT,
         }
         self._logprobs = logprobs
+        self._top = top_n_tokens
         # Text chunks differ in one field: the rest is encoded once per stream.
         chunk = self._chunk({"role": "assistant", "content": "\0"}, None).decode()
         self._before, _, self._after = chunk.rpartition('"\\u0000"')
@@ -284,11 +298,6 @@ class ChatAnswer:
         call = {"index": 0, "id": "0", "type": "function", "function": function}
         return self._chunk({"role": "assistant", "tool_calls": [call]}, None)
 
-    def call_end(self, output: Output) -> bytes:
-        """The end of a function call; its text has been sent before."""
-        delta = {"role": "assistant", "content": ""}
-        return self._chunk(delta, _openai_reason(output.finish_reason))
-
     def usage(self, output: Output) -> bytes:
         """The event that closes a stream whose client asked for its usage."""
         chunk = {"object": "chat.completion.chunk", **self._common}
@@ -304,13 +313,11 @@ class ChatAnswer:
         chunk = {"object": "chat.completion.chunk", **self._common}
         return event({**chunk, "choices": [choice], "usage": None})
 
-    @staticmethod
-    def _logprobs_of(tokens: Sequence[Token]) -> dict[str, Any]:
-        content = [
-            {"token": token.text, "logprob": token.logprob or 0.0, "top_logprobs": []}
-            for token in tokens
-        ]
-        return {"content": content}
+    def _logprobs_of(self, tokens: Sequence[Token]) -> dict[str, Any]:
+        shown = [{"token": token.text, "logprob": token.logprob or 0.0} for token in tokens]
+        return {
+            "content": [{**each, "top_logprobs": [each] if self._top else []} for each in shown]
+        }
 
 
 def _text_delta(token: Token) -> dict[str, str]:
@@ -341,8 +348,10 @@ class CompletionAnswer:
         return {**self._common, "choices": choices, "usage": total_usage(outputs)}
 
     def token(self, index: int, token: Token) -> bytes:
-        """The event of every token but a prompt's last."""
-        return event({**self._common, "choices": [_completion_choice(index, token.text, "")]})
+        """The event of every token but a prompt's last; its fields have an order of their own."""
+        choices = [_completion_choice(index, token.text, "")]
+        begun = {key: self._common[key] for key in ("object", "id", "created")}
+        return event({**begun, "choices": choices, **self._common})
 
     def last(self, index: int, output: Output) -> bytes:
         """The event of a prompt's last token; its finish reason is TGI's own, not OpenAI's."""
@@ -386,12 +395,12 @@ def models_body(info: EngineInfo) -> dict[str, Any]:
 
 
 def simple_tokens(tokens: Sequence[Token]) -> list[dict[str, Any]]:
-    """Tokens with their place in the text, counted in characters; special ones have none."""
+    """Tokens with their place in the text, counted in characters."""
     simple: list[dict[str, Any]] = []
     position = 0
     for token in tokens:
-        start = 0 if token.special else position
-        stop = start + (0 if token.special else len(token.text))
-        position = position if token.special else stop
+        start = position if token.start is None else token.start
+        stop = start + len(token.text) if token.stop is None else token.stop
+        position = stop
         simple.append({"id": token.id, "text": token.text, "start": start, "stop": stop})
     return simple

@@ -13,21 +13,22 @@ import os
 import signal
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from pydantic import SecretStr
 
+from langchain_sgd.embedded._connections import is_loopback
 from langchain_sgd.embedded.app import make_app, serving
 from langchain_sgd.embedded.engine import Engine, EngineError
-from langchain_sgd.embedded.openvino import OpenVINOEngine
-from langchain_sgd.embedded.xllamacpp import XLlamaCppEngine
+from langchain_sgd.embedded.load import EngineName, load
+from langchain_sgd.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from langchain_sgd.runnable import SGDRunnable
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["EmbeddedServer", "bundled_models"]
 
 BUNDLED: Final = ("small", "large")
+ModelSource = str | os.PathLike[str] | Engine
 
 
 def bundled_models() -> dict[str, Path]:
@@ -55,41 +57,73 @@ def bundled_models() -> dict[str, Path]:
     return models
 
 
+async def loaded_all(
+    load_one: Callable[[str, Any], Coroutine[Any, Any, None]], models: Mapping[str, Any]
+) -> None:
+    """Load models at once.
+
+    Raises:
+        EngineError: The first that cannot be loaded.
+    """
+    failed: BaseExceptionGroup[EngineError] | None = None
+    try:
+        async with asyncio.TaskGroup() as group:
+            for name, model in models.items():
+                group.create_task(load_one(name, model))
+    except* EngineError as errors:
+        failed = errors
+    if failed is not None:
+        raise failed.exceptions[0]
+
+
 class EmbeddedServer:
     """Serves local models on loopback, each at a URL of its own, with TGI's protocol.
 
     A context manager, sync and async; or `start` and `close`; or `serve_forever` in the foreground.
-    The bundled models are ready in about 0.2 s. It can be started once.
+    The bundled models are ready in a second or two. It can be started once.
 
     Args:
-        models: GGUF files or engines by name; the bundled `small` and `large` by default. Engines that
-            are passed in stay the caller's and are not closed.
-        host: Address to listen on. Anything but loopback opens the models to the network: set `api_key`.
+        models: GGUF files, folders in OpenVINO's format or engines by name; the bundled `small` and `large`
+            by default. One alone, without a name, is served as `large`. Engines that are passed in stay
+            the caller's and are not closed.
+        host: Address to listen on. Anything but loopback opens the models to the network and needs a key.
         port: 0 takes a free one.
         api_key: Where set, clients must send it as a bearer token.
         slots: Requests that a model decodes together.
-        context: Most tokens of a request, prompt and answer together.
-        threads: Threads per model; see `XLlamaCppEngine`.
-        engine: What runs the files: llama.cpp, or OpenVINO (see `openvino.OpenVINOEngine`).
+        context: Most tokens of a request, prompt and answer together; 4096 by default, and no more than
+            the model was trained for.
+        threads: Threads per model; None chooses.
+        engine: What runs the files: OpenVINO where it can, else llama.cpp; see `load.load`.
         max_concurrent_requests: Requests in flight per model; one more is refused as overloaded.
+        progress: Told what takes long while models load, and which engine was chosen why.
 
     Raises:
         EngineError: The bundled models are missing.
+        InvalidInputError: The models would be open to the network without a key.
     """
 
     def __init__(
         self,
-        models: Mapping[str, str | os.PathLike[str] | Engine] | None = None,
+        models: Mapping[str, ModelSource] | ModelSource | None = None,
         *,
         host: str = "127.0.0.1",
         port: int = 0,
         api_key: SecretStr | str | None = None,
         slots: int = 8,
-        context: int = 1024,
+        context: int | None = None,
         threads: int | None = None,
-        engine: Literal["xllamacpp", "openvino"] = "xllamacpp",
+        engine: EngineName = "auto",
         max_concurrent_requests: int = 128,
+        progress: Callable[[str], object] | None = None,
     ) -> None:
+        if not is_loopback(host) and api_key is None:
+            msg = (
+                f"Listening on {host} would open the models to the network: give an api_key"
+                " (serve: put a key into an environment variable and name it with --api-key-env)"
+            )
+            raise InvalidInputError(msg)
+        if models is not None and not isinstance(models, Mapping):
+            models = {"large": models}
         self._plan = _Plan(
             models=dict(bundled_models() if models is None else models),
             host=host,
@@ -100,6 +134,7 @@ class EmbeddedServer:
             threads=threads,
             engine=engine,
             max_concurrent_requests=max_concurrent_requests,
+            progress=progress,
         )
         self._bundled = models is None
         self._engines: dict[str, Engine] = {}
@@ -247,33 +282,43 @@ class EmbeddedServer:
 class _Plan:
     """What to serve and where."""
 
-    models: Mapping[str, str | os.PathLike[str] | Engine]
+    models: Mapping[str, ModelSource]
     host: str
     port: int
     api_key: SecretStr | None
     slots: int
-    context: int
+    context: int | None
     threads: int | None
-    engine: Literal["xllamacpp", "openvino"]
+    engine: EngineName
     max_concurrent_requests: int
+    progress: Callable[[str], object] | None
 
-    def load(self, path: str | os.PathLike[str]) -> XLlamaCppEngine | OpenVINOEngine:
+    def load(self, path: str | os.PathLike[str]) -> Engine:
         """The engine for a file."""
-        kind = OpenVINOEngine if self.engine == "openvino" else XLlamaCppEngine
-        return kind(path, slots=self.slots, context=self.context, threads=self.threads)
+        return load(
+            path,
+            engine=self.engine,
+            slots=self.slots,
+            context=self.context,
+            threads=self.threads,
+            progress=self.progress,
+        )
 
 
 async def _serve(
     plan: _Plan, engines: dict[str, Engine], ready: Future[str], stop: Future[None]
 ) -> None:
     async with AsyncExitStack() as stack:
-        for name, model in plan.models.items():
+
+        async def loaded(name: str, model: ModelSource) -> None:
             if isinstance(model, str | os.PathLike):
-                engine: Engine = plan.load(model)
+                engine = await asyncio.to_thread(plan.load, model)
                 stack.push_async_callback(engine.aclose)
             else:
                 engine = model
             engines[name] = engine
+
+        await loaded_all(loaded, plan.models)
         app = make_app(
             engines, api_key=plan.api_key, max_concurrent_requests=plan.max_concurrent_requests
         )

@@ -31,7 +31,7 @@ from tests.support.bench import Page, full_disk, has_nan, lines
 
 pytest.importorskip("xllamacpp", reason="the embedded engine is not installed")
 
-from langchain_sgd.embedded.xllamacpp import XLlamaCppEngine
+from langchain_sgd.embedded.load import load
 
 SMALL: dict[str, Any] = {"width": 64, "layers": 1, "hidden": 64, "heads": 2}
 
@@ -212,7 +212,7 @@ def assert_parts_go_on(report: dict[str, Any]) -> None:
 async def test_the_engine_runs_random_models_of_every_kind(tmp_path: Path, kind: Kind) -> None:
     path = tmp_path / "random.gguf"
     _random_model.write_random_model(path, kind=kind, **SMALL)
-    engine = XLlamaCppEngine(path, slots=2, context=256)
+    engine = load(path, slots=2, context=256)
     try:
         prompt = await engine.render_chat([{"role": "user", "content": "Write ab cd"}], None)
         request = GenerateRequest(

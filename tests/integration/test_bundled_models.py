@@ -19,8 +19,8 @@ from langchain_sgd.tgi.chat import ChatTGI
 
 xllamacpp = pytest.importorskip("xllamacpp", reason="the embedded engine is not installed")
 
+from langchain_sgd.embedded.load import load  # noqa: E402
 from langchain_sgd.embedded.server import EmbeddedServer, bundled_models  # noqa: E402
-from langchain_sgd.embedded.xllamacpp import XLlamaCppEngine  # noqa: E402
 
 NAMES = ("small", "large")
 GREEDY = Path(__file__).parent.parent / "data" / "greedy_prompts.json"
@@ -34,7 +34,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def engine(name: str) -> AsyncIterator[Engine]:
-    made = XLlamaCppEngine(bundled_models()[name])
+    made = load(bundled_models()[name])
     yield made
     await made.aclose()
 
@@ -109,7 +109,7 @@ async def test_greedy_output_is_that_of_transformers(name: str, engine: Engine) 
 
 
 async def test_the_planner_plans_briefs_and_leaves_short_questions_whole() -> None:
-    engine = XLlamaCppEngine(bundled_models()["large"])
+    engine = load(bundled_models()["large"])
     briefs = list(itertools.islice(domain.briefs(77, held_out=True), 20))
     plains = list(itertools.islice(domain.plains(77, held_out=True), 20))
     found = await skeletons(asker(engine, 0.7, itertools.count()), briefs, plains)
@@ -123,7 +123,7 @@ async def test_the_small_model_is_good_at_easy_nodes_and_worse_at_hard_ones() ->
     briefs = list(itertools.islice(domain.briefs(78, held_out=True), 20))
     found = {}
     for name in NAMES:
-        engine = XLlamaCppEngine(bundled_models()[name])
+        engine = load(bundled_models()[name])
         found[name] = await nodes(asker(engine, 0.7, itertools.count()), briefs, seed=1)
         await engine.aclose()
     assert found["large"]["easy"]["value"] >= 0.9

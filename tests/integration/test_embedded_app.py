@@ -187,13 +187,18 @@ class TestRejections:
             inputs = "one two three four five six"
             body: dict[str, Any] = {"inputs": inputs, "parameters": {"max_new_tokens": 5}}
             status, error = await post(http, f"{server.url}/generate", body)
+            assert status == 200
+            assert server.log[-1].requests[0].max_new_tokens == 4
+            body["inputs"] = inputs * 2
+            status, error = await post(http, f"{server.url}/generate", body)
             assert status == 422
-            assert "must be <= 10. Given: 6 `inputs` tokens and 5" in error["error"]
+            assert "must have less than 9 tokens" in error["error"]
+            body["inputs"] = inputs
             body["parameters"] = {"details": True}
             assert (await post(http, f"{server.url}/generate", body))[0] == 200
             body["parameters"] = {"max_new_tokens": 8, "truncate": 2}
             assert (await post(http, f"{server.url}/generate", body))[0] == 200
-            assert server.prompts[-1] == " five six"
+            assert server.log[-1].requests[0].truncate == 2
             assert server.log[-2].requests[0].max_new_tokens == 4
 
 
@@ -285,15 +290,6 @@ class TestStreams:
             "seed": None,
             "input_length": 1,
         }
-
-    async def test_tokens_may_wait_unless_one_of_them_may_end_the_text(
-        self, http: aiohttp.ClientSession, tgi_server: TGITestServer
-    ) -> None:
-        for parameters in ({}, {"stop": ["."]}):
-            body = {"inputs": "Hi", "parameters": parameters}
-            await post(http, f"{tgi_server.url}/generate", body)
-        asked = [request.may_wait for entry in tgi_server.log for request in entry.requests]
-        assert asked == [True, False]
 
     @pytest.mark.parametrize(
         ("parameters", "text", "generate_reason", "chat_reason"),
@@ -434,7 +430,8 @@ class TestWholeAnswers:
         parameters = {"decoder_input_details": True}
         body = {"inputs": "Hi you", "parameters": parameters}
         _, answer = await post(http, f"{tgi_server.url}/generate", body)
-        assert [token["text"] for token in answer["details"]["prefill"]] == ["Hi", " you"]
+        # TGI 3 sends none, either.
+        assert answer["details"]["prefill"] == []
 
     async def test_failures_of_the_engine(
         self, http: aiohttp.ClientSession, tgi_server: TGITestServer
@@ -464,7 +461,7 @@ class TestWholeAnswers:
         message = "Request failed during generation: the engine is closed"
         error = {"error": message, "error_type": "generation"}
         body = {"inputs": "Hi", "messages": [USER]}
-        for path in ("/generate", "/tokenize", "/prefix", "/chat_tokenize", CHAT):
+        for path in ("/generate", "/tokenize", "/chat_tokenize", CHAT):
             assert await post(http, tgi_server.url + path, body) == (424, error)
         assert await events(http, f"{tgi_server.url}/generate_stream", body) == [error]
         async with http.get(f"{tgi_server.url}/health") as response:
@@ -508,13 +505,14 @@ class TestTools:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
-        *chunks, last, usage, done = await events(http, tgi_server.url + CHAT, body)
+        *chunks, usage, done = await events(http, tgi_server.url + CHAT, body)
         calls = [chunk["choices"][0]["delta"]["tool_calls"][0]["function"] for chunk in chunks]
         assert [call["name"] for call in calls] == ["get_weather"] + [None] * (len(calls) - 1)
         assert len(calls) > 3
         arguments = json.loads("".join(call["arguments"] for call in calls))
         assert arguments == {"city": "Paris", "hour": 7}
-        assert last["choices"][0]["finish_reason"] == "stop"
+        assert calls[-1]["arguments"] == ""
+        assert {chunk["choices"][0]["finish_reason"] for chunk in chunks} == {None}
         assert usage["usage"]["completion_tokens"] > len(calls)
         assert done == "[DONE]"
 
@@ -585,25 +583,6 @@ class TestPrompts:
         assert answer["templated_text"] == f"<|user|>\n{USER['content']}</s>\n<|assistant|>\n"
         joined = "".join(each["text"] for each in answer["tokenize_response"])
         assert joined == answer["templated_text"]
-
-    async def test_prefixes_are_shared_on_request(
-        self, http: aiohttp.ClientSession, tgi_server: TGITestServer
-    ) -> None:
-        url = f"{tgi_server.url}/prefix"
-        assert await post(http, url, {"inputs": "Hi you"}) == (200, {"tokens": 2})
-        messages = [{"role": "system", "content": "Be kind."}, USER]
-        assert (await post(http, url, {"messages": messages}))[0] == 200
-        prefix = f"<|system|>\nBe kind.</s>\n<|user|>\n{USER['content']}"
-        assert tgi_server.engine.shared == ["Hi you", prefix]
-
-        # Text that also stands in the template after the message does not mislead.
-        await post(http, url, {"messages": [{"role": "user", "content": "a"}]})
-        assert tgi_server.engine.shared[-1] == "<|user|>\na"
-
-        longer = [messages[0], {"role": "user", "content": f"{USER['content']} And at 9?"}]
-        _, answer = await post(http, tgi_server.url + CHAT, {"messages": longer})
-        cached = answer["usage"]["prompt_tokens_details"]["cached_tokens"]
-        assert 0 < cached < answer["usage"]["prompt_tokens"]
 
     async def test_other_names_of_the_model_are_echoed(
         self, http: aiohttp.ClientSession, tgi_server: TGITestServer

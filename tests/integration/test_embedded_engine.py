@@ -1,20 +1,22 @@
-"""The default engine on a real, tiny model."""
+"""Both engines on a real, tiny model: what they say, refuse, count and survive."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
-import math
-import threading
-from collections.abc import AsyncIterator
+import os
+import re
+import shutil
+import signal
+from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
-import jsonschema
+import gguf
 import pytest
 
-from langchain_sgd.embedded import _llama
+from langchain_sgd.embedded._gguf import as_q8_0, read_gguf
 from langchain_sgd.embedded.engine import (
     Counters,
     EngineError,
@@ -24,503 +26,443 @@ from langchain_sgd.embedded.engine import (
     Sampling,
     Token,
 )
-from langchain_sgd.embedded.xllamacpp import XLlamaCppEngine
-from tests.support.tiny_gguf import write_tiny_model
+from langchain_sgd.embedded.llamacpp import LlamaCppEngine
+from langchain_sgd.embedded.load import EngineName, LocalEngine, choose, load
+from langchain_sgd.embedded.openvino import OpenVINOEngine, unfit_machine
+from tests.support.tiny_gguf import SPECIAL, write_tiny_model
 
-PREFIX = "Once upon a time there was a small model that knew nothing at all about the world. "
-SCHEMA = {
-    "type": "object",
-    "properties": {
-        "id": {"type": "integer", "minimum": 1, "maximum": 9},
-        "heading": {"type": "string", "maxLength": 6, "pattern": "^[a-z]+$"},
-        "deps": {"type": "array", "items": {"type": "integer", "maximum": 9}, "maxItems": 2},
-    },
-    "required": ["id", "heading", "deps"],
-    "additionalProperties": False,
-}
+BOTH: tuple[EngineName, ...] = ("openvino", "llamacpp")
+TEXTS = ["hello", "é 日本 🙂 and\ttabs\n", "", "<|end|>", "the and in"]
+DIGITS = Grammar("regex", "[0-9]{3}")
+GREEDY = GenerateRequest("hello and the", 12)
+
+needs_openvino = pytest.mark.skipif(unfit_machine() is not None, reason=str(unfit_machine()))
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny.gguf")
+    return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny.gguf")
 
 
-@pytest.fixture
-async def engine(model: Path) -> AsyncIterator[XLlamaCppEngine]:
-    engine = XLlamaCppEngine(model)
-    yield engine
-    await engine.aclose()
+@pytest.fixture(scope="module", params=BOTH)
+def engine(request: pytest.FixtureRequest, model: Path) -> Iterator[LocalEngine]:
+    if request.param == "openvino" and (reason := unfit_machine()):
+        pytest.skip(reason)
+    made = load(model, engine=request.param, slots=4)
+    yield made
+    made.close()
 
 
-async def run(engine: XLlamaCppEngine, request: GenerateRequest) -> tuple[list[Token], Counters]:
+@pytest.fixture(params=BOTH)
+def own(request: pytest.FixtureRequest, model: Path) -> Iterator[LocalEngine]:
+    """An engine that the test may close or kill."""
+    if request.param == "openvino" and (reason := unfit_machine()):
+        pytest.skip(reason)
+    made = load(model, engine=request.param, slots=1)
+    yield made
+    made.close()
+
+
+async def run(engine: LocalEngine, request: GenerateRequest) -> tuple[list[Token], Counters]:
     counters = Counters()
     return [token async for token in engine.generate(request, counters)], counters
 
 
-async def text_of(engine: XLlamaCppEngine, request: GenerateRequest) -> str:
-    tokens, _ = await run(engine, request)
-    return "".join(token.text for token in tokens if not token.special)
+async def text_of(engine: LocalEngine, request: GenerateRequest) -> str:
+    return "".join(t.text for t in (await run(engine, request))[0] if not t.special)
 
 
-# --- what a model says
+async def test_both_engines_say_the_same(model: Path) -> None:
+    if unfit_machine():
+        pytest.skip("needs both")
+    said = []
+    for name in BOTH:
+        engine = load(model, engine=name)
+        tokens, counters = await run(engine, GREEDY)
+        said.append(("".join(token.text for token in tokens), counters.prompt_tokens, len(tokens)))
+        await engine.aclose()
+    assert said[0] == said[1]
 
 
-async def test_a_continuation_has_the_asked_length_and_known_tokens(
-    engine: XLlamaCppEngine,
-) -> None:
-    tokens, counters = await run(engine, GenerateRequest("hello", 12))
-    assert len(tokens) == 12 or tokens[-1].special
-    assert counters == Counters(prompt_tokens=5, cached_tokens=0)  # <|bos|> he l l o
-    text = "".join(token.text for token in tokens)
-    if "\ufffd" not in text:
-        again = await engine.tokenize(text)
-        assert "".join(token.text for token in again if not token.special) == text
+async def test_a_seed_repeats_a_text_and_greedy_decoding_needs_none(engine: LocalEngine) -> None:
+    warm = GenerateRequest("hello", 12, Sampling(temperature=1.0, seed=2**40 + 3))
+    other = GenerateRequest("hello", 12, Sampling(temperature=1.0, seed=7))
+    assert await text_of(engine, warm) == await text_of(engine, warm)
+    assert await text_of(engine, warm) != await text_of(engine, other)
+    assert await text_of(engine, GREEDY) == await text_of(engine, GREEDY)
+    narrow = GenerateRequest(GREEDY.prompt, 12, Sampling(temperature=1.0, top_k=1, seed=1))
+    assert await text_of(engine, narrow) == await text_of(engine, GREEDY)
 
 
-async def test_greedy_decoding_repeats_itself(engine: XLlamaCppEngine) -> None:
-    request = GenerateRequest("the and", 16)
-    assert await text_of(engine, request) == await text_of(engine, request)
+async def test_log_probabilities_come_when_asked_for(engine: LocalEngine) -> None:
+    tokens, _ = await run(engine, GenerateRequest("hello", 5, logprobs=True))
+    assert all(token.logprob is not None and -20 < token.logprob <= 0 for token in tokens)
 
 
-async def test_tokens_that_may_wait_are_the_same(engine: XLlamaCppEngine) -> None:
-    requests = [
-        GenerateRequest("hello", 40 + n, Sampling(temperature=1.0, seed=n), may_wait=may_wait)
-        for may_wait in (False, True)
-        for n in range(3)
-    ]
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(text_of(engine, request)) for request in requests]
-    texts = [task.result() for task in tasks]
-    assert texts[:3] == texts[3:]
-
-
-async def test_a_seed_repeats_a_text_and_another_one_changes_it(engine: XLlamaCppEngine) -> None:
-    def drawn(seed: int) -> GenerateRequest:
-        return GenerateRequest("hello", 16, Sampling(temperature=1.0, seed=seed))
-
-    first = await text_of(engine, drawn(1))
-    assert first == await text_of(engine, drawn(1))
-    assert first != await text_of(engine, drawn(2))
-    assert await text_of(engine, drawn(2**40 + 5)) != await text_of(engine, drawn(5))
-
-
-@pytest.mark.parametrize(
-    "sampling",
-    [Sampling(temperature=1.5, top_k=1, seed=3), Sampling(temperature=1.0, top_p=1e-6, seed=3)],
-    ids=["top_k", "top_p"],
-)
-async def test_the_narrowest_choice_is_greedy(engine: XLlamaCppEngine, sampling: Sampling) -> None:
-    greedy = await text_of(engine, GenerateRequest("hello", 8))
-    assert await text_of(engine, GenerateRequest("hello", 8, sampling)) == greedy
-
-
-@pytest.mark.parametrize(
-    "sampling",
-    [Sampling(repetition_penalty=5.0), Sampling(frequency_penalty=2.0)],
-    ids=["repetition", "frequency"],
-)
-async def test_penalties_make_a_text_repeat_less(
-    engine: XLlamaCppEngine, sampling: Sampling
-) -> None:
-    plain, _ = await run(engine, GenerateRequest("hello", 48))
-    penalised, _ = await run(engine, GenerateRequest("hello", 48, sampling))
-    assert len({token.id for token in penalised}) > len({token.id for token in plain})
-
-
-async def test_log_probabilities_come_when_asked_for_and_are_true(engine: XLlamaCppEngine) -> None:
-    silent, _ = await run(engine, GenerateRequest("hello", 4))
-    spoken, _ = await run(engine, GenerateRequest("hello", 4, logprobs=True))
-    assert all(token.logprob is None for token in silent)
-    assert [token.id for token in spoken] == [token.id for token in silent]
-    # 272 tokens, so the most probable one has at least 1/272.
-    assert all(token.logprob is not None and -math.log(300) < token.logprob < 0 for token in spoken)
-
-
-# --- grammars
-
-
-async def test_json_fits_its_schema_and_ends(engine: XLlamaCppEngine) -> None:
-    sampling = Sampling(temperature=1.0, seed=7)
-    request = GenerateRequest("plan", 100, sampling, Grammar("json", SCHEMA))
-    tokens, _ = await run(engine, request)
-    assert tokens[-1].special
-    text = "".join(token.text for token in tokens[:-1])
-    jsonschema.validate(json.loads(text), SCHEMA)
-    assert " " not in text
-
-
-async def test_a_regex_is_matched_in_full(engine: XLlamaCppEngine) -> None:
-    request = GenerateRequest("x", 40, grammar=Grammar("regex", r'\{"id":[1-9]\}\n'))
-    text = await text_of(engine, request)
-    assert text[:6] == '{"id":'
-    assert text[7:] == "}\n"
-
-
-async def test_forced_tokens_cost_no_steps(engine: XLlamaCppEngine) -> None:
+async def test_many_requests_are_answered_in_one_batch(engine: LocalEngine) -> None:
     before = engine.statistics
-    grammar = Grammar("regex", "the quick brown fox jumps over [0-9] lazy dogs")
-    tokens, _ = await run(engine, GenerateRequest("x", 60, grammar=grammar))
-    after = engine.statistics
-    assert after.forced_tokens - before.forced_tokens >= len(tokens) - 3
-    assert after.steps - before.steps <= 3
+    async with asyncio.TaskGroup() as group:
+        runs = [group.create_task(run(engine, GenerateRequest(f"{n} hello", 40))) for n in range(4)]
+    made = sum(len(task.result()[0]) for task in runs)
+    spent = engine.statistics - before
+    assert spent.generated_tokens >= made - 4  # the ends of texts may be counted or not
+    assert 0 < spent.steps < made
 
 
-async def test_a_forced_text_stops_at_the_asked_length(engine: XLlamaCppEngine) -> None:
-    grammar = Grammar("regex", "abcdefghijklmnop")
-    tokens, _ = await run(engine, GenerateRequest("x", 5, grammar=grammar))
-    assert len(tokens) == 5
-    assert "abcdefghijklmnop".startswith("".join(token.text for token in tokens))
-
-
-async def test_forced_and_chosen_tokens_give_the_same_text(engine: XLlamaCppEngine) -> None:
-    """With log-probabilities every token goes through the model, forced or not."""
-    request = GenerateRequest("plan", 80, grammar=Grammar("json", SCHEMA))
-    fast = await text_of(engine, request)
-    slow, _ = await run(
-        engine, GenerateRequest("plan", 80, grammar=Grammar("json", SCHEMA), logprobs=True)
-    )
-    jsonschema.validate(json.loads(fast), SCHEMA)
-    jsonschema.validate(json.loads("".join(t.text for t in slow if not t.special)), SCHEMA)
-    assert all(token.logprob is not None for token in slow)
+@pytest.mark.parametrize(
+    ("grammar", "pattern"),
+    [
+        (DIGITS, r"\d{3}"),
+        (Grammar("regex", "(yes|no)/[a-c]+\\."), r"(yes|no)/[a-c]+\."),
+        (Grammar("regex", "[^a-z]é\n?x"), "[^a-z]é\n?x"),
+        (Grammar("json", {"properties": {"n": {"enum": [1, 2]}}, "required": ["n"]}), None),
+    ],
+)
+async def test_grammars_hold(engine: LocalEngine, grammar: Grammar, pattern: str | None) -> None:
+    request = GenerateRequest("hello", 60, Sampling(temperature=1.0, seed=5), grammar)
+    text = await text_of(engine, request)
+    if pattern is None:
+        assert json.loads(text)["n"] in (1, 2)
+    else:
+        # One that may go on for ever can be cut.
+        assert re.fullmatch(pattern, text) or len(text) > 30
 
 
 @pytest.mark.parametrize(
     ("grammar", "reason"),
     [
-        (Grammar("regex", "(unclosed"), "regular expression cannot be compiled.*unclosed group"),
-        (Grammar("regex", "(?=ahead)x"), "regular expression cannot be compiled.*look-around"),
-        (Grammar("json", {"$ref": "#/nowhere"}), "JSON schema cannot be compiled"),
-        (Grammar("json", {"type": "objct"}), "Unknown type"),
+        (Grammar("regex", "a{100000000}"), "states"),
+        (Grammar("regex", "((a{99}){99}){99}"), "states"),
+        (Grammar("regex", "[0-9"), "not valid"),
+        (Grammar("regex", "^ab$"), "anchor"),
+        (Grammar("regex", "(?=a)b"), "looks ahead"),
+        (Grammar("regex", r"(a)\1"), "refers back"),
+        (Grammar("regex", "(?i)a"), "flags"),
+        (Grammar("regex", r"(?P<n>a)"), "names"),
+        (Grammar("regex", "(" * 500 + ")" * 500), "nested too deeply"),
+        (Grammar("regex", 3), "string"),  # type: ignore[arg-type]
+        (Grammar("json", {"properties": {"a": {"$ref": "#"}}}), "recursive"),
+        (Grammar("json", {"properties": {"a": {"type": "string", "maxLength": 10**8}}}), "states"),
+        (Grammar("json", {"properties": {"a": {"const": "x" * 9000}}}), "states"),
+        (Grammar("json", "{"), "not valid"),
+        (Grammar("json", {"type": "object"}), "properties"),
     ],
 )
 async def test_a_bad_grammar_is_refused_and_harms_nobody(
-    engine: XLlamaCppEngine, grammar: Grammar, reason: str
+    engine: LocalEngine, grammar: Grammar, reason: str
 ) -> None:
-    for _ in range(2):  # the second time it might come from a cache
+    async with asyncio.TaskGroup() as group:
+        other = group.create_task(text_of(engine, GenerateRequest("hello", 30)))
         with pytest.raises(EngineInputError, match=reason):
-            await run(engine, GenerateRequest("x", 5, grammar=grammar))
-    assert len((await run(engine, GenerateRequest("x", 5)))[0]) == 5
+            await run(engine, GenerateRequest("hello", 5, grammar=grammar))
+    assert other.result()
 
 
-# --- many at once
+async def test_a_schema_with_a_long_constant_is_followed(engine: LocalEngine) -> None:
+    text = "This text is a fixed legal notice that every answer carries. " * 8
+    grammar = Grammar("json", {"properties": {"n": {"const": text}}, "required": ["n"]})
+    said = await text_of(engine, GenerateRequest("x", 30, grammar=grammar))
+    assert text.startswith(said.partition('"n"')[2].lstrip(' :"')[:10])
 
 
-async def test_more_requests_than_slots_are_all_answered(model: Path) -> None:
-    engine = XLlamaCppEngine(model, slots=2, context=64)
-    async with asyncio.TaskGroup() as group:
-        runs = [
-            group.create_task(run(engine, GenerateRequest(f"number {n}", 10 + n))) for n in range(9)
-        ]
-    await engine.aclose()
-    for number, task in enumerate(runs):
-        tokens, _ = task.result()
-        assert len(tokens) == 10 + number or tokens[-1].special
+async def test_what_does_not_fit_is_refused(engine: LocalEngine) -> None:
+    with pytest.raises(EngineInputError, match="exceed the context of 512"):
+        await run(engine, GenerateRequest("hello " * 300, 10))
+    with pytest.raises(EngineInputError, match="exceed"):
+        await run(engine, GenerateRequest("hello", 512))
 
 
-async def test_requests_decode_in_one_batch(engine: XLlamaCppEngine) -> None:
-    before = engine.statistics
-    async with asyncio.TaskGroup() as group:
-        runs = [
-            group.create_task(run(engine, GenerateRequest(f"{n} and {n}", 250))) for n in range(8)
-        ]
-    after = engine.statistics
-    tokens = sum(len(task.result()[0]) for task in runs)
-    assert after.generated_tokens - before.generated_tokens == tokens
-    assert after.steps - before.steps < tokens / 3
-    assert sum(steps for steps, _ in after.by_size.values()) == after.steps
-    assert max(after.by_size) >= 6
-    assert sum(seconds for _, seconds in after.by_size.values()) == pytest.approx(after.busy_s)
+async def test_a_prompt_can_be_cut_to_its_last_tokens(engine: LocalEngine) -> None:
+    long = GenerateRequest("naïve 日本語 " * 60 + GREEDY.prompt, 12, truncate=9)
+    _, counters = await run(engine, long)
+    assert counters.prompt_tokens == 9
+    whole = await engine.tokenize(GREEDY.prompt)
+    short = GenerateRequest(GREEDY.prompt, 12, truncate=len(whole))
+    assert await text_of(engine, short) == await text_of(engine, GREEDY)
 
 
-async def test_a_fan_out_over_a_new_prefix_computes_it_once(engine: XLlamaCppEngine) -> None:
-    shared = len(await engine.tokenize(PREFIX))
-    async with asyncio.TaskGroup() as group:
-        runs = [
-            group.create_task(run(engine, GenerateRequest(f"{PREFIX}{n}", 8))) for n in range(6)
-        ]
-    cached = sorted(task.result()[1].cached_tokens for task in runs)
-    assert cached == [0, *[shared] * 5]
-    assert engine.statistics.cached_prompt_tokens == 5 * shared
-    assert engine.statistics.computed_prompt_tokens == shared + 6
+@pytest.mark.parametrize("text", [*TEXTS, "a\ud800b"])
+async def test_tokens_give_the_text_back(engine: LocalEngine, text: str) -> None:
+    bos, *tokens = await engine.tokenize(text)
+    assert (bos.start, bos.stop, bos.special) == (0, 0, True)
+    spans = [(token.start or 0, token.stop or 0) for token in tokens]
+    covered = {place for start, stop in spans for place in range(start, stop)}
+    assert covered == set(range(len(text)))
+    if "\ud800" not in text:
+        assert all(
+            token.text == text[start:stop]
+            for token, (start, stop) in zip(tokens, spans, strict=True)
+        )
+    assert [token.special for token in tokens] == [text == "<|end|>"] * len(tokens)
 
 
-async def test_a_prompt_takes_over_from_a_request_that_is_still_running(
-    engine: XLlamaCppEngine,
-) -> None:
-    shared = len(await engine.tokenize(PREFIX))
-    planner = engine.generate(GenerateRequest(PREFIX + "plan", 400), Counters())
-    async with aclosing(planner):
-        await anext(planner)
-        _, counters = await run(engine, GenerateRequest(PREFIX + "x", 4))
-    assert counters.cached_tokens == shared
+async def test_a_text_that_ends_inside_a_character_shows_it(engine: LocalEngine) -> None:
+    bytes_of_a_smile = GenerateRequest("x", 3, grammar=Grammar("regex", "🙂"))
+    tokens, _ = await run(engine, bytes_of_a_smile)
+    assert [token.text for token in tokens] == ["", "", "\ufffd"]
+    whole = GenerateRequest("x", 4, grammar=Grammar("regex", "🙂"))
+    assert [t.text for t in (await run(engine, whole))[0]] == ["", "", "", "🙂"]
 
 
-async def test_a_prompt_takes_over_what_a_model_wrote_itself(engine: XLlamaCppEngine) -> None:
-    grammar = Grammar("regex", "the [0-9] rest of a plan that is quite long[.!]")
-    question = PREFIX + "Plan:"
-    text = await text_of(engine, GenerateRequest(question, 60, grammar=grammar))
-    _, counters = await run(engine, GenerateRequest(question + text + " and more", 2))
-    assert counters.cached_tokens > len(await engine.tokenize(question)) + 5
+async def test_what_people_write_never_becomes_a_control_token(engine: LocalEngine) -> None:
+    said = f"Look: {''.join(SPECIAL)}<|end|>"
+    prompt = await engine.render_chat([{"role": "user", "content": said}], None)
+    tokens = await engine.tokenize(prompt)
+    # The beginning, and the template's own end of the turn.
+    assert [token.text for token in tokens if token.special] == ["", "<|end|>"]
+    assert (
+        "".join(token.text for token in tokens if not token.special) == f"user: {said}\nassistant: "
+    )
+    # The same in a prompt that is given as it is: there it is meant.
+    assert sum(token.special for token in await engine.tokenize(said)) == 1 + len(SPECIAL) + 1
 
 
-async def test_a_shared_prefix_changes_no_prediction(model: Path) -> None:
-    """Kernels may round differently for other batch shapes, so close is as good as equal."""
-    request = GenerateRequest(PREFIX + "Then", 6, logprobs=True)
-    cold, warm = XLlamaCppEngine(model), XLlamaCppEngine(model)
-    expected, _ = await run(cold, request)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(run(warm, GenerateRequest(PREFIX + "While", 40)))
-        shared = group.create_task(run(warm, request))
-    await cold.aclose()
-    await warm.aclose()
-    tokens, counters = shared.result()
-    assert counters.cached_tokens > 40
-    for ours, theirs in zip(tokens, expected, strict=True):
-        assert ours.logprob == pytest.approx(theirs.logprob, abs=0.05)
-        if ours.id != theirs.id:
-            break  # a near-tie; what follows differs rightly
-
-
-async def test_share_prefix_computes_ahead(engine: XLlamaCppEngine) -> None:
-    shared = await engine.share_prefix(PREFIX)
-    assert shared == len(await engine.tokenize(PREFIX))
-    _, counters = await run(engine, GenerateRequest(PREFIX + "x", 2))
-    assert counters.cached_tokens == shared
-
-
-async def test_old_prefixes_give_way(model: Path) -> None:
-    engine = XLlamaCppEngine(model, context=128, slots=2, kept_tokens=100)
-    for number in range(30):
-        await run(engine, GenerateRequest(f"{number} " * 20, 20))
-    async with asyncio.TaskGroup() as group:
-        full = [
-            group.create_task(run(engine, GenerateRequest(f"{n}{n} " * 20, 60))) for n in range(4)
-        ]
-    assert all(task.result()[0] for task in full)
-    await engine.aclose()
-
-
-# --- going away
-
-
-async def test_closing_a_stream_frees_its_place(model: Path) -> None:
-    engine = XLlamaCppEngine(model, slots=1)
-    async with aclosing(engine.generate(GenerateRequest("long", 500), Counters())) as stream:
-        await anext(stream)
-    async with asyncio.timeout(5):
-        tokens, _ = await run(engine, GenerateRequest("short", 3))
-    assert tokens
-    assert engine.statistics.generated_tokens < 400
-    await engine.aclose()
-
-
-async def test_a_cancelled_reader_frees_its_place(model: Path) -> None:
-    engine = XLlamaCppEngine(model, slots=1)
-
-    async def forever() -> None:
-        while True:
-            await run(engine, GenerateRequest("long", 500))
-
-    for _ in range(20):
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(forever(), 0.005)
-    async with asyncio.timeout(5):
-        assert (await run(engine, GenerateRequest("short", 3)))[0]
-    await engine.aclose()
-
-
-async def test_closing_the_engine_ends_what_runs_and_what_waits(model: Path) -> None:
-    engine = XLlamaCppEngine(model, slots=1)
-    outcomes = []
-
-    async def ask() -> None:
-        try:
-            while True:
-                await run(engine, GenerateRequest("long", 500))
-        except EngineError as error:
-            outcomes.append(str(error))
-
-    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
-        for _ in range(3):
-            group.create_task(ask())
-        await asyncio.sleep(0.02)
-        await engine.aclose()
-    assert outcomes == ["The engine was closed"] * 3
-
-
-async def test_a_closed_engine_says_so_and_can_be_closed_again(model: Path) -> None:
-    engine = XLlamaCppEngine(model)
-    await engine.aclose()
-    await engine.aclose()
-    for use in (run(engine, GenerateRequest("x", 1)), engine.tokenize("x")):
-        with pytest.raises(EngineError, match="closed"):
-            await use
-
-
-def test_an_event_loop_that_dies_takes_only_its_own_requests_along(model: Path) -> None:
-    engine = XLlamaCppEngine(model, slots=1)
-    loop = asyncio.new_event_loop()
-    stream = engine.generate(GenerateRequest("long", 500), Counters())
-    loop.run_until_complete(anext(stream))
-    loop.close()
-    tokens, _ = asyncio.run(asyncio.wait_for(run(engine, GenerateRequest("x", 3)), 5))
-    assert tokens
-    engine.close()
-
-
-def test_several_event_loops_share_an_engine(model: Path) -> None:
-    engine = XLlamaCppEngine(model)
-    texts: dict[int, str] = {}
-
-    def ask(number: int) -> None:
-        texts[number] = asyncio.run(text_of(engine, GenerateRequest("same", 20)))
-
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(10)
-    engine.close()
-    assert len(texts) == 4
-
-
-def test_a_forgotten_engine_frees_its_thread(model: Path) -> None:
-    before = set(threading.enumerate())
-    engine = XLlamaCppEngine(model)
-    (thread,) = set(threading.enumerate()) - before
-    assert thread.is_alive()
-    del engine
-    gc.collect()
-    assert not thread.is_alive()
-
-
-# --- limits and errors
-
-
-async def test_what_does_not_fit_the_context_is_refused(engine: XLlamaCppEngine) -> None:
-    limit = engine.info.max_total_tokens
-    assert limit == 512  # the model's own, below the default of 1024
-    with pytest.raises(EngineInputError, match=rf"3 prompt tokens and {limit} new ones exceed"):
-        await run(engine, GenerateRequest("ab", limit))
-    tokens, _ = await run(engine, GenerateRequest("ab", limit - 3))
-    assert len(tokens) == limit - 3 or tokens[-1].special
-
-
-async def test_half_a_surrogate_pair_is_no_crash(engine: XLlamaCppEngine) -> None:
-    assert (await engine.tokenize("a\ud800b"))[2].text == "?"
-
-
-@pytest.mark.parametrize("text", ["Grüße, 世界 🙂", "a\tb\n\nc", "<|end|>", "nul\0nul", ""])
-async def test_tokens_give_the_text_back(engine: XLlamaCppEngine, text: str) -> None:
-    tokens = await engine.tokenize(text)
-    assert tokens[0] == Token(0, "<|bos|>", special=True)
-    if text != "<|end|>":
-        raw = b"".join(engine._text.vocabulary.piece(token.id) for token in tokens)
-        assert raw.decode() == text
-    else:
-        assert tokens[1:] == [Token(2, "<|end|>", special=True)]
-
-
-async def test_chats_are_rendered_by_the_models_template(engine: XLlamaCppEngine) -> None:
-    messages = [{"role": "user", "content": "hi"}]
-    prompt = await engine.render_chat(messages, None)
-    assert prompt == "user: hi<|end|>\nassistant: "
-    assert [token.id for token in await engine.tokenize(prompt)].count(0) == 1
+async def test_chats_are_rendered_by_the_models_template(engine: LocalEngine) -> None:
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}]
+    assert (
+        await engine.render_chat(turns, None)
+        == "user: Hi<|end|>\nassistant: Yes?<|end|>\nassistant: "
+    )
     with pytest.raises(EngineInputError, match="no tools here"):
-        await engine.render_chat([{"role": "tool", "content": ""}], None)
+        await engine.render_chat([{"role": "tool", "content": "x"}], None)
 
 
-@pytest.mark.parametrize(
-    ("template", "reason"), [(None, "has no chat template"), ("{% if %}", "is not valid")]
-)
-async def test_a_model_without_a_usable_template_still_generates(
-    tmp_path: Path, template: str | None, reason: str
+async def test_closing_a_stream_frees_its_place(own: LocalEngine) -> None:
+    async with aclosing(own.generate(GenerateRequest("hello", 400), Counters())) as stream:
+        await anext(stream)
+    async with asyncio.timeout(20):
+        await run(own, GREEDY)
+    assert own.statistics.generated_tokens < 400
+
+
+async def test_closing_the_engine_ends_what_runs(own: LocalEngine) -> None:
+    stream = own.generate(GenerateRequest("hello", 400), Counters())
+    await anext(stream)
+    await own.aclose()
+    with pytest.raises(EngineError, match="was closed"):
+        async for _ in stream:
+            pass
+    with pytest.raises(EngineError, match="was closed"):
+        await run(own, GREEDY)
+    await own.aclose()
+
+
+def process_of(engine: LocalEngine) -> Any:
+    child = engine._worker._child if isinstance(engine, OpenVINOEngine) else engine._server._child
+    return child._process
+
+
+async def test_a_process_that_dies_is_reported_and_started_anew(own: LocalEngine) -> None:
+    said = await text_of(own, GREEDY)
+    stream = own.generate(GenerateRequest("hello", 400), Counters())
+    await anext(stream)
+    process_of(own).send_signal(signal.SIGSEGV)
+    with pytest.raises(EngineError, match="SIGSEGV"):
+        async for _ in stream:
+            pass
+    assert await text_of(own, GREEDY) == said
+
+
+async def test_its_process_ends_with_it(own: LocalEngine) -> None:
+    process = process_of(own)
+    await own.aclose()
+    assert process.poll() is not None
+
+
+async def test_a_fork_is_told_at_once(engine: LocalEngine) -> None:
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            loop = asyncio.new_event_loop()
+            loop.run_until_complete(asyncio.wait_for(run(engine, GREEDY), 5))
+        except EngineError as error:
+            os.write(writer, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as said:
+        assert "belongs to the process that made it" in said.read()
+    await asyncio.to_thread(os.waitpid, child, 0)
+    assert await text_of(engine, GREEDY)
+
+
+# -- which engine for which file
+
+
+def without_file_type(source: Path, target: Path) -> Path:
+    """The same file without `general.file_type`, as some converters write it."""
+    raw = source.read_bytes()
+    target.write_bytes(raw.replace(b"general.file_type", b"general.file_tipe"))
+    return target
+
+
+@needs_openvino
+async def test_a_file_without_its_type_is_read_rightly_all_the_same(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = XLlamaCppEngine(write_tiny_model(tmp_path / "bare.gguf", template=template))
-    with pytest.raises(EngineError, match=reason):
-        await engine.render_chat([{"role": "user", "content": "hi"}], None)
-    assert (await run(engine, GenerateRequest("x", 2)))[0]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    bare = without_file_type(model, tmp_path / "bare.gguf")
+    said: list[str] = []
+    engine = load(bare, progress=said.append)
+    assert isinstance(engine, OpenVINOEngine)
+    assert await run(engine, GREEDY)
     await engine.aclose()
+    assert any("Q8_0" in line for line in said)
+    # Made once, and found again.
+    (made,) = (tmp_path / "langchain-sgd").iterdir()
+    assert as_q8_0(read_gguf(bare)) == made
 
 
-async def test_what_a_model_says_of_itself(model: Path, engine: XLlamaCppEngine) -> None:
-    info = engine.info
-    assert (info.model_id, info.dtype, info.slots) == ("tiny-0", "float16", 8)
-    assert info.eos_token == "<|eos|>"
-    assert not info.template_uses_tools
-    named = XLlamaCppEngine(model, model_id="mine", slots=1)
-    assert named.info.model_id == "mine"
-    await named.aclose()
+def test_weights_that_openvino_reads_wrongly_are_written_anew(model: Path, tmp_path: Path) -> None:
+    wrong = requantized(model, tmp_path / "q4_1.gguf", gguf.GGMLQuantizationType.Q4_1)
+    found = read_gguf(wrong)
+    assert "Q4_1" in found.tensor_types
+    made = as_q8_0(found, tmp_path / "cache")
+    assert read_gguf(made).tensor_types == {"Q8_0", "F32"}
+    before, after = gguf.GGUFReader(wrong), gguf.GGUFReader(made)
+    for old, new in zip(before.tensors, after.tensors, strict=True):
+        one = gguf.dequantize(old.data, old.tensor_type)
+        two = gguf.dequantize(new.data, new.tensor_type)
+        assert old.name == new.name
+        assert abs(one - two).max() <= abs(one).max() / 100
 
 
+def requantized(source: Path, target: Path, kind: gguf.GGMLQuantizationType) -> Path:
+    reader = gguf.GGUFReader(source)
+    writer = gguf.GGUFWriter(target, "llama")
+    for field in reader.fields.values():
+        if field.name.startswith("GGUF.") or field.name == "general.architecture":
+            continue
+        inner = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
+        writer.add_key_value(field.name, field.contents(), field.types[0], sub_type=inner)
+    for tensor in reader.tensors:
+        values = gguf.dequantize(tensor.data, tensor.tensor_type)
+        if values.ndim == 1:
+            writer.add_tensor(tensor.name, values)
+        else:
+            writer.add_tensor(tensor.name, gguf.quantize(values, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return target
+
+
+def test_files_that_openvino_does_not_know_run_on_llama_cpp(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("langchain_sgd.embedded.openvino.unfit_machine", lambda: None)
+    other = write_tiny_model(tmp_path / "other.gguf", architecture="falcon")
+    kind, reason = choose(other)
+    assert kind is LlamaCppEngine
+    assert reason is not None
+    assert "falcon" in reason
+    assert choose(other, "openvino") == (OpenVINOEngine, None)
+
+
+def test_elsewhere_llama_cpp_runs_and_says_that_sgd_gains_little(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    said: list[str] = []
+    engine = load(model, progress=said.append)
+    engine.close()
+    assert isinstance(engine, LlamaCppEngine)
+    assert "SGD gains little there" in said[0]
+
+
+@needs_openvino
+async def test_a_folder_in_openvinos_format_is_served(model: Path, tmp_path: Path) -> None:
+    import openvino_genai  # noqa: PLC0415 - only where it is installed
+
+    from langchain_sgd.embedded._tokenizer import from_gguf  # noqa: PLC0415
+
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    shutil.copy(model, folder / "model.gguf")
+    openvino_genai.LLMPipeline(folder / "model.gguf", "CPU", enable_save_ov_model=True)
+    (folder / "model.gguf").unlink()
+    described = read_gguf(model)
+    tokenizer = from_gguf(described)
+    splitter = tokenizer._splitter
+    added = {"id": 2, "content": "<|end|>", "special": True}
+    said = json.loads(splitter.to_str())
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    said["added_tokens"] = [{**added, **plain}]
+    said["decoder"] = said["pre_tokenizer"]["pretokenizers"][-1]
+    (folder / "tokenizer.json").write_text(json.dumps(said))
+    (folder / "config.json").write_text('{"max_position_embeddings": 512, "eos_token_id": 2}')
+    (folder / "chat_template.jinja").write_text("{{ messages[0].content }}!")
+    engine = load(folder)
+    assert engine.info.max_total_tokens == 512
+    assert await engine.render_chat([{"role": "user", "content": "a<|end|>"}], None) != "a<|end|>!"
+    tokens, _ = await run(engine, GREEDY)
+    await engine.aclose()
+    assert tokens
+    with pytest.raises(EngineError, match="not the folder"):
+        load(folder, engine="llamacpp")
+
+
+# -- files that are no models
+
+
+@pytest.mark.parametrize("name", BOTH)
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (None, "cannot be read: No such file"),
-        (b"", "is not a GGUF model"),
-        (b'{"a": 1}', "is not a GGUF model: it begins with b'{\"a\"'"),
-        (b"GGUF\x03\0\0\0garbage", "llama.cpp could not load"),
+        (None, "no model file"),
+        (b"", "cannot be read|damaged"),
+        (b"PK\x03\x04", "begin with GGUF"),
+        (b"GGUF\x03\0\0\0" + b"\xff" * 16, "do not fit"),
+        (b"GGUF\x63\0\0\0" + b"\0" * 16, "version 99"),
+        (b"GGUF\x03\0\0\0" + b"\0" * 16, "no tensors"),
     ],
 )
-def test_a_file_that_is_no_model_is_named(
-    tmp_path: Path, content: bytes | None, reason: str
+def test_what_is_no_model_is_refused_in_words(
+    tmp_path: Path, content: bytes | None, reason: str, name: EngineName
 ) -> None:
-    path = tmp_path / "broken.gguf"
+    path = tmp_path / "x.gguf"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(EngineError, match=reason) as caught:
-        XLlamaCppEngine(path)
-    assert str(path) in str(caught.value)
+    with pytest.raises(EngineError, match=reason):
+        load(path, engine=name)
 
 
-def test_a_truncated_model_is_an_error(model: Path, tmp_path: Path) -> None:
-    path = tmp_path / "half.gguf"
-    path.write_bytes(model.read_bytes()[:-5000])
-    with pytest.raises(EngineError, match=r"could not load.*half"):
-        XLlamaCppEngine(path)
+def test_crafted_files_never_end_the_process(model: Path, tmp_path: Path) -> None:
+    raw = model.read_bytes()
+    path = tmp_path / "crafted.gguf"
+    loaded = 0
+    refused: list[str] = []
+    fields = [b"llama.block_count", b"llama.attention.head_count", b"llama.embedding_length"]
+    cases = [raw[: len(raw) // 2]]
+    for field in fields:
+        at = raw.index(field) + len(field) + 4
+        cases += [raw[:at] + number.to_bytes(4, "little") + raw[at + 4 :] for number in (0, 2**31)]
+    for content in cases:
+        path.write_bytes(content)
+        try:
+            load(path, engine="llamacpp").close()
+            loaded += 1
+        except EngineError as error:
+            refused.append(str(error))
+    assert all("crafted.gguf" in reason for reason in refused)
+    assert len(refused) >= 5
+    assert loaded + len(refused) == len(cases)
 
 
 @pytest.mark.parametrize("name", ["slots", "context", "threads"])
 def test_numbers_below_one_are_refused(model: Path, name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} must be at least 1, not 0"):
-        XLlamaCppEngine(model, **{name: 0})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=f"{name} must be at least 1"):
+        load(model, **{name: 0})  # type: ignore[arg-type]
 
 
-# --- the library itself
-
-
-def test_another_layout_of_the_library_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    library = _llama.library()
-    changed = {**_llama._CONTEXT_DEFAULTS, "n_batch": 4096}
-    monkeypatch.setattr(_llama, "_CONTEXT_DEFAULTS", changed)
-    with pytest.raises(EngineError, match=r"fields: n_batch.*pip install xllamacpp=="):
-        library.check_layout()
-
-
-def test_a_missing_package_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(EngineError, match=r"pip install \"langchain-sgd\[embedded\]\""):
-        _llama.library.__wrapped__()
-
-
-def test_a_missing_libgomp_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: Path) -> None:
-        raise OSError("libgomp.so.1: cannot open shared object file: No such file or directory")
-
-    monkeypatch.setattr(_llama, "Library", fail)
-    with pytest.raises(EngineError, match="apt-get install -y libgomp1"):
-        _llama.library.__wrapped__()
-
-
-def test_a_release_without_a_function_names_the_tested_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(_llama._FAST, "llama_not_invented_yet", (None, []))
-    with pytest.raises(EngineError, match=r"lacks a function.*llama_not_invented_yet"):
-        _llama.library.__wrapped__()
-
-
-def test_windows_is_told_what_works_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.platform", "win32")
-    with pytest.raises(EngineError, match="use WSL"):
-        _llama.library.__wrapped__()
+async def test_a_template_that_is_missing_or_broken_hurts_chats_only(tmp_path: Path) -> None:
+    for template, reason in ((None, "no chat template"), ("{% if %}", "not valid")):
+        engine = load(
+            write_tiny_model(tmp_path / "bare.gguf", template=template), engine="llamacpp"
+        )
+        with pytest.raises(EngineError, match=reason):
+            await engine.render_chat([{"role": "user", "content": "x"}], None)
+        assert (await run(engine, GREEDY))[0]
+        await engine.aclose()

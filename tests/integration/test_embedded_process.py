@@ -20,7 +20,7 @@ pytest.importorskip("xllamacpp", reason="the embedded engine is not installed")
 async def test_what_is_asked_is_counted_and_forgotten(tmp_path: Path) -> None:
     prompt = "Once upon a time there was a small model that knew nothing."
     async with (
-        served({"m": write_tiny_model(tmp_path / "m.gguf")}) as server,
+        served({"m": write_tiny_model(tmp_path / "m.gguf")}, engine="llamacpp") as server,
         TGIClient(server.urls["m"]) as client,
     ):
         assert {p.pid for p in multiprocessing.active_children()} - {os.getpid()}
@@ -42,7 +42,7 @@ async def test_what_is_asked_is_counted_and_forgotten(tmp_path: Path) -> None:
 async def test_a_model_that_cannot_be_loaded_is_told_here(tmp_path: Path) -> None:
     path = tmp_path / "no.gguf"
     path.write_text("nothing")
-    with pytest.raises(EngineError, match="is not a GGUF model"):
+    with pytest.raises(EngineError, match="no GGUF file"):
         async with served({"m": path}):
             pass
     assert not multiprocessing.active_children()

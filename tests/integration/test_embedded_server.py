@@ -21,8 +21,10 @@ import pytest
 from langchain_sgd.checking import check
 from langchain_sgd.cli import main
 from langchain_sgd.embedded.engine import EngineError, GenerateRequest
+from langchain_sgd.embedded.llamacpp import LlamaCppEngine
+from langchain_sgd.embedded.load import load
+from langchain_sgd.embedded.openvino import OpenVINOEngine
 from langchain_sgd.embedded.server import EmbeddedServer, bundled_models
-from langchain_sgd.embedded.xllamacpp import XLlamaCppEngine
 from langchain_sgd.tgi.client import TGIClient
 from tests.support.tiny_gguf import write_tiny_model
 
@@ -86,25 +88,25 @@ async def test_grammars_hold_over_the_protocol(models: dict[str, Path]) -> None:
     async with EmbeddedServer(models) as running, TGIClient(running.urls["small"]) as client:
         grammar = {"type": "regex", "value": "(yes|no), [0-9]{2}"}
         answer = await client.generate("hello", max_new_tokens=20, grammar=grammar)
-        schema = {"properties": {"n": {"type": "integer", "maximum": 99}}, "required": ["n"]}
+        schema = {"properties": {"n": {"enum": [7, 42]}}, "required": ["n"]}
         chatted = await client.chat(
             {**HELLO, "max_tokens": 40, "response_format": {"type": "json", "value": schema}}
         )
     assert answer.generated_text[-4:-2] == ", "
-    assert json.loads(chatted.body["choices"][0]["message"]["content"])["n"] <= 99
+    assert json.loads(chatted.body["choices"][0]["message"]["content"])["n"] in (7, 42)
 
 
-async def test_a_fan_out_shares_its_prompt_and_says_so(models: dict[str, Path]) -> None:
+async def test_llama_cpp_says_what_it_had_cached(models: dict[str, Path]) -> None:
     question = "A question that all of the nodes share, with many words in it. " * 2
     messages = [{"role": "user", "content": question}]
-    async with EmbeddedServer(models) as running:
+    async with EmbeddedServer(models["large"], engine="llamacpp") as running:
         url = running.urls["large"]
-        async with asyncio.TaskGroup() as group:
-            answers = [group.create_task(chat(url, messages=messages)) for _ in range(4)]
-    usages = [answer.result()["usage"] for answer in answers]
-    cached = sorted(usage["prompt_tokens_details"]["cached_tokens"] for usage in usages)
-    assert cached[0] == 0
-    assert cached[1:] == [usages[0]["prompt_tokens"] - 1] * 3
+        answers = [await chat(url, messages=messages) for _ in range(2)]
+    first, second = (
+        answer["usage"]["prompt_tokens_details"]["cached_tokens"] for answer in answers
+    )
+    assert first == 0
+    assert second >= answers[1]["usage"]["prompt_tokens"] - 2
 
 
 async def test_a_client_that_goes_away_stops_its_request(models: dict[str, Path]) -> None:
@@ -117,7 +119,7 @@ async def test_a_client_that_goes_away_stops_its_request(models: dict[str, Path]
         async with asyncio.timeout(5):
             await chat(running.urls["m"])
         engine = running.engines["m"]
-        assert isinstance(engine, XLlamaCppEngine)
+        assert isinstance(engine, OpenVINOEngine | LlamaCppEngine)
         assert engine.statistics.generated_tokens < 400
 
 
@@ -135,7 +137,7 @@ async def test_a_key_is_needed_where_one_is_set_and_shown_nowhere(
 
 
 def test_engines_that_are_passed_in_stay_open(models: dict[str, Path]) -> None:
-    engine = XLlamaCppEngine(models["small"])
+    engine = load(models["small"])
     with EmbeddedServer({"mine": engine}) as running:
         asyncio.run(chat(running.urls["mine"]))
 
@@ -155,8 +157,8 @@ def test_starting_and_stopping_are_quick(models: dict[str, Path]) -> None:
     ready = time.perf_counter()
     running.close()
     stopped = time.perf_counter()
-    assert ready - started < 2
-    assert stopped - ready < 2
+    assert ready - started < 20
+    assert stopped - ready < 5
 
 
 def test_stopping_ends_what_is_running(models: dict[str, Path]) -> None:
@@ -212,7 +214,7 @@ def test_a_model_that_cannot_be_loaded_is_an_error_at_the_start(
     models: dict[str, Path], tmp_path: Path
 ) -> None:
     broken = EmbeddedServer({"small": models["small"], "large": tmp_path / "none.gguf"})
-    with pytest.raises(EngineError, match=r"none\.gguf cannot be read"):
+    with pytest.raises(EngineError, match=r"no model file at .*none\.gguf"):
         broken.start()
 
 

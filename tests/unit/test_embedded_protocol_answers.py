@@ -109,7 +109,7 @@ class TestGenerateEvents:
         token = Token(7, text, logprob=logprob, special=special)
         assert parsed(self.ANSWER.token(1, token)) == {
             "index": 1,
-            "token": {"id": 7, "text": text, "logprob": logprob, "special": special},
+            "token": {"id": 7, "text": text, "logprob": logprob or 0.0, "special": special},
             "generated_text": None,
             "details": None,
         }
@@ -243,9 +243,16 @@ def test_json_is_compact_and_not_escaped() -> None:
 
 
 def test_tokens_know_their_place_in_the_text() -> None:
-    made = [Token(1, "<s>", special=True), *tokens("Hé", " you")]
+    made = [Token(1, "", special=True, start=0, stop=0), *tokens("Hé", " you")]
     places = [(each["start"], each["stop"]) for each in simple_tokens(made)]
     assert places == [(0, 0), (0, 2), (2, 6)]
+
+
+def test_tokens_of_one_character_share_its_place() -> None:
+    made = [Token(n, "🙂", start=0, stop=1) for n in range(3)] + [Token(4, " ok", start=1, stop=4)]
+    assert [(each["start"], each["stop"]) for each in simple_tokens(made)] == [(0, 1)] * 3 + [
+        (1, 4)
+    ]
 
 
 def test_info_says_what_is_enforced() -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import weakref
 from contextlib import aclosing
 
 import pytest
 
-from langchain_sgd.embedded import _streams
 from langchain_sgd.embedded._streams import Outbox, Outboxes, TokenStream
 from langchain_sgd.embedded.engine import EngineError, Token
 
@@ -62,92 +60,6 @@ def test_what_comes_after_a_delivery_asks_for_another_one() -> None:
         box.flush()
         loop.run()
     assert [each.id for each in stream._tokens] == [0, 1]
-
-
-def test_tokens_that_may_wait_leave_with_the_next_delivery(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_streams, "_PAUSE_S", 60.0)
-    loop = CountingLoop()
-    box = outbox(loop)
-    stream = TokenStream(box, may_wait=True)
-    box.post(stream, [token(0)])
-    assert box.flush_in_time(), "the first token waits for nothing"
-    loop.run()
-    for number in (1, 2):
-        box.post(stream, [token(number)])
-        assert not box.flush_in_time()
-    assert not loop.calls
-    box.flush()
-    loop.run()
-    assert [each.id for each in stream._tokens] == [0, 1, 2]
-
-
-def test_tokens_wait_no_longer_than_a_moment() -> None:
-    loop = CountingLoop()
-    box = outbox(loop)
-    stream = TokenStream(box, may_wait=True)
-    for number in range(2):
-        box.post(stream, [token(number)])
-        box.flush_in_time()
-    began = time.monotonic()
-    while not box.flush_in_time():
-        assert time.monotonic() - began < 1
-    loop.run()
-    assert [each.id for each in stream._tokens] == [0, 1]
-
-
-@pytest.mark.parametrize(
-    ("last", "ended"), [(Token(1, "a line\n"), False), (Token(1, "an end"), True)]
-)
-def test_the_ends_of_lines_and_texts_wait_for_nothing(last: Token, ended: bool) -> None:  # noqa: FBT001 - a case
-    loop = CountingLoop()
-    box = outbox(loop)
-    stream = TokenStream(box, may_wait=True)
-    for each in (token(0), token(2)):
-        box.post(stream, [each])
-        box.flush_in_time()
-    box.post(stream, [last], ended=ended)
-    assert box.flush_in_time()
-    loop.run()
-    assert [each.id for each in stream._tokens] == [0, 2, 1]
-    assert stream._ended == ended
-
-
-def test_the_token_that_begins_a_line_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_streams, "_PAUSE_S", 60.0)
-    box = outbox(CountingLoop())
-    stream = TokenStream(box, may_wait=True)
-    due = []
-    for text in ("1", " a", "\n", "2", " b"):
-        box.post(stream, [Token(1, text)])
-        due.append(box.flush_in_time())
-    assert due == [True, False, True, True, False]
-
-
-def test_the_end_of_a_lines_field_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_streams, "_PAUSE_S", 60.0)
-    box = outbox(CountingLoop())
-    stream = TokenStream(box, may_wait=True)
-    due = []
-    for text in ("1", "|", "Site", " plan", "|", "light"):
-        box.post(stream, [Token(1, text)])
-        due.append(box.flush_in_time())
-    assert due == [True, True, False, False, True, False]
-
-
-def test_a_stream_that_does_not_wait_takes_the_others_along() -> None:
-    loop = CountingLoop()
-    box = outbox(loop)
-    patient, eager = TokenStream(box, may_wait=True), TokenStream(box)
-    for number in range(2):
-        box.post(patient, [token(number)])
-        box.flush_in_time()
-    box.post(eager, [token(5)])
-    box.flush_in_time()
-    box.post(eager, [token(6)])
-    assert box.flush_in_time()
-    loop.run()
-    assert [each.id for each in patient._tokens] == [0, 1]
-    assert [each.id for each in eager._tokens] == [5, 6]
 
 
 @pytest.mark.parametrize("gone", ["closed", "collected"])

@@ -1,0 +1,141 @@
+"""A program of an engine's own, in a child process: a crash or a hostile file ends it, and nothing else.
+
+What goes to it and what comes from it are lines of JSON. What it prints to its standard error is kept for
+the day on which it dies, and shown to nobody before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, Final
+
+from langchain_sgd.embedded.engine import EngineError
+
+_STOP_TIMEOUT_S: Final = 10.0
+"""For a program to end in after it was told to; it may be in the middle of a long step."""
+_KEPT_BYTES: Final = 4000
+
+
+class Child:
+    """A running program that has loaded its model.
+
+    Args:
+        program: The name of the file beside this one.
+        options: What it is told first.
+
+    Raises:
+        EngineError: It could not load the model, or died over it.
+    """
+
+    def __init__(self, program: str, options: Mapping[str, Any]) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the child
+        self._owner = os.getpid()
+        self._lock = threading.Lock()
+        # Idle OpenMP threads that spin take the cores from whoever works: 1,022 ms a step instead of 59
+        # beside one busy neighbor.
+        environment = {**os.environ, "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
+        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own file
+            # -P, or the modules beside the program would stand for OpenVINO's.
+            [sys.executable, "-P", str(Path(__file__).with_name(program))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=environment,
+            encoding="utf-8",
+        )
+        self._stdin, self._stdout = _pipe(self._process.stdin), _pipe(self._process.stdout)
+        try:
+            self.tell(options)
+            first = next(self.lines(), None) or {"failed": ""}
+            reason = first.get("failed")
+            if reason == "":
+                reason = self.last_words("while it loaded")
+        except BaseException:
+            self.close()
+            self.free()
+            raise
+        if reason is not None:
+            self.close()
+            self.free()
+            msg = f"{options.get('path')} could not be loaded: {reason}"
+            raise EngineError(msg)
+        self.said: Final[Mapping[str, Any]] = first
+        """Its first message."""
+
+    @property
+    def mine(self) -> bool:
+        """Whether this is the process that started it, and not a fork of it."""
+        return os.getpid() == self._owner
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._process.poll() is None
+
+    def ends_soon(self) -> bool:
+        """Whether it has ended, or does within a second: a socket breaks before its process is gone."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(1.0)
+        return not self.alive
+
+    def tell(self, message: Mapping[str, Any]) -> None:
+        """Send a message; of a program that has died nothing is said here."""
+        with self._lock, suppress(OSError, ValueError):
+            self._stdin.write(json.dumps(message) + "\n")
+            self._stdin.flush()
+
+    def lines(self) -> Iterator[Any]:
+        """What it sends, until it ends."""
+        with suppress(ValueError):  # the pipe was closed meanwhile, or the last line is cut
+            for line in self._stdout:
+                yield json.loads(line)
+
+    def last_words(self, when: str) -> str:
+        """How it ended, and the last thing that it said."""
+        code = self._process.wait()
+        with suppress(OSError, ValueError):
+            self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - _KEPT_BYTES))
+        try:
+            said = self._errors.read().decode(errors="replace").strip().splitlines()
+        except ValueError:
+            said = []
+        how = f"exit status {code}"
+        if code < 0:
+            with suppress(ValueError):
+                how = signal.Signals(-code).name
+        words = f"The engine's process ended {when} ({how})"
+        return f"{words}: {said[-1][:300]}" if said else words
+
+    def close(self) -> None:
+        """End it; may be called again, and from a fork, where it does nothing."""
+        if not self.mine:
+            return
+        with suppress(OSError, ValueError):
+            self._stdin.close()
+        try:
+            self._process.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def free(self) -> None:
+        """Close what is left of it here, once nobody reads from it."""
+        for pipe in (self._stdin, self._stdout, self._errors):
+            with suppress(OSError, ValueError):
+                pipe.close()
+
+
+def _pipe(pipe: IO[str] | None) -> IO[str]:
+    if pipe is None:
+        msg = "the process was started without pipes"
+        raise RuntimeError(msg)
+    return pipe

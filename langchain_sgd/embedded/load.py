@@ -1,0 +1,98 @@
+"""Which engine runs a model, and the model loaded with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Literal
+
+from langchain_sgd.embedded import openvino
+from langchain_sgd.embedded._gguf import read_gguf
+from langchain_sgd.embedded.engine import EngineError
+from langchain_sgd.embedded.llamacpp import LlamaCppEngine
+from langchain_sgd.embedded.openvino import OpenVINOEngine
+
+__all__ = ["EngineName", "LocalEngine", "choose", "load", "resolved"]
+
+EngineName = Literal["auto", "openvino", "llamacpp"]
+LocalEngine = OpenVINOEngine | LlamaCppEngine
+
+SLOW: Final = "SGD gains little there, because llama.cpp batches poorly on a CPU"
+
+
+def choose(
+    path: str | os.PathLike[str], engine: EngineName = "auto"
+) -> tuple[type[LocalEngine], str | None]:
+    """The engine for a model, and why it is not the default one.
+
+    Raises:
+        EngineError: There is no such model, it is damaged, or no engine runs it.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if engine == "llamacpp":
+            msg = f"llama.cpp reads GGUF files, not the folder {path}"
+            raise EngineError(msg)
+        return OpenVINOEngine, None
+    if engine == "llamacpp":
+        return LlamaCppEngine, None
+    reason = openvino.unfit(read_gguf(path)) if engine == "auto" else None
+    return (OpenVINOEngine, None) if reason is None else (LlamaCppEngine, reason)
+
+
+def resolved(
+    path: str | os.PathLike[str], engine: EngineName = "auto"
+) -> Literal["openvino", "llamacpp"]:
+    """The name of the engine that `load` would take.
+
+    Raises:
+        EngineError: As in `choose`.
+    """
+    return "openvino" if choose(path, engine)[0] is OpenVINOEngine else "llamacpp"
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    engine: EngineName = "auto",
+    slots: int = 8,
+    context: int | None = None,
+    threads: int | None = None,
+    model_id: str | None = None,
+    progress: Callable[[str], object] | None = None,
+) -> LocalEngine:
+    """Load a GGUF file, or a folder in OpenVINO's format.
+
+    Args:
+        path: The file or folder.
+        engine: What runs it. "auto" is OpenVINO where it runs and reads the file rightly, else llama.cpp.
+        slots: Requests decoded together.
+        context: Most tokens of a request, 4096 by default, and no more than the model was trained for.
+        threads: Threads that compute; None chooses.
+        model_id: What the model is called.
+        progress: Told what takes long, and which engine was chosen why.
+
+    Raises:
+        EngineError: It cannot be loaded; the message says what to do.
+    """
+    tell = progress or (lambda _: None)
+    kind, reason = choose(path, engine)
+    if reason is not None:
+        tell(f"{Path(path).name} runs on llama.cpp: {reason}. {SLOW}")
+    try:
+        return kind(
+            path,
+            slots=slots,
+            context=context,
+            threads=threads,
+            model_id=model_id,
+            progress=progress,
+        )
+    except EngineError as error:
+        if engine != "auto" or kind is LlamaCppEngine or Path(path).is_dir():
+            raise
+        tell(f"{Path(path).name} runs on llama.cpp: {error}. {SLOW}")
+    return LlamaCppEngine(
+        path, slots=slots, context=context, threads=threads, model_id=model_id, progress=progress
+    )

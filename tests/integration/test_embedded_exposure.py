@@ -1,0 +1,255 @@
+"""Who may reach the models, and what a client that means ill can do to the others."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import aiohttp
+import pytest
+
+from langchain_sgd.embedded import app
+from langchain_sgd.embedded._connections import Connections, is_loopback, most_connections
+from langchain_sgd.embedded.app import make_app, serving
+from langchain_sgd.embedded.server import EmbeddedServer
+from langchain_sgd.errors import InvalidInputError
+from tests.scripted_engine import ScriptedEngine
+
+BODY = {"inputs": "Hi", "parameters": {"max_new_tokens": 2}}
+
+
+@pytest.fixture
+async def url() -> AsyncIterator[str]:
+    async with serving(make_app({"m": ScriptedEngine("one two three", grammars="ignore")})) as made:
+        yield made
+
+
+async def raw(url: str, text: str) -> bytes:
+    port = int(url.rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(text.encode())
+    async with asyncio.timeout(10):
+        answer = await reader.read(65536)
+    writer.close()
+    return answer
+
+
+async def status(url: str, **options: Any) -> int:
+    async with aiohttp.ClientSession() as session, session.post(url, **options) as response:
+        return response.status
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.9.1", True),
+        ("localhost", True),
+        ("::1", True),
+        ("0.0.0.0", False),  # noqa: S104 - the point
+        ("::", False),
+        ("192.168.1.4", False),
+        ("", False),
+    ],
+)
+def test_beyond_loopback_a_key_is_needed(host: str, loopback: bool) -> None:  # noqa: FBT001
+    assert is_loopback(host) is loopback
+    engines = {"m": ScriptedEngine("x")}
+    assert EmbeddedServer(engines, host=host, api_key="secret")
+    if not loopback:
+        with pytest.raises(InvalidInputError, match="open the models to the network"):
+            EmbeddedServer(engines, host=host)
+
+
+@pytest.mark.parametrize("name", ["localhost", "127.0.0.1:80", "[::1]:9", "LOCALHOST:1"])
+async def test_loopback_answers_by_its_own_names(url: str, name: str) -> None:
+    assert await status(f"{url}/generate", json=BODY, headers={"Host": name}) == 200
+
+
+@pytest.mark.parametrize("name", ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io:80"])
+async def test_loopback_answers_to_no_name_that_was_made_to_point_here(url: str, name: str) -> None:
+    assert await status(f"{url}/generate", json=BODY, headers={"Host": name}) == 403
+
+
+async def test_no_page_of_another_origin_is_allowed_to_read(url: str) -> None:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.options(f"{url}/generate", headers={"Origin": "http://evil.example"}) as response,
+    ):
+        assert response.status == 200
+        assert not [name for name in response.headers if name.lower().startswith("access-control")]
+
+
+async def test_compressed_bodies_are_refused_unopened(url: str) -> None:
+    bomb = gzip.compress(b'{"inputs":"' + b"x" * 30_000_000 + b'"}')
+    headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    assert await status(f"{url}/generate", data=bomb, headers=headers) == 400
+
+
+async def test_what_is_no_http_writes_no_log(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    answer = await raw(url, "GET /" + "a" * 70_000 + " HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert b" 400 " in answer.partition(b"\r\n")[0]
+    assert not caplog.records
+
+
+def connected(connections: Connections, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "Connections", lambda: connections)
+
+
+@asynccontextmanager
+async def half_open(url: str, count: int) -> AsyncIterator[list[asyncio.StreamReader]]:
+    """Connections whose headers never end."""
+    port = int(url.rpartition(":")[2])
+    opened = []
+    for _ in range(count):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /generate HTTP/1.1\r\nHost: localhost\r\n")
+        opened.append((reader, writer))
+    try:
+        yield [reader for reader, _ in opened]
+    finally:
+        for _, writer in opened:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+
+async def ended(reader: asyncio.StreamReader) -> bool:
+    try:
+        async with asyncio.timeout(5):
+            return not await reader.read()
+    except ConnectionResetError:
+        return True
+
+
+async def test_half_sent_headers_do_not_stay_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    connected(Connections(patience_s=0.05), monkeypatch)
+    async with (
+        serving(make_app({"m": ScriptedEngine("x")})) as url,
+        half_open(url, 3) as readers,
+    ):
+        assert [await ended(reader) for reader in readers] == [True] * 3
+
+
+async def test_connections_without_requests_give_way_to_those_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connected(Connections(most=8), monkeypatch)
+    async with (
+        serving(make_app({"m": ScriptedEngine("x")})) as url,
+        half_open(url, 40) as readers,
+    ):
+        assert await status(f"{url}/generate", json=BODY) == 200
+        # The oldest had to go.
+        assert await ended(readers[0])
+
+
+async def test_a_long_stream_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    connected(Connections(patience_s=0.01, most=2), monkeypatch)
+    engine = ScriptedEngine("one two three four")
+    async with (
+        serving(make_app({"m": engine})) as url,
+        aiohttp.ClientSession() as session,
+        session.post(f"{url}/generate_stream", json=BODY) as response,
+        half_open(url, 5),
+    ):
+        text = await response.text()
+    assert "generated_text" in text
+
+
+def test_connections_stay_well_within_the_descriptors() -> None:
+    if os.name == "posix":
+        import resource  # noqa: PLC0415 - not on Windows
+
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        assert most_connections() <= max(8, soft // 2)
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("langchain_sgd.embedded._http._BODY_TIMEOUT_S", 0.05)
+    head = "POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    answer = await raw(url, f"{head}Content-Length: 1000\r\n\r\n{{")
+    assert b" 408 " in answer.partition(b"\r\n")[0]
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [3, "x", [], {"properties": 3}, {"properties": {"a": 3}}, {"required": 7, "properties": {}},
+     {"$defs": 3}, {"$defs": {"x": 3}}, {"properties": {"a": {"$ref": "#/nowhere"}}},
+     {"properties": {"a": {"$ref": 3}}}, None],
+)  # fmt: skip
+@pytest.mark.parametrize("stream", [False, True])
+async def test_bad_schemas_of_tools_are_the_clients_error(
+    url: str,
+    parameters: Any,
+    stream: bool,  # noqa: FBT001
+) -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": parameters}}
+    message = {"role": "user", "content": "Hi"}
+    body = {"messages": [message], "tools": [tool], "stream": stream, "max_tokens": 20}
+    assert await status(f"{url}/v1/chat/completions", json=body) < 500
+    assert await status(f"{url}/chat_tokenize", json=body) < 500
+
+
+async def test_hostile_requests_end_nothing(url: str) -> None:
+    """300 of them, from a seed: the server answers each, and the next one well."""
+    hostile = list(_hostile(300))
+    async with aiohttp.ClientSession() as session:
+        for path, body in hostile:
+            data = body if isinstance(body, bytes) else json.dumps(body).encode()
+            headers = {"Content-Type": "application/json"}
+            async with session.post(url + path, data=data, headers=headers) as response:
+                await response.read()
+                assert response.status < 500, (path, data[:200])
+        async with session.post(f"{url}/generate", json=BODY) as response:
+            assert (await response.json())["generated_text"] == "one two"
+
+
+def _hostile(count: int) -> Any:
+    import random  # noqa: PLC0415 - only here
+
+    rng = random.Random(14)
+    odd: list[Any] = [
+        None, True, -1, 0, 2**40, 2**70, 1e400, -1e39, 1e-46, "", "x", "\ud800", [], {}, [[]], {"a": {}},
+        "(" * 300, "a{99999}", "[", "(?=a)", {"properties": {"a": {"$ref": "#"}}}, ["a"] * 9, "<|im_end|>",
+    ]  # fmt: skip
+    names = [
+        "temperature", "top_p", "top_k", "typical_p", "seed", "stop", "truncate", "best_of", "max_new_tokens",
+        "grammar", "top_n_tokens", "repetition_penalty", "frequency_penalty", "details", "do_sample",
+    ]  # fmt: skip
+    for _ in range(count):
+        kind = rng.choice(["generate", "grammar", "chat", "tools", "completions", "bytes"])
+        one, two = rng.choice(odd), rng.choice(odd)
+        if kind == "generate":
+            parameters = {rng.choice(names): one, rng.choice(names): two, "max_new_tokens": 3}
+            yield (
+                rng.choice(["/generate", "/", "/tokenize"]),
+                {"inputs": "a", "parameters": parameters},
+            )
+        elif kind == "grammar":
+            form = {"type": rng.choice(["json", "regex", "json_schema"]), "value": one}
+            yield "/generate", {"inputs": "a", "parameters": {"grammar": form, "max_new_tokens": 3}}
+        elif kind == "chat":
+            message = {"role": rng.choice(["user", "assistant", "tool", 3]), "content": one}
+            yield (
+                "/v1/chat/completions",
+                {"messages": [message], "max_tokens": 3, "tool_choice": two},
+            )
+        elif kind == "tools":
+            tool = {
+                "type": "function",
+                "function": {"name": "f", "parameters": one, "description": two},
+            }
+            message = {"role": "user", "content": "Hi", "tool_calls": two}
+            yield "/v1/chat/completions", {"messages": [message], "max_tokens": 3, "tools": [tool]}
+        elif kind == "completions":
+            yield "/v1/completions", {"prompt": one, "max_tokens": 3, "stop": two}
+        else:
+            yield "/generate", bytes(rng.randrange(256) for _ in range(rng.randrange(60)))

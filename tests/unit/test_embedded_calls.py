@@ -1,0 +1,76 @@
+"""How a model is shown the functions that it may call, and those that it has called."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from langchain_sgd.embedded._bodies import ChatBody, Tool, chat_body
+from langchain_sgd.embedded._model import Model
+from langchain_sgd.embedded._serde import Value
+from langchain_sgd.embedded._tools import selected_tools
+from langchain_sgd.embedded._validation import Limits
+from tests.scripted_engine import ScriptedEngine
+
+WEATHER = {"name": "get_weather", "parameters": {"type": "object", "properties": {"city": {}}}}
+CALL = {
+    "id": "1",
+    "type": "function",
+    "function": {"name": "get_weather", "arguments": '{"city":"Rome"}'},
+}
+TURNS = [
+    {"role": "user", "content": "Weather in Rome?"},
+    {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    {"role": "tool", "tool_call_id": "1", "content": "Sunny."},
+]
+
+
+class Recording(ScriptedEngine):
+    """Keeps what its template is given."""
+
+    def __init__(self, *, template_uses_tools: bool) -> None:
+        super().__init__(template_uses_tools=template_uses_tools)
+        self.given: list[Mapping[str, Any]] = []
+
+    async def render_chat(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None
+    ) -> str:
+        self.given = list(messages)
+        return await super().render_chat(messages, tools)
+
+
+def body() -> ChatBody:
+    tools = [{"type": "function", "function": WEATHER}]
+    return chat_body(Value({"messages": TURNS, "tools": tools}, end=1))
+
+
+async def given(*, template_uses_tools: bool) -> list[Mapping[str, Any]]:
+    engine = Recording(template_uses_tools=template_uses_tools)
+    chat = body()
+    tools: Sequence[Tool] = selected_tools(chat.tools, chat.tool_choice)
+    await Model(engine, Limits(max_total_tokens=100)).prompt(chat, tools)
+    return engine.given
+
+
+async def test_a_template_that_knows_tools_is_given_calls_once_and_as_maps() -> None:
+    _, called, _ = await given(template_uses_tools=True)
+    assert called["content"] == ""
+    (call,) = called["tool_calls"]
+    assert call["function"] == {"name": "get_weather", "arguments": {"city": "Rome"}}
+
+
+async def test_another_template_is_given_what_the_grammar_makes_the_model_write() -> None:
+    _, called, _ = await given(template_uses_tools=False)
+    assert "tool_calls" not in called
+    assert json.loads(called["content"]) == {"function": {"_name": "get_weather", "city": "Rome"}}
+
+
+@pytest.mark.parametrize("template_uses_tools", [True, False])
+async def test_what_a_tool_said_is_left_as_it_is(template_uses_tools: bool) -> None:  # noqa: FBT001
+    asked, _, answered = await given(template_uses_tools=template_uses_tools)
+    assert answered["content"] == "Sunny."
+    assert asked["content"].startswith("Weather in Rome?\n---\n")
+    assert ("get_weather" in asked["content"]) is not template_uses_tools
