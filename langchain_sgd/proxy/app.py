@@ -89,6 +89,7 @@ def make_app(
         exception_handlers={
             HTTPException: proxy.refuse,
             ProxyError: proxy.refuse,
+            Exception: proxy.refuse,
         },
     )
     app = Guard(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from xml.etree.ElementTree import Element, fromstring
 
 from langchain_sgd.drawing import report_html
 from langchain_sgd.drawing.markup import FONT, element, to_text
@@ -26,9 +25,6 @@ def share_page(records: Sequence[Record]) -> str:
     """Question, answers and reports; every text is shown as text."""
     first = records[0]
     told = f"{_when(first)} · made by langchain-sgd (Skeleton Graph Decoding)"
-    parts: list[Element | None] = [element("h1", first.question), _result(records)]
-    for record in records:
-        parts += _run(record)
     head = element(
         "head",
         element("meta", charset="utf-8"),
@@ -36,28 +32,38 @@ def share_page(records: Sequence[Record]) -> str:
         element("title", f"SGD: {' '.join(first.question.split())[:80]}"),
         element("style", _STYLE),
     )
-    body = element("body", element("main", *parts), element("footer", told))
-    return f"<!doctype html>\n{to_text(element('html', head, body, lang='en'))}\n"
+    # Joined as text, since a report's picture is text already; every piece escapes its own.
+    parts = [
+        '<!doctype html>\n<html lang="en">',
+        to_text(head),
+        "<body><main>",
+        to_text(element("h1", first.question)),
+        _result(records),
+        *map(_run, records),
+        "</main>",
+        to_text(element("footer", told)),
+        "</body></html>\n",
+    ]
+    return "\n".join(parts)
 
 
-def _result(records: Sequence[Record]) -> Element | None:
+def _result(records: Sequence[Record]) -> str:
     """Of a race: who was done first."""
     ended = [r for r in records if r.report is not None]
     if len(ended) < 2:
-        return None
+        return ""
     told = " · ".join(f"{r.model}: {seconds(r.report.wall_s)}" for r in ended if r.report)
-    return element("p", f"Whole answer after: {told}")
+    return to_text(element("p", f"Whole answer after: {told}"))
 
 
-def _run(record: Record) -> list[Element | None]:
-    parts: list[Element | None] = [element("h2", record.model)]
-    if record.report is not None:
-        # Its markup is our own, and every text in it is escaped.
-        parts.append(fromstring(report_html(record.report)))  # noqa: S314
-    else:
-        parts.append(element("p", f"Status: {record.status}"))
-    parts.append(element("pre", record.text, class_="answer"))
-    return parts
+def _run(record: Record) -> str:
+    shown = (
+        to_text(element("p", f"Status: {record.status}"))
+        if record.report is None
+        else report_html(record.report)
+    )
+    answer = element("pre", record.text, class_="answer")
+    return to_text(element("h2", record.model)) + shown + to_text(answer)
 
 
 def _when(record: Record) -> str:

@@ -58,8 +58,8 @@ class Lane {
   constructor(run) {
     this.run = run;
     this.began = null;
-    const [section, head, name, state, clock, problem, answer] =
-      ["section", "h2", "span", "span", "span", "p", "div"].map((tag) => document.createElement(tag));
+    const [section, head, name, state, clock, problem, answer, warnings] =
+      ["section", "h2", "span", "span", "span", "p", "div", "ul"].map((tag) => document.createElement(tag));
     section.className = "lane";
     section.setAttribute("aria-label", `Answer of ${run.model}`);
     name.textContent = run.model;
@@ -72,8 +72,10 @@ class Lane {
     answer.setAttribute("role", "region");
     answer.setAttribute("aria-label", `Text of ${run.model}`);
     head.append(name, state, clock);
-    section.append(head, problem, answer);
-    Object.assign(this, { section, state, clock, problem, answer, growing: new Growing(answer), text: null });
+    warnings.className = "warnings";
+    warnings.setAttribute("aria-label", "Warnings");
+    section.append(head, problem, answer, warnings);
+    Object.assign(this, { section, state, clock, problem, answer, warnings, growing: new Growing(answer), text: null });
   }
 
   /** Seconds the run has taken so far. */
@@ -90,6 +92,14 @@ class Lane {
     set(this.clock, seconds(this.now));
     this.problem.hidden = run.error === null;
     set(this.problem, run.error ?? "");
+    const warned = run.report?.warnings ?? [];
+    if (this.warnings.childElementCount !== warned.length) {
+      this.warnings.replaceChildren(...warned.map((text) => {
+        const item = document.createElement("li");
+        item.textContent = text;
+        return item;
+      }));
+    }
     if (this.text === run.text) return;
     const { answer } = this;
     const follows = answer.scrollHeight - answer.scrollTop - answer.clientHeight < 60;
@@ -154,8 +164,9 @@ function conclude() {
     const parts = first.report.nodes;
     const ended = parts.filter((node) => node.status === "complete").length;
     const inRow = first.report.decode_s / first.report.wall_s;
-    const told = ended < parts.length ? `${ended} of ${parts.length} parts are there, after` : `${parts.length} parts in`;
-    say(`${told} ${seconds(first.report.wall_s)}, ${inRow.toFixed(1)} written at a time on average.`, ended < parts.length);
+    const took = seconds(first.report.wall_s);
+    if (ended < parts.length) say(`${ended} of ${parts.length} parts were written, in ${took}.`, true);
+    else say(`${parts.length} parts in ${took}, ${inRow.toFixed(1)} written at a time on average.`);
   }
 }
 
@@ -169,6 +180,7 @@ async function go() {
   busy(true);
   say("");
   $("save").hidden = $("replay").hidden = true;
+  $("samples").hidden = true;
   show(names.map((name) => new Run(name)));
   const work = lanes.map((lane) => () => follow(lane, mine.signal));
   if ($("together").checked) await Promise.all(work.map((start) => start()));

@@ -78,11 +78,11 @@ export class Graph {
 
   #add(node, [, , width, height]) {
     const title = make("title");
-    const foot = make("text", { class: "foot", x: width - 12, y: height - 8.5 });
+    const foot = make("text", { class: "foot", x: width - 12, y: height - 8.5, "aria-hidden": true });
     const dots = Array.from({ length: DIFFICULTIES }, (_, level) =>
       make("circle", { cx: 23 + 8 * level, cy: height - 12, r: 2.5, "fill-opacity": level < node.difficulty ? 0.75 : 0.2 }));
     const texts = wrapped(`${node.id} ${node.heading}`, width - 34).map((line, index) =>
-      make("text", { class: "heading", x: 20, y: 24 + 16 * index }, line));
+      make("text", { class: "heading", x: 20, y: 24 + 16 * index, "aria-hidden": true }, line));
     const group = make(
       "g", { class: "node waiting", tabindex: 0, role: "button" }, title,
       make("rect", { class: "frame", width, height, rx: 10 }),
@@ -114,7 +114,6 @@ export class Graph {
     const needs = node.dependencies.length ? `needs ${node.dependencies.join(", ")}` : "needs nothing";
     const said = [`${node.id}. ${node.heading}`, node.scope, `difficulty ${node.difficulty} of ${DIFFICULTIES}`, needs, foot];
     box.title.textContent = said.filter(Boolean).join("\n");
-    box.group.setAttribute("aria-label", said.filter(Boolean).join("; "));
   }
 }
 

@@ -17,6 +17,9 @@ export class Timeline {
     const span = Math.max(0.5, ...runs.map(({ now }) => now)) * 1.02;
     this.#ticks(span);
     const wanted = runs.flatMap(({ run, now }, index) => rowsOf(run, now, index > 0));
+    // In a race: where the first one was done.
+    const goal = runs.length > 1 && runs[0].run.report ? runs[0].now : null;
+    if (goal !== null) for (const { bars } of wanted) bars.push({ kind: "goal", from: goal });
     while (this.#rows.length > wanted.length) this.#rows.pop().element.remove();
     wanted.forEach((each, index) => {
       if (!this.#rows[index]) {
@@ -38,7 +41,7 @@ export class Timeline {
       const bar = shown.track.children[index] ?? shown.track.appendChild(document.createElement("div"));
       bar.className = `bar ${kind}`;
       bar.style.left = `${(100 * from) / span}%`;
-      bar.style.width = kind === "tick" ? "" : `${(100 * Math.max(0, to - from)) / span}%`;
+      bar.style.width = to === undefined ? "" : `${(100 * Math.max(0, to - from)) / span}%`;
       bar.style.setProperty("--tier", this.colors[tier] ?? "#808890");
     });
   }
@@ -74,7 +77,7 @@ function set(element, text) { if (element.textContent !== text) element.textCont
 function rowsOf(run, now, isSecond) {
   const rows = [];
   const nodes = [...run.nodes.values()];
-  if (run.plain === null || run.planEnded > 0.002) {
+  if (run.model !== "plain") {
     const end = run.planEnded ?? now;
     const bars = [{ kind: "", tier: "planner", from: 0, to: end }];
     for (const node of nodes) if (run.plain === null) bars.push({ kind: "tick", from: node.planned });
