@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -28,7 +29,8 @@ def serve(app: ASGIApp, host: str, port: int, tell: Callable[[str], None]) -> No
             server_header=False,
             timeout_graceful_shutdown=_GRACE_S,
         )
-        uvicorn.Server(config).run(sockets=[place])
+        with suppress(KeyboardInterrupt):  # uvicorn ends in order, and then raises it again
+            uvicorn.Server(config).run(sockets=[place])
 
 
 def listening(host: str, port: int) -> socket.socket:

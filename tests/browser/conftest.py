@@ -39,6 +39,15 @@ def browser() -> Iterator[Any]:
 def new_page(browser: Any) -> Iterator[Callable[..., Any]]:
     """A page that fails its test for errors in the console and for requests elsewhere."""
     problems: list[str] = []
+
+    def heard(said: Any) -> None:
+        if said.type == "error":
+            problems.append(said.text)
+
+    def asked(url: str, request: Any) -> None:
+        if not request.url.startswith((url, "data:", "blob:")):
+            problems.append(f"asked for {request.url}")
+
     with ExitStack() as stack:
 
         def make(url: str, **options: Any) -> Any:

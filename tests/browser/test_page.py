@@ -83,7 +83,7 @@ def test_the_text_grows_in_order_while_later_parts_are_written(serve: Any, new_p
     page = new_page(serve(scenes.travel(0.02)))
     ask(page)
     page.wait_for_function(
-        "() => ""() => document.querySelectorAll('#graph g.running').length > 1
+        """() => document.querySelectorAll('#graph g.running').length > 1
         && document.querySelector('.answer').textContent.includes('Going by train')"""
     )
     assert page.locator(".answer h3").count() == 1
@@ -259,7 +259,9 @@ def test_stop_ends_the_models_and_says_so(serve: Any, new_page: Any) -> None:
     page.click("#stop")
     page.wait_for_selector("#go:visible")
     assert page.text_content("#result") == "Stopped."
-    page.wait_for_function("() => document.getElementById('runs').textContent.includes('cancelled')")
+    page.wait_for_function(
+        "() => document.getElementById('runs').textContent.includes('cancelled')"
+    )
     assert [call.outcome for call in stage.calls] != ["open"]
 
 

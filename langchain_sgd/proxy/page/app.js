@@ -11,6 +11,7 @@ let config, colors, graph, timeline;
 let lanes = [];
 let stopping = null;
 let frame = 0;
+let again = 0;
 
 // -- talking to the server
 
@@ -231,7 +232,9 @@ function moment(event, run) { return event.at ?? event.report?.wall_s ?? run.at;
 // -- history
 
 async function list() {
+  clearTimeout(again);
   const { runs } = await (await ask("api/runs")).json();
+  if (runs.some((each) => each.status === "running")) again = setTimeout(() => list().catch(fail), 1000);
   $("history").hidden = !runs.length;
   $("runs").replaceChildren(...runs.map((each) => {
     const item = document.createElement("li");
