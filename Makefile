@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint types format lock newest clean
+.PHONY: setup demo test browser lint types format lock newest clean
 
 # What the demo needs.
 $(VENV)/.demo: pyproject.toml constraints.txt
@@ -25,6 +25,12 @@ demo: $(VENV)/.demo
 
 test: setup
 	$(BIN)/python -m pytest
+
+# The live page in a real browser: needs chromium on the path, and npm for the accessibility checks.
+browser: setup
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group browser
+	cd tests/browser && npm install --no-package-lock --silent
+	$(BIN)/python -m pytest tests/browser
 
 lint: setup
 	$(BIN)/ruff check .

@@ -25,7 +25,7 @@ from langchain_sgd.proxy.chat import Chat, Noted
 from langchain_sgd.proxy.engine import Engine, Finished, Piece, Text
 from langchain_sgd.proxy.errors import ProxyError, as_proxy_error
 from langchain_sgd.proxy.guard import Guard, security_headers
-from langchain_sgd.proxy.history import History, Record
+from langchain_sgd.proxy.history import Drawing, History, Record, with_graphs
 from langchain_sgd.proxy.limits import Limits
 from langchain_sgd.proxy.metrics import Metrics
 from langchain_sgd.proxy.sharing import share_page
@@ -203,7 +203,8 @@ class _Proxy:
 
     async def events(self, request: Request) -> Response:
         record = self._record(request.path_params["run_id"])
-        return Response(b"".join(map(sse, record.events)), media_type="text/event-stream")
+        events = b"".join(map(sse, with_graphs(record.events)))
+        return Response(events, media_type="text/event-stream")
 
     async def share(self, request: Request) -> Response:
         ids = [request.path_params["run_id"], *request.query_params.getlist("with")]
@@ -274,6 +275,7 @@ class _Proxy:
     async def _show(self, record: Record, feed: Feed[Noted], stream: EventStream) -> None:
         """Send what happens, as it happens."""
         await stream.begin()
+        drawing = Drawing()
         while True:
             try:
                 item = await feed.next(_PING_S)
@@ -287,7 +289,7 @@ class _Proxy:
                 self.metrics.failed(error.status)
                 await stream.send(sse(record.failed(error.body())))
                 break
-            await stream.send(sse(item[1]))
+            await stream.send(sse(item[1]), *map(sse, drawing.after(item[1])))
         await stream.end()
 
     async def _read(self, request: Request) -> ChatRequest:

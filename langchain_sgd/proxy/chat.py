@@ -8,7 +8,7 @@ from typing import Any, Final
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Send
 
-from langchain_sgd.proxy.engine import Finished, Piece, Text, ToolCalls
+from langchain_sgd.proxy.engine import PLAIN, Finished, Piece, Text, ToolCalls
 from langchain_sgd.proxy.errors import ProxyError, as_proxy_error
 from langchain_sgd.proxy.history import Record
 from langchain_sgd.proxy.progress import told
@@ -160,7 +160,8 @@ class Chat:
             "run": self._record.id,
             "status": self._record.status,
             "nodes": len(report.skeleton) if report and report.skeleton else 0,
-            "undivided": self._undivided or (report.reason if report else None),
+            "undivided": self._undivided,
+            "reason": report.reason if report and self._asked.model != PLAIN else None,
             "warnings": list(report.warnings) if report else [],
             "ignored": self._asked.ignored,
         }

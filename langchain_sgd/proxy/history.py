@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -20,6 +21,7 @@ from langchain_sgd.skeleton import Node, Skeleton
 
 _SHOWN = 300
 """Characters of a question in the list."""
+_PLANNED = '{"type":"planned",'
 _NAMES = {
     "HeadingPlanned": "heading",
     "Planned": "planned",
@@ -50,7 +52,7 @@ class Record:
     events: list[str] = field(default_factory=list)
     """As JSON, in order."""
     size: int = 0
-    _nodes: list[Node] = field(default_factory=list)
+    _parts: int = 0
     _began: float = field(default_factory=time.monotonic)
 
     def note(self, piece: Piece) -> str:
@@ -77,7 +79,7 @@ class Record:
             "created": self.created,
             "status": self.status,
             "wall_s": self.wall_s if self.report is None else self.report.wall_s,
-            "nodes": len(self._nodes),
+            "nodes": self._parts,
         }
 
     def _keep(self, event: Mapping[str, Any]) -> str:
@@ -98,9 +100,8 @@ class Record:
                 told = None if report is None else report.to_json()
                 return {"type": "done", "text": text, "usage": usage_json(usage), "report": told}
             case Planned(node, at_s):
-                self._nodes.append(node)
-                dumped = node.model_dump(mode="json")
-                return {"type": "planned", "node": dumped, "at": at_s, "graph": graph(self._nodes)}
+                self._parts += 1
+                return {"type": "planned", "node": node.model_dump(mode="json"), "at": at_s}
             case _:
                 return _event_json(piece)
 
@@ -111,6 +112,27 @@ def _event_json(event: Event) -> dict[str, Any]:
     if "node_id" in found:
         found["node"] = found.pop("node_id")
     return {"type": _NAMES[type(event).__name__], **found}
+
+
+def with_graphs(events: Iterable[str]) -> Iterator[str]:
+    """The events, with the graph after each one that changes it: only who looks at it pays for it."""
+    drawing = Drawing()
+    for event in events:
+        yield event
+        yield from drawing.after(event)
+
+
+class Drawing:
+    """The growing graph of a run, from its events."""
+
+    def __init__(self) -> None:
+        self._nodes: list[Node] = []
+
+    def after(self, event: str) -> Iterator[str]:
+        """The graph as an event, if this one changes it."""
+        if event.startswith(_PLANNED):
+            self._nodes.append(Node.model_validate(json.loads(event)["node"]))
+            yield dumps({"type": "graph", "graph": graph(self._nodes)})
 
 
 def graph(nodes: Iterable[Node]) -> dict[str, Any]:

@@ -24,6 +24,8 @@ footer {{ margin-top: 40px; font-size: 12px; opacity: .75; }}
 def share_page(records: Sequence[Record]) -> str:
     """Question, answers and reports; every text is shown as text."""
     first = records[0]
+    walls = [record.report.wall_s for record in records if record.report is not None]
+    span_s = max(walls, default=None)  # one scale for all
     told = f"{_when(first)} · made by langchain-sgd (Skeleton Graph Decoding)"
     head = element(
         "head",
@@ -39,7 +41,7 @@ def share_page(records: Sequence[Record]) -> str:
         "<body><main>",
         to_text(element("h1", first.question)),
         _result(records),
-        *map(_run, records),
+        *(_run(record, span_s) for record in records),
         "</main>",
         to_text(element("footer", told)),
         "</body></html>\n",
@@ -56,11 +58,11 @@ def _result(records: Sequence[Record]) -> str:
     return to_text(element("p", f"Whole answer after: {told}"))
 
 
-def _run(record: Record) -> str:
+def _run(record: Record, span_s: float | None) -> str:
     shown = (
         to_text(element("p", f"Status: {record.status}"))
         if record.report is None
-        else report_html(record.report)
+        else report_html(record.report, span_s=span_s)
     )
     answer = element("pre", record.text, class_="answer")
     return to_text(element("h2", record.model)) + shown + to_text(answer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -21,9 +22,9 @@ def serve() -> Iterator[Callable[..., str]]:
         yield lambda sgd, **options: stack.enter_context(serving(sgd, **options))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """One chromium for all tests."""
+    """One chromium for all tests of a file: while it is open, no other event loop can run here."""
     api = pytest.importorskip("playwright.sync_api", reason="`make browser` installs playwright")
     chromium = next(filter(None, map(shutil.which, NAMES)), None)
     if chromium is None:
@@ -55,14 +56,8 @@ def new_page(browser: Any) -> Iterator[Callable[..., Any]]:
             stack.callback(context.close)
             page = context.new_page()
             page.on("pageerror", lambda error: problems.append(str(error)))
-            page.on("console", lambda said: said.type == "error" and problems.append(said.text))
-            page.on(
-                "request",
-                lambda asked: (
-                    asked.url.startswith((url, "data:", "blob:"))
-                    or problems.append(f"asked for {asked.url}")
-                ),
-            )
+            page.on("console", heard)
+            page.on("request", functools.partial(asked, url))
             page.set_default_timeout(20_000)
             page.goto(url)
             page.wait_for_selector("#model option", state="attached")

@@ -57,7 +57,8 @@ async def test_a_run_tells_all_that_happens_and_ends_with_its_report() -> None:
     assert kinds.count("planned") == 3
     planned = [event for event in events if event["type"] == "planned"]
     assert planned[2]["node"]["dependencies"] == ["1", "2"]
-    graph = planned[2]["graph"]
+    assert kinds.count("graph") == 3
+    graph = next(event["graph"] for event in reversed(events) if event["type"] == "graph")
     assert set(graph["boxes"]) == {"1", "2", "3"}
     assert {(line["from"], line["to"]) for line in graph["lines"]} == {("1", "3"), ("2", "3")}
     assert all(line["d"].startswith("M") for line in graph["lines"])
@@ -65,7 +66,7 @@ async def test_a_run_tells_all_that_happens_and_ends_with_its_report() -> None:
     assert text == events[-1]["text"] == events[-1]["text"].strip()
     assert events[-1]["report"]["status"] == "complete"
     assert events[-1]["usage"]["total_tokens"] == 187
-    times = [event["at"] for event in events if event["type"] not in {"done", "text"}]
+    times = [event["at"] for event in events if event["type"] not in {"done", "text", "graph"}]
     assert times == sorted(times)
 
 
@@ -109,7 +110,8 @@ async def test_runs_of_page_and_api_are_kept_newest_first_and_shown_again() -> N
     assert (second["question"], second["source"], second["model"]) == ("Second?", "api", "plain")
     again = await ask(app, f"/api/runs/{first['id']}")
     assert again.events[-1]["type"] == "done"
-    assert [event["type"] for event in again.events].count("planned") == 3
+    kinds = [event["type"] for event in again.events]
+    assert kinds.count("planned") == kinds.count("graph") == 3
 
 
 async def test_the_history_is_bounded_and_can_be_forgotten() -> None:
@@ -180,6 +182,13 @@ async def test_a_race_is_shared_with_both_runs() -> None:
     shared = (await ask(app, f"/api/runs/{first['id']}/page?with={second['id']}")).body.decode()
     assert "Whole answer after: sgd:" in shared
     assert "In one piece." in shared
+    # Of the two timelines, one fills its width and the other stands on the same scale.
+    marks = [
+        re.findall(r">([\d.]+ m?s)</text>", part)
+        for part in shared.split("Timeline of the run")[1:]
+    ]
+    assert len(marks) == 2
+    assert marks[0][:3] == marks[1][:3]
 
 
 async def test_a_run_without_a_report_is_shared_all_the_same() -> None:

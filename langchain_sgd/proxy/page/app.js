@@ -12,6 +12,7 @@ let lanes = [];
 let stopping = null;
 let frame = 0;
 let again = 0;
+let pictured = 0;
 
 // -- talking to the server
 
@@ -123,6 +124,7 @@ function show(runs) {
   lanes = runs.map((run) => new Lane(run));
   $("answers").replaceChildren(...lanes.map((lane) => lane.section));
   $("show").hidden = false;
+  $("samples").hidden = $("intro").hidden = true;
   $("show").classList.toggle("race", runs.length > 1);
   graph.clear();
   draw();
@@ -133,9 +135,15 @@ function draw() {
   frame ||= requestAnimationFrame(() => {
     frame = 0;
     for (const lane of lanes) lane.show();
-    graph.show(lanes[0].run);
-    timeline.show(lanes.filter((lane) => lane.began !== null || lane.run.events.length).map((lane) => ({ run: lane.run, now: lane.now })));
-    if (lanes.some((lane) => !lane.run.over && (lane.began !== null || lane.playing !== undefined))) draw();
+    const begun = lanes.filter((lane) => lane.began !== null || lane.run.events.length);
+    const goesOn = begun.some((lane) => !lane.run.over);
+    // Text comes with every frame; for pictures ten a second are enough.
+    if (!goesOn || performance.now() - pictured > 95) {
+      pictured = performance.now();
+      graph.show(lanes[0].run);
+      timeline.show(begun.map((lane) => ({ run: lane.run, now: lane.now })));
+    }
+    if (goesOn) draw();
   });
 }
 
@@ -181,7 +189,6 @@ async function go() {
   busy(true);
   say("");
   $("save").hidden = $("replay").hidden = true;
-  $("samples").hidden = true;
   show(names.map((name) => new Run(name)));
   const work = lanes.map((lane) => () => follow(lane, mine.signal));
   if ($("together").checked) await Promise.all(work.map((start) => start()));

@@ -38,6 +38,8 @@ export class Run {
         break;
       case "planned":
         this.nodes.set(event.node.id, { ...BLANK, ...event.node, attempts: [], planned: event.at });
+        break;
+      case "graph":
         this.graph = event.graph;
         break;
       case "plan_ended":
