@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test servers lint types format lock newest clean
+.PHONY: setup demo test servers browser lint types format lock newest clean
 
 # What the demo needs.
 $(VENV)/.demo: pyproject.toml constraints.txt
@@ -29,6 +29,12 @@ test: setup
 # The same beliefs asked of real servers: llama.cpp's, on GGUF (default: the bundled model), and those at URLS.
 servers: setup
 	SGD_TEST_GGUF="$(GGUF)" SGD_TEST_URLS="$(URLS)" $(BIN)/python -m pytest tests/servers
+
+# The live page in a real browser: needs chromium on the path, and npm for the accessibility checks.
+browser: setup
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group browser
+	cd tests/browser && npm install --no-package-lock --silent
+	$(BIN)/python -m pytest tests/browser
 
 lint: setup
 	$(BIN)/ruff check .

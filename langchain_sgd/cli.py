@@ -211,6 +211,24 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--threads", type=_count(1), help="threads for each model")
     _key(serve)
 
+    proxy = command(
+        "proxy",
+        "serve OpenAI's protocol and a live page in front of SGD",
+        _lazily("proxy", "proxy"),
+    )
+    _endpoints(proxy)
+    _listening(proxy, port=8400)
+    _proxying(proxy)
+
+    mcp = command(
+        "mcp", "serve SGD as a tool of the Model Context Protocol", _lazily("proxy", "mcp")
+    )
+    _endpoints(mcp)
+    mcp.add_argument(
+        "--http", action="store_true", help="over HTTP instead of standard input/output"
+    )
+    _listening(mcp, port=8401)
+
     check = command(
         "check",
         "check models, or without any this machine: do they plan, is SGD worth it",
@@ -243,6 +261,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 _Parser = argparse.ArgumentParser
+_THRESHOLD = "difficulty from which the large model writes; default: %(default)s"
 
 
 def _question(parser: _Parser) -> None:
@@ -261,6 +280,58 @@ def _key(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--api-key-env", metavar="NAME", help="environment variable that holds the key"
     )
+
+
+def _listening(parser: _Parser, *, port: int) -> None:
+    group = parser.add_argument_group("who may connect")
+    group.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
+    group.add_argument(
+        "--port",
+        type=_count(0, 65535),
+        default=port,
+        help="0 takes a free one; default: %(default)s",
+    )
+    group.add_argument(
+        "--require-key-env",
+        metavar="NAME",
+        help="environment variable with the key that clients must send; default: SGD_PROXY_API_KEY."
+        " Needed beyond loopback",
+    )
+    group.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="another host name to answer to on loopback, such as that of a reverse proxy",
+    )
+
+
+def _proxying(parser: _Parser) -> None:
+    group = parser.add_argument_group("serving")
+    group.add_argument(
+        "--cors-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="another web page that may use the server, such as https://chat.example; default: none",
+    )
+    group.add_argument(
+        "--concurrent", type=_count(1), default=64, metavar="N", help="questions at once"
+    )
+    group.add_argument(
+        "--timeout", type=_seconds, default=600.0, metavar="SECONDS", help="of one answer"
+    )
+    group.add_argument(
+        "--history", type=_count(0), default=50, metavar="N", help="runs kept in memory"
+    )
+    group.add_argument(
+        "--progress",
+        choices=("off", "reasoning", "think"),
+        default="off",
+        help="tell the plan in reasoning_content or <think>; default: %(default)s",
+    )
+    group.add_argument("--max-nodes", type=_count(2, 99), default=12, metavar="N")
+    group.add_argument("--threshold", type=_count(1, 6), default=3, metavar="1-6", help=_THRESHOLD)
 
 
 def _planning(parser: _Parser) -> None:
@@ -282,7 +353,7 @@ def _decoding(parser: _Parser) -> None:
         type=_count(1, 6),
         default=3,
         metavar="1-6",
-        help="difficulty from which the large model writes; default: %(default)s",
+        help=_THRESHOLD,
     )
     group.add_argument("--deadline", type=_seconds, metavar="SECONDS", help="of the whole answer")
     group.add_argument("--seed", type=_count(0), metavar="N", help="passed to the models")

@@ -124,6 +124,11 @@ def _texts(node: Node, box: Box, color: str, tier: str, status: NodeStatus) -> l
 
 
 def _path(strokes: Iterable[Stroke]) -> Element:
+    return element("path", d=path_data(strokes))
+
+
+def path_data(strokes: Iterable[Stroke]) -> str:
+    """A line's strokes in SVG's words."""
     steps = []
     at: Point | None = None
     for start, end in strokes:
@@ -138,7 +143,7 @@ def _path(strokes: Iterable[Stroke]) -> Element:
                 f" {number(end.x)} {number(end.y)}"
             )
         at = end
-    return element("path", d="".join(steps))
+    return "".join(steps)
 
 
 def _head(box: Box) -> Element:

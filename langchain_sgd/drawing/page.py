@@ -56,8 +56,13 @@ def skeleton_html(skeleton: Skeleton) -> str:
     return to_text(_page(_scrolled(draw_graph(skeleton, {}))))
 
 
-def report_html(report: Report) -> str:
-    """What a notebook shows for a report: outcome, graph, timeline, warnings, all numbers."""
+def report_html(report: Report, *, span_s: float | None = None) -> str:
+    """What a notebook shows for a report: outcome, graph, timeline, warnings, all numbers.
+
+    Args:
+        report: What to show.
+        span_s: The seconds that the timeline's width stands for, to compare runs.
+    """
     parts = [_summary(report)]
     if report.reason is not None:
         parts.append(element("div", f"Answered undivided: {report.reason}."))
@@ -66,7 +71,7 @@ def report_html(report: Report) -> str:
         statuses = {node.id: node.status for node in report.nodes}
         graph = draw_graph(report.skeleton, tiers, statuses, report.critical_path)
         parts.append(_scrolled(graph))
-    parts.append(_scrolled(draw_timeline(report)))
+    parts.append(_scrolled(draw_timeline(report, span_s=span_s)))
     if report.warnings:
         items = [element("li", warning) for warning in report.warnings]
         parts.append(element("div", "Warnings", style="font-weight:600"))

@@ -37,7 +37,8 @@ LAYERS = (
     {"drawing"},
     {"terminal", "server"},
     {"tgi", "embedded"},
-    {"cli", "judging", "platform"},
+    {"proxy"},
+    {"cli", "judging", "mcp", "platform"},
     {"commands"},
     {"demo", "bench"},
     {"__main__"},
@@ -46,7 +47,7 @@ LAYERS = (
 
 LEAVES = {
     *("tgi", "embedded", "bench", "server", "platform", "judging", "cli", "commands", "demo"),
-    *("terminal", "drawing"),
+    *("terminal", "drawing", "proxy", "mcp"),
 }
 """What the core never imports; it must run without them."""
 
@@ -57,6 +58,10 @@ ALLOWED = {
     "aiohttp": {"tgi", "embedded", "bench"},
     "text_generation": {"tgi", "bench"},
     "langchain_huggingface": {"tgi", "bench"},
+    "starlette": {"proxy", "mcp"},
+    "uvicorn": {"proxy"},
+    "prometheus_client": {"proxy"},
+    "mcp": {"mcp"},
     "numpy": {"embedded", "bench"},
     "torch": {"embedded"},
     "xllamacpp": {"embedded"},

@@ -1,0 +1,147 @@
+"""What `langchain-sgd proxy` and `mcp` do."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pydantic import SecretStr
+
+from langchain_sgd.cli import DONE
+from langchain_sgd.commands.models import bundled, key_of, urls_of
+from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.runnable import SGDRunnable
+
+_SAMPLES = (
+    "Compare trains, planes and cars for a family trip from Paris to Rome.",
+    "How do tides work, and what do they mean for ships, coasts and animals?",
+    "Write a guide for somebody who moves into their first own flat.",
+)
+_KEY = "SGD_PROXY_API_KEY"
+
+
+def proxy(args: argparse.Namespace) -> int:
+    """Serve OpenAI's protocol and the live page until interrupted."""
+    with _extra("server", "starlette", "uvicorn", "prometheus_client"):
+        from langchain_sgd.proxy import Limits, make_app  # noqa: PLC0415 - the extra
+        from langchain_sgd.proxy.serve import serve  # noqa: PLC0415
+    key, hosts = _exposure(args)
+    with _models(args) as (models, samples):
+        app = make_app(
+            SGDRunnable(**models, threshold=args.threshold, max_nodes=args.max_nodes),
+            key=key,
+            hosts=hosts,
+            cors_origins=args.cors_origin,
+            limits=Limits(concurrent=args.concurrent, answer_s=args.timeout, history=args.history),
+            progress=args.progress,
+            samples=samples,
+        )
+
+        def tell(url: str) -> None:
+            lines = [
+                f"page      {url}/",
+                f"base_url  {url}/v1    models: sgd, sgd-large, plain",
+                f"api_key   {'any' if key is None else f'the value of {_key_name(args)}'}",
+                "",
+                "Ctrl-C ends it.",
+                "",
+            ]
+            sys.stdout.write("\n".join(lines))
+            sys.stdout.flush()
+
+        serve(app, args.host, args.port, tell)
+    return DONE
+
+
+def mcp(args: argparse.Namespace) -> int:
+    """Serve the tool `write_long_answer` over standard input and output, or over HTTP."""
+    with _extra("mcp", "mcp"):
+        from langchain_sgd.mcp import http_app, make_server  # noqa: PLC0415 - the extra
+    with _models(args) as (models, _):
+        server = make_server(SGDRunnable(**models))
+        if not args.http:
+            server.run("stdio")
+            return DONE
+        from langchain_sgd.proxy.serve import serve  # noqa: PLC0415
+
+        key, hosts = _exposure(args)
+
+        def tell(url: str) -> None:
+            sys.stdout.write(f"MCP at {url}/mcp\nCtrl-C ends it.\n")
+            sys.stdout.flush()
+
+        serve(http_app(server, key=key, hosts=hosts), args.host, args.port, tell)
+    return DONE
+
+
+@contextmanager
+def _extra(name: str, *modules: str) -> Iterator[None]:
+    """Say what to install where a library is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in modules:
+            raise
+        msg = f"this command needs {error.name}: pip install 'langchain-sgd[{name}]'"
+        raise InvalidInputError(msg) from None
+
+
+def _key_name(args: argparse.Namespace) -> str:
+    return args.require_key_env or _KEY
+
+
+def _exposure(args: argparse.Namespace) -> tuple[SecretStr | None, set[str] | None]:
+    """The key that clients must send, and the host names that are answered to.
+
+    Raises:
+        InvalidInputError: The models would be open to the network.
+    """
+    from langchain_sgd.proxy.guard import LOOPBACK, check_exposure  # noqa: PLC0415 - the extra
+
+    name = _key_name(args)
+    value = os.environ.get(name)
+    if args.require_key_env and not value:
+        msg = f"--require-key-env {name}: this environment variable is not set"
+        raise InvalidInputError(msg)
+    key = SecretStr(value) if value else None
+    check_exposure(
+        args.host, key, f"put one into {name}, or name another variable with --require-key-env"
+    )
+    return key, {*LOOPBACK, *args.allow_host} if args.host in LOOPBACK else None
+
+
+@contextmanager
+def _models(args: argparse.Namespace) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    """The models as options of `SGDRunnable`, and questions that suit them."""
+    if named := urls_of(args):
+        if "large" not in named:
+            msg = f"{' and '.join(named)} given, but no large model: name it with --large"
+            raise InvalidInputError(msg)
+        yield (
+            {tier: _model(value, key_of(args, tier)) for tier, value in named.items()},
+            [*_SAMPLES],
+        )
+        return
+    with bundled() as models:
+        from langchain_sgd.embedded.briefs.domain import briefs  # noqa: PLC0415 - an engine
+
+        asked = itertools.islice(briefs(7, held_out=True), 40)
+        long = sorted((brief.question for brief in asked), key=len)[-3:]
+        sys.stderr.write(
+            "note: no model is named (--large or SGD_LARGE_URL), so the bundled demonstration models"
+            " answer. They know launch briefs only.\n"
+        )
+        yield models, long
+
+
+def _model(value: str, key: SecretStr | None) -> Any:
+    if key is None or not value.startswith(("http://", "https://")):
+        return value
+    from langchain_sgd.tgi import TGIEndpoint  # noqa: PLC0415 - loads the HTTP client
+
+    return TGIEndpoint(value, api_key=key)

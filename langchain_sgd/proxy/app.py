@@ -1,0 +1,382 @@
+"""The application: its routes, and the way of one question through it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from importlib import resources
+from typing import Any, Final, cast
+
+from langchain_core.messages import BaseMessage
+from pydantic import SecretStr
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from langchain_sgd._version import __version__
+from langchain_sgd.drawing.colors import tier_colors
+from langchain_sgd.proxy.chat import Chat, Noted
+from langchain_sgd.proxy.engine import Engine, Finished, Piece, Text
+from langchain_sgd.proxy.errors import ProxyError, as_proxy_error
+from langchain_sgd.proxy.guard import Guard, security_headers
+from langchain_sgd.proxy.history import Drawing, History, Record, with_graphs
+from langchain_sgd.proxy.limits import Limits
+from langchain_sgd.proxy.metrics import Metrics
+from langchain_sgd.proxy.sharing import share_page
+from langchain_sgd.proxy.streaming import EventStream, Failed, Feed, feeding, while_connected
+from langchain_sgd.proxy.wire import ChatRequest, Progress, model_json, read_request, sse
+from langchain_sgd.report import Usage
+from langchain_sgd.runnable import SGDRunnable
+
+_PING_S: Final = 10.0
+"""Of silence, before a comment is sent that keeps the connection open."""
+_PAGE: Final = {
+    "index.html": "text/html; charset=utf-8",
+    "page.css": "text/css; charset=utf-8",
+    "app.js": "text/javascript; charset=utf-8",
+    "run.js": "text/javascript; charset=utf-8",
+    "graph.js": "text/javascript; charset=utf-8",
+    "timeline.js": "text/javascript; charset=utf-8",
+    "markdown.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
+    " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+def make_app(
+    sgd: SGDRunnable,
+    *,
+    key: SecretStr | str | None = None,
+    hosts: Collection[str] | None = None,
+    cors_origins: Sequence[str] = (),
+    limits: Limits | None = None,
+    progress: Progress = "off",
+    samples: Sequence[str] = (),
+) -> ASGIApp:
+    """An ASGI application: OpenAI's chat completions under `/v1`, the live page at `/`.
+
+    Args:
+        sgd: What answers.
+        key: What clients must send as a bearer token; without one, listen on loopback only.
+        hosts: Host names the server answers to, checked on loopback; None checks none.
+        cors_origins: Origins of other web pages that may use the server.
+        limits: What clients may use up.
+        progress: Where the plan and the parts' progress go if a request does not say.
+        samples: Questions that the page offers.
+
+    Raises:
+        InvalidInputError: The runnable waits for approvals or saves its runs.
+    """
+    secret = SecretStr(key) if isinstance(key, str) else key
+    limits = limits or Limits()
+    proxy = _Proxy(Engine(sgd), limits, progress, samples, needs_key=secret is not None)
+    app: ASGIApp = Starlette(
+        routes=proxy.routes(),
+        exception_handlers={
+            HTTPException: proxy.refuse,
+            ProxyError: proxy.refuse,
+            Exception: proxy.refuse,
+        },
+    )
+    app = Guard(
+        app,
+        key=secret,
+        hosts=hosts,
+        origins=cors_origins,
+        open_paths=lambda path: path in proxy.open_paths,
+        body_bytes=limits.body_bytes,
+        on_refusal=proxy.metrics.failed,
+    )
+    if cors_origins:
+        app = CORSMiddleware(
+            app,
+            allow_origins=cors_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["X-SGD-Run", "X-SGD-Undivided", "Retry-After"],
+        )
+        return security_headers(app, {**_HEADERS, "Cross-Origin-Resource-Policy": "cross-origin"})
+    return security_headers(app, _HEADERS)
+
+
+class _Proxy:
+    def __init__(
+        self,
+        engine: Engine,
+        limits: Limits,
+        progress: Progress,
+        samples: Sequence[str],
+        *,
+        needs_key: bool,
+    ) -> None:
+        self.engine = engine
+        self.limits = limits
+        self._progress = progress
+        self.history = History(limits)
+        self.metrics = Metrics()
+        self._created = int(time.time())
+        self._active = 0
+        folder = resources.files("langchain_sgd.proxy") / "page"
+        self._files = {name: (folder / name).read_bytes() for name in _PAGE}
+        self.open_paths = {"/", "/health", "/api/config", *(f"/page/{name}" for name in _PAGE)}
+        self._config = {
+            "version": __version__,
+            "needs_key": needs_key,
+            "models": list(engine.runnables),
+            "tiers": {
+                name: color
+                for name, color in tier_colors(engine.tiers).items()
+                if name in {"planner", *engine.tiers}
+            },
+            "samples": list(samples),
+        }
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/", self.index),
+            Route("/page/{name}", self.file),
+            Route("/health", self.health),
+            Route("/metrics", self.show_metrics),
+            Route("/v1/models", self.models),
+            Route("/v1/models/{name}", self.model),
+            Route("/v1/chat/completions", _Endpoint(self.complete), methods=["POST"]),
+            Route("/api/config", self.config),
+            Route("/api/runs", self.runs, methods=["GET"]),
+            Route("/api/runs", self.forget, methods=["DELETE"]),
+            Route("/api/runs", _Endpoint(self.run), methods=["POST"]),
+            Route("/api/runs/{run_id}", self.events),
+            Route("/api/runs/{run_id}/page", self.share),
+        ]
+
+    # -- small answers
+
+    async def index(self, _: Request) -> Response:
+        return self._file("index.html")
+
+    async def file(self, request: Request) -> Response:
+        return self._file(request.path_params["name"])
+
+    def _file(self, name: str) -> Response:
+        if name not in _PAGE:
+            raise ProxyError(404, f"There is no {name} here.")
+        headers = {"Content-Type": _PAGE[name], "Cache-Control": "no-cache"}
+        return Response(self._files[name], headers=headers)
+
+    async def health(self, _: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def show_metrics(self, _: Request) -> Response:
+        return Response(
+            self.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8"
+        )
+
+    async def config(self, _: Request) -> Response:
+        return JSONResponse(self._config)
+
+    async def models(self, _: Request) -> Response:
+        data = [model_json(name, self._created) for name in self.engine.runnables]
+        return JSONResponse({"object": "list", "data": data})
+
+    async def model(self, request: Request) -> Response:
+        return JSONResponse(model_json(self._known(request.path_params["name"]), self._created))
+
+    async def runs(self, _: Request) -> Response:
+        return JSONResponse({"runs": [record.summary() for record in self.history]})
+
+    async def forget(self, _: Request) -> Response:
+        self.history.clear()
+        return Response(status_code=204)
+
+    async def events(self, request: Request) -> Response:
+        record = self._record(request.path_params["run_id"])
+        events = b"".join(map(sse, with_graphs(record.events)))
+        return Response(events, media_type="text/event-stream")
+
+    async def share(self, request: Request) -> Response:
+        ids = [request.path_params["run_id"], *request.query_params.getlist("with")]
+        page = share_page([self._record(run_id) for run_id in ids[:2]])
+        headers = {
+            "Content-Type": "text/html; charset=utf-8",
+            "Content-Disposition": f'attachment; filename="sgd-{ids[0]}.html"',
+            "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
+        }
+        return Response(page, headers=headers)
+
+    def _record(self, run_id: str) -> Record:
+        if (record := self.history.get(run_id)) is None:
+            raise ProxyError(404, "This run is not known any more.")
+        return record
+
+    def _known(self, model: str) -> str:
+        if model not in self.engine.runnables:
+            known = ", ".join(self.engine.runnables)
+            raise ProxyError(
+                404,
+                f"There is no model {model!r}; there are {known}.",
+                param="model",
+                code="model_not_found",
+            )
+        return model
+
+    # -- errors
+
+    async def refuse(self, _: Request, error: Exception) -> Response:
+        """An error before an answer has begun."""
+        if isinstance(error, HTTPException):
+            error = ProxyError(error.status_code, f"{error.detail}.", headers=error.headers)
+        refusal = as_proxy_error(error)
+        self.metrics.failed(refusal.status)
+        return refusal.response()
+
+    # -- questions
+
+    async def complete(self, request: Request, send: Send) -> None:
+        """OpenAI's chat completions."""
+        asked = await self._read(request)
+        messages = asked.conversation()
+        undivided = asked.why_undivided(messages)
+        with self._place():
+            record = self._begun(asked, messages, "api")
+            progress = asked.sgd_progress or self._progress
+            chat = Chat(asked, record, undivided, progress)
+            answer = chat.stream if asked.stream else chat.whole
+            async with self._answering(record, self._pieces(asked, messages, undivided)) as feed:
+                work = answer(feed, request.receive, send)
+                if error := await while_connected(request.receive, work):
+                    record.failed(error.body())
+                    self.metrics.failed(error.status)
+
+    async def run(self, request: Request, send: Send) -> None:
+        """A run for the page: the same request, answered by all that happens."""
+        asked = await self._read(request)
+        messages = asked.conversation()
+        if why := asked.why_undivided(messages):
+            raise ProxyError(400, f"The page shows answers in text only, not with {why}.")
+        with self._place():
+            record = self._begun(asked, messages, "page")
+            async with self._answering(record, self._pieces(asked, messages, None)) as feed:
+                stream = EventStream(send, {"X-SGD-Run": record.id})
+                await while_connected(request.receive, self._show(record, feed, stream))
+
+    async def _show(self, record: Record, feed: Feed[Noted], stream: EventStream) -> None:
+        """Send what happens, as it happens."""
+        await stream.begin()
+        drawing = Drawing()
+        while True:
+            try:
+                item = await feed.next(_PING_S)
+            except TimeoutError:
+                await stream.ping()
+                continue
+            if item is None:
+                break
+            if isinstance(item, Failed):
+                error = as_proxy_error(item.error)
+                self.metrics.failed(error.status)
+                await stream.send(sse(record.failed(error.body())))
+                break
+            await stream.send(sse(item[1]), *map(sse, drawing.after(item[1])))
+        await stream.end()
+
+    async def _read(self, request: Request) -> ChatRequest:
+        """The request, whole and checked.
+
+        Only JSON: a web page elsewhere can send a form without asking, but not this.
+        """
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise ProxyError(415, f"The content type must be application/json, not {kind!r}.")
+        try:
+            async with asyncio.timeout(self.limits.body_s):
+                body = await request.body()
+        except TimeoutError:
+            raise ProxyError(408, "The request did not arrive in time.") from None
+        asked = read_request(body)
+        self._known(asked.model)
+        return asked
+
+    @contextmanager
+    def _place(self) -> Any:
+        if self._active >= self.limits.concurrent:
+            raise ProxyError(
+                429,
+                f"{self._active} questions are being answered; this server takes no more at once.",
+                code="too_many_requests",
+                headers={"Retry-After": "1"},
+            )
+        self._active += 1
+        try:
+            with self.metrics.in_flight.track_inprogress():
+                yield
+        finally:
+            self._active -= 1
+
+    def _begun(self, asked: ChatRequest, messages: Sequence[BaseMessage], source: str) -> Record:
+        record = Record(asked.model, str(messages[-1].text), source)
+        if asked.store is not False and self.limits.history:
+            self.history.add(record)
+        return record
+
+    @asynccontextmanager
+    async def _answering(
+        self, record: Record, source: AsyncIterator[Piece]
+    ) -> AsyncIterator[Feed[Noted]]:
+        """The pieces of an answer, noted in its record; at the end of the block the run ends."""
+        usage: Usage | None = None
+        began = time.monotonic()
+
+        async def noted() -> AsyncIterator[Noted]:
+            nonlocal usage
+            seen = False
+            async with aclosing(cast("Any", source)):
+                async for piece in source:
+                    if isinstance(piece, Text) and not seen:
+                        seen = True
+                        self.metrics.first_text(record.model, time.monotonic() - began)
+                    if isinstance(piece, Finished):
+                        usage = piece.usage
+                    yield piece, record.note(piece)
+
+        try:
+            async with feeding(noted(), timeout_s=self.limits.answer_s) as feed:
+                yield feed
+        finally:
+            if record.status == "running":
+                record.end("cancelled")
+            self.metrics.ended(record, usage)
+            self.history.trim()
+
+    def _pieces(
+        self, asked: ChatRequest, messages: Sequence[BaseMessage], undivided: str | None
+    ) -> AsyncIterator[Piece]:
+        if undivided is None:
+            return self.engine.answer(asked.model, messages, asked.options)
+        names = ("tools", "tool_choice", "parallel_tool_calls", "response_format")
+        bound = {name: getattr(asked, name) for name in names}
+        bound = {name: value for name, value in bound.items() if value is not None}
+        return self.engine.answer_undivided(messages, asked.options, bound)
+
+
+class _Endpoint:
+    """A route that sends its answer itself, and knows when its client has gone."""
+
+    def __init__(self, handle: Callable[[Request, Send], Awaitable[None]]) -> None:
+        self._handle = handle
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI wants it."""
+        await self._handle(Request(scope, receive, send), send)

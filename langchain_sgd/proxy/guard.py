@@ -1,0 +1,154 @@
+"""Who may ask: host names, origins, the key, and how much may be sent. Plain ASGI, around any app."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.proxy.errors import ProxyError
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+def check_exposure(host: str, key: SecretStr | None, remedy: str) -> None:
+    """Refuse to open models to a network without a key.
+
+    Raises:
+        InvalidInputError: It would.
+    """
+    if host not in LOOPBACK and (key is None or not key.get_secret_value()):
+        msg = f"--host {host} opens the models to the network, so clients must send a key: {remedy}"
+        raise InvalidInputError(msg)
+
+
+class Guard:
+    """Checks that stand before every request.
+
+    Args:
+        app: What is guarded.
+        key: What clients must send as a bearer token.
+        hosts: Names under which the server may be addressed, so that no web page can make a browser talk to
+            it under a name of its own; None checks none.
+        origins: Other origins whose web pages may send requests; "*" is all.
+        open_paths: What needs no key: nothing there tells anything.
+        body_bytes: Longest request.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        key: SecretStr | None = None,
+        hosts: Collection[str] | None = None,
+        origins: Collection[str] = (),
+        open_paths: Callable[[str], bool] = lambda _: False,
+        body_bytes: int = 20 * 2**20,
+        on_refusal: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._app = app
+        self._key = key
+        self._hosts = hosts
+        self._origins = origins
+        self._open_paths = open_paths
+        self._body_bytes = body_bytes
+        self._on_refusal = on_refusal
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, or answer with an error."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            return  # no WebSockets here
+        try:
+            headers = Headers(scope=scope)
+            self._check_host(headers)
+            self._check_origin(headers)
+            if not self._open_paths(scope["path"]):
+                self._check_key(headers)
+            declared = headers.get("content-length", "0")
+            if not declared.isdecimal() or int(declared) > self._body_bytes:
+                raise self._too_long()
+        except ProxyError as error:
+            self._on_refusal(error.status)
+            await error.response()(scope, receive, send)
+            return
+        await self._app(scope, self._bounded(receive), send)
+
+    def _check_host(self, headers: Headers) -> None:
+        if self._hosts is None:
+            return
+        host = _name_of(f"//{headers.get('host', '')}")
+        if host not in self._hosts:
+            msg = f"This server does not answer to the host name {host!r}; --allow-host adds one."
+            raise ProxyError(403, msg, code="host")
+
+    def _check_origin(self, headers: Headers) -> None:
+        """A web page elsewhere could send what it may not read."""
+        origin = headers.get("origin")
+        if origin is None or "*" in self._origins or origin in self._origins:
+            return
+        if urlsplit(origin).netloc != headers.get("host"):
+            msg = f"Pages of {origin} may not use this server; --cors-origin allows one."
+            raise ProxyError(403, msg, code="origin")
+
+    def _check_key(self, headers: Headers) -> None:
+        if self._key is None:
+            return
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        wanted = self._key.get_secret_value().encode()
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), wanted):
+            raise ProxyError(
+                401,
+                "This server needs its key as a bearer token (api_key= of OpenAI's clients).",
+                code="invalid_api_key",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+
+    def _too_long(self) -> ProxyError:
+        return ProxyError(413, f"The request is longer than {self._body_bytes:,} bytes.")
+
+    def _bounded(self, receive: Receive) -> Callable[[], Awaitable[Message]]:
+        """For bodies that do not say how long they are."""
+        received = 0
+
+        async def bounded() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._body_bytes:
+                raise self._too_long()
+            return message
+
+        return bounded
+
+
+def _name_of(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def security_headers(app: ASGIApp, headers: dict[str, str]) -> ASGIApp:
+    """The app with these headers on every answer that has not its own."""
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        async def sending(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                given = {name.lower() for name, _ in message.get("headers", [])}
+                more = [pair for pair in raw if pair[0] not in given]
+                message = {**message, "headers": [*message.get("headers", []), *more]}
+            await send(message)
+
+        await app(scope, receive, sending if scope["type"] == "http" else send)
+
+    return wrapped

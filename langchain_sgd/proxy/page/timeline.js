@@ -1,0 +1,113 @@
+// Who waited and who wrote when: a row for the planner and for each part, all runs over one scale of seconds.
+
+import { seconds } from "./run.js";
+
+export class Timeline {
+  #rows = [];
+
+  constructor(parent, colors) {
+    this.parent = parent;
+    this.colors = colors;
+    this.axis = row("axis");
+    parent.append(this.axis.element);
+  }
+
+  /** @param runs each with the seconds it has taken so far */
+  show(runs) {
+    const span = Math.max(0.5, ...runs.map(({ now }) => now)) * 1.02;
+    this.#ticks(span);
+    const wanted = runs.flatMap(({ run, now }, index) => rowsOf(run, now, index > 0));
+    // In a race: where the first one was done.
+    const goal = runs.length > 1 && runs[0].run.report ? runs[0].now : null;
+    if (goal !== null) for (const { bars } of wanted) bars.push({ kind: "goal", from: goal });
+    while (this.#rows.length > wanted.length) this.#rows.pop().element.remove();
+    wanted.forEach((each, index) => {
+      if (!this.#rows[index]) {
+        this.#rows[index] = row("row");
+        this.parent.append(this.#rows[index].element);
+      }
+      this.#fill(this.#rows[index], each, span);
+    });
+  }
+
+  #fill(shown, { label, bars, note, bad, lead }, span) {
+    shown.element.className = lead ? "row lead" : "row";
+    set(shown.label, label);
+    shown.label.title = label;
+    set(shown.note, note);
+    shown.note.className = bad ? "note bad" : "note";
+    while (shown.track.children.length > bars.length) shown.track.lastChild.remove();
+    bars.forEach(({ kind, tier, from, to }, index) => {
+      const bar = shown.track.children[index] ?? shown.track.appendChild(document.createElement("div"));
+      bar.className = `bar ${kind}`;
+      bar.style.left = `${(100 * from) / span}%`;
+      bar.style.width = to === undefined ? "" : `${(100 * Math.max(0, to - from)) / span}%`;
+      bar.style.setProperty("--tier", this.colors[tier] ?? "#808890");
+    });
+  }
+
+  #ticks(span) {
+    const step = nice(span / 5);
+    const count = Math.floor(span / step) + 1;
+    const { track } = this.axis;
+    while (track.children.length > count) track.lastChild.remove();
+    for (let index = 0; index < count; index++) {
+      const mark = track.children[index] ?? track.appendChild(document.createElement("span"));
+      mark.className = "mark";
+      mark.style.left = `${(100 * index * step) / span}%`;
+      set(mark, index ? `${Number((index * step).toPrecision(6))} s` : "0");
+    }
+  }
+}
+
+function row(kind) {
+  const element = document.createElement("div");
+  element.className = kind;
+  const [label, track, note] = ["label", "track", "note"].map((name) => {
+    const part = document.createElement("div");
+    part.className = name;
+    return part;
+  });
+  element.append(label, track, note);
+  return { element, label, track, note };
+}
+
+function set(element, text) { if (element.textContent !== text) element.textContent = text; }
+
+function rowsOf(run, now, isSecond) {
+  const rows = [];
+  const nodes = [...run.nodes.values()];
+  if (run.model !== "plain") {
+    const end = run.planEnded ?? now;
+    const bars = [{ kind: "", tier: "planner", from: 0, to: end }];
+    for (const node of nodes) if (run.plain === null) bars.push({ kind: "tick", from: node.planned });
+    rows.push({ label: "planner", bars, note: run.planEnded === null ? "" : seconds(end), lead: isSecond });
+  }
+  for (const node of nodes) rows.push(nodeRow(run, node, now, isSecond && !rows.length));
+  return rows;
+}
+
+function nodeRow(run, node, now, lead) {
+  const bars = [];
+  const start = node.attempts[0]?.start ?? node.ended ?? now;
+  if (run.plain === null && start > node.planned) bars.push({ kind: "wait", from: node.planned, to: start });
+  for (const { tier, start, first, end, lost } of node.attempts) {
+    const to = end ?? now;
+    if (lost) bars.push({ kind: "lost", tier, from: start, to });
+    else {
+      bars.push({ kind: "first", tier, from: start, to: first ?? to });
+      if (first !== null) bars.push({ kind: "", tier, from: first, to });
+    }
+  }
+  const bad = ["failed", "skipped", "truncated"].includes(node.status);
+  const took = node.ended === null ? "" : seconds(node.ended - start);
+  const note = bad ? `${{ failed: "✕ failed", skipped: "∅ skipped", truncated: "✂ cut" }[node.status]}` : took;
+  const label = run.plain === null ? `${node.id} ${node.heading}` : `${run.model === "plain" ? "plain" : node.heading}`;
+  return { label, bars, note, bad, lead };
+}
+
+/** The next larger of 1, 2, 5, 10, 20, ... */
+function nice(step) {
+  const power = 10 ** Math.floor(Math.log10(step));
+  return [1, 2, 5, 10].map((factor) => factor * power).find((value) => value >= step * (1 - 1e-9));
+}

@@ -1,0 +1,72 @@
+"""A run, or a race of two, as one file that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from langchain_sgd.drawing import report_html
+from langchain_sgd.drawing.markup import FONT, element, to_text
+from langchain_sgd.drawing.words import seconds
+from langchain_sgd.proxy.history import Record
+
+_STYLE = f"""
+:root {{ color-scheme: light dark; }}
+body {{ font: 15px/1.55 {FONT}; max-width: 1080px; margin: 32px auto; padding: 0 16px; }}
+h1 {{ font-size: 22px; white-space: pre-wrap; overflow-wrap: anywhere; }}
+h2 {{ font-size: 17px; margin: 36px 0 8px; }}
+pre {{ font: inherit; white-space: pre-wrap; overflow-wrap: anywhere; margin: 12px 0; }}
+.answer {{ border-left: 3px solid #80889066; padding-left: 16px; }}
+footer {{ margin-top: 40px; font-size: 12px; opacity: .75; }}
+"""
+
+
+def share_page(records: Sequence[Record]) -> str:
+    """Question, answers and reports; every text is shown as text."""
+    first = records[0]
+    walls = [record.report.wall_s for record in records if record.report is not None]
+    span_s = max(walls, default=None)  # one scale for all
+    told = f"{_when(first)} · made by langchain-sgd (Skeleton Graph Decoding)"
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("title", f"SGD: {' '.join(first.question.split())[:80]}"),
+        element("style", _STYLE),
+    )
+    # Joined as text, since a report's picture is text already; every piece escapes its own.
+    parts = [
+        '<!doctype html>\n<html lang="en">',
+        to_text(head),
+        "<body><main>",
+        to_text(element("h1", first.question)),
+        _result(records),
+        *(_run(record, span_s) for record in records),
+        "</main>",
+        to_text(element("footer", told)),
+        "</body></html>\n",
+    ]
+    return "\n".join(parts)
+
+
+def _result(records: Sequence[Record]) -> str:
+    """Of a race: who was done first."""
+    ended = [r for r in records if r.report is not None]
+    if len(ended) < 2:
+        return ""
+    told = " · ".join(f"{r.model}: {seconds(r.report.wall_s)}" for r in ended if r.report)
+    return to_text(element("p", f"Whole answer after: {told}"))
+
+
+def _run(record: Record, span_s: float | None) -> str:
+    shown = (
+        to_text(element("p", f"Status: {record.status}"))
+        if record.report is None
+        else report_html(record.report, span_s=span_s)
+    )
+    answer = element("pre", record.text, class_="answer")
+    return to_text(element("h2", record.model)) + shown + to_text(answer)
+
+
+def _when(record: Record) -> str:
+    return f"{datetime.fromtimestamp(record.created, UTC):%Y-%m-%d %H:%M} UTC"

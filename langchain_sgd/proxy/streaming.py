@@ -1,0 +1,118 @@
+"""Work that ends when its client has gone, and items that do not keep one waiting for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
+
+from starlette.responses import Response
+from starlette.types import Receive, Send
+
+T = TypeVar("T")
+_EVENT_HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "X-Accel-Buffering": "no",
+}
+
+
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T | None:
+    """What the work gives; if the client goes away first, the work is cancelled and gives None.
+
+    The request's body must have been read.
+    """
+
+    async def gone() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async with asyncio.TaskGroup() as group:
+        working, leaving = group.create_task(work), group.create_task(gone())
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        working.cancel()
+        leaving.cancel()
+    return None if working.cancelled() else working.result()
+
+
+class EventStream:
+    """Server-sent events as an answer."""
+
+    def __init__(self, send: Send, headers: Mapping[str, str]) -> None:
+        self._send = send
+        self._headers = {**_EVENT_HEADERS, **headers}
+        self.begun = False
+        """The status was sent."""
+
+    async def begin(self) -> None:
+        """Send status and headers, once."""
+        if not self.begun:
+            self.begun = True
+            head = Response(headers=self._headers)
+            del head.headers["content-length"]
+            start = {"type": "http.response.start", "status": 200, "headers": head.raw_headers}
+            await self._send(start)
+
+    async def send(self, *events: bytes) -> None:
+        """Send events in one go."""
+        await self.begin()
+        await self._send(
+            {"type": "http.response.body", "body": b"".join(events), "more_body": True}
+        )
+
+    async def ping(self) -> None:
+        """A comment, so that nobody between takes the connection for dead."""
+        await self.send(b": waiting\n\n")
+
+    async def end(self) -> None:
+        """No more events."""
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The source broke off."""
+
+    error: Exception
+
+
+class Feed(Generic[T]):
+    """What a source has given so far and nobody has taken yet."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[T | Failed | None] = asyncio.Queue()
+        self.put = self._queue.put_nowait
+
+    async def next(self, within_s: float | None = None) -> T | Failed | None:
+        """The next item; `None` after the last.
+
+        Raises:
+            TimeoutError: Nothing came in this time; it may be asked again.
+        """
+        async with asyncio.timeout(within_s):
+            return await self._queue.get()
+
+
+@asynccontextmanager
+async def feeding(source: AsyncIterator[T], *, timeout_s: float) -> AsyncIterator[Feed[T]]:
+    """A feed of the source's items while the block runs; then the source is closed."""
+    feed: Feed[T] = Feed()
+
+    async def pump() -> None:
+        try:
+            async with asyncio.timeout(timeout_s), aclosing(cast("Any", source)):
+                async for item in source:
+                    feed.put(item)
+        except Exception as error:  # noqa: BLE001 - given to whoever takes the items
+            feed.put(Failed(error))
+        else:
+            feed.put(None)
+
+    # No TaskGroup: it would wrap what the block raises.
+    pumping = asyncio.get_running_loop().create_task(pump())
+    try:
+        yield feed
+    finally:
+        pumping.cancel()
+        await asyncio.wait([pumping])

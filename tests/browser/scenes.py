@@ -1,0 +1,144 @@
+"""What the page is shown in tests: plans, texts, and how fast scripted models write them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from langchain_sgd.runnable import SGDRunnable
+from langchain_sgd.skeleton import Node, NodeId, Skeleton
+from tests.support.models import Say, Stage, cut, planning
+
+_PARTS: Sequence[tuple[str, str, str, int]] = (
+    ("Going by train", "route, duration, comfort with children; no prices", "", 2),
+    ("Going by plane", "airports, duration, comfort with children; no prices", "", 2),
+    ("Going by car", "route, stops, comfort with children; no prices", "", 2),
+    ("Costs for four people", "fares, luggage, fuel and tolls", "1,2,3", 4),
+    ("What about the climate?", "emissions of all three", "", 3),
+    ("Recommendation", "weighs what the other parts found", "4,5", 5),
+)
+_TEXTS: Mapping[str, str] = {
+    "1": "The **night train** takes 14 hours with one change in Milan. Children can walk about, and a"
+    " family compartment has:\n\n- four beds,\n- a table,\n- a door that locks.\n\nYou arrive in the middle"
+    " of the city, rested if the beds suit you.",
+    "2": "The flight takes 2 hours and 10 minutes. With the way to both airports and the time for security"
+    " it is *about six hours* from door to door. A push-chair can be taken to the gate.",
+    "3": "It is 1,420 km, which is `14 h` of driving without a break. With children, plan two days:\n\n1. Paris"
+    " to Annecy\n2. Annecy to Rome, through the Mont Blanc tunnel",
+    "4": "| way | fares | extras | total |\n|---|---|---|---|\n| train | 420 € | 40 € | 460 € |\n| plane | 380 € |"
+    " 160 € | 540 € |\n| car | 190 € | 240 € | 430 € |\n\nThe car is cheapest only if you need one in Rome"
+    " anyway.",
+    "5": "> A flight for four emits about as much as heating a flat for three months.\n\nThe train is at a"
+    " tenth of it, the full car in between.",
+    "6": "Take the **night train**. It costs little more than the car, nobody has to drive, and the journey"
+    " is a part of the holiday. Fly only if your time is short.",
+}
+QUESTION = "Compare trains, planes and cars for a family trip from Paris to Rome."
+USAGE = (180, 60)
+
+
+def skeleton_of(parts: Sequence[tuple[str, str, str, int]]) -> Skeleton:
+    """Heading, scope, needed, difficulty."""
+    return Skeleton(
+        nodes=tuple(
+            Node(
+                id=NodeId(str(number)),
+                heading=heading,
+                scope=scope,
+                dependencies=tuple(NodeId(d) for d in needs.split(",") if d),
+                difficulty=difficulty,
+            )
+            for number, (heading, scope, needs, difficulty) in enumerate(parts, 1)
+        )
+    )
+
+
+def _sgd(
+    plan: Skeleton,
+    texts: Mapping[str, str],
+    *,
+    each_s: float,
+    others: Mapping[str, Say | Sequence[Say]] | None = None,
+    **options: Any,
+) -> SGDRunnable:
+    lines: dict[str, Say | Sequence[Say]] = {
+        "planner": planning(plan, each_s=each_s * 8, usage=USAGE)
+    }
+    for node in plan.nodes:
+        lines[node.id] = Say(cut(texts[node.id], 6), each_s=each_s, usage=USAGE)
+    whole = "\n\n".join(f"## {node.heading}\n\n{texts[node.id]}" for node in plan.nodes)
+    lines["plain"] = Say(cut(whole, 6), each_s=each_s, usage=USAGE)
+    return SGDRunnable(**Stage({**lines, **(others or {})}).pair(), **options)
+
+
+def travel(each_s: float = 0.004, **options: Any) -> SGDRunnable:
+    """Six parts, three levels."""
+    return _sgd(skeleton_of(_PARTS), _TEXTS, each_s=each_s, **options)
+
+
+def failing(each_s: float = 0.004) -> SGDRunnable:
+    """Part 2 never gets an answer, and part 4 needs it; part 5 gets one on the second try."""
+    broken = Say(cut("The flight takes", 6), each_s=each_s, error=ValueError("the GPU is on fire"))
+    lost = [
+        Say(cut("A flight for", 6), each_s=each_s, error=ConnectionError("gone")),
+        Say(_TEXTS["5"], each_s=each_s, usage=USAGE),
+    ]
+    return _sgd(
+        skeleton_of(_PARTS),
+        _TEXTS,
+        each_s=each_s,
+        others={"2": broken, "5": lost},
+        retries=1,
+    )
+
+
+def long_answer(pieces: int, each_s: float) -> SGDRunnable:
+    """Four parts whose models write fast and much."""
+    parts = [(f"Part of a long answer {n}", "much", "", 2) for n in range(1, 5)]
+    sentence = "A sentence of **some** length, with `code` and more words to read.\n\n"
+    text = sentence * (pieces * 6 // len(sentence) + 1)
+    return _sgd(skeleton_of(parts), {str(n): text for n in range(1, 5)}, each_s=each_s)
+
+
+def twenty(each_s: float = 0.004) -> SGDRunnable:
+    """Twenty parts with lines across columns."""
+    parts = [
+        (
+            f"Section {n} with a heading that is rather long" if n % 3 else f"Section {n}",
+            "something",
+            ",".join(str(d) for d in {n - 4, n // 2} if 0 < d < n) if n > 5 else "",
+            n % 5 + 1,
+        )
+        for n in range(1, 21)
+    ]
+    texts = {str(n): f"The text of section {n}. " * 6 for n in range(1, 21)}
+    return _sgd(skeleton_of(parts), texts, each_s=each_s, max_nodes=20)
+
+
+ATTACKS = (
+    "<img src=x onerror=\"window.hacked='img'\">",
+    "<script>window.hacked='script'</script>",
+    "[click](javascript:window.hacked='link')",
+    "![picture](https://evil.example/leak.png)",
+    "<svg/onload=window.hacked='svg'>",
+    '"><iframe src="https://evil.example"></iframe>',
+    "```html\n<script>window.hacked='fence'</script>\n```",
+    "| a | <b onmouseover=window.hacked='cell'>b</b> |\n|---|---|\n| <script>window.hacked='td'</script> | x |",
+    "`</code><script>window.hacked='code'</script>`",
+    "\u202e override, \u0000 null, ]]> --> &lt;b&gt;",
+)
+
+
+def injecting() -> SGDRunnable:
+    """A model that tries to be markup: in headings, scopes, texts, errors."""
+    heading = "<img src=x onerror=window.hacked='heading'>"
+    parts = [(heading, "<script>window.hacked='scope'</script>", "", 2), ("Two", "", "1", 5)]
+    attack = "\n\n".join(ATTACKS)
+    broken = Say("", error=ValueError("<img src=x onerror=window.hacked='error'>"))
+    return _sgd(
+        skeleton_of(parts),
+        {"1": attack, "2": "never"},
+        each_s=0.0,
+        others={"2": broken},
+        retries=0,
+    )

@@ -1,0 +1,387 @@
+"""The live page in a real browser: what a person sees, with scripted models behind it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from langchain_sgd.runnable import SGDRunnable
+from tests.browser import scenes
+from tests.support.models import Say, Stage
+
+PHONE = {
+    "viewport": {"width": 390, "height": 844},
+    "device_scale_factor": 2,
+    "is_mobile": True,
+    "has_touch": True,
+}
+AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
+
+
+def ask(page: Any, question: str = scenes.QUESTION, *, race: bool = False) -> None:
+    page.fill("#question", question)
+    page.set_checked("#race", race)
+    page.click("#go")
+
+
+def ended(page: Any) -> str:
+    """Wait for the end, and give the sentence that is told."""
+    page.wait_for_selector("#save:visible")
+    page.wait_for_function("() => document.getElementById('result').textContent !== ''")
+    told: str = page.text_content("#result")
+    return told
+
+
+def statuses(page: Any) -> dict[str, str]:
+    """Each box's heading and its state."""
+    found: dict[str, str] = page.evaluate(
+        """() => Object.fromEntries([...document.querySelectorAll('#graph g.node')].map((g) =>
+        [g.querySelector('.heading').textContent, g.getAttribute('class').replace('node ', '')]))"""
+    )
+    return found
+
+
+# -- what it shows
+
+
+def test_the_plan_grows_line_by_line_and_parts_light_up(serve: Any, new_page: Any) -> None:
+    page = new_page(serve(scenes.travel(0.01)))
+    counts = page.evaluate(
+        """() => {
+          window.counts = []; window.seen = new Set();
+          new MutationObserver(() => {
+            const boxes = document.querySelectorAll('#graph g.node');
+            if (window.counts.at(-1) !== boxes.length) window.counts.push(boxes.length);
+            for (const box of boxes) window.seen.add(box.getAttribute('class'));
+          }).observe(document.getElementById('graph'), {subtree: true, childList: true, attributes: true});
+        }"""
+    )
+    assert counts is None
+    ask(page)
+    told = ended(page)
+    assert re.fullmatch(r"6 parts in \d+\.\d\d s, \d\.\d written at a time on average\.", told)
+    grown = [count for count in page.evaluate("window.counts") if count]
+    assert grown == sorted(grown)
+    assert len(grown) >= 4
+    assert {"node waiting", "node running", "node complete"} <= set(
+        page.evaluate("[...window.seen]")
+    )
+    assert set(statuses(page).values()) == {"complete"}
+    assert page.locator("#graph .line").count() == 5
+    assert page.locator("#timeline .row").count() == 7
+    headings = page.locator(".answer h3").all_text_contents()
+    assert headings[0] == "Going by train"
+    assert headings[-1] == "Recommendation"
+    assert page.locator(".answer table").count() == 1
+
+
+def test_the_text_grows_in_order_while_later_parts_are_written(serve: Any, new_page: Any) -> None:
+    page = new_page(serve(scenes.travel(0.02)))
+    ask(page)
+    page.wait_for_function(
+        """() => document.querySelectorAll('#graph g.running').length > 1
+        && document.querySelector('.answer').textContent.includes('Going by train')"""
+    )
+    assert page.locator(".answer h3").count() == 1
+    ended(page)
+    assert page.locator(".answer h3").count() == 6
+
+
+def test_a_race_is_told_in_one_sentence_and_can_be_replayed(serve: Any, new_page: Any) -> None:
+    page = new_page(serve(scenes.travel(0.01)))
+    ask(page, race=True)
+    told = ended(page)
+    found = re.fullmatch(
+        r"SGD: whole answer (\d\.\d)\u00d7 sooner, ([\d.]+) s against ([\d.]+) s, (\d+) words against (\d+)\.",
+        told,
+    )
+    assert found, told
+    ratio, mine, theirs, words, plain_words = map(float, found.groups())
+    assert abs(theirs / mine - ratio) < 0.06
+    assert words == plain_words
+    assert page.locator(".lane").count() == 2
+    assert page.locator("#timeline .row.lead .label").text_content() == "plain"
+    assert page.locator("#timeline .bar.goal").count() == 8
+    first, second = page.locator(".answer").all_text_contents()
+    page.click("#replay")
+    page.wait_for_selector("#replay:disabled")
+    page.wait_for_selector("#replay:enabled")
+    assert ended(page) == told
+    assert page.locator(".answer").all_text_contents() == [first, second]
+
+
+def test_a_race_at_the_same_time(serve: Any, new_page: Any) -> None:
+    page = new_page(serve(scenes.travel(0.01)))
+    page.click("summary")
+    page.check("#together")
+    ask(page, race=True)
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.answer')].filter((a) => a.textContent).length === 2"
+    )
+    assert page.is_visible("#stop")
+    assert "sooner" in ended(page)
+
+
+def test_a_question_in_one_piece(serve: Any, new_page: Any) -> None:
+    stage = Stage({"planner": Say("PLAIN"), "plain": Say("Four.")})
+    page = new_page(serve(SGDRunnable(**stage.pair())))
+    ask(page, "What is 2+2?")
+    assert ended(page).startswith("Answered in one piece in ")
+    assert page.text_content("#graph").startswith("No plan: ")
+    assert page.text_content(".answer") == "Four."
+
+
+def test_a_failing_part_is_seen_and_the_rest_is_there(serve: Any, new_page: Any) -> None:
+    page = new_page(serve(scenes.failing()))
+    ask(page)
+    assert re.match(r"3 of 6 parts were written, in ", ended(page))
+    found = statuses(page)
+    assert found["2 Going by plane"] == "failed"
+    assert found["4 Costs for four people"] == found["6 Recommendation"] == "skipped"
+    assert found["1 Going by train"] == "complete"
+    assert page.locator("#timeline .bar.lost").count() >= 2
+    assert "the GPU is on fire" in page.text_content(".warnings")
+    assert page.locator(".answer em", has_text="missing").count() == 3
+
+
+def test_a_run_that_fails_as_a_whole_says_why(serve: Any, new_page: Any) -> None:
+    stage = Stage({"plain": Say("", error=ValueError("the GPU is on fire"))})
+    page = new_page(serve(SGDRunnable(**stage.pair(), mode="never", retries=0)))
+    ask(page)
+    page.wait_for_selector(".problem:visible")
+    assert "the GPU is on fire" in page.text_content("#result")
+    page.wait_for_selector("#runs button")
+    assert "failed" in page.text_content("#runs")
+
+
+def test_twenty_parts_fit(serve: Any, new_page: Any) -> None:
+    page = new_page(serve(scenes.twenty(0.001)))
+    ask(page, "Twenty parts?")
+    assert ended(page).startswith("20 parts in ")
+    assert page.locator("#graph g.node.complete").count() == 20
+    boxes = page.evaluate(
+        "[...document.querySelectorAll('#graph g.node')].map((g) => g.getBoundingClientRect().toJSON())"
+    )
+    for index, a in enumerate(boxes):
+        for b in boxes[index + 1 :]:
+            apart = (
+                a["right"] <= b["left"]
+                or b["right"] <= a["left"]
+                or a["bottom"] <= b["top"]
+                or b["bottom"] <= a["top"]
+            )
+            assert apart
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+# -- model text is never markup
+
+
+def test_model_text_is_never_markup(serve: Any, new_page: Any) -> None:
+    page = new_page(serve(scenes.injecting()))
+    ask(page, "<img src=x onerror=window.hacked='question'>")
+    ended(page)
+    page.hover("#graph g.node >> nth=0")
+    assert page.evaluate("window.hacked") is None
+    for tag in ("script", "img", "iframe", "svg", "a", "b"):
+        assert page.locator(f".answer {tag}").count() == 0
+    assert page.locator("img").count() == 1  # the page's own
+    text = page.text_content(".answer")
+    for piece in ("<img src=x", "<script>window.hacked='script'", "javascript:window", "<iframe"):
+        assert piece in text
+    assert "<img src=x onerror=window.hacked='error'>" in page.text_content(".warnings")
+    page.reload()
+    page.click("#runs button")
+    page.wait_for_selector(".answer h3")
+    assert page.evaluate("window.hacked") is None
+
+
+def test_the_policy_stops_scripts_that_would_get_in(serve: Any, browser: Any) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    refused: list[str] = []
+    page.on("console", lambda said: refused.append(said.text))
+    page.goto(serve(scenes.travel()))
+    page.evaluate(
+        """() => {
+          const script = document.createElement('script');
+          script.textContent = 'window.hacked = 1';
+          document.body.append(script);
+          document.body.setAttribute('onclick', 'window.hacked = 2');
+          document.body.click();
+        }"""
+    )
+    assert page.evaluate("window.hacked") is None
+    assert any("Content Security Policy" in text for text in refused)
+    context.close()
+
+
+# -- using it
+
+
+def test_history_shows_a_run_again_and_a_report_can_be_saved(
+    serve: Any, new_page: Any, browser: Any, tmp_path: Path
+) -> None:
+    url = serve(scenes.travel(0.001))
+    page = new_page(url)
+    ask(page, race=True)
+    ended(page)
+    with page.expect_download() as saved:
+        page.click("#save")
+    file = tmp_path / saved.value.suggested_filename
+    saved.value.save_as(file)
+    page.reload()
+    page.click("#runs button >> nth=1")
+    ended(page)
+    assert set(statuses(page).values()) == {"complete"}
+    assert page.input_value("#question") == scenes.QUESTION
+    page.click("#forget")
+    page.wait_for_selector("#history", state="hidden")
+
+    alone = browser.new_context(offline=True, java_script_enabled=False)
+    shown = alone.new_page()
+    shown.goto(file.as_uri())
+    assert shown.text_content("h1") == scenes.QUESTION
+    assert shown.locator("svg").count() == 3  # a graph and two timelines
+    assert shown.locator("svg >> nth=0").bounding_box()["width"] > 300
+    alone.close()
+
+
+def test_stop_ends_the_models_and_says_so(serve: Any, new_page: Any) -> None:
+    stage = Stage({"plain": Say(["Some text"], hang=True)})
+    page = new_page(serve(SGDRunnable(**stage.pair(), mode="never")))
+    ask(page)
+    page.wait_for_function("() => document.querySelector('.answer')?.textContent === 'Some text'")
+    page.click("#stop")
+    page.wait_for_selector("#go:visible")
+    assert page.text_content("#result") == "Stopped."
+    page.wait_for_function(
+        "() => document.getElementById('runs').textContent.includes('cancelled')"
+    )
+    assert [call.outcome for call in stage.calls] != ["open"]
+
+
+def test_all_of_it_works_by_keyboard(serve: Any, new_page: Any) -> None:
+    page = new_page(serve(scenes.travel(0.001), samples=["A sample?"]))
+    assert page.evaluate("document.activeElement.id") == "question"
+    page.keyboard.type("Which way?")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.input_value("#question") == "A sample?"
+    page.keyboard.press("Control+Enter")
+    ended(page)
+    page.focus("#graph")
+    page.keyboard.press("Tab")
+    name = page.evaluate("document.activeElement.querySelector('title').textContent")
+    assert name.startswith("1. Going by train\n")
+    page.keyboard.press("Enter")
+    assert page.text_content(".answer .found") == "Going by train"
+
+
+def test_a_server_with_a_key_asks_for_it(serve: Any, browser: Any) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(serve(scenes.travel(0.001), key="a-secret"))
+    page.wait_for_selector("#key:visible")
+    ask(page)
+    page.wait_for_function("() => document.getElementById('result').textContent.includes('key')")
+    page.fill("#key", "a-secret")
+    page.press("#key", "Tab")
+    ask(page)
+    assert ended(page).startswith("6 parts")
+    context.close()
+
+
+def test_options_reach_the_models(serve: Any, new_page: Any) -> None:
+    stage = Stage({"plain": Say("ok")})
+    page = new_page(serve(SGDRunnable(**stage.pair(), mode="never")))
+    page.click("summary")
+    page.fill("#system", "Be brief.")
+    page.fill("#max-tokens", "7")
+    page.fill("#temperature", "0.5")
+    ask(page, "Hello")
+    ended(page)
+    [call] = stage.calls
+    assert call.prompt == "system: Be brief.\nhuman: Hello"
+    assert call.options["max_tokens"] == 7
+    assert call.options["temperature"] == 0.5
+
+
+# -- phone, colors, accessibility
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1059, 1061])
+def test_nothing_is_wider_than_the_window(serve: Any, new_page: Any, width: int) -> None:
+    page = new_page(serve(scenes.travel(0.001)), viewport={"width": width, "height": 800})
+    ask(page, race=True)
+    ended(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_phone_shows_answer_before_times(serve: Any, new_page: Any) -> None:
+    page = new_page(serve(scenes.travel(0.001)), **PHONE)
+    ask(page)
+    ended(page)
+    tops = [page.locator(each).bounding_box()["y"] for each in ("#plan", ".answer", "#time")]
+    assert tops == sorted(tops)
+
+
+@pytest.mark.skipif(not AXE.exists(), reason="`make browser` installs axe-core")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", ["desk", "phone"])
+def test_axe_finds_nothing_serious(serve: Any, browser: Any, scheme: str, size: str) -> None:
+    options = PHONE if size == "phone" else {"viewport": {"width": 1440, "height": 900}}
+    # The policy of the page would refuse the checker itself.
+    context = browser.new_context(color_scheme=scheme, bypass_csp=True, **options)
+    page = context.new_page()
+    page.goto(serve(scenes.failing(0.002), samples=["A sample?"]))
+    page.wait_for_selector("#samples button")
+    page.add_script_tag(path=str(AXE))
+
+    def check() -> None:
+        found = page.evaluate("axe.run()")
+        assert found["passes"]
+        faults = [(each["id"], each["nodes"][0]["html"]) for each in found["violations"]]
+        assert faults == []
+
+    check()
+    ask(page, race=True)
+    page.wait_for_selector("#graph g.running")
+    check()
+    ended(page)
+    page.click("summary")
+    check()
+    context.close()
+
+
+# -- speed
+
+
+def test_the_first_paint_is_fast(serve: Any, new_page: Any) -> None:
+    page = new_page(serve(scenes.travel()))
+    painted = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    assert painted < 1000
+
+
+def test_a_long_answer_streams_without_dropped_frames(
+    serve: Callable[..., str], new_page: Callable[..., Any]
+) -> None:
+    # Four parts of 50 pieces a second each: 200 pieces a second.
+    page = new_page(serve(scenes.long_answer(300, 0.02)))
+    page.evaluate(
+        """() => {
+          window.frames = []; let last = performance.now();
+          const step = (now) => { window.frames.push(now - last); last = now; requestAnimationFrame(step); };
+          requestAnimationFrame(step);
+        }"""
+    )
+    ask(page, "A long one?")
+    ended(page)
+    frames = sorted(page.evaluate("window.frames.slice(5)"))
+    slow = sum(frame > 100 for frame in frames)
+    assert slow <= len(frames) * 0.02, frames[-10:]
+    assert page.locator(".answer p").count() > 50
