@@ -23,10 +23,10 @@ from uuid import uuid4
 from langchain_core.callbacks import UsageMetadataCallbackHandler
 from langchain_core.runnables import Runnable
 
-from langchain_sgd.retry import describe
 from langchain_sgd.errors import SkeletonGraphError
 from langchain_sgd.models import resolve
 from langchain_sgd.planning.forms import Form, Grammar, bound, form_of, is_refusal, refused
+from langchain_sgd.retry import describe
 from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.skeleton import Skeleton
 

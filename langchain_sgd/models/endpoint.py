@@ -20,10 +20,10 @@ from langchain_core.tools import BaseTool
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator
 
 from langchain_sgd._extras import MissingExtraError
-from langchain_sgd.portal import run_sync
 from langchain_sgd.models.options import call_options
 from langchain_sgd.models.servers import ENDPOINTS, Endpoints, Server
 from langchain_sgd.models.urls import Address, address_of, key_for
+from langchain_sgd.portal import run_sync
 
 _EXTRAS: Final = {
     "langchain_sgd.tgi": "tgi",

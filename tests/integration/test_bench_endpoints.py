@@ -359,7 +359,9 @@ async def test_a_part_that_fails_makes_a_partial_answer(
     server.inject(
         "unauthorized",
         times=None,
-        when=lambda entry: "And ships" in str(entry.json) and "Write only part 2" in str(entry.json),
+        when=lambda entry: (
+            "And ships" in str(entry.json) and "Write only part 2" in str(entry.json)
+        ),
     )
     assert await bench(server, questions, *TWO, "--json", figures) == 0
     methods = json.loads(figures.read_text())["figures"]["users"]["1"]["methods"]

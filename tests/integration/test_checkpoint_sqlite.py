@@ -85,7 +85,9 @@ async def test_a_model_that_learns_its_name_is_still_the_same(file: str) -> None
         TGITestServer(ScriptedEngine(replies)) as server,
         AsyncSqliteSaver.from_conn_string(file) as saver,
     ):
-        server.inject("unauthorized", times=1, when=lambda entry: "Write only part 2" in str(entry.json))
+        server.inject(
+            "unauthorized", times=1, when=lambda entry: "Write only part 2" in str(entry.json)
+        )
         sgd = SGDRunnable(
             large=server.url, on_node_error="raise", checkpointer=saver
         ).configurable_fields(headings=ConfigurableField(id="headings"))

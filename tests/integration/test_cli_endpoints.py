@@ -98,7 +98,9 @@ async def test_json_on_standard_output_is_all_that_stands_there(
 async def test_a_partial_answer_is_given_with_code_1(
     server: TGITestServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    server.inject("fail", times=None, when=lambda entry: "Write only part 2," in json.dumps(entry.json))
+    server.inject(
+        "fail", times=None, when=lambda entry: "Write only part 2," in json.dumps(entry.json)
+    )
     assert await run(server, "ask", "Which?") == 1
     said = capsys.readouterr()
     assert "Trains are slow." in said.out
@@ -139,7 +141,9 @@ async def test_the_deadline_gives_what_is_finished(
     server: TGITestServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.inject(
-        Fault("stall", after=1), times=None, when=lambda e: "Write only part 2," in json.dumps(e.json)
+        Fault("stall", after=1),
+        times=None,
+        when=lambda e: "Write only part 2," in json.dumps(e.json),
     )
     assert await run(server, "ask", "Which?", "--deadline", "1.0") == 1
     said = capsys.readouterr()

@@ -112,7 +112,11 @@ async def test_an_example(name: str) -> None:
 async def test_endpoints_of_openai_s_kind() -> None:
     pytest.importorskip("langchain_openai", reason="needs langchain-openai")
     plan = "1|Trains|the way by train|-|2\n2|Planes|the way by plane|-|4\n"
-    replies = {"Plan long answers": plan, "Write only part 1,": "Slow.", "Write only part 2,": "Loud."}
+    replies = {
+        "Plan long answers": plan,
+        "Write only part 1,": "Slow.",
+        "Write only part 2,": "Loud.",
+    }
     # Its planner is held to a JSON schema, which these lines do not fit.
     engines = {n: ScriptedEngine(replies, grammars="ignore") for n in ("small", "large")}
     async with TGITestServer(engines) as server:

@@ -170,7 +170,9 @@ async def a_failed_run_goes_on(client: LangGraphClient, tgi: TGITestServer) -> N
     where = (thread["thread_id"], "sgd")
     before = len(tgi.log)
     tgi.inject(
-        "unauthorized", times=None, when=lambda entry: "Write only part 3," in json.dumps(entry.json)
+        "unauthorized",
+        times=None,
+        when=lambda entry: "Write only part 3," in json.dumps(entry.json),
     )
     failed: Any = await client.runs.wait(
         *where, input=QUESTION, context={"on_node_error": "raise"}, raise_error=False
