@@ -16,13 +16,13 @@ from langchain_sgd.events import (
     Ended,
     Event,
     HeadingPlanned,
-    NodeStatus,
     PlainChosen,
     PlanEnded,
     Planned,
     Token,
     Voided,
 )
+from langchain_sgd.report import NodeStatus
 from langchain_sgd.skeleton import Node, NodeId
 
 MISSING = "*[This part is missing: it could not be written.]*"

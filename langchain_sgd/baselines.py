@@ -7,10 +7,10 @@ the difference.
 from __future__ import annotations
 
 import re
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from langchain_sgd.planning.lines import parse_line
-from langchain_sgd.planning.planner import Mode, ReadLine
+from langchain_sgd.planning.planner import Mode
 from langchain_sgd.prompts import Prompts
 from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.skeleton import DEFAULT_DIFFICULTY, Draft
@@ -78,5 +78,5 @@ class SkeletonOfThought(SGDRunnable):
     constrain: bool = False
     execution: Literal["pipelined", "planned", "superstep"] = "planned"
 
-    read_line: ClassVar[ReadLine | None] = staticmethod(read_point)
+    read_line: ClassVar[Any] = staticmethod(read_point)
     whole_outline: ClassVar[bool] = True

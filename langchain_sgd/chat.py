@@ -199,7 +199,7 @@ class ChatSGD(BaseChatModel):
             lambda: self._chunks(messages, stop, config, kwargs), on=self.sgd.loop_for_sync(config)
         )
 
-    def _astream(  # type: ignore[override]
+    def _astream(
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
@@ -275,7 +275,7 @@ class ChatSGD(BaseChatModel):
         if place is not None:
             place.keep(chunks)
 
-    def astream(  # type: ignore[override]
+    def astream(
         self,
         input: LanguageModelInput,
         config: RunnableConfig | None = None,

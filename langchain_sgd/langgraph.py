@@ -139,7 +139,7 @@ class _Call:
 def host_graph(checkpointer: Checkpointer = None) -> CompiledStateGraph[Any, Any, Any, Any]:
     """The graph under an `SGDRunnable` that nobody has put into another graph."""
     graph: StateGraph[Any, Any, Any, Any] = StateGraph(HostState, context_schema=_Call)
-    graph.add_node(NODE, _host_node)
+    graph.add_node(NODE, _host_node)  # type: ignore[call-overload]
     graph.add_edge(START, NODE)
     graph.add_edge(NODE, END)
     return graph.compile(checkpointer=checkpointer, name="SGD")
@@ -277,7 +277,7 @@ def _started(
                 config,
                 context=call,
                 # The question is saved before anything is asked: a kill loses nothing that was finished.
-                **({"durability": "sync"} if saved else {}),
+                durability="sync" if saved else None,
             )
             return state
 
@@ -423,8 +423,8 @@ def build_graph(skeleton: Skeleton | Any, sgd: Options | None = None) -> StateGr
         "records": Annotated[dict[str, Any], operator.or_],
     }
     channels |= {f"answer_{node.id}": str | None for node in skeleton.nodes}
-    state = TypedDict("Answers", channels, total=False)  # type: ignore[operator]
-    graph: StateGraph[Any] = StateGraph(state, context_schema=RunContext)
+    state = TypedDict("Answers", channels, total=False)  # type: ignore[misc]
+    graph: StateGraph[Any, Any, Any, Any] = StateGraph(state, context_schema=RunContext)
     sinks = {node.id for node in skeleton.sinks}
     for node in skeleton.nodes:
         metadata = {"heading": node.heading, "difficulty": node.difficulty}
@@ -438,7 +438,7 @@ def build_graph(skeleton: Skeleton | Any, sgd: Options | None = None) -> StateGr
 
 def _literal_node(
     node: Node, skeleton: Skeleton, sgd: Options | None
-) -> Callable[[dict[str, Any], RunnableConfig], Awaitable[dict[str, Any]]]:
+) -> Callable[[dict[str, Any], RunnableConfig, Runtime[Any]], Awaitable[dict[str, Any]]]:
     async def decode(
         state: dict[str, Any], config: RunnableConfig, runtime: Runtime[Any]
     ) -> dict[str, Any]:
@@ -465,6 +465,6 @@ def _literal_node(
 
 async def in_supersteps(run: RunContext, skeleton: Skeleton) -> None:
     """Decode a skeleton by the literal graph, level by level; what the benchmark compares with."""
-    graph = build_graph(skeleton, run.options).compile(name="supersteps")
+    graph: Any = build_graph(skeleton, run.options).compile(name="supersteps")
     config: RunnableConfig = {**run.config, "recursion_limit": len(skeleton) + 2}
     await graph.ainvoke({"messages": list(run.question.messages)}, config, context=run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 from langchain_core.runnables import Runnable
 from pydantic import (
@@ -22,7 +22,7 @@ from pydantic import (
 from langchain_sgd.costs import Price
 from langchain_sgd.limits import Limit
 from langchain_sgd.models import resolve
-from langchain_sgd.planning.planner import Mode, ReadLine
+from langchain_sgd.planning.planner import Mode
 from langchain_sgd.prompts import Prompts
 from langchain_sgd.retry import Backoff
 from langchain_sgd.routing import Router, ShareRouter, ThresholdRouter
@@ -180,8 +180,8 @@ class Options(BaseModel):
     )
 
     backoff: ClassVar[Backoff] = Backoff()
-    read_line: ClassVar[ReadLine | None] = None
-    """How the planner's lines are read; the wire format if not given. A subclass may be another method."""
+    read_line: ClassVar[Any] = None
+    """Reads the planner's lines (a `ReadLine`), if not the wire format. A subclass may be another method."""
     whole_outline: ClassVar[bool] = False
     """Whether every node sees all that is planned, not only what is planned before it."""
 
@@ -293,13 +293,9 @@ class Options(BaseModel):
             raise ValueError(msg)
 
     def _named_models(self) -> dict[str, Runnable[Any, Any]]:
-        if self.tiers is not None:
-            return dict(self.tiers)
-        return {
-            name: model
-            for name, model in ((SMALL, self.small), (LARGE, self.large))
-            if model is not None
-        }
+        named = {SMALL: self.small, LARGE: self.large} if self.tiers is None else dict(self.tiers)
+        # Names have become models when they were read.
+        return {n: cast("Runnable[Any, Any]", model) for n, model in named.items() if model}
 
     def model_post_init(self, context: Any, /) -> None:
         """What follows from the options."""
@@ -314,7 +310,7 @@ class Options(BaseModel):
         self._planner = (
             Tier(PLANNER, largest.model, limits.get(PLANNER) or largest.limit, largest.shared)
             if self.planner is None
-            else Tier.of(PLANNER, self.planner, limits.get(PLANNER))
+            else Tier.of(PLANNER, cast("Runnable[Any, Any]", self.planner), limits.get(PLANNER))
         )
         self._router = self._make_router()
 

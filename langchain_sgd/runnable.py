@@ -177,7 +177,7 @@ class SGDRunnable(Options, RunnableSerializable[Any, AIMessage]):
 
     # -- streams
 
-    def astream(  # type: ignore[override]
+    def astream(
         self, input: Any, config: RunnableConfig | None = None, **options: Any
     ) -> AsyncGenerator[AIMessageChunk]:
         """Stream the answer in document order. Closing it closes every model stream."""
@@ -187,7 +187,7 @@ class SGDRunnable(Options, RunnableSerializable[Any, AIMessage]):
 
         return self.atransform(one(), config, **options)
 
-    def atransform(  # type: ignore[override]
+    def atransform(
         self, input: AsyncIterator[Any], config: RunnableConfig | None = None, **options: Any
     ) -> AsyncGenerator[AIMessageChunk]:
         """Stream the answer; the whole input is read first."""
@@ -337,7 +337,7 @@ class SGDRunnable(Options, RunnableSerializable[Any, AIMessage]):
         Raises:
             InvalidInputError: That is the loop that the caller blocks.
         """
-        one = ensure_config(config if isinstance(config, dict) else None)
+        one = ensure_config(cast("RunnableConfig", config) if isinstance(config, dict) else None)
         here = _running_loop()
         loop = loop_of(self._graph, one)
         if loop is not None:

@@ -29,10 +29,13 @@ class AnswersWithheld(_Variant):
         planned: Sequence[Node],
         answers: Mapping[NodeId, str],
         lines: Sequence[str] | None = None,
+        length: str = "",
     ) -> list[BaseMessage]:
         """What the model that decodes `node` is asked."""
         del answers
-        return super().for_node(conversation, node, planned=planned, answers={}, lines=lines)
+        return super().for_node(
+            conversation, node, planned=planned, answers={}, lines=lines, length=length
+        )
 
 
 class NodeFirst(_Variant):
@@ -46,9 +49,10 @@ class NodeFirst(_Variant):
         planned: Sequence[Node],
         answers: Mapping[NodeId, str],
         lines: Sequence[str] | None = None,
+        length: str = "",
     ) -> list[BaseMessage]:
         """What the model that decodes `node` is asked."""
         *before, last = super().for_node(
-            conversation, node, planned=planned, answers=answers, lines=lines
+            conversation, node, planned=planned, answers=answers, lines=lines, length=length
         )
         return [*before, last.model_copy(update={"content": f"{node.heading}. {last.text}"})]

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from langchain_sgd.cli import DONE
-from langchain_sgd.commands.models import bundled, key_of, urls_of
+from langchain_sgd.commands.models import bundled, models_of, names_of
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.runnable import SGDRunnable
 
@@ -118,14 +118,8 @@ def _exposure(args: argparse.Namespace) -> tuple[SecretStr | None, set[str] | No
 @contextmanager
 def _models(args: argparse.Namespace) -> Iterator[tuple[dict[str, Any], list[str]]]:
     """The models as options of `SGDRunnable`, and questions that suit them."""
-    if named := urls_of(args):
-        if "large" not in named:
-            msg = f"{' and '.join(named)} given, but no large model: name it with --large"
-            raise InvalidInputError(msg)
-        yield (
-            {tier: _model(value, key_of(args, tier)) for tier, value in named.items()},
-            [*_SAMPLES],
-        )
+    if names := names_of(args):
+        yield dict(models_of(args, names)), [*_SAMPLES]
         return
     with bundled() as models:
         from langchain_sgd.embedded.briefs.domain import briefs  # noqa: PLC0415 - an engine
@@ -137,11 +131,3 @@ def _models(args: argparse.Namespace) -> Iterator[tuple[dict[str, Any], list[str
             " answer. They know launch briefs only.\n"
         )
         yield models, long
-
-
-def _model(value: str, key: SecretStr | None) -> Any:
-    if key is None or not value.startswith(("http://", "https://")):
-        return value
-    from langchain_sgd.tgi import TGIEndpoint  # noqa: PLC0415 - loads the HTTP client
-
-    return TGIEndpoint(value, api_key=key)

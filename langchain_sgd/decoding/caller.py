@@ -314,7 +314,7 @@ def _whole_answer(messages: Sequence[BaseMessage]) -> BaseMessage:
 
 def _closing(stream: AsyncIterator[Any]) -> AbstractAsyncContextManager[Any]:
     """Closes the stream at the end, if it can be closed: that is what stops a server."""
-    return aclosing(stream) if hasattr(stream, "aclose") else nullcontext()  # type: ignore[type-var]
+    return aclosing(stream) if hasattr(stream, "aclose") else nullcontext()
 
 
 def _note(piece: Any, reply: Reply) -> str:

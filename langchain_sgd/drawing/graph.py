@@ -19,7 +19,7 @@ from langchain_sgd.drawing.legend import (
 )
 from langchain_sgd.drawing.markup import element, fitted, number, svg, wrapped
 from langchain_sgd.drawing.words import node_hint, sentence
-from langchain_sgd.events import NodeStatus
+from langchain_sgd.report import NodeStatus
 from langchain_sgd.skeleton import Node, NodeId, Skeleton
 
 _HEADING, _FOOT = 12.5, 10.5

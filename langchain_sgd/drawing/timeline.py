@@ -23,8 +23,7 @@ from langchain_sgd.drawing.legend import (
 )
 from langchain_sgd.drawing.markup import element, fitted, number, svg, text_width
 from langchain_sgd.drawing.words import name_of, one_unit, sentence, spent
-from langchain_sgd.events import NodeStatus
-from langchain_sgd.report import Attempt, Report, Usage
+from langchain_sgd.report import Attempt, NodeStatus, Report, Usage
 
 _LABELS, _BARS, _NOTES = 220.0, 500.0, 172.0
 """Widths of the three columns."""

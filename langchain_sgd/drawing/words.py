@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 
 from langchain_sgd.drawing.colors import STATUS_WORDS
-from langchain_sgd.events import PLAIN_ID, NodeStatus
-from langchain_sgd.report import Report, Usage
+from langchain_sgd.events import PLAIN_ID
+from langchain_sgd.report import NodeStatus, Report, Usage
 from langchain_sgd.skeleton import Node, NodeId
 
 

@@ -5,7 +5,6 @@ All that the proxy asks of SGD stands here.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -14,10 +13,10 @@ from typing import Any, cast
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.runnables import Runnable
 
-from langchain_sgd.assembly import Assembler
-from langchain_sgd.decoding.limits import slots
+from langchain_sgd.answer import Assembler
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.events import Ended, Event, HeadingPlanned, Token
+from langchain_sgd.limits import slots
 from langchain_sgd.proxy.errors import ProxyError
 from langchain_sgd.report import Report, Usage
 from langchain_sgd.runnable import SGDRunnable
@@ -72,7 +71,7 @@ class Engine:
         if sgd.approve or sgd.checkpointer:
             msg = "the proxy cannot serve an SGDRunnable with approve= or checkpointer=: leave them out"
             raise InvalidInputError(msg)
-        self._largest = sgd.settings.largest
+        self._largest = sgd.largest
         self.runnables = {
             SGD: sgd,
             LARGE_ONLY: _with_largest_only(sgd),
@@ -82,7 +81,7 @@ class Engine:
     @property
     def tiers(self) -> list[str]:
         """Names of the tiers, smallest first."""
-        return [tier.name for tier in self.runnables[SGD].settings.tiers]
+        return [tier.name for tier in self.runnables[SGD].tiers_by_size]
 
     async def answer(
         self, model: str, messages: Sequence[BaseMessage], options: Mapping[str, Any]
@@ -91,7 +90,7 @@ class Engine:
 
         Closing the iterator closes every model stream.
         """
-        sgd, options = _honoring(self.runnables[model], options)
+        sgd = self.runnables[model]
         in_order = _InOrder(headings=bool(sgd.headings))
         events = sgd.aevents(list(messages), None, **options)
         async with aclosing(cast("Any", events)):
@@ -192,7 +191,7 @@ def _with_tools(model: Runnable[Any, Any], bound: dict[str, Any]) -> Runnable[An
 
 
 def _with_largest_only(sgd: SGDRunnable, **changes: Any) -> SGDRunnable:
-    largest = sgd.settings.largest
+    largest = sgd.largest
     kept = {largest.name, "planner"}
     given: dict[str, Any] = {"tiers": {largest.name: largest.model}, "small": None, "large": None}
     given["router"] = given["large_share"] = None
@@ -206,21 +205,3 @@ def _copied(sgd: SGDRunnable, **changes: Any) -> SGDRunnable:
     """A copy that is built anew; limits are objects and stay shared."""
     given = {name: getattr(sgd, name) for name in sgd.model_fields_set}
     return type(sgd)(**{**given, **changes})
-
-
-def _honoring(
-    sgd: SGDRunnable, options: Mapping[str, Any]
-) -> tuple[SGDRunnable, Mapping[str, Any]]:
-    """The runnable to ask, and the options to ask it with, so that the options reach the models.
-
-    Where `aevents` takes options it is asked with them. Otherwise they are bound to the tiers, but not to the
-    planner, whose plan needs another temperature and may not be cut.
-    """
-    if not options:
-        return sgd, {}
-    parameters = inspect.signature(sgd.aevents).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return sgd, options
-    tiers = {tier.name: tier.model.bind(**options) for tier in sgd.settings.tiers}
-    planner = sgd.settings.planner.model
-    return _copied(sgd, tiers=tiers, small=None, large=None, planner=planner), {}

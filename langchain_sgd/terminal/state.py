@@ -10,7 +10,6 @@ from langchain_sgd.events import (
     Discarded,
     Ended,
     Event,
-    NodeStatus,
     PlainChosen,
     PlanEnded,
     Planned,
@@ -18,6 +17,7 @@ from langchain_sgd.events import (
     Token,
     Voided,
 )
+from langchain_sgd.report import NodeStatus
 from langchain_sgd.skeleton import Node, NodeId
 
 _TAIL = 160
