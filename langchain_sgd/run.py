@@ -45,7 +45,7 @@ from langchain_sgd.events import (
     Token,
 )
 from langchain_sgd.planning.constrain import constrained
-from langchain_sgd.planning.planner import Plan, plan
+from langchain_sgd.planning.planner import OnText, Plan, plan
 from langchain_sgd.planning.wire import PLAIN_WORD
 from langchain_sgd.report import (
     Attempt,
@@ -286,10 +286,11 @@ class Run:
     async def _ask_planner(
         self,
         messages: Sequence[BaseMessage],
-        on_text: Callable[[str], bool | None],
+        on_text: OnText,
         /,
         *,
         answer: bool,
+        plain: bool,
     ) -> bool:
         tier = self.settings.planner
         said = ""
@@ -308,7 +309,7 @@ class Run:
             return on_text(text)
 
         while True:
-            model, grammar = self._planner_model()
+            model, grammar = self._planner_model(plain=plain)
             outcome = Outcome()
             try:
                 async with asyncio.timeout_at(self._deadline), slots([self._limit, tier.limit]):
@@ -336,14 +337,14 @@ class Run:
             else:
                 return outcome.truncated
 
-    def _planner_model(self) -> tuple[Runnable[Any, Any], bool]:
+    def _planner_model(self, *, plain: bool) -> tuple[Runnable[Any, Any], bool]:
         model = self.settings.planner.model
         if self._unconstrained:
             return model, False
         bound = constrained(
             model,
             max_nodes=self.settings.max_nodes,
-            plain=self.settings.mode == "auto",
+            plain=plain,
             grammar=self.settings.prompts.grammar,
         )
         return (model, False) if bound is None else (bound, True)
