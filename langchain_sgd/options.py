@@ -94,6 +94,14 @@ class Options(BaseModel):
         description='Split a question if the planner says so ("auto"), whenever it can ("always"), or'
         ' "never".',
     )
+    plain_above: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description='How sure the planner must be that a question stays whole (with `mode="auto"` only), as'
+        " the probability of its first token: a higher value splits more questions. It needs a server that"
+        " gives log-probabilities; None takes the planner's word.",
+    )
     busy: int | Callable[[], bool] | None = Field(
         default=None,
         description='Under load, answer undivided instead of asking the planner (with `mode="auto"` only):'

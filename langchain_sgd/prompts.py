@@ -117,8 +117,8 @@ _DEPENDENCY = "\n\n{fence} {id}. {heading}\n{answer}\n{fence}"
 _NODE = """
 
 ---
-Write only part {id}, "{heading}"{scope}, in {length}. Leave the rest to the other parts. Start with the \
-content itself: no heading, no introduction, no conclusion."""
+Write only part {id}, "{heading}"{scope}: {length} with concrete facts, reasons and examples. Do not \
+mention the other parts. Start with the content itself: no heading, no introduction, no conclusion."""
 
 _FUSE = """Give your answer above in the required form. Keep everything it says; leave out what has no place \
 in the form, and add nothing."""
@@ -318,7 +318,7 @@ class Prompts(BaseModel):
                 heading=node.heading,
                 scope=f" ({node.scope})" if node.scope else "",
                 difficulty=node.difficulty,
-                length=length or "a few sentences",
+                length=length or "one paragraph",
             )
         )
         return extended(conversation, "".join(parts))

@@ -18,9 +18,17 @@ from langchain_sgd.decoding.plain import PlainAnswer
 from langchain_sgd.errors import PlannerError
 from langchain_sgd.events import HeadingPlanned, PlannerCalled
 from langchain_sgd.journal import Journal
-from langchain_sgd.planning.forms import EXAMPLES, Form, Grammar, bound, form_of, is_refusal
+from langchain_sgd.planning.forms import (
+    EXAMPLES,
+    Form,
+    Grammar,
+    bound,
+    form_of,
+    is_refusal,
+    logprob_options,
+)
 from langchain_sgd.planning.forms import refused as forget_form
-from langchain_sgd.planning.planner import Plan, plan
+from langchain_sgd.planning.planner import OnText, Plan, plan
 from langchain_sgd.planning.wire import (
     PLAIN_WORD,
     planner_max_tokens,
@@ -156,6 +164,7 @@ class Asking:
                     form=form.writes,
                     read_line=options.read_line,
                     begun=begun,
+                    plain_above=options.plain_above,
                 )
             except PlannerError as error:
                 cause = cast("Exception", error.__cause__)
@@ -172,20 +181,23 @@ class Asking:
         attempts: list[Attempt],
         form: Form,
         messages: Sequence[BaseMessage],
-        on_text: Callable[[str], bool | None],
+        on_text: OnText,
         /,
+        *,
+        plain: bool,
     ) -> bool:
-        run, tier, said, plain = self._run, self._run.options.planning_tier, "", self._plain
+        run, tier, said = self._run, self._run.options.planning_tier, ""
 
         def heard(text: str) -> bool | None:
             nonlocal said
-            if plain is not None:
-                said = self._weigh(plain, said, text)
-            return on_text(text)
+            if self._plain is not None:
+                said = self._weigh(self._plain, said, text)
+            return on_text(text, reply.first_logprob)
 
         prompts = run.options.prompts
         bound_tokens = planner_max_tokens(run.options.max_nodes, form.writes)
-        grammar = _grammar(prompts.grammar, plain=run.options.mode == "auto")
+        grammar = _grammar(prompts.grammar, plain=plain)
+        looks = {} if run.options.plain_above is None else logprob_options(tier.model)
         refused: BaseException | None = None
         while True:
             constrained = form.constrains and refused is None
@@ -207,6 +219,7 @@ class Asking:
                     reply,
                     limits=[run.limit],
                     patience=Patience(run.options.stall_timeout_s, run.deadline),
+                    options=looks,
                     on_start=self._started,
                 )
             except Exception as error:

@@ -72,6 +72,8 @@ class Reply:
     """How the model says that its text ended; None if it does not say."""
     usage: Usage | None = None
     error: BaseException | None = None
+    first_logprob: float | None = None
+    """Log-probability of the first token, where it was asked for and given."""
     last_usage: Usage | None = None
     """What the last piece that counted said."""
 
@@ -348,6 +350,16 @@ def _note_metadata(metadata: Mapping[str, Any], reply: Reply) -> None:
             reply.model = value
             break
     reply.ending = worse(reply.ending, ending_of(metadata))
+    if reply.first_logprob is None and "logprobs" in metadata:
+        reply.first_logprob = _first_logprob(metadata["logprobs"])
+
+
+def _first_logprob(said: Any) -> float | None:
+    """Of the first token, in the form that OpenAI gave to them all."""
+    tokens = said.get("content") if isinstance(said, Mapping) else None
+    first = tokens[0] if isinstance(tokens, Sequence) and tokens else None
+    value = first.get("logprob") if isinstance(first, Mapping) else None
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _note_usage(said: Any, reply: Reply, *, whole: bool) -> None:

@@ -18,7 +18,9 @@ PART_WORDS: Final = 60
 LEAST_WORDS: Final = 20
 _EXPECTED_PARTS: Final = 4
 """Parts that a plan has while it is not known how many."""
-_SENTENCE_WORDS: Final = 17
+_PARAGRAPH_WORDS: Final = 150
+_RANGE: Final = (0.85, 1.15)
+"""Of a share: what the writer is told."""
 _HARD_SHARE: Final = 1.5
 _ROOM: Final = 1.5
 """A part may have this much more than its share before it is ended at a sentence."""
@@ -54,12 +56,12 @@ class Share:
     words: int
 
     def __str__(self) -> str:
-        """For the writer: in sentences, which models keep to better than to words."""
+        """For the writer. Small models keep to a range, and write too little for a bare number."""
         if self.words < LEAST_WORDS:
             return f"one sentence of at most {self.words} words"
-        sentences = max(2, round(self.words / _SENTENCE_WORDS))
-        words = round(self.words, -1)
-        return f"{sentences} sentences (about {words} words)"
+        least, most = (_rounded(self.words * by) for by in _RANGE)
+        what = "one paragraph" if self.words <= _PARAGRAPH_WORDS else "a few paragraphs"
+        return f"{what} of {least} to {most} words"
 
     @property
     def most_words(self) -> int:
@@ -70,6 +72,10 @@ class Share:
     def max_tokens(self) -> int:
         """A bound for the server; the text is mostly ended long before."""
         return self.most_words * _TOKENS_PER_WORD + _SPARE_TOKENS
+
+
+def _rounded(words: float) -> int:
+    return max(5, 5 * round(words / 5))
 
 
 @dataclass(frozen=True, slots=True)

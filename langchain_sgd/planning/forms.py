@@ -154,6 +154,16 @@ def with_options(
     return bound(model, max_tokens=max_tokens, temperature=temperature, seed=seed), {}
 
 
+_GIVE_LOGPROBS: Final = frozenset({"BaseChatOpenAI", "ChatTGI"})
+
+
+def logprob_options(model: Runnable[Any, Any]) -> dict[str, Any]:
+    """What asks a model for the log-probabilities of its tokens; nothing where no way is known."""
+    leaves = _leaves(model)
+    known = leaves and all(_GIVE_LOGPROBS & set(_client_names(leaf)) for leaf in leaves)
+    return {"logprobs": True} if known else {}
+
+
 def token_bound(model: Runnable[Any, Any], tokens: int) -> dict[str, Any]:
     """The option by which a model's class bounds its answer, such as `{"max_tokens": 100}`."""
     leaf = next(iter(_leaves(model)), None)

@@ -7,6 +7,7 @@ where its chunks end.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -30,13 +31,24 @@ ReadLine = Callable[[str], Draft | None]
 """Reads one line of the planner's text; None if it is no node."""
 
 
+class OnText(Protocol):
+    """Takes a piece of the planner's text."""
+
+    def __call__(self, text: str, /, logprob: float | None = None) -> bool | None:
+        """Read it, with the log-probability of its token where that is known; True: enough was read."""
+        ...
+
+
 class Ask(Protocol):
     """Streams one call of the planner's model."""
 
     async def __call__(
-        self, messages: Sequence[BaseMessage], on_text: Callable[[str], bool | None], /
+        self, messages: Sequence[BaseMessage], on_text: OnText, /, *, plain: bool
     ) -> bool:
-        """Feed the text to `on_text` until it returns True; whether a token limit cut the text."""
+        """Feed the text to `on_text` until it returns True; whether a token limit cut the text.
+
+        If `plain`, the grammar allows the plain word, else lines only.
+        """
         ...
 
 
@@ -72,6 +84,7 @@ async def plan(
     read_line: ReadLine | None = None,
     form: Form = "lines",
     begun: Sequence[Node] = (),
+    plain_above: float | None = None,
 ) -> Plan:
     """Ask for a skeleton; `on_node` gets each node once it stands.
 
@@ -83,12 +96,16 @@ async def plan(
     With `begun`, the nodes that an interrupted planner had written already, the plan goes on from them;
     they are not given again.
 
+    If `plain_above` is given, a planner that says plain with less than this probability is asked once
+    more, for lines only: a higher one splits more questions. It needs a server that gives log-probabilities.
+
     Raises:
         Exception: What the model raises, if no node was given yet; later the nodes given are the plan.
     """
     warnings: list[str] = []
     problem: str | None = None
     question = conversation[-1].text
+    plain = mode == "auto"
     for _ in range(2):
         reading = _Reading(
             max_nodes,
@@ -104,7 +121,7 @@ async def plan(
             conversation, max_nodes=max_nodes, form=form, problem=problem, begun=begun
         )
         try:
-            cut = await ask(messages, reading.feed)
+            cut = await ask(messages, reading.feed, plain=plain)
         except Exception as error:
             if len(reading.nodes) == len(begun):
                 raise
@@ -122,12 +139,17 @@ async def plan(
                 what = "a token limit cut the plan" if cut else "the plan ends in the middle"
                 warnings.append(f"{what}; the answer may lack parts")
             return Plan(reading.nodes, warnings=warnings, cut=cut or broken)
+        if plain and reading.plain and reading.is_unsure(plain_above):
+            plain = False
+            continue
         if mode == "auto" and reading.plain:
             return Plan(plain="the planner chose to answer undivided", warnings=warnings)
         if mode == "auto" and (reading.nodes or reading.echoed):
             return Plan(plain="the plan has one part only", warnings=warnings)
         problem = reading.problem
         warnings.append(f"unusable plan: {problem}")
+    if problem is None:
+        return Plan(plain="the planner chose to answer undivided", warnings=warnings)
     return Plan(plain=f"no usable skeleton after one repair: {problem}", warnings=warnings)
 
 
@@ -160,6 +182,8 @@ class _Reading:
             if not _alike(_words(asked), self._question)
         ]
         self._voided = 0
+        self.surety: float | None = None
+        """Probability of the first token; None if it is not known."""
         self.given = bool(begun)
         """Nodes were handed out: there is a skeleton, whatever comes."""
         self.echoed = False
@@ -183,6 +207,10 @@ class _Reading:
     def plain(self) -> bool:
         return self._parser.plain
 
+    def is_unsure(self, plain_above: float | None) -> bool:
+        """Whether what was written is known to be less probable than that."""
+        return plain_above is not None and self.surety is not None and self.surety < plain_above
+
     @property
     def problem(self) -> str:
         if self.plain:
@@ -195,8 +223,10 @@ class _Reading:
             return f"it has one part only; at least {MIN_NODES} are needed."
         return "it holds no line of a plan."
 
-    def feed(self, text: str) -> bool:
+    def feed(self, text: str, /, logprob: float | None = None) -> bool:
         """Read more; True when enough was read."""
+        if self.surety is None and logprob is not None and text.strip():
+            self.surety = math.exp(min(logprob, 0.0))
         self._admit(self._parser.feed(text))
         if self._parser.heading is not None:
             self._announce(self._parser.heading)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 from collections import Counter
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_sgd.embedded.briefs import domain, grammar
+from langchain_sgd.embedded.briefs.prompts import BRIEFS_PROMPTS
 from langchain_sgd.embedded.briefs.texts import (
     BRIEF_QUESTIONS,
     NAME_PARTS,
@@ -22,6 +24,7 @@ from langchain_sgd.embedded.briefs.texts import (
 )
 from langchain_sgd.embedded.briefs.turns import node_prompt, planner_prompt, skeleton_text
 from langchain_sgd.planning.parsing import SkeletonParser
+from langchain_sgd.planning.planner import example_drafts
 from langchain_sgd.skeleton import Repairer
 
 seeds = st.integers(0, 2**32 - 1)
@@ -190,3 +193,16 @@ def test_a_node_goes_on_where_the_section_that_it_needs_first_ended() -> None:
     name = node_prompt(brief.question, skeleton, "Name", {})
     slogan = node_prompt(brief.question, skeleton, "Slogan", {"Name": "It is called Wild Owl."})
     assert slogan.startswith(f"{name}It is called Wild Owl.")
+
+
+def test_the_bundled_models_keep_the_form_that_they_were_trained_on() -> None:
+    assert planner_prompt("A brief?") == "A brief?\n\nPlan"
+    for brief in itertools.islice(domain.briefs(3, held_out=True), 20):
+        wanted = domain.skeleton(brief.headings)
+        text = skeleton_text(wanted)
+        assert BRIEFS_PROMPTS.grammar is not None
+        assert re.fullmatch(BRIEFS_PROMPTS.grammar, text)
+        repairer = Repairer(16)
+        for draft in example_drafts(text):
+            repairer.admit(draft)
+        assert (tuple(repairer.nodes), repairer.warnings) == (wanted.nodes, [])

@@ -36,7 +36,7 @@ def bound_options(model: Any, *, plain: bool = True) -> Any:
 def test_tgi_takes_the_regular_expression() -> None:
     for plain in (True, False):
         assert bound_options(ChatTGI(messages=iter([])), plain=plain) == {
-            "response_format": {"type": "regex", "value": skeleton_regex(5, plain=plain)},
+            "response_format": {"type": "regex", "value": skeleton_regex(plain=plain)},
             "max_tokens": planner_max_tokens(5),
         }
 
@@ -44,7 +44,7 @@ def test_tgi_takes_the_regular_expression() -> None:
 def test_openai_style_servers_take_the_schema() -> None:
     assert bound_options(ChatOpenAI(messages=iter([])))["response_format"] == {
         "type": "json_schema",
-        "json_schema": {"name": "skeleton", "schema": skeleton_schema(5), "strict": True},
+        "json_schema": {"name": "skeleton", "schema": skeleton_schema(), "strict": True},
     }
 
 
@@ -54,7 +54,7 @@ def test_huggingface_takes_tgis_json_on_an_endpoint_only() -> None:
     local = ChatHuggingFace(messages=iter([]), llm=SimpleNamespace(endpoint_url="http://x"))
     assert bound_options(local)["response_format"] == {
         "type": "json",
-        "value": skeleton_schema(5),
+        "value": skeleton_schema(),
     }
 
 

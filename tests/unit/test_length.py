@@ -58,8 +58,9 @@ class TestLength:
         easy, hard = (length.share(planned=4, complete=True, difficulty=d) for d in (1, HARD))
         assert hard.words > easy.words
 
-    def test_the_writer_is_told_sentences_and_words(self) -> None:
-        assert str(Share(60)) == "4 sentences (about 60 words)"
+    def test_the_writer_is_told_a_range(self) -> None:
+        assert str(Share(60)) == "one paragraph of 50 to 70 words"
+        assert str(Share(300)) == "a few paragraphs of 255 to 345 words"
         assert str(Share(12)) == "one sentence of at most 12 words"
 
     def test_the_bounds_leave_room(self) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import BaseMessage, HumanMessage
 
-from langchain_sgd.planning.planner import Mode, Plan, plan
+from langchain_sgd.planning.planner import Mode, OnText, Plan, plan
 from langchain_sgd.prompts import Prompts
 from langchain_sgd.skeleton import Draft, Node, Skeleton
 from tests.support.chunks import cut
@@ -34,11 +34,14 @@ class Scripted:
         self._scripts = list(scripts)
         self.asked: list[str] = []
         self.said: list[list[str]] = []
+        self.plain: list[bool] = []
+        self.logprob: float | None = None
 
     async def __call__(
-        self, messages: Sequence[BaseMessage], on_text: Callable[[str], bool | None], /
+        self, messages: Sequence[BaseMessage], on_text: OnText, /, *, plain: bool
     ) -> bool:
         self.asked.append(str(messages[-1].content))
+        self.plain.append(plain)
         said: list[str] = []
         self.said.append(said)
         for chunk in self._scripts.pop(0):
@@ -48,7 +51,7 @@ class Scripted:
             if chunk == CUT:
                 return True
             said.append(chunk)
-            if on_text(chunk):
+            if on_text(chunk, self.logprob):
                 return False
         return False
 
@@ -97,7 +100,7 @@ class TestSkeletons:
         at: list[int] = []
         parts = ["1 Site\n", "\n", "2", " ", "P", "lants <1 *", "\n"]
 
-        async def ask(_: Sequence[BaseMessage], on_text: Callable[[str], bool | None], /) -> bool:
+        async def ask(_: Sequence[BaseMessage], on_text: OnText, /, *, plain: bool) -> bool:  # noqa: ARG001
             for part in parts:
                 on_text(part)
                 at.append(len(seen))
@@ -119,7 +122,11 @@ class TestSkeletons:
             second = asyncio.Event()
 
             async def ask(
-                _: Sequence[BaseMessage], on_text: Callable[[str], bool | None], /
+                _: Sequence[BaseMessage],
+                on_text: OnText,
+                /,
+                *,
+                plain: bool,  # noqa: ARG001
             ) -> bool:
                 on_text(TWO)
                 await second.wait()  # the model goes on only when node 2 has been handed out
@@ -221,11 +228,9 @@ class TestSkeletons:
         ask = Scripted(['{"parts":["1 A","2 B"]}'])
         seen: list[Sequence[BaseMessage]] = []
 
-        async def note(
-            messages: Sequence[BaseMessage], on_text: Callable[[str], bool | None], /
-        ) -> bool:
+        async def note(messages: Sequence[BaseMessage], on_text: OnText, /, *, plain: bool) -> bool:
             seen.append(messages)
-            return await ask(messages, on_text)
+            return await ask(messages, on_text, plain=plain)
 
         await plan(
             QUESTION,
@@ -347,6 +352,50 @@ class TestPlain:
         assert len(result.warnings) == 1
 
 
+class TestSurety:
+    @staticmethod
+    async def planned(
+        *scripts: str, logprob: float | None, plain_above: float | None = 0.8, mode: Mode = "auto"
+    ) -> tuple[Plan, Scripted]:
+        ask = Scripted(*([script] for script in scripts))
+        ask.logprob = logprob
+        result = await plan(
+            QUESTION,
+            ask,
+            prompts=Prompts(),
+            max_nodes=9,
+            mode=mode,
+            on_node=lambda _: None,
+            plain_above=plain_above,
+        )
+        return result, ask
+
+    async def test_a_planner_that_is_hardly_sure_of_plain_is_asked_for_lines(self) -> None:
+        result, ask = await self.planned("PLAIN", THREE, logprob=-0.5)
+        assert (len(result.nodes), result.plain, result.warnings) == (3, None, [])
+        assert ask.plain == [True, False]
+        assert ask.asked[0] == ask.asked[1], "what was computed serves both"
+
+    @pytest.mark.parametrize(("logprob", "above"), [(-0.1, 0.8), (None, 0.8), (-0.5, None)])
+    async def test_one_that_is_sure_or_says_nothing_of_it_is_believed(
+        self, logprob: float | None, above: float | None
+    ) -> None:
+        result, ask = await self.planned("PLAIN", logprob=logprob, plain_above=above)
+        assert (result, ask.plain) == (PLAIN, [True])
+
+    async def test_who_insists_has_it(self) -> None:
+        result, _ = await self.planned("PLAIN", "PLAIN", logprob=-0.5)
+        assert result == PLAIN
+
+    async def test_lines_are_taken_however_sure(self) -> None:
+        result, ask = await self.planned(THREE, logprob=-5.0)
+        assert (len(result.nodes), ask.plain) == (3, [True])
+
+    async def test_plain_is_never_allowed_where_a_split_is_wanted(self) -> None:
+        _, ask = await self.planned("PLAIN", THREE, logprob=-0.5, mode="always")
+        assert ask.plain == [False, False]
+
+
 class TestAlways:
     async def test_plain_is_asked_for_once_more(self) -> None:
         result, nodes, ask = await planned("PLAIN", THREE, mode="always")
@@ -389,7 +438,7 @@ class TestEnds:
     async def test_being_cancelled_is_no_failure_of_the_planner(self) -> None:
         began = asyncio.Event()
 
-        async def ask(_: Sequence[BaseMessage], on_text: Callable[[str], bool | None], /) -> bool:
+        async def ask(_: Sequence[BaseMessage], on_text: OnText, /, *, plain: bool) -> bool:  # noqa: ARG001
             on_text(TWO)
             began.set()
             await asyncio.Event().wait()

@@ -210,7 +210,7 @@ class TestOrder:
                 "already written",
                 "===== 1. Heading 1\nanswer 1",
                 "===== 3. Heading 3\nanswer 3",
-                'part 4, "Heading 4" (what 4 covers), in a few sentences',
+                'part 4, "Heading 4" (what 4 covers): one paragraph with',
             )
         ]
         assert places == sorted(places)
@@ -222,14 +222,14 @@ class TestOrder:
 
     def test_a_node_without_scope_has_its_heading_alone(self) -> None:
         value = Skeleton.parse([{"id": 1, "heading": "Costs"}])
-        assert 'part 1, "Costs", in ' in node_prompt(value, value["1"])
+        assert 'part 1, "Costs": one' in node_prompt(value, value["1"])
 
     def test_the_length_is_said(self) -> None:
         value = skeleton("1")
         (message,) = PROMPTS.for_node(
-            QUESTION, value["1"], planned=value.nodes, answers={}, length="4 sentences"
+            QUESTION, value["1"], planned=value.nodes, answers={}, length="60 words"
         )
-        assert ", in 4 sentences." in str(message.content)
+        assert ": 60 words with" in str(message.content)
 
     def test_later_parts_that_are_planned_already_are_shown(self) -> None:
         value = skeleton("1", "2", "3")
