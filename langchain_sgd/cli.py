@@ -45,6 +45,7 @@ models:
   SGD_PLANNER_API_KEY, or SGD_API_KEY for all, or the variable that --api-key-env names; for
   providers their own. Without any model the bundled demonstration models answer, which know launch
   briefs only. The judge has SGD_JUDGE and SGD_JUDGE_API_KEY.
+  What clients of proxy and mcp --http must send is the value of SGD_PROXY_API_KEY.
 
 exit codes:
   0 done; 1 failed, or parts of the answer are missing; 2 wrong usage; 130 interrupted
