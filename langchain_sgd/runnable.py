@@ -26,6 +26,7 @@ from pydantic import (
     Field,
     PrivateAttr,
     SkipValidation,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -45,6 +46,7 @@ from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.events import Event
 from langchain_sgd.graph import build_graph, host_graph, new_question, run_graph, stream_writer
 from langchain_sgd.inputs import SkeletonInput, read_input
+from langchain_sgd.models import resolve
 from langchain_sgd.planning.planner import Mode, Plan
 from langchain_sgd.prompts import Prompts
 from langchain_sgd.report import AWAITING_APPROVAL, REPORT_KEY
@@ -86,7 +88,8 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", frozen=True)
 
     large: Any = None
-    """The large model: a chat model, a TGI URL, a `TGIEndpoint`, or a Runnable from messages to message."""
+    """The large model: a chat model, a Runnable from messages to message, or a name: the URL of a server
+    (TGI, vLLM, SGLang, llama.cpp, Ollama; `url#model` where it serves several), or `provider:model`."""
     small: Any = None
     """The small model; without it every node goes to `large`."""
     tiers: Mapping[str, Any] | None = None
@@ -161,15 +164,15 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
 
     @field_validator("large", "small", "planner", mode="before")
     @classmethod
-    def _model(cls, value: Any) -> Any:
-        return None if value is None else _as_model(value)
+    def _model(cls, value: Any, info: ValidationInfo) -> Any:
+        return None if value is None else resolve(value, what=str(info.field_name))
 
     @field_validator("tiers", mode="before")
     @classmethod
     def _models(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
-        return {name: _as_model(model) for name, model in value.items()}
+        return {name: resolve(model, what=str(name)) for name, model in value.items()}
 
     @field_validator("busy", mode="before")
     @classmethod
@@ -202,8 +205,9 @@ class SGDRunnable(RunnableSerializable[Any, AIMessage]):
             raise ValueError(msg)
         if self.tiers is None and self.large is None:
             msg = (
-                "no model: give large= (and small=), each a chat model or a TGI URL such as"
-                " 'http://localhost:8080', or tiers={name: model, ...}"
+                "no model: give large= (and small=), each a chat model, a URL such as"
+                " 'http://localhost:8080' or provider:model such as 'openai:gpt-5-nano',"
+                " or tiers={name: model, ...}"
             )
             raise ValueError(msg)
         if self.tiers is not None and not self.tiers:
@@ -649,22 +653,6 @@ def _added(items: list[Any]) -> Any:
     for item in items[1:]:
         total = total + item
     return total
-
-
-def _as_model(value: Any) -> Any:
-    """A Runnable; a URL or a `TGIEndpoint` becomes a `ChatTGI`."""
-    if isinstance(value, Runnable):
-        return value
-    if isinstance(value, str) or type(value).__name__ == "TGIEndpoint":
-        # Loads the HTTP client, which `import langchain_sgd` must not.
-        from langchain_sgd.tgi import chat_model  # noqa: PLC0415
-
-        return chat_model(value, max_retries=0)  # the run retries; two layers would multiply
-    msg = (
-        f"a tier must be a chat model, a Runnable, a TGI URL or a TGIEndpoint,"
-        f" not {type(value).__name__}"
-    )
-    raise ValueError(msg)
 
 
 def _known_faults(tiers: Sequence[Tier]) -> tuple[str, ...]:

@@ -6,9 +6,10 @@ import argparse
 import sys
 
 from langchain_sgd.cli import DONE
-from langchain_sgd.commands.models import TIERS, key_of
+from langchain_sgd.commands.models import key_of
 from langchain_sgd.embedded.server import EmbeddedServer
 from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.models import TIERS
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
