@@ -1,31 +1,21 @@
-"""Any chat model as a tier: vLLM, SGLang, llama.cpp and others speak OpenAI's protocol.
+"""Any server as a tier: vLLM, SGLang, llama.cpp, Ollama, LiteLLM, TGI, or a hosted model.
 
-pip install langchain-openai
-SMALL_URL=http://gpu-1:8000/v1 LARGE_URL=http://gpu-2:8000/v1 python examples/endpoints.py
+pip install "langchain-sgd[openai]"
+SMALL=http://gpu-1:8000 LARGE=http://gpu-2:8000 python examples/endpoints.py
+SMALL=http://localhost:11434#qwen2.5:3b LARGE=http://localhost:11434#qwen2.5:14b python examples/endpoints.py
+LARGE=openai:gpt-5-nano python examples/endpoints.py   # with "langchain-sgd[openai,providers]"
 """
 
 import os
 
-from langchain_openai import ChatOpenAI
-
 from langchain_sgd import SGDRunnable
-
-
-def openai_style(url: str) -> ChatOpenAI:
-    return ChatOpenAI(
-        base_url=url,
-        model=os.environ.get("MODEL", "default"),
-        api_key=os.environ.get("API_KEY", "none"),
-        stream_usage=True,  # or the report has no token counts
-        max_retries=0,  # SGD retries and escalates by itself; two layers would multiply
-    )
 
 
 def main() -> None:
     sgd = SGDRunnable(
-        small=openai_style(os.environ["SMALL_URL"]),
-        large=openai_style(os.environ["LARGE_URL"]),
-        limits={"small": 16, "large": 8},  # most calls in flight at each
+        small=os.environ.get("SMALL"),
+        large=os.environ["LARGE"],  # asked at the first call what it is; keys: SGD_API_KEY
+        limits={"large": 8},  # most calls in flight there
     )
     for chunk in sgd.stream("Compare trains, planes and cars for a family trip to Rome."):
         print(chunk.content, end="", flush=True)

@@ -23,9 +23,8 @@ from langgraph.runtime import Runtime
 from pydantic import BaseModel, ConfigDict, Field
 
 from langchain_sgd.chat import ChatSGD
-from langchain_sgd.commands.models import TIERS, name_from_environment
 from langchain_sgd.errors import InvalidInputError
-from langchain_sgd.models import resolve
+from langchain_sgd.models import TIERS, name_from_environment, resolve
 from langchain_sgd.planning.planner import Mode
 from langchain_sgd.runnable import SGDRunnable
 

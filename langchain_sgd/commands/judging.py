@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from langchain_sgd.cli import DONE, FAILED
-from langchain_sgd.commands.models import given_key, name_from_environment
+from langchain_sgd.commands.models import given_key
 from langchain_sgd.costs import Price
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.judging import (
@@ -39,7 +39,7 @@ from langchain_sgd.judging import (
     read_references,
     tally,
 )
-from langchain_sgd.models import resolve
+from langchain_sgd.models import name_from_environment, resolve
 from langchain_sgd.models.urls import is_url
 from langchain_sgd.terminal.safe import json_text, one_line, safe
 

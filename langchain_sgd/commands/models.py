@@ -6,16 +6,13 @@ import argparse
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from langchain_core.runnables import Runnable
 from pydantic import SecretStr
 
 from langchain_sgd.errors import InvalidInputError
-
-if TYPE_CHECKING:
-    from langchain_core.runnables import Runnable
-
-TIERS = ("small", "large", "planner")
+from langchain_sgd.models import TIERS, name_from_environment, resolve
 
 
 @contextmanager
@@ -26,12 +23,6 @@ def bundled() -> Iterator[dict[str, Any]]:
 
     with EmbeddedServer() as server:
         yield {**server.urls, "prompts": BRIEFS_PROMPTS}
-
-
-def name_from_environment(what: str) -> str | None:
-    """What `SGD_LARGE` names, or the older `SGD_LARGE_URL`; so for any use of a model."""
-    variable = f"SGD_{what.upper()}"
-    return os.environ.get(variable) or os.environ.get(f"{variable}_URL") or None
 
 
 def names_of(args: argparse.Namespace) -> dict[str, str]:
@@ -52,8 +43,6 @@ def models_of(
     args: argparse.Namespace, names: Mapping[str, str], **options: Any
 ) -> dict[str, Runnable[Any, Any]]:
     """The named models by tier; `options` are fields of each that is made here."""
-    from langchain_sgd.models import resolve  # noqa: PLC0415 - loads LangChain
-
     key = given_key(args)
     return {tier: resolve(name, what=tier, api_key=key, **options) for tier, name in names.items()}
 

@@ -6,8 +6,9 @@ import argparse
 import sys
 
 from langchain_sgd.cli import DONE
-from langchain_sgd.commands.models import TIERS, key_of
+from langchain_sgd.commands.models import key_of
 from langchain_sgd.embedded.server import EmbeddedServer
+from langchain_sgd.models import TIERS
 
 
 def serve(args: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ Nothing here imports a provider's client until a model of it is used.
 """
 
 from langchain_sgd.models.endpoint import ChatEndpoint
-from langchain_sgd.models.names import resolve
+from langchain_sgd.models.names import TIERS, name_from_environment, resolve
 from langchain_sgd.models.servers import (
     ENDPOINTS,
     EndpointError,
@@ -16,11 +16,13 @@ from langchain_sgd.models.servers import (
 
 __all__ = [
     "ENDPOINTS",
+    "TIERS",
     "ChatEndpoint",
     "EndpointError",
     "EndpointKeyError",
     "EndpointUnreachableError",
     "Endpoints",
     "Server",
+    "name_from_environment",
     "resolve",
 ]

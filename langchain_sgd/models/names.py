@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
 
 from langchain_core.runnables import Runnable
@@ -13,9 +14,18 @@ from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.models.endpoint import ChatEndpoint
 from langchain_sgd.models.urls import address_of, is_url
 
+TIERS = ("small", "large", "planner")
+"""What models are named for, on the command line and in the environment."""
+
 _OURS = {"max_retries": 0, "stream_usage": True}
 """Fields that models by name get where their class has them: a run repeats failed calls by itself, and
 counts tokens in streams."""
+
+
+def name_from_environment(what: str) -> str | None:
+    """What `SGD_LARGE` names, or the older `SGD_LARGE_URL`; so for any use of a model."""
+    variable = f"SGD_{what.upper()}"
+    return os.environ.get(variable) or os.environ.get(f"{variable}_URL") or None
 
 
 def resolve(

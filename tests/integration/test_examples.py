@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.scripted_engine import ScriptedEngine
+from tests.support.travel import REPLIES as TRAVEL
 from tests.tgi_server import TGITestServer
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -109,21 +110,12 @@ async def test_an_example(name: str) -> None:
     assert RUN_ALONE[name](said), said
 
 
-async def test_endpoints_of_openai_s_kind() -> None:
-    pytest.importorskip("langchain_openai", reason="needs langchain-openai")
-    plan = "1|Trains|the way by train|-|2\n2|Planes|the way by plane|-|4\n"
-    replies = {
-        "Plan long answers": plan,
-        "Write only part 1,": "Slow.",
-        "Write only part 2,": "Loud.",
-    }
-    # Its planner is held to a JSON schema, which these lines do not fit.
-    engines = {n: ScriptedEngine(replies, grammars="ignore") for n in ("small", "large")}
+async def test_endpoints_by_their_urls() -> None:
+    engines = {name: ScriptedEngine(TRAVEL, model_id=f"lab/{name}") for name in ("small", "large")}
     async with TGITestServer(engines) as server:
-        urls = {f"{name.upper()}_URL": f"{server.url_of(name)}/v1" for name in engines}
-        said = await run("endpoints.py", **urls)
-        assert said == "## Trains\n\nSlow.\n\n## Planes\n\nLoud."
-        assert [entry.path for entry in server.log].count("/small/v1/chat/completions") == 1
+        urls = {name.upper(): server.url_of(name) for name in engines}
+        assert "## Planes\n\nPlanes are loud." in await run("endpoints.py", **urls)
+        assert [entry.path for entry in server.log].count("/small/v1/chat/completions") == 2
 
 
 async def test_postgres() -> None:

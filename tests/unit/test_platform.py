@@ -10,7 +10,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from pydantic import ValidationError
 
 from langchain_sgd import InvalidInputError, Report, SGDRunnable, platform
-from langchain_sgd.commands.models import TIERS
+from langchain_sgd.models import TIERS
 from langchain_sgd.platform import Options, chat_graph, make_graph
 from tests.support.models import PLAIN, PLANNER, Say, Stage, planning
 from tests.support.skeletons import skeleton
