@@ -17,8 +17,8 @@ from typing import Any, Final, Self
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from langchain_sgd.planning.wire import JSON_KEY, PLAIN_WORD, Form, as_json
 from langchain_sgd.skeleton import HARD, Node, NodeId
+from langchain_sgd.wire import JSON_KEY, PLAIN_WORD, Form, as_json
 
 _LINES = {
     "lines": "one heading a line",

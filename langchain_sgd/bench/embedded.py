@@ -67,11 +67,11 @@ from langchain_sgd.embedded.load import EngineName, resolved
 from langchain_sgd.embedded.process import Served, served
 from langchain_sgd.embedded.server import bundled_models
 from langchain_sgd.errors import InvalidInputError
-from langchain_sgd.planning.wire import PLAIN_WORD
 from langchain_sgd.report import Report
 from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.skeleton import Skeleton
 from langchain_sgd.tgi import ChatTGI
+from langchain_sgd.wire import PLAIN_WORD
 
 _ON_SHORT: Final = frozenset({PLAIN, SGD, ADAPTIVE, HEDGED, SOT})
 _WARM_UP: Final = 2

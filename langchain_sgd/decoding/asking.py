@@ -29,17 +29,17 @@ from langchain_sgd.planning.forms import (
 )
 from langchain_sgd.planning.forms import refused as forget_form
 from langchain_sgd.planning.planner import OnText, Plan, plan
-from langchain_sgd.planning.wire import (
+from langchain_sgd.report import Attempt
+from langchain_sgd.retry import describe, is_retryable
+from langchain_sgd.skeleton import Node
+from langchain_sgd.tiers import Tier
+from langchain_sgd.wire import (
     PLAIN_WORD,
     planner_max_tokens,
     skeleton_gbnf,
     skeleton_regex,
     skeleton_schema,
 )
-from langchain_sgd.report import Attempt
-from langchain_sgd.retry import describe, is_retryable
-from langchain_sgd.skeleton import Node
-from langchain_sgd.tiers import Tier
 
 _END = "plan"
 """Key of what planning came to; `plan 1`, `plan 2` and so on are its nodes."""

@@ -22,9 +22,9 @@ from langchain_sgd.planning.lines import (
     parse_numbered,
 )
 from langchain_sgd.planning.objects import LIST_KEYS, parse_object, to_draft
-from langchain_sgd.planning.wire import MIN_NODES, PLAIN_WORD
 from langchain_sgd.skeleton import Draft
 from langchain_sgd.text import ThoughtFilter
+from langchain_sgd.wire import MIN_NODES, PLAIN_WORD
 
 __all__ = ["SkeletonParser", "parse_line"]
 

@@ -16,9 +16,9 @@ from typing import Literal, Protocol
 from langchain_core.messages import BaseMessage
 
 from langchain_sgd.planning.parsing import SkeletonParser
-from langchain_sgd.planning.wire import MIN_NODES, PLAIN_WORD, Form
 from langchain_sgd.prompts import Prompts
 from langchain_sgd.skeleton import Draft, Node, Repairer, Skeleton, clean_line
+from langchain_sgd.wire import MIN_NODES, PLAIN_WORD, Form
 
 _LONG_QUESTION = 4
 """Words from which a heading that equals the question is no heading."""
@@ -123,7 +123,7 @@ async def plan(
         try:
             cut = await ask(messages, reading.feed, plain=plain)
         except Exception as error:
-            if len(reading.nodes) == len(begun):
+            if not reading.given or len(reading.nodes) == len(begun):
                 raise
             reading.close(cut=True)
             warnings += reading.warnings

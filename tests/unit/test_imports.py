@@ -19,10 +19,9 @@ MODULES = sorted(ROOT.rglob("*.py"))
 
 LAYERS = (
     {"_version", "portal", "errors", "stops", "text", "repetition"},
-    {"_extras", "skeleton", "limits", "owner", "retry"},
-    {"costs", "models"},
+    {"_extras", "skeleton", "limits", "owner", "retry", "wire"},
+    {"costs", "models", "prompts"},
     {"planning"},
-    {"prompts"},
     {"report"},
     {"events"},
     {"answer", "caching", "question", "journal"},

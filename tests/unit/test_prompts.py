@@ -16,9 +16,9 @@ from langchain_core.messages import (
 from pydantic import ValidationError
 
 from langchain_sgd.planning.planner import example_drafts
-from langchain_sgd.planning.wire import PLAIN_WORD, as_json, skeleton_regex
 from langchain_sgd.prompts import Prompts, extended
 from langchain_sgd.skeleton import Node, Repairer, Skeleton
+from langchain_sgd.wire import PLAIN_WORD, as_json, skeleton_regex
 from tests.support.skeletons import skeleton, skeletons
 
 PROMPTS = Prompts()

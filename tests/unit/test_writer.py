@@ -11,7 +11,7 @@ from langchain_core.runnables import RunnableConfig, RunnableGenerator, Runnable
 
 from langchain_sgd import Prompts, SGDRunnable
 from langchain_sgd.decoding.context import NOSTREAM, RunContext, for_models
-from langchain_sgd.decoding.writer import Written, write_node, write_plain
+from langchain_sgd.decoding.writer import Outline, Written, write_node, write_plain
 from langchain_sgd.events import PLAIN_ID, Discarded, Event, Started, Token, Warned
 from langchain_sgd.limits import Limit
 from langchain_sgd.question import Question
@@ -34,17 +34,17 @@ def context(
 
 async def one(stage: Stage, seen: list[Event] | None = None, **options: Any) -> Written:
     sgd = SGDRunnable(**{**stage.pair(), **options})
-    return await write_node(context(sgd, seen=seen), ONE, [ONE], {})
+    return await write_node(context(sgd, seen=seen), ONE, Outline([ONE]), {})
 
 
 async def by(model: Any) -> NodeReport:
-    return (await write_node(context(SGDRunnable(large=model)), ONE, [ONE], {})).report
+    return (await write_node(context(SGDRunnable(large=model)), ONE, Outline([ONE]), {})).report
 
 
 async def test_a_node_is_decoded_with_its_dependencies_answers() -> None:
     stage = Stage()
     run = context(SGDRunnable(**stage.pair()))
-    written = await write_node(run, TWO, PLANNED.nodes, {NodeId("1"): "FIRST"})
+    written = await write_node(run, TWO, Outline(PLANNED.nodes), {NodeId("1"): "FIRST"})
     assert written.report.status == "complete"
     assert (written.report.heading, written.report.dependencies) == (TWO.heading, ("1",))
     assert "FIRST" in stage.calls[0].prompt
@@ -64,7 +64,7 @@ async def test_the_models_config_says_what_is_asked() -> None:
         "configurable": {"mine": 1, "thread_id": "t", "__private": 2, "checkpoint_id": "c"},
     }
     run = context(SGDRunnable(large=RunnableLambda(look)), config)
-    await write_node(run, ONE, [ONE], {})
+    await write_node(run, ONE, Outline([ONE]), {})
     assert seen[0]["tags"] == ["mine", "sgd:large", NOSTREAM]
     assert seen[0]["metadata"]["user"] == "u"
     assert seen[0]["metadata"]["sgd_node_id"] == "1"
@@ -84,7 +84,7 @@ async def test_events_of_a_restarted_node() -> None:
 async def test_a_skipped_node_asks_nobody_and_says_why() -> None:
     stage = Stage()
     run = context(SGDRunnable(**stage.pair()))
-    report = (await write_node(run, TWO, PLANNED.nodes, {NodeId("1"): None})).report
+    report = (await write_node(run, TWO, Outline(PLANNED.nodes), {NodeId("1"): None})).report
     assert report.status == "skipped"
     assert report.error is not None
     assert "1" in report.error
@@ -101,7 +101,7 @@ async def test_a_thought_that_the_template_opened_is_taken_back_once() -> None:
     sgd = SGDRunnable(**stage.pair())
     for discards in (1, 0):  # the second time it is known, and never shown
         events: list[Event] = []
-        report = (await write_node(context(sgd, seen=events), ONE, [ONE], {})).report
+        report = (await write_node(context(sgd, seen=events), ONE, Outline([ONE]), {})).report
         assert report.answer == "The text."
         assert sum(isinstance(event, Discarded) for event in events) == discards
 
@@ -149,7 +149,7 @@ async def test_a_whole_text_is_never_lost_for_what_comes_after_it() -> None:
 
     events: list[Event] = []
     run = context(SGDRunnable(large=RunnableGenerator(stream)), seen=events)
-    report = (await write_node(run, ONE, [ONE], {})).report
+    report = (await write_node(run, ONE, Outline([ONE]), {})).report
     assert (report.status, report.answer, len(report.attempts)) == ("complete", "all of it", 1)
     assert any("no number" in event.text for event in events if isinstance(event, Warned))
 
@@ -175,7 +175,7 @@ async def test_cumulative_usage_is_not_added_up() -> None:
 async def test_a_tool_call_is_no_answer() -> None:
     call = {"name": "look_up", "args": {}, "id": "1"}
     asks = RunnableLambda(lambda _: AIMessage("", tool_calls=[call]))
-    written = await write_node(context(SGDRunnable(large=asks)), ONE, [ONE], {})
+    written = await write_node(context(SGDRunnable(large=asks)), ONE, Outline([ONE]), {})
     assert written.report.status == "failed"
     assert "look_up" in (written.report.error or "")
     assert len(written.report.attempts) == 1
@@ -219,4 +219,4 @@ async def test_nodes_of_equal_ids_cannot_be_taken_for_an_undivided_answer() -> N
     node = Node(id=NodeId("plain"), heading="P")
     stage = Stage()
     run = context(SGDRunnable(**stage.pair()))
-    assert (await write_node(run, node, [node], {})).report.id != PLAIN_ID
+    assert (await write_node(run, node, Outline([node]), {})).report.id != PLAIN_ID

@@ -18,7 +18,7 @@ from langchain_sgd.embedded.briefs.domain import Brief, Plain
 from langchain_sgd.embedded.briefs.grammar import Span
 from langchain_sgd.embedded.briefs.texts import SECTIONS
 from langchain_sgd.embedded.briefs.turns import node_prompt, planner_prompt, skeleton_text
-from langchain_sgd.planning.wire import PLAIN_WORD
+from langchain_sgd.wire import PLAIN_WORD
 
 
 class Mix(NamedTuple):
