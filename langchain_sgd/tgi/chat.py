@@ -167,6 +167,11 @@ class ChatTGI(BaseChatModel):
     def _clean_url(cls, value: str) -> str:
         return endpoint.base_url(value)
 
+    @field_validator("proxy")
+    @classmethod
+    def _check_proxy(cls, value: SecretStr | None) -> SecretStr | None:
+        return endpoint.checked_proxy(value)
+
     @field_validator("stop", mode="before")
     @classmethod
     def _list_stop(cls, value: Any) -> Any:

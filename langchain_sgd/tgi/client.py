@@ -67,7 +67,7 @@ class TGIClient(AsyncClient):  # type: ignore[misc]
             patience=patience or Patience(),
             max_concurrent_requests=max_concurrent_requests,
             verify=verify,
-            proxy=SecretStr(proxy) if isinstance(proxy, str) else proxy,
+            proxy=endpoint.checked_proxy(proxy),
         )
         self._info: ServerInfo | None = None
 

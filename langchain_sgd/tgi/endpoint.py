@@ -46,9 +46,9 @@ class TGIEndpoint:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "url", base_url(self.url))
-        for name in ("api_key", "proxy"):
-            if isinstance(value := getattr(self, name), str):
-                object.__setattr__(self, name, SecretStr(value))
+        if isinstance(self.api_key, str):
+            object.__setattr__(self, "api_key", SecretStr(self.api_key))
+        object.__setattr__(self, "proxy", checked_proxy(self.proxy))
         secret = {
             name: value if isinstance(value, SecretStr) else SecretStr(value)
             for name, value in self.headers.items()
@@ -103,7 +103,31 @@ def proxy_for(url: str) -> str | None:
     if host in _LOOPBACK or proxy_bypass(host):
         return None
     proxies = getproxies()
-    return proxies.get(parts.scheme) or proxies.get("all")
+    found = proxies.get(parts.scheme) or proxies.get("all")
+    return found if found and _is_http(found) else None  # others, such as SOCKS, aiohttp cannot
+
+
+def checked_proxy(proxy: SecretStr | str | None) -> SecretStr | None:
+    """Give a proxy's URL as a secret; "" is none, and None leaves it to the environment.
+
+    Raises:
+        InvalidInputError: It is no http or https URL; the message does not repeat it.
+    """
+    if proxy is None:
+        return None
+    text = proxy if isinstance(proxy, str) else proxy.get_secret_value()
+    if text and not _is_http(text):
+        msg = "proxy is no URL such as http://host:port or http://user:password@host:port."
+        raise InvalidInputError(msg)
+    return SecretStr(text)
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def tls_for(url: str, verify: Verify) -> ssl.SSLContext | bool:

@@ -29,7 +29,6 @@ from langchain_sgd.tgi import (
     TGIError,
     TGIGenerationError,
     TGIOverloadedError,
-    TGIStreamBrokenError,
     TGITimeoutError,
     TGIUnavailableError,
     chat_model,
@@ -474,6 +473,23 @@ def test_an_empty_proxy_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://proxy:1")
     assert TGIClient(URL)._transport._proxy == SecretStr("http://proxy:1")
     assert TGIClient(URL, proxy="")._transport._proxy is None
+    monkeypatch.setenv("http_proxy", "socks5://proxy:1")
+    assert TGIClient(URL)._transport._proxy is None
+
+
+def test_a_proxy_that_is_no_url_is_refused_without_it() -> None:
+    odd = f"{USER}:{PASSWORD}@proxy:3128"
+    made: list[Any] = [
+        lambda: ChatTGI(base_url=URL, proxy=SecretStr(odd)),
+        lambda: TGIEndpoint(URL, proxy=odd),
+        lambda: TGIClient(URL, proxy=odd),
+    ]
+    for make in made:
+        with pytest.raises(
+            (InvalidInputError, ValidationError), match="http://host:port"
+        ) as caught:
+            make()
+        assert PASSWORD not in str(caught.value).replace("user:password@host", "")
 
 
 # --- copies
@@ -546,7 +562,3 @@ def test_tokens_are_estimated_where_the_server_cannot_count(
             with pytest.raises(TGIError):
                 chat.get_token_ids("x")
     assert caplog.records[0].name == "langchain_sgd"
-
-
-def test_a_stream_that_breaks_is_still_broken() -> None:
-    assert TGIStreamBrokenError("x").is_retryable
