@@ -37,7 +37,7 @@ class TestStandard(ChatModelIntegrationTests):
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        return {"base_url": URL, "temperature": 0, "max_tokens": 120}
+        return {"base_url": URL, "temperature": 0.7, "seed": 1, "max_tokens": 120}
 
     @property
     def supports_json_mode(self) -> bool:
