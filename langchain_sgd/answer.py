@@ -27,6 +27,7 @@ from langchain_sgd.skeleton import Node, NodeId
 
 MISSING = "*[This part is missing: it could not be written.]*"
 CUT = "*[The text breaks off here.]*"
+UNACCEPTED = "*[This part did not pass its check.]*"
 CUT_PLAN = "*[The plan of this answer broke off; parts may be missing.]*"
 AGAIN = "*[The text breaks off here; this part starts again.]*"
 
@@ -46,7 +47,9 @@ def mark_of(status: NodeStatus, text: str) -> str:
     """What the reader is told of a part that is not whole; empty for one that is."""
     if status == "complete":
         return ""
-    return CUT if status == "truncated" and text else MISSING
+    if not text:
+        return MISSING
+    return UNACCEPTED if status == "unaccepted" else CUT
 
 
 def assemble(
@@ -174,10 +177,8 @@ class Assembler:
             out.append(self._more(node_id, part))
             if part.status is None:
                 return "".join(out)
-            if part.shown and part.status != "complete":
-                out.append(f"\n\n{CUT}")
-            elif mark := mark_of(part.status, part.shown):
-                out.append(mark)
+            if mark := mark_of(part.status, part.shown):
+                out.append(f"\n\n{mark}" if part.shown else mark)
             self._current += 1
             self._opened = False
         if self._cut:

@@ -353,6 +353,12 @@ def _check_saving(
 ) -> None:
     """Say before anything is asked what LangGraph would say late, or in a bare `KeyError`."""
     approve = options.approve
+    if isinstance(value, Command) and value.resume is None and not (value.update or value.goto):
+        msg = (
+            "Command(resume=None) says nothing: resume an approval with True, False or an edited"
+            " skeleton, and a broken-off run with None in place of the Command"
+        )
+        raise InvalidInputError(msg)
     if not checkpointer and (approve or value is None or isinstance(value, Command)):
         what = "approve=True interrupts the run, and" if approve else "Nothing was saved:"
         msg = (

@@ -29,6 +29,7 @@ from langchain_sgd.routing import Router, ShareRouter, ThresholdRouter
 from langchain_sgd.skeleton import Node
 from langchain_sgd.tiers import LARGE, PLANNER, SMALL, ModelLike, Tier
 
+_THRESHOLD = 3
 Accept = Callable[[Node, str], bool]
 """The user's own test of a node's answer; False sends the node to the next larger tier."""
 
@@ -67,7 +68,7 @@ class Options(BaseModel):
         description="Chooses a node's tier by name; instead of `threshold` and `large_share`.",
     )
     threshold: int = Field(
-        default=3,
+        default=_THRESHOLD,
         ge=1,
         le=6,
         description="Difficulty from which a node leaves the first tier; 1 sends all up, 6 none.",
@@ -278,7 +279,7 @@ class Options(BaseModel):
         if self.router is not None and self.large_share is not None:
             msg = "give either router= or large_share=, not both"
             raise ValueError(msg)
-        if self.large_share is not None and "threshold" in self.model_fields_set:
+        if self.large_share is not None and self.threshold != _THRESHOLD:
             msg = "give either threshold= or large_share=, not both"
             raise ValueError(msg)
         names = {*self._named_models(), PLANNER}

@@ -29,6 +29,11 @@ _CLEANUP_S = 5.0
 """How long a cancelled model may clean up before it is cancelled again."""
 
 
+_STALE = 20
+"""How many connections of ended loops a client may have kept."""
+_OTHER_LOOP = ("Event loop is closed", "different loop", "different event loop")
+
+
 class StalledError(TimeoutError):
     """A model sent nothing for too long, or took too long in all."""
 
@@ -138,9 +143,21 @@ async def call_model(
             if until is not None:
                 patience = Patience(patience.stall_s, until)
             tier.shared.used_here()
-            await _stream(
-                tier.model, messages, config, on_text, reply, patience=patience, options=options
-            )
+            for stale in range(_STALE, -1, -1):
+                try:
+                    await _stream(
+                        tier.model,
+                        messages,
+                        config,
+                        on_text,
+                        reply,
+                        patience=patience,
+                        options=options,
+                    )
+                    break
+                except Exception as error:
+                    if not stale or reply.first_at is not None or not _is_of_another_loop(error):
+                        raise
     except BaseException as error:
         reply.error = error
         if reply.began_at is None and isinstance(error, TimeoutError):
@@ -148,6 +165,18 @@ async def call_model(
         raise
     finally:
         reply.ended_at = loop.time()
+
+
+def _is_of_another_loop(error: BaseException | None) -> bool:
+    """Whether a client took a kept connection that belongs to a loop which has ended.
+
+    Clients throw such a connection away and take the next one, so the call is made again at once.
+    """
+    while error is not None:
+        if isinstance(error, RuntimeError) and any(said in str(error) for said in _OTHER_LOOP):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 async def _stream(
