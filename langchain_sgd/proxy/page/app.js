@@ -306,7 +306,8 @@ function legend() {
   };
   $("legend").replaceChildren(
     ...Object.entries(colors).map(([name, color]) => sign("", name, color)),
-    sign("pale", "before its first token"), sign("dashes", "waiting"), sign("dots", "difficulty"));
+    sign("pale", "before its first token"), sign("dashes", "waiting"), sign("dots", "difficulty"),
+    sign("tick", "part planned"), sign("lost", "attempt lost"), sign("goal", "first one done"));
 }
 
 async function start() {
