@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from langchain_sgd._version import __version__
 from langchain_sgd.errors import SkeletonGraphError
-from langchain_sgd.events import Ended, Event, PlanEnded, Planned
+from langchain_sgd.events import Ended, Event, PlanEnded, Planned, Voided
 from langchain_sgd.proxy.guard import Guard
 from langchain_sgd.runnable import SGDRunnable
 
@@ -63,6 +63,8 @@ class _Steps:
                 self._headings[node.id] = node.heading
                 self.done += 1
                 return f"planned: {node.heading}"
+            case Voided():
+                self._headings.clear()
             case PlanEnded():
                 self.total = 2 * len(self._headings)
             case Ended(node_id, status) if node_id in self._headings:

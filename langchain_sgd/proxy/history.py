@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 from uuid import uuid4
 
 from langchain_sgd.drawing.graph import path_data
 from langchain_sgd.drawing.layout import layout
-from langchain_sgd.events import Event, Planned
+from langchain_sgd.events import Event, Planned, Voided
 from langchain_sgd.proxy.engine import Finished, Piece, Text, ToolCalls
 from langchain_sgd.proxy.limits import Limits
 from langchain_sgd.proxy.wire import dumps, usage_json
@@ -21,17 +22,9 @@ from langchain_sgd.skeleton import Node, Skeleton
 
 _SHOWN = 300
 """Characters of a question in the list."""
-_PLANNED = '{"type":"planned",'
-_NAMES = {
-    "HeadingPlanned": "heading",
-    "Planned": "planned",
-    "PlanEnded": "plan_ended",
-    "PlainChosen": "plain",
-    "Started": "started",
-    "Token": "token",
-    "Discarded": "discarded",
-    "Ended": "ended",
-}
+_PLANNED, _VOIDED = '{"type":"planned",', '{"type":"voided",'
+_SHORT = {"at_s": "at", "node_id": "node"}
+_CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 
 
 @dataclass(slots=True)
@@ -102,16 +95,21 @@ class Record:
             case Planned(node, at_s):
                 self._parts += 1
                 return {"type": "planned", "node": node.model_dump(mode="json"), "at": at_s}
+            case Voided():
+                self._parts = 0
+                return _event_json(piece)
             case _:
                 return _event_json(piece)
 
 
 def _event_json(event: Event) -> dict[str, Any]:
-    found = asdict(event)
-    found["at"] = found.pop("at_s")
-    if "node_id" in found:
-        found["node"] = found.pop("node_id")
-    return {"type": _NAMES[type(event).__name__], **found}
+    """An event's name and plain values; what else it carries stands in the report too."""
+    found: dict[str, Any] = {"type": _CAPITAL.sub("_", type(event).__name__).lower()}
+    for each in fields(event):
+        value = getattr(event, each.name)
+        if value is None or isinstance(value, str | int | float):
+            found[_SHORT.get(each.name, each.name)] = value
+    return found
 
 
 def with_graphs(events: Iterable[str]) -> Iterator[str]:
@@ -130,6 +128,8 @@ class Drawing:
 
     def after(self, event: str) -> Iterator[str]:
         """The graph as an event, if this one changes it."""
+        if event.startswith(_VOIDED):
+            self._nodes.clear()
         if event.startswith(_PLANNED):
             self._nodes.append(Node.model_validate(json.loads(event)["node"]))
             yield dumps({"type": "graph", "graph": graph(self._nodes)})

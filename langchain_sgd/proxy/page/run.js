@@ -33,7 +33,7 @@ export class Run {
     if (typeof event.at === "number") this.at = Math.max(this.at, event.at);
     const node = this.nodes.get(event.node);
     switch (event.type) {
-      case "heading":
+      case "heading_planned":
         this.heading = event.heading;
         break;
       case "planned":
@@ -42,13 +42,17 @@ export class Run {
       case "graph":
         this.graph = event.graph;
         break;
+      case "voided": // what was planned was a part of a thought
+        this.nodes = new Map();
+        this.graph = null;
+        break;
       case "plan_ended":
         this.planEnded = event.at;
         break;
-      case "plain":
+      case "plain_chosen":
         this.plain = event.reason;
         this.planEnded = event.at;
-        this.nodes = new Map([["plain", { ...BLANK, id: "plain", heading: "in one piece", dependencies: [], attempts: [], planned: event.at }]]);
+        this.nodes = new Map([[PLAIN, { ...BLANK, id: PLAIN, heading: "in one piece", dependencies: [], attempts: [], planned: event.at }]]);
         this.graph = null;
         break;
       case "started":
@@ -119,6 +123,7 @@ export class Run {
   }
 }
 
+const PLAIN = "@plain";
 const BLANK = { scope: "", difficulty: 0, status: "waiting", tier: "", text: "", ended: null };
 
 export function words(text) { return text.match(/\S+/g)?.length ?? 0; }
