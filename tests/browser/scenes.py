@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -78,7 +79,7 @@ def travel(each_s: float = 0.004, **options: Any) -> SGDRunnable:
 
 def failing(each_s: float = 0.004) -> SGDRunnable:
     """Part 2 never gets an answer, and part 4 needs it; part 5 gets one on the second try."""
-    broken = Say(cut("The flight takes", 6), each_s=each_s, error=ValueError("the GPU is on fire"))
+    broken = Say("", then_s=each_s * 20, error=ValueError("the GPU is on fire"))
     lost = [
         Say(cut("A flight for", 6), each_s=each_s, error=ConnectionError("gone")),
         Say(_TEXTS["5"], each_s=each_s, usage=USAGE),
@@ -93,11 +94,20 @@ def failing(each_s: float = 0.004) -> SGDRunnable:
 
 
 def long_answer(pieces: int, each_s: float) -> SGDRunnable:
-    """Four parts whose models write fast and much."""
-    parts = [(f"Part of a long answer {n}", "much", "", 2) for n in range(1, 5)]
-    sentence = "A sentence of **some** length, with `code` and more words to read.\n\n"
-    text = sentence * (pieces * 6 // len(sentence) + 1)
-    return _sgd(skeleton_of(parts), {str(n): text for n in range(1, 5)}, each_s=each_s)
+    """One stream that is fast and long."""
+    stage = Stage({"plain": Say(cut(_prose(1, pieces * 6), 6), each_s=each_s, usage=USAGE)})
+    return SGDRunnable(**stage.pair(), mode="never")
+
+
+def _prose(seed: int, length: int) -> str:
+    """Paragraphs that say nothing, but never the same: what repeats itself is cut."""
+    rng = random.Random(seed)
+    paragraphs: list[str] = []
+    while sum(map(len, paragraphs)) < length:
+        words = ["".join(rng.choices("aeinrst", k=rng.randint(2, 9))) for _ in range(14)]
+        words[3], words[7] = f"**{words[3]}**", f"`{words[7]}`"
+        paragraphs.append(f"{' '.join(words).capitalize()}.")
+    return "\n\n".join(paragraphs)
 
 
 def twenty(each_s: float = 0.004) -> SGDRunnable:
@@ -111,7 +121,7 @@ def twenty(each_s: float = 0.004) -> SGDRunnable:
         )
         for n in range(1, 21)
     ]
-    texts = {str(n): f"The text of section {n}. " * 6 for n in range(1, 21)}
+    texts = {str(n): _prose(n, 150) for n in range(1, 21)}
     return _sgd(skeleton_of(parts), texts, each_s=each_s, max_nodes=20)
 
 

@@ -116,9 +116,9 @@ async def test_system_prompt_history_and_pictures_reach_every_call() -> None:
     await complete(an_app(stage), {"model": "sgd", "messages": messages})
     assert len(stage.calls) == 4
     for call in stage.calls:
-        assert [m.type for m in call.messages[:4]] == ["system", "human", "ai", "human"]
         assert call.messages[0].text == "Be brief."
-        assert picture in call.messages[3].content
+        assert {"Hello", "Hi."} <= {message.text for message in call.messages}
+        assert any(isinstance(m.content, list) and picture in m.content for m in call.messages)
 
 
 # -- options
