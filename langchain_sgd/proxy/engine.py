@@ -15,10 +15,10 @@ from langchain_core.runnables import Runnable
 
 from langchain_sgd.answer import Assembler
 from langchain_sgd.errors import InvalidInputError
-from langchain_sgd.events import Ended, Event, HeadingPlanned, Token
+from langchain_sgd.events import PLAIN_ID, Ended, Event, HeadingPlanned, Token
 from langchain_sgd.limits import slots
 from langchain_sgd.proxy.errors import ProxyError
-from langchain_sgd.report import Report, Usage
+from langchain_sgd.report import NodeReport, Report, Usage
 from langchain_sgd.runnable import SGDRunnable
 
 SGD, LARGE_ONLY, PLAIN = "sgd", "sgd-large", "plain"
@@ -139,6 +139,8 @@ class _InOrder:
 
     def feed(self, event: Event) -> str:
         text = self._assembler.feed(event)
+        if isinstance(event, Ended) and event.node_id == PLAIN_ID and _is_cut(event.report):
+            text = ""  # the mark; the finish reason says it, as clients expect
         if self._held is None or isinstance(event, HeadingPlanned):
             return text
         self._held += text
@@ -152,15 +154,19 @@ class _InOrder:
 def _finished(message: AIMessage) -> Finished:
     report = Report.from_message(message)
     usages = list(report.usage.values())
-    cut = any(
-        node.status == "truncated" and "token limit" in (node.error or "") for node in report.nodes
-    )
+    cut = any(map(_is_cut, report.nodes))
+    undivided = cut and report.skeleton is None
     return Finished(
-        str(message.text),
+        report.nodes[0].answer if undivided else str(message.text),
         "length" if cut else "stop",
         sum(usages, Usage()) if usages else None,
         report,
     )
+
+
+def _is_cut(node: NodeReport | None) -> bool:
+    """Whether a token limit cut it."""
+    return node is not None and node.status == "truncated" and "token limit" in (node.error or "")
 
 
 def _usage_of(message: AIMessageChunk) -> Usage | None:

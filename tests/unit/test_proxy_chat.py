@@ -190,8 +190,17 @@ async def test_what_nobody_knows_is_named_and_what_is_harmless_is_not() -> None:
 
 async def test_a_token_limit_is_told_as_length() -> None:
     stage = a_stage(plain=Say("cut sh", finish="length", usage=(7, 4)))
-    answer = await complete(an_app(stage), a_question("plain"))
-    assert answer.json["choices"][0]["finish_reason"] == "length"
+    [choice] = (await complete(an_app(stage), a_question("plain"))).json["choices"]
+    assert choice["finish_reason"] == "length"
+    assert choice["message"]["content"] == "cut sh"
+    streamed = await complete(an_app(stage), a_question("plain", stream=True))
+    assert text_of(streamed.events) == "cut sh"
+    assert streamed.events[-2]["choices"][0]["finish_reason"] == "length"
+    [choice] = (await complete(an_app(a_stage(**{"1": Say("cut sh", finish="length")})))).json[
+        "choices"
+    ]
+    assert choice["finish_reason"] == "length"
+    assert "cut sh\n\n*[" in choice["message"]["content"]
 
 
 # -- streams
