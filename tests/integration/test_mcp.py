@@ -96,17 +96,31 @@ async def tgi() -> AsyncIterator[str]:
         yield server.url
 
 
+def a_command(*arguments: str) -> StdioServerParameters:
+    return StdioServerParameters(
+        command=sys.executable,
+        args=[*arguments],
+        env={"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+
 async def test_over_standard_input_and_output() -> None:
-    async with tgi() as url:
-        command = StdioServerParameters(
-            command=sys.executable,
-            args=["-m", "langchain_sgd", "mcp", "--large", url],
-            env={"PYTHONPATH": os.pathsep.join(sys.path)},
-        )
-        async with Client(command) as client:
-            result, steps = await write(client)
-    assert result.content[0].text.startswith("## Trains\n\nTrains are slow.")
-    assert "written: Advice" in [message for _, _, message in steps]
+    script = (
+        "from langchain_sgd.mcp import make_server\n"
+        "from tests.integration.test_mcp import SGDRunnable, a_stage\n"
+        "make_server(SGDRunnable(**a_stage().pair())).run('stdio')\n"
+    )
+    async with Client(a_command("-c", script)) as client:
+        result, steps = await write(client)
+    assert result.content[0].text == TEXT
+    assert steps[-1] == (4, 4, "written: Heading 2")
+
+
+async def test_the_command_serves_standard_input_and_output() -> None:
+    async with tgi() as url, Client(a_command("-m", "langchain_sgd", "mcp", "--large", url)) as client:
+        result, _ = await write(client)
+    assert not result.is_error
+    assert result.content[0].text
 
 
 async def test_over_http_with_a_key() -> None:
