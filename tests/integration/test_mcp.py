@@ -117,7 +117,10 @@ async def test_over_standard_input_and_output() -> None:
 
 
 async def test_the_command_serves_standard_input_and_output() -> None:
-    async with tgi() as url, Client(a_command("-m", "langchain_sgd", "mcp", "--large", url)) as client:
+    async with (
+        tgi() as url,
+        Client(a_command("-m", "langchain_sgd", "mcp", "--large", url)) as client,
+    ):
         result, _ = await write(client)
     assert not result.is_error
     assert result.content[0].text
