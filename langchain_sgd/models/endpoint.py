@@ -158,7 +158,7 @@ class ChatEndpoint(BaseChatModel):
 
     def _make(self, server: Server, *, pooled: bool) -> tuple[BaseChatModel, Any]:
         """A client, and the pool of connections that somebody must close."""
-        options = {"max_retries": 0, **self.options}
+        options = {"max_retries": 0, **self._inherited(), **self.options}
         key = self.key
         client_class = self.client_class(server)
         if client_class == "ChatTGI":
@@ -183,9 +183,15 @@ class ChatEndpoint(BaseChatModel):
         )
         return client, pool
 
+    def _inherited(self) -> dict[str, Any]:
+        """What every chat model has and the client does in this one's place: cache, limiter, tags."""
+        given = self.model_fields_set & BaseChatModel.model_fields.keys()
+        return {name: getattr(self, name) for name in given}
+
     def _ollama(self, server: Server, model: str, key: SecretStr | None) -> BaseChatModel:
         chat_ollama = _imported("langchain_ollama", "ChatOllama", server)
-        options = {name: value for name, value in self.options.items() if name != "max_retries"}
+        options = {**self._inherited(), **self.options}
+        options.pop("max_retries", None)
         if "max_tokens" in options:
             options["num_predict"] = options.pop("max_tokens")
         kwargs: dict[str, Any] = {"trust_env": not self.address.is_loopback}

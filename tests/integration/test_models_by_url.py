@@ -9,13 +9,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from langchain_core.caches import InMemoryCache
 from langchain_core.messages import HumanMessage
 from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
 from langchain_openai import ChatOpenAI
 from openai import DefaultAsyncHttpxClient
 from pydantic import BaseModel, SecretStr
 
-from langchain_sgd.models import ENDPOINTS, EndpointError, EndpointKeyError, resolve
+from langchain_sgd.models import ENDPOINTS, ChatEndpoint, EndpointError, EndpointKeyError, resolve
 from langchain_sgd.planning.forms import Grammar, bound, form_of, is_refusal, refused
 from tests.openai_server import OpenAIServer
 from tests.tgi_server import TGITestServer
@@ -139,6 +140,17 @@ async def test_a_server_that_changed_its_model_is_asked_anew() -> None:
             await model.ainvoke("hi")
         server.models = ("new",)
         assert (await model.ainvoke("hi")).text == "some text"
+
+
+async def test_cache_and_limiter_are_the_clients_business() -> None:
+    async with OpenAIServer("vllm") as server:
+        model = ChatEndpoint(url=server.url, cache=InMemoryCache(), tags=["mine"])
+        for _ in range(2):
+            assert (await model.ainvoke("hi")).text == "some text"
+        assert len(server.bodies) == 1
+        copied = model.model_copy(update={"cache": False})
+        await copied.ainvoke("hi")
+        assert len(server.bodies) == 2
 
 
 class Number(BaseModel):
