@@ -6,6 +6,7 @@ import asyncio
 import functools
 import importlib
 import importlib.util
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any, Final, cast
@@ -152,7 +153,9 @@ class ChatEndpoint(BaseChatModel):
         """The client of synchronous calls; errors are those of `aclient`."""
         server = self.known or run_sync(self.aserver)
         if (client := self._clients.get(None, server)) is None:
-            client, _ = self._make(server, pooled=False)
+            client, pool = self._make(server, pooled=False)
+            if pool is not None:
+                weakref.finalize(client, pool.close)
             client = self._clients.keep(None, server, client)
         return client
 
@@ -168,17 +171,16 @@ class ChatEndpoint(BaseChatModel):
         if client_class == "ChatOllama":
             return self._ollama(server, model, key), None
         chat_openai = _imported("langchain_openai", "ChatOpenAI", server)
-        pool = None
-        if pooled:
-            openai = importlib.import_module("openai")
-            pool = openai.DefaultAsyncHttpxClient(trust_env=not self.address.is_loopback)
+        openai = importlib.import_module("openai")
+        kind = openai.DefaultAsyncHttpxClient if pooled else openai.DefaultHttpxClient
+        pool = kind(trust_env=not self.address.is_loopback)
         if server.kind != "openai":
             options.setdefault("use_responses_api", False)
         client = chat_openai(
             base_url=server.api,
             model=model,
             api_key=key or _NO_KEY,
-            http_async_client=pool,
+            **{"http_async_client" if pooled else "http_client": pool},
             **{"stream_usage": True, **options},
         )
         return client, pool

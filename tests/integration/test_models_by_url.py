@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import pickle
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -237,6 +238,8 @@ async def test_a_refused_form_is_remembered_for_the_process() -> None:
         assert (await streamed(bound(model, again, GRAMMAR))).text == "some text"
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 async def test_ollamas_own_client_gets_format_and_options() -> None:
     ollama = pytest.importorskip("langchain_ollama")
     async with OpenAIServer("ollama") as server:
@@ -261,6 +264,8 @@ async def test_ollamas_own_client_gets_format_and_options() -> None:
             assert body["options"] == {
                 "top_k": 4, "num_predict": 5, "temperature": 0.0, "seed": 3, "stop": ["x"],
             }  # fmt: skip
+    del model
+    gc.collect()  # its client leaves its connections to the garbage collector
 
 
 async def test_hugging_faces_client_on_a_tgi_url_gets_the_expression() -> None:
