@@ -6,6 +6,7 @@ import asyncio
 import functools
 import importlib
 import importlib.util
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any, Final, cast
@@ -152,13 +153,15 @@ class ChatEndpoint(BaseChatModel):
         """The client of synchronous calls; errors are those of `aclient`."""
         server = self.known or run_sync(self.aserver)
         if (client := self._clients.get(None, server)) is None:
-            client, _ = self._make(server, pooled=False)
+            client, pool = self._make(server, pooled=False)
+            if pool is not None:
+                weakref.finalize(client, pool.close)
             client = self._clients.keep(None, server, client)
         return client
 
     def _make(self, server: Server, *, pooled: bool) -> tuple[BaseChatModel, Any]:
         """A client, and the pool of connections that somebody must close."""
-        options = {"max_retries": 0, **self.options}
+        options = {"max_retries": 0, **self._inherited(), **self.options}
         key = self.key
         client_class = self.client_class(server)
         if client_class == "ChatTGI":
@@ -168,24 +171,29 @@ class ChatEndpoint(BaseChatModel):
         if client_class == "ChatOllama":
             return self._ollama(server, model, key), None
         chat_openai = _imported("langchain_openai", "ChatOpenAI", server)
-        pool = None
-        if pooled:
-            openai = importlib.import_module("openai")
-            pool = openai.DefaultAsyncHttpxClient(trust_env=not self.address.is_loopback)
+        openai = importlib.import_module("openai")
+        kind = openai.DefaultAsyncHttpxClient if pooled else openai.DefaultHttpxClient
+        pool = kind(trust_env=not self.address.is_loopback)
         if server.kind != "openai":
             options.setdefault("use_responses_api", False)
         client = chat_openai(
             base_url=server.api,
             model=model,
             api_key=key or _NO_KEY,
-            http_async_client=pool,
+            **{"http_async_client" if pooled else "http_client": pool},
             **{"stream_usage": True, **options},
         )
         return client, pool
 
+    def _inherited(self) -> dict[str, Any]:
+        """What every chat model has and the client does in this one's place: cache, limiter, tags."""
+        given = self.model_fields_set & BaseChatModel.model_fields.keys()
+        return {name: getattr(self, name) for name in given}
+
     def _ollama(self, server: Server, model: str, key: SecretStr | None) -> BaseChatModel:
         chat_ollama = _imported("langchain_ollama", "ChatOllama", server)
-        options = {name: value for name, value in self.options.items() if name != "max_retries"}
+        options = {**self._inherited(), **self.options}
+        options.pop("max_retries", None)
         if "max_tokens" in options:
             options["num_predict"] = options.pop("max_tokens")
         kwargs: dict[str, Any] = {"trust_env": not self.address.is_loopback}

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import pickle
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from langchain_core.caches import InMemoryCache
 from langchain_core.messages import HumanMessage
 from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
 from langchain_openai import ChatOpenAI
-from pydantic import BaseModel
+from openai import DefaultAsyncHttpxClient
+from pydantic import BaseModel, SecretStr
 
-from langchain_sgd.models import ENDPOINTS, EndpointError, EndpointKeyError, resolve
+from langchain_sgd.models import ENDPOINTS, ChatEndpoint, EndpointError, EndpointKeyError, resolve
 from langchain_sgd.planning.forms import Grammar, bound, form_of, is_refusal, refused
 from tests.openai_server import OpenAIServer
 from tests.tgi_server import TGITestServer
@@ -41,6 +45,19 @@ async def streamed(model: Any, text: str = "hi", **options: Any) -> Any:
     async for chunk in model.astream(text, **options):
         whole = chunk if whole is None else whole + chunk
     return whole
+
+
+@asynccontextmanager
+async def chat_openai(server: OpenAIServer) -> AsyncIterator[ChatOpenAI]:
+    """A client whose connections are closed; its own ones live as long as the process."""
+    async with DefaultAsyncHttpxClient() as http:
+        yield ChatOpenAI(
+            base_url=f"{server.url}/v1",
+            model="lab/model",
+            api_key=SecretStr("x"),
+            max_retries=0,
+            http_async_client=http,
+        )
 
 
 @pytest.mark.parametrize("kind", ["vllm", "sglang", "llama.cpp", "litellm", "other"])
@@ -126,6 +143,17 @@ async def test_a_server_that_changed_its_model_is_asked_anew() -> None:
         assert (await model.ainvoke("hi")).text == "some text"
 
 
+async def test_cache_and_limiter_are_the_clients_business() -> None:
+    async with OpenAIServer("vllm") as server:
+        model = ChatEndpoint(url=server.url, cache=InMemoryCache(), tags=["mine"])
+        for _ in range(2):
+            assert (await model.ainvoke("hi")).text == "some text"
+        assert len(server.bodies) == 1
+        copied = model.model_copy(update={"cache": False})
+        await copied.ainvoke("hi")
+        assert len(server.bodies) == 2
+
+
 class Number(BaseModel):
     """A number."""
 
@@ -168,10 +196,8 @@ def sent(server: OpenAIServer) -> dict[str, Any]:
     ],
 )
 async def test_the_form_reaches_the_server(kind: str, form: Any, by: str) -> None:
-    async with OpenAIServer(kind) as server:
-        model: Any = resolve(server.url)
-        if by == "client":
-            model = ChatOpenAI(base_url=f"{server.url}/v1", model="lab/model", api_key="x")
+    async with OpenAIServer(kind) as server, chat_openai(server) as client:
+        model: Any = resolve(server.url) if by == "url" else client
         found = await form_of(model)
         made = bound(model, found, GRAMMAR, max_tokens=5, temperature=0.0, seed=3, stop=["x"])
         await streamed(made)
@@ -190,8 +216,7 @@ async def test_older_vllm_gets_its_older_form() -> None:
 
 async def test_a_plan_that_a_limit_cuts_is_no_error_of_the_client() -> None:
     """OpenAI's client raises `LengthFinishReasonError` for a `response_format` that it knows of."""
-    async with OpenAIServer("ollama", says='{"n": 1') as server:
-        model = ChatOpenAI(base_url=f"{server.url}/v1", model="lab/model", api_key="x")
+    async with OpenAIServer("ollama", says='{"n": 1') as server, chat_openai(server) as model:
         whole = await streamed(bound(model, await form_of(model), GRAMMAR, max_tokens=5))
         assert whole.text == '{"n": 1'
         assert sent(server)["response_format"] == AS_SCHEMA
@@ -202,8 +227,7 @@ async def test_a_refused_form_is_remembered_for_the_process() -> None:
     def no_grammar(body: Any) -> Any:
         return (500, {"error": {"message": "boom"}}) if "structured_outputs" in body else None
 
-    async with OpenAIServer("vllm", refuse=no_grammar) as server:
-        model = ChatOpenAI(base_url=f"{server.url}/v1", model="m", api_key="x", max_retries=0)
+    async with OpenAIServer("vllm", refuse=no_grammar) as server, chat_openai(server) as model:
         form = await form_of(model)
         with pytest.raises(Exception, match="boom") as caught:
             await streamed(bound(model, form, GRAMMAR))
@@ -214,6 +238,8 @@ async def test_a_refused_form_is_remembered_for_the_process() -> None:
         assert (await streamed(bound(model, again, GRAMMAR))).text == "some text"
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 async def test_ollamas_own_client_gets_format_and_options() -> None:
     ollama = pytest.importorskip("langchain_ollama")
     async with OpenAIServer("ollama") as server:
@@ -238,13 +264,15 @@ async def test_ollamas_own_client_gets_format_and_options() -> None:
             assert body["options"] == {
                 "top_k": 4, "num_predict": 5, "temperature": 0.0, "seed": 3, "stop": ["x"],
             }  # fmt: skip
+    del model
+    gc.collect()  # its client leaves its connections to the garbage collector
 
 
 async def test_hugging_faces_client_on_a_tgi_url_gets_the_expression() -> None:
     from langchain_huggingface import ChatHuggingFace, HuggingFaceEndpoint  # noqa: PLC0415 - slow
 
     async with TGITestServer() as server:
-        llm = HuggingFaceEndpoint(  # type: ignore[call-arg] - its model is the server's
+        llm = HuggingFaceEndpoint(  # type: ignore[call-arg]
             endpoint_url=server.url, huggingfacehub_api_token="x"
         )
         model = ChatHuggingFace(llm=llm, model_id="m")

@@ -26,7 +26,7 @@ from pydantic import BaseModel, ValidationError
 from langchain_sgd import ChatSGD, InvalidInputError, NodeDecodeError, Report, SGDRunnable
 from langchain_sgd.bench.virtual_time import run_virtual
 from langchain_sgd.stops import StopFilter
-from langchain_sgd.tgi import ChatTGI
+from langchain_sgd.tgi import ChatTGI, TGIEndpoint
 from tests.support.models import PLANNER, Say, ScriptedChat, Stage, others, planning, settle
 from tests.support.skeletons import skeleton
 
@@ -529,7 +529,8 @@ class Trip(BaseModel):
 
 def test_tools_go_to_the_large_model() -> None:
     limiter, cache = Counter(), InMemoryCache()
-    model = ChatSGD(small=NOWHERE, large="http://127.0.0.1:10", rate_limiter=limiter, cache=cache)
+    large_url = TGIEndpoint("http://127.0.0.1:10")
+    model = ChatSGD(small=NOWHERE, large=large_url, rate_limiter=limiter, cache=cache)
     bound = model.bind_tools([Trip], tool_choice="any")
     assert isinstance(bound, RunnableBinding)
     large = cast("ChatTGI", bound.bound)
