@@ -10,6 +10,7 @@ from typing import Any
 from langchain_sgd.bench._embedded_figures import BRIEF, SHORT
 from langchain_sgd.embedded.briefs import domain, grammar
 from langchain_sgd.embedded.briefs.texts import SECTIONS
+from langchain_sgd.events import PLAIN_ID
 from tests.support.bench import report, row
 
 QUESTIONS = tuple(itertools.islice(domain.briefs(1, held_out=True), 10))
@@ -97,7 +98,7 @@ def brief_row(
 def short_row(method: str, index: int, wall_s: float = 1.0, **more: Any) -> dict[str, Any]:
     """A row of `bench embedded` for a question that does not decompose."""
     asked = SHORTS[index]
-    told = report(None, {"plain": 20}, plan=1, wall_s=wall_s)
+    told = report(None, {PLAIN_ID: 20}, plan=1, wall_s=wall_s)
     base = brief_row(method, 0, wall_s)
     short = {"category": SHORT, "question": asked.question, "answer": short_answer(asked)}
     return {**base, "question_id": f"{SHORT} {index}", "report": told, **short, **more}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
+from langchain_sgd.events import PLAIN_ID
 from langchain_sgd.report import Attempt, NodeReport, PlannerReport, Report, Usage
 from langchain_sgd.skeleton import Node, NodeId, Skeleton
 
@@ -128,7 +129,7 @@ def every_case() -> Report:
 def plain() -> Report:
     """A plain run."""
     node = NodeReport(
-        id=NodeId("plain"),
+        id=PLAIN_ID,
         status="complete",
         tier="large",
         answer="an answer",
@@ -176,7 +177,7 @@ def wild_reports(draw: st.DrawFn) -> Report:
         max_size=2,
     ).map(tuple)
     skeleton = draw(st.none() | wild_skeletons())
-    ids = [node.id for node in skeleton.nodes] if skeleton else [NodeId("plain")]
+    ids = [node.id for node in skeleton.nodes] if skeleton else [PLAIN_ID]
     nodes = [
         NodeReport(
             id=node_id,

@@ -6,6 +6,7 @@ import pytest
 
 from langchain_sgd.bench._replay import Replay, predict
 from langchain_sgd.bench.latency import LatencyModel
+from langchain_sgd.events import PLAIN_ID
 from langchain_sgd.prompts import Prompts
 from langchain_sgd.report import Attempt, NodeReport, PlannerReport, Report, Usage
 from langchain_sgd.skeleton import NodeId, Skeleton
@@ -33,7 +34,7 @@ def node(name: str, tokens: int, *attempts: Attempt) -> NodeReport:
 
 
 def plain(tokens: int, planner: PlannerReport | None = None) -> Report:
-    return Report(status="plain", planner=planner, nodes=(node("plain", tokens),), wall_s=1)
+    return Report(status="plain", planner=planner, nodes=(node(PLAIN_ID, tokens),), wall_s=1)
 
 
 def split(plan: int, tokens: dict[str, int], *needs: tuple[str, str]) -> Report:
@@ -100,9 +101,9 @@ def test_steps_and_prompts_are_counted() -> None:
     ("changes", "problem"),
     [
         ({"status": "partial"}, "not whole"),
-        ({"nodes": (node("plain", 1, attempt(1), attempt(1)),)}, "repeated"),
+        ({"nodes": (node(PLAIN_ID, 1, attempt(1), attempt(1)),)}, "repeated"),
         (
-            {"nodes": (node("plain", 1, Attempt(tier="large", started_s=0, ended_s=1)),)},
+            {"nodes": (node(PLAIN_ID, 1, Attempt(tier="large", started_s=0, ended_s=1)),)},
             "no tokens",
         ),
     ],

@@ -59,10 +59,11 @@ async def test_a_prompt_before_and_a_parser_behind() -> None:
     chain = PROMPT | made(on) | StrOutputParser()
     asked = {"subject": "bridges", "history": [HumanMessage("Hello."), AIMessage("Hi.")]}
     assert chain.invoke(asked) == await chain.ainvoke(asked) == ANSWER
+    said = "human: Hello.\nai: Hi.\nhuman: Tell me of bridges."
     for call in on.calls:
-        assert call.prompt.startswith(
-            "system: You write for experts.\nhuman: Hello.\nai: Hi.\nhuman: Tell me of bridges."
-        )
+        assert call.prompt.startswith("system: You write for experts.\n")
+        # The planner's examples are turns before the conversation.
+        assert said in call.prompt if call.part == PLANNER else call.prompt[32:].startswith(said)
 
 
 async def test_the_whole_chain_streams() -> None:
@@ -94,7 +95,8 @@ async def test_a_mapping_that_is_made_in_the_chain_is_an_input() -> None:
     chain = {"question": itemgetter("q")} | made(on) | StrOutputParser()
     assert await chain.ainvoke({"q": "Why?"}) == ANSWER
     assert "".join([piece async for piece in chain.astream({"q": "Why?"})]) == ANSWER
-    assert on.calls[0].prompt.startswith("human: Why?")
+    assert on.calls[0].prompt.endswith("human: Why?")
+    assert on.calls[1].prompt.startswith("human: Why?")
 
 
 async def test_beside_others() -> None:

@@ -211,7 +211,10 @@ async def test_a_resume_goes_on_from_the_lines_that_were_planned() -> None:
     await broken_off(sgd, "Why?", lambda: bool(stage.of("2")) and stage.of("2")[0].ended)
     report = Report.from_message(await sgd.ainvoke(None, THREAD))
     assert stage.parts() == [PLANNER, "1", "2", PLANNER, "3"]
-    assert "1|Heading 1|" in stage.of(PLANNER)[1].prompt.split("It begins with these lines:")[1]
+    assert (
+        "1 Heading 1\n2 Heading 2 <1\n"
+        in stage.of(PLANNER)[1].prompt.split("It begins with these lines:")[1]
+    )
     assert [node.heading for node in report.nodes] == ["Heading 1", "Heading 2", "Heading 3"]
     assert [node.restored for node in report.nodes] == [True, True, False]
     assert report.nodes[2].dependencies == ("1", "2")

@@ -17,6 +17,7 @@ from langchain_sgd import SGDRunnable
 from langchain_sgd.bench.virtual_time import run_virtual
 from langchain_sgd.errors import SkeletonGraphError
 from langchain_sgd.events import (
+    PLAIN_ID,
     Discarded,
     Ended,
     Event,
@@ -217,7 +218,7 @@ def test_the_state_follows_the_events() -> None:
 
 def test_a_plain_run_has_one_part() -> None:
     state = RunState()
-    for event in (PlainChosen("short", 0.1), Started(NodeId("plain"), "large", 1, 0.2)):
+    for event in (PlainChosen("short", 0.1), Started(PLAIN_ID, "large", 1, 0.2)):
         state.feed(event)
     assert [node.node for node in state.nodes.values()] == [None]
     assert state.plain == "short"
