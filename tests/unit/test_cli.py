@@ -89,7 +89,7 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
         (["ask", "x", "--json", "/no/such/folder/x.json"], "there is no folder"),
         (["ask", "x", "--json", "/"], "/ is a folder; name a file in it"),
         (["plan", "x", "--format", "png"], "invalid choice"),
-        (["serve", "--model", "large"], "NAME=FILE"),
+        (["serve", "--model", "large"], "NAME=PATH"),
         (["serve", "--port", "-1"], "must be 0 or more"),
         (["bench", "nothing"], "invalid choice"),
         (["judge", __file__], "--against"),
