@@ -146,6 +146,9 @@ class Worker:
                 return False
             if "add" in message:
                 self._add(message["add"])
+                # One a step: two that are taken in together may be given the same part of a cached block, and
+                # then write over each other. Seen as parts that answered their neighbor's heading.
+                return True
             elif "forget" in message:
                 self._lose_all("its cache was emptied")
                 self._send({"forgotten": True})

@@ -162,8 +162,10 @@ def parse_call(text: str) -> Call | None:
 def free_call(text: str, tools: Sequence[Tool]) -> Call | None:
     """A call that a model wrote of its own accord, in the form that most templates teach; None is text."""
     found = _FREE.fullmatch(text)
+    if found is None:
+        return None
     try:
-        said = json.loads(found[1]) if found is not None else None
+        said = json.loads(found[1])
         name, arguments = said["name"], said.get("arguments", said.get("parameters", {}))
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
