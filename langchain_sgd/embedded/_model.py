@@ -86,8 +86,15 @@ class Model:
             self._healthy = False
             raise _errors.generation_failed(str(error)) from error
 
-    async def prompt(self, chat: ChatBody, tools: Sequence[Tool]) -> str:
+    async def prompt(
+        self, chat: ChatBody, tools: Sequence[Tool], *, known: Sequence[Tool] = ()
+    ) -> str:
         """The prompt of a chat; a last message of the assistant is continued, not answered.
+
+        Args:
+            chat: The messages.
+            tools: Functions of which one is to be called.
+            known: Functions that are only shown, where the template does so.
 
         Raises:
             ProtocolError: The chat template refuses the messages, or the engine failed.
@@ -104,7 +111,8 @@ class Model:
         if messages and messages[-1]["role"] == "assistant":
             *messages, last = messages
             begun = last["content"]
-        shown = [tool.as_json() for tool in tools] if tools and in_template else None
+        named = (tools or known) if in_template else ()
+        shown = [tool.as_json() for tool in named] or None
         with self._translated(_errors.template_error):
             return await self.engine.render_chat(messages, shown) + begun
 

@@ -42,6 +42,8 @@ from langchain_sgd.embedded._streams import Line
 from langchain_sgd.embedded._tools import (
     NO_TOOL,
     CallStream,
+    free_call,
+    may_be_call,
     parse_call,
     selected_tools,
     tool_schema,
@@ -193,6 +195,8 @@ class Routes:
         answer = self._chat_answer(body)
         output = await self._model.run(prompt, _with_grammar(body, tools).parameters)
         call = parse_call(output.text) if tools else None
+        if _answered(body):
+            call = free_call(output.text, body.tools or ())
         if tools and call is None:
             prompt = await self._model.prompt(body, ())
             output = await self._model.run(prompt, body.parameters)
@@ -205,6 +209,9 @@ class Routes:
         if body.tools is not None and body.parameters.grammar is not None:
             msg = "Grammar and tools are mutually exclusive"
             raise tool_error(msg)
+        if _answered(body):
+            # The model has what it asked for. Forced to name a function again it would call the same one.
+            return body, (), await self._model.prompt(body, (), known=body.tools or ())
         tools = selected_tools(body.tools, body.tool_choice)
         return body, tools, await self._model.prompt(body, tools)
 
@@ -240,11 +247,27 @@ class Routes:
         self, events: Events, answer: ChatAnswer, body: ChatBody, prompt: str
     ) -> Output:
         line = Line()
+        held: list[Token] = []
+        text = ""
+        holding = _answered(body)
 
         async def on_token(token: Token) -> None:
-            await events.send(answer.token(token), at_once=line.take(token))
+            nonlocal text, holding
+            text += "" if token.special else token.text
+            held.append(token)
+            holding = holding and may_be_call(text)
+            while held and not holding:
+                each = held.pop(0)
+                await events.send(answer.token(each), at_once=line.take(each))
 
         output = await self._model.run(prompt, body.parameters, on_token)
+        call = free_call(output.text, body.tools or ()) if holding else None
+        if call is not None:
+            await events.send(answer.call(call.arguments, call.name))
+            await events.send(answer.call(""))
+            return output
+        for token in held:
+            await events.send(answer.token(token))
         await events.send(answer.last(output))
         return output
 
@@ -380,6 +403,12 @@ class Routes:
     async def _metrics(self, _: web.Request) -> web.StreamResponse:
         text = self._model.metrics.render(self._model.engine.info.model_id)
         return web.Response(text=text)
+
+
+def _answered(body: ChatBody) -> bool:
+    """Whether the model may answer now that a function has."""
+    said = bool(body.messages) and body.messages[-1]["role"] == "tool"
+    return said and bool(body.tools) and body.tool_choice.mode == "auto"
 
 
 class _NoToolChosenError(Exception):

@@ -24,6 +24,8 @@ _DEFAULT_PROMPT: Final = (
 _HEAD: Final = re.compile(
     r'\s*\{\s*"function"\s*:\s*\{\s*"_name"\s*:\s*("(?:[^"\\]|\\.)*")\s*(?:,\s*|(?=\}))'
 )
+_OPENING: Final = "<tool_call>"
+_FREE: Final = re.compile(rf"\s*(?:{_OPENING})?\s*(\{{.*\}})\s*(?:</tool_call>)?\s*", re.DOTALL)
 _TAIL: Final = re.compile(r"[\s}]*\Z")
 
 
@@ -155,6 +157,27 @@ def parse_call(text: str) -> Call | None:
     if name == NO_TOOL:
         return None
     return Call(str(name), json.dumps(function, ensure_ascii=False, separators=(",", ":")))
+
+
+def free_call(text: str, tools: Sequence[Tool]) -> Call | None:
+    """A call that a model wrote of its own accord, in the form that most templates teach; None is text."""
+    found = _FREE.fullmatch(text)
+    if found is None:
+        return None
+    try:
+        said = json.loads(found[1])
+        name, arguments = said["name"], said.get("arguments", said.get("parameters", {}))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    if not isinstance(arguments, Mapping) or name not in {tool.name for tool in tools}:
+        return None
+    return Call(name, json.dumps(arguments, ensure_ascii=False, separators=(",", ":")))
+
+
+def may_be_call(text: str) -> bool:
+    """Whether a text that has only begun can become such a call."""
+    begun = text.lstrip()
+    return begun.startswith(("{", _OPENING)) or _OPENING.startswith(begun)
 
 
 class CallStream:

@@ -118,7 +118,7 @@ class EmbeddedServer:
     ) -> None:
         if not is_loopback(host) and api_key is None:
             msg = (
-                f"Listening on {host} would open the models to the network: give an api_key"
+                f"Listening on {host} opens the models to the network: give an api_key"
                 " (serve: put a key into an environment variable and name it with --api-key-env)"
             )
             raise InvalidInputError(msg)

@@ -62,7 +62,7 @@ def test_beyond_loopback_a_key_is_needed(host: str, loopback: bool) -> None:  # 
     engines = {"m": ScriptedEngine("x")}
     assert EmbeddedServer(engines, host=host, api_key="secret")
     if not loopback:
-        with pytest.raises(InvalidInputError, match="open the models to the network"):
+        with pytest.raises(InvalidInputError, match="opens the models to the network"):
             EmbeddedServer(engines, host=host)
 
 

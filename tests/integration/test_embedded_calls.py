@@ -6,13 +6,15 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import aiohttp
 import pytest
 
 from langchain_sgd.embedded._bodies import ChatBody, Tool, chat_body
 from langchain_sgd.embedded._model import Model
 from langchain_sgd.embedded._serde import Value
-from langchain_sgd.embedded._tools import selected_tools
+from langchain_sgd.embedded._tools import free_call, may_be_call, selected_tools
 from langchain_sgd.embedded._validation import Limits
+from langchain_sgd.embedded.app import make_app, serving
 from tests.scripted_engine import ScriptedEngine
 
 WEATHER = {"name": "get_weather", "parameters": {"type": "object", "properties": {"city": {}}}}
@@ -74,3 +76,65 @@ async def test_what_a_tool_said_is_left_as_it_is(template_uses_tools: bool) -> N
     assert answered["content"] == "Sunny."
     assert asked["content"].startswith("Weather in Rome?\n---\n")
     assert ("get_weather" in asked["content"]) is not template_uses_tools
+
+
+TOOLS = (Tool("get_weather", None, {}),)
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments"),
+    [
+        ('<tool_call>\n{"name": "get_weather", "arguments": {"city": "Oslo"}}\n</tool_call>', {"city": "Oslo"}),
+        (' {"name": "get_weather", "parameters": {}}', {}),
+        ('{"name": "other", "arguments": {}}', None),
+        ('{"name": "get_weather", "arguments": 3}', None),
+        ("It is sunny.", None),
+        ('{"a": 1}', None),
+        ("{", None),
+    ],
+)  # fmt: skip
+def test_calls_that_nobody_forced_are_read(text: str, arguments: dict[str, Any] | None) -> None:
+    call = free_call(text, TOOLS)
+    assert (None if call is None else json.loads(call.arguments)) == arguments
+    if call is not None:
+        assert all(may_be_call(text[:end]) for end in range(len(text)))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("reply", "called"),
+    [
+        ("It is sunny in Rome.", False),
+        ('{"a": "no call"}', False),
+        ('<tool_call>{"name": "get_weather", "arguments": {"city": "Oslo"}}</tool_call>', True),
+    ],
+)
+async def test_after_a_tools_answer_the_model_may_answer(
+    reply: str,
+    called: bool,  # noqa: FBT001
+    stream: bool,  # noqa: FBT001
+) -> None:
+    request = {
+        "messages": TURNS,
+        "tools": [{"type": "function", "function": WEATHER}],
+        "stream": stream,
+    }
+    engine = ScriptedEngine(reply, template_uses_tools=True)
+    async with (
+        serving(make_app({"m": engine})) as url,
+        aiohttp.ClientSession() as session,
+        session.post(f"{url}/v1/chat/completions", json=request) as response,
+    ):
+        text = await response.text()
+    if stream:
+        blocks = [block.removeprefix("data: ") for block in text.split("\n\n") if block]
+        assert blocks.pop() == "[DONE]"
+        deltas = [json.loads(block)["choices"][0]["delta"] for block in blocks]
+    else:
+        deltas = [json.loads(text)["choices"][0]["message"]]
+    said = "".join(delta.get("content") or "" for delta in deltas)
+    calls = [call["function"] for delta in deltas for call in delta.get("tool_calls") or []]
+    assert said == ("" if called else reply)
+    assert [call["name"] for call in calls if call["name"]] == (["get_weather"] if called else [])
+    if called:
+        assert json.loads("".join(call["arguments"] for call in calls)) == {"city": "Oslo"}
