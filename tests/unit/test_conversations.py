@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
-from langchain_core.runnables import RunnableGenerator
+from langchain_core.runnables import RunnableConfig, RunnableGenerator
 from langgraph.checkpoint.memory import InMemorySaver
 
 from langchain_sgd import ChatSGD, Report, SGDRunnable
@@ -89,7 +89,8 @@ async def test_a_system_prompt_that_comes_every_turn_is_there_once() -> None:
 
 async def test_a_caller_with_the_whole_history_repeats_nothing_on_its_thread() -> None:
     stage, sgd = undivided(checkpointer=InMemorySaver())
-    chat, thread = ChatSGD(sgd), {"configurable": {"thread_id": "1"}}
+    chat = ChatSGD(sgd)
+    thread: RunnableConfig = {"configurable": {"thread_id": "1"}}
     history: list[BaseMessage] = [HumanMessage("One?")]
     history += [await chat.ainvoke(history, thread), HumanMessage("Two?")]
     await chat.ainvoke(history, thread)

@@ -136,7 +136,7 @@ def test_what_one_option_would_make_of_another_is_refused() -> None:
     with pytest.raises(ValidationError, match="either threshold= or large_share="):
         SGDRunnable(**models, threshold=2, large_share=0.5)
     with pytest.raises(InvalidInputError, match="by name"):
-        SGDRunnable(models["large"])
+        SGDRunnable(models["large"])  # type: ignore[call-arg]
 
 
 async def test_defaults_of_a_subclass_are_read_like_given_options() -> None:

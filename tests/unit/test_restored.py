@@ -27,7 +27,7 @@ async def text_of(stream: Any) -> str:
     return "".join([chunk.text async for chunk in stream])
 
 
-def hosting(node: Callable[[Any], Awaitable[Any]]) -> Any:
+def hosting(node: Any) -> Any:
     graph: StateGraph[Any] = StateGraph(MessagesState)
     graph.add_node("write", node)
     graph.add_edge(START, "write")
@@ -40,7 +40,8 @@ async def test_a_finished_run_streams_its_text_again() -> None:
     await sgd.ainvoke("Why?", THREAD)
     answer = await sgd.ainvoke(Command(resume=True), THREAD)
     asked = stage.parts()
-    for value in (None, Command(resume=True), Command(resume=False)):
+    again: list[Any] = [None, Command(resume=True), Command(resume=False)]
+    for value in again:
         assert await text_of(sgd.astream(value, THREAD)) == answer.text
         assert (await sgd.ainvoke(value, THREAD)).text == answer.text
         events = [event async for event in sgd.aevents(value, THREAD)]
@@ -154,7 +155,7 @@ async def test_a_planner_that_was_down_is_asked_again(execution: str) -> None:
     sgd = SGDRunnable(
         large=stage.model("large"),
         checkpointer=InMemorySaver(),
-        execution=execution,  # type: ignore[arg-type]
+        execution=execution,
     )
     with pytest.raises(NodeDecodeError):
         await sgd.ainvoke("Why?", THREAD)
