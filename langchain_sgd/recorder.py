@@ -166,7 +166,7 @@ def _troubled_tiers(nodes: Sequence[NodeReport]) -> list[str]:
         if node.restored:
             continue
         for index, attempt in enumerate(node.attempts):
-            if index == node.answered_by and node.status == "complete":
+            if index == node.answered_by:
                 good.add(attempt.tier)
             elif attempt.error:
                 failed[attempt.tier] += 1

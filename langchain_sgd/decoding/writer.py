@@ -186,7 +186,9 @@ async def _write(run: RunContext, part: Part, emit: Emit) -> Written:
                 emit(Discarded(part.id, draft.problem or "", run.clock.now()))
             if run.clock.is_late(until):
                 break
-            draft, until = await _attempt(run, part, tier, len(attempts) + 1, emit, until)
+            draft, until = await _attempt(
+                run, part, tier, len(attempts) + 1, repeat + 1, emit, until
+            )
             attempts.append(draft.reply.attempt(run.clock.at, draft.problem))
             if draft.problem is None:
                 done = _report(run, part, ready, "complete", draft, attempts, len(attempts) - 1)
@@ -215,9 +217,25 @@ def _worth(draft: _Draft) -> tuple[bool, int]:
 
 
 async def _attempt(
-    run: RunContext, part: Part, tier: Tier, number: int, emit: Emit, until: float | None
+    run: RunContext,
+    part: Part,
+    tier: Tier,
+    number: int,
+    on_tier: int,
+    emit: Emit,
+    until: float | None,
 ) -> tuple[_Draft, float | None]:
-    """One call, whatever becomes of it; and when the part's time ends."""
+    """One call, whatever becomes of it; and when the part's time ends.
+
+    Args:
+        run: The run.
+        part: What is to be written.
+        tier: Whom to ask.
+        number: Of the call among all of the part, from 1.
+        on_tier: Of the call among those to this tier, from 1.
+        emit: Is told of it.
+        until: Loop time at which the part must have ended.
+    """
     draft = _Draft(Reply(tier.name))
     written = AnswerFilter(part.heading, opened=tier.shared.opens_thoughts)
     ending = None if part.share is None else SentenceEnd(part.share.most_words)
@@ -263,7 +281,7 @@ async def _attempt(
     except Exception as error:
         if _leaves_the_run(error):
             raise
-        draft.retryable = is_retryable(error, number)
+        draft.retryable = is_retryable(error, on_tier)
     show(written.close())
     draft.text = "".join(pieces)
     if written.thinking and draft.reply.ending is None and draft.reply.error is None:

@@ -56,6 +56,8 @@ _PUNCTUATED = re.compile(r"[:：|*]")  # noqa: RUF001
 _PLAIN = re.compile(rf"""[\W_]{{0,8}}{PLAIN_WORD}(?:[^\S\n]{{0,8}}[^\w\s'’-]|\s*\n)""")  # noqa: RUF001
 """The word alone: `PLAIN would be wrong` goes on."""
 _EDGES = " \t\r.*_`'\"![]"
+_SIGNS = str.maketrans({"｜": "|", "\r": "\n", "\x85": "\n", "\u2028": "\n", "\u2029": "\n"})  # noqa: RUF001
+"""Other signs for a bar and for the end of a line."""
 
 
 @dataclass(slots=True)
@@ -114,7 +116,7 @@ class SkeletonParser:
         if self.plain or self.ended:
             return []
         restarted = self._thoughts.restarted
-        text = self._thoughts.feed(chunk)
+        text = self._thoughts.feed(chunk if self.read_line else chunk.translate(_SIGNS))
         if self._thoughts.restarted and not restarted:
             self._restart()
         self._text += text

@@ -19,6 +19,7 @@ from langchain_sgd import (
 )
 from langchain_sgd.answer import CUT, MISSING
 from langchain_sgd.bench.virtual_time import run_virtual
+from langchain_sgd.retry import is_retryable
 from tests.support.models import PLAIN, PLANNER, Say, Stage, others, planning
 from tests.support.skeletons import skeleton
 
@@ -57,6 +58,26 @@ def test_after_its_retries_the_larger_tier_is_tried() -> None:
     report = run_virtual(reported(stage, retries=1))
     assert tiers(report, "1") == ["small", "small", "large"]
     assert report.status == "complete"
+
+
+def test_what_is_no_answer_is_asked_for_once_more_on_every_tier() -> None:
+    """A larger tier is not blamed for what the smaller one has sent."""
+    garbled = ValueError("No generation chunks were returned")
+    assert [is_retryable(garbled, number) for number in (1, 2)] == [True, False]
+    stage = Stage({"small/1": Say(error=garbled), "large/1": [Say(error=garbled), Say("well")]})
+    report = run_virtual(reported(stage))
+    assert tiers(report, "1") == ["small", "small", "large", "large"]
+    assert report.status == "complete"
+
+
+def test_a_tier_whose_answers_all_fail_is_named_and_one_whose_texts_are_kept_is_not() -> None:
+    stage = Stage({"small/1": Say(error=WRONG), "small/2": Say(error=WRONG)})
+    report = run_virtual(reported(stage))
+    assert [w for w in report.warnings if w.startswith("tier small gave no answer: 2 calls")]
+    stage = Stage({"1": Say("so far", finish="length"), "2": Say("so far", finish="length")})
+    report = run_virtual(reported(stage))
+    assert report.status == "partial"
+    assert not [warning for warning in report.warnings if warning.startswith("tier large")]
 
 
 def test_an_error_that_will_not_pass_is_not_retried() -> None:
