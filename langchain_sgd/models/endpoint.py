@@ -36,6 +36,10 @@ _NO_KEY: Final = "none"
 _CALL_OPTIONS: Final = ("max_tokens", "temperature", "seed", "stop")
 
 
+_OF_THE_CALLER = ("cache", "callbacks", "metadata", "rate_limiter", "tags")
+"""What every chat model takes for the calls of it."""
+
+
 class _Clients:
     """The clients of one `ChatEndpoint`, by event loop; copies and pickles begin with none."""
 
@@ -157,7 +161,14 @@ class ChatEndpoint(BaseChatModel):
         return client
 
     def _make(self, server: Server, *, pooled: bool) -> tuple[BaseChatModel, Any]:
-        """A client, and the pool of connections that somebody must close."""
+        """A client, called as this model is, and the pool of connections that somebody must close."""
+        client, pool = self._connected(server, pooled=pooled)
+        for name in _OF_THE_CALLER:
+            if (value := getattr(self, name)) is not None:
+                setattr(client, name, value)
+        return client, pool
+
+    def _connected(self, server: Server, *, pooled: bool) -> tuple[BaseChatModel, Any]:
         options = {"max_retries": 0, **self.options}
         key = self.key
         client_class = self.client_class(server)

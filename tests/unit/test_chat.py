@@ -529,7 +529,8 @@ class Trip(BaseModel):
 
 def test_tools_go_to_the_large_model() -> None:
     limiter, cache = Counter(), InMemoryCache()
-    model = ChatSGD(small=NOWHERE, large="http://127.0.0.1:10", rate_limiter=limiter, cache=cache)
+    tgi = ChatTGI(base_url="http://127.0.0.1:10")
+    model = ChatSGD(small=NOWHERE, large=tgi, rate_limiter=limiter, cache=cache)
     bound = model.bind_tools([Trip], tool_choice="any")
     assert isinstance(bound, RunnableBinding)
     large = cast("ChatTGI", bound.bound)

@@ -34,6 +34,7 @@ LAYERS = (
     {"telling"},
     {"tool"},
     {"runnable"},
+    {"deciding"},
     {"baselines", "chat"},
     {"checking", "drawing", "nodes"},
     {"terminal", "server"},
