@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test servers browser lint types format lock newest clean
+.PHONY: setup demo test servers browser ecosystem lint types format lock newest clean
 
 # What the demo needs.
 $(VENV)/.demo: pyproject.toml constraints.txt
@@ -36,6 +36,13 @@ browser: setup
 	cd tests/browser && npm install --no-package-lock --silent
 	$(BIN)/python -m pytest tests/browser
 
+# Agents, tracers and clients in their newest versions, in an environment of its own.
+ecosystem:
+	$(PYTHON) -m venv $(VENV)-ecosystem
+	$(VENV)-ecosystem/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)-ecosystem/bin/python -m pip install --quiet --upgrade --editable . --group ecosystem
+	$(VENV)-ecosystem/bin/python -m pytest tests/ecosystem
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -60,4 +67,4 @@ newest:
 	$(VENV)-newest/bin/python -m pytest
 
 clean:
-	rm -rf $(VENV) $(VENV)-newest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-newest $(VENV)-ecosystem build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

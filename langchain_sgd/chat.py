@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -48,11 +49,14 @@ from langchain_core.runnables import (
     RunnableLambda,
     ensure_config,
 )
+from langchain_core.runnables.config import merge_configs
 from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.uuid import uuid7
 from pydantic import BaseModel, Field, PrivateAttr, field_validator
 
 from langchain_sgd.caching import CachePlace, WholeAnswers, cache_of
+from langchain_sgd.deciding import FOR_TOOLS, TOOL, decided, with_findings
 from langchain_sgd.decoding.context import NOSTREAM
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.portal import iterate_sync, run_sync
@@ -60,6 +64,9 @@ from langchain_sgd.runnable import SGDRunnable, sharing_a_limit
 from langchain_sgd.stops import StopFilter
 from langchain_sgd.streams import Stream, all_of, as_completed
 
+_log = logging.getLogger("langchain_sgd")
+_TOLD = ("callbacks", "tags", "metadata")
+"""What a chat model brings to each of its runs."""
 _NO_PART_IN_THE_ANSWER = frozenset({"name", "limits", "prices", "checkpointer"})
 
 
@@ -74,8 +81,8 @@ class ChatSGD(BaseChatModel):
 
     Call options (`temperature`, `max_tokens` and so on) go to the models that write.
 
-    With tools, or with a schema unless `fuse` is set, the answer is one call of the large model itself,
-    with its own usage and under its own limits.
+    With tools unless `split_with_tools` is set, or with a schema unless `fuse` is set, the answer is one
+    call of the large model itself, with its own usage and under its own limits.
 
     Raises:
         InvalidInputError: A call option that is not for this model; bind it to the models inside.
@@ -97,7 +104,14 @@ class ChatSGD(BaseChatModel):
     count_usage: bool = False
     """Put the total of all calls into the message's `usage_metadata`. A tracer that sees both this model's
     run and those inside then counts every token twice."""
+    split_with_tools: bool = False
+    """With tools bound, offer the large model one more: it hands a long last answer to be split. Calls of
+    tools and short answers stay its own."""
 
+    _told: bool = PrivateAttr(default=False)
+    """It was said that answers with tools are not split."""
+    _large: tuple[dict[str, Any], BaseChatModel] | None = PrivateAttr(default=None)
+    """The large model called as we are, and how it then differs."""
     _inside: RunnableConfig | None = PrivateAttr(default=None)
     """In a copy made for one call: the config of what happens inside that call."""
     _open: list[Stream[Any]] = PrivateAttr(default_factory=list)
@@ -169,7 +183,7 @@ class ChatSGD(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        if stop or self.stop:
+        if stop or self.stop or "tools" in kwargs:
             return generate_from_stream(self._stream(messages, stop, run_manager, **kwargs))
         config = self._config_inside(run_manager)
         return self._result(self.sgd.invoke(messages, config, **_options(kwargs)))
@@ -181,7 +195,7 @@ class ChatSGD(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        if stop or self.stop:
+        if stop or self.stop or "tools" in kwargs:
             chunks = self._astream(messages, stop, run_manager, **kwargs)
             return await agenerate_from_stream(chunks)
         config = self._config_inside(run_manager)
@@ -215,10 +229,32 @@ class ChatSGD(BaseChatModel):
         config: RunnableConfig,
         options: Mapping[str, Any],
     ) -> Stream[ChatGenerationChunk]:
-        answer = self.sgd.astream(messages, config, **_options(options))
+        answer: Any
+        if "tools" in options:
+            answer = self._decided(messages, config, _options(options))
+        else:
+            answer = self.sgd.astream(messages, config, **_options(options))
         stream = Stream(_Generated(answer, stop or self.stop or (), counted=self.count_usage))
         self._open.append(stream)
         return stream
+
+    def _decided(
+        self, messages: list[BaseMessage], config: RunnableConfig, options: Mapping[str, Any]
+    ) -> AsyncIterator[AIMessageChunk]:
+        """The large model with an agent's tools, or its last answer split; see `deciding`."""
+        for_tools = {name: options[name] for name in options if name in FOR_TOOLS - {"tools"}}
+        given = {name: value for name, value in options.items() if name not in FOR_TOOLS}
+        large = self._undivided(
+            lambda model: model.bind_tools([*options["tools"], TOOL], **for_tools), inside=True
+        )
+
+        def write() -> AsyncIterator[AIMessageChunk]:
+            said = with_findings(self.sgd.prompts, messages)
+            return self.sgd.astream(said, config, **given)
+
+        unseen = RunnableConfig(**config)
+        unseen["tags"] = [*(config.get("tags") or []), NOSTREAM]
+        return decided(large, messages, unseen, given, write)
 
     def _result(self, message: AIMessage) -> ChatResult:
         # Without its id: LangChain names it after this model's run, as it names the chunks of a stream.
@@ -422,14 +458,23 @@ class ChatSGD(BaseChatModel):
     ) -> Runnable[LanguageModelInput, AIMessage]:
         """The large model with these tools: a tool call does not split.
 
-        To have an agent write long answers in parallel, give it `SGDRunnable.as_tool()`.
+        Answers are not split then either, unless `split_with_tools` is set. Or give the agent a model of
+        its own and `SGDRunnable.as_tool()`.
         """
         if tool_choice is not None:
             kwargs["tool_choice"] = tool_choice
-        bound: Runnable[LanguageModelInput, AIMessage] = self._undivided().bind_tools(
-            tools, **kwargs
-        )
-        return bound
+        # A call that is forced, or bound to a form, leaves nothing to decide.
+        free = kwargs.get("tool_choice") in {None, "auto"} and "response_format" not in kwargs
+        if self.split_with_tools and tools and free:
+            self._undivided(lambda model: model.bind_tools(tools, **kwargs))  # it can take them
+            return self.bind(tools=[_described(tool) for tool in tools], **kwargs)
+        if tools and not self._told:
+            self._told = True
+            _log.warning(
+                "ChatSGD: with tools bound, every answer is one call of the large model;"
+                " split_with_tools=True has long last answers split"
+            )
+        return self._undivided(lambda model: model.bind_tools(tools, **kwargs))
 
     def with_structured_output(
         self,
@@ -448,9 +493,8 @@ class ChatSGD(BaseChatModel):
                 forms that hold long texts. Without it the large model answers in the form at once.
             **kwargs: For the large model's own `with_structured_output`.
         """
-        structured: Runnable[LanguageModelInput, dict[str, Any] | BaseModel]
-        structured = self._undivided().with_structured_output(
-            schema, include_raw=include_raw, **kwargs
+        structured = self._undivided(
+            lambda model: model.with_structured_output(schema, include_raw=include_raw, **kwargs)
         )
         if not fuse:
             return structured
@@ -468,23 +512,57 @@ class ChatSGD(BaseChatModel):
 
         return RunnableLambda(decode, afunc=adecode, name="decode") | structured
 
-    def _undivided(self) -> Any:
-        """The large model, with our cache and rate limiter where it has none of its own."""
+    def _undivided(
+        self, made_of: Callable[[Any], Any], *, inside: bool = False
+    ) -> Runnable[LanguageModelInput, Any]:
+        """What is made of the large model itself, called as we are.
+
+        It has our callbacks, tags and metadata beside its own, and our cache and rate limiter where it has
+        none.
+
+        Args:
+            made_of: Makes it.
+            inside: It is called in a run of ours, which has all of that.
+        """
         large: Any = self.sgd.largest.model
+        bound: dict[str, Any] = {}
+        config = RunnableConfig()
+        while isinstance(large, RunnableBinding):
+            bound = {**large.kwargs, **bound}
+            config = merge_configs(large.config, config)
+            large = large.bound
         if not hasattr(large, "bind_tools"):
             msg = (
                 f"Tools and schemas go to the largest tier, but that is a {type(large).__name__}, no chat"
                 " model"
             )
             raise InvalidInputError(msg)
-        if not isinstance(large, BaseChatModel):
-            return large
-        ours = {
-            name: value
-            for name in ("cache", "rate_limiter")
-            if (value := getattr(self, name)) is not None and getattr(large, name) is None
-        }
-        return large.model_copy(update=ours) if ours else large
+        ours: dict[str, Any] = {}
+        if isinstance(large, BaseChatModel) and not inside:
+            ours = {
+                name: value
+                for name in ("cache", "rate_limiter")
+                if (value := getattr(self, name)) is not None and getattr(large, name) is None
+            }
+            told = {name: getattr(large, name) for name in _TOLD if getattr(large, name)}
+            own = {name: getattr(self, name) for name in _TOLD if getattr(self, name)}
+            ours |= (
+                merge_configs(cast("RunnableConfig", told), cast("RunnableConfig", own))
+                if own
+                else {}
+            )
+            if ours and (self._large is None or self._large[0] != ours):
+                # Kept: an agent binds its tools before every call, and a copy may connect for itself.
+                self._large = ours, large.model_copy(update=ours)
+            large = self._large[1] if ours and self._large is not None else large
+        made: Any = made_of(large)
+        made = made.bind(**bound) if bound else made
+        return cast("Any", made.with_config(config) if config else made)
+
+
+def _described(tool: Any) -> dict[str, Any]:
+    """A tool as every chat model takes it; a provider's own stays as it is."""
+    return tool if isinstance(tool, dict) else convert_to_openai_tool(tool)
 
 
 def _children(
@@ -517,6 +595,9 @@ class _Generated:
         while not self._over:
             chunk = await self._answer.__anext__()
             last = chunk.chunk_position == "last"
+            if chunk.tool_call_chunks or not isinstance(chunk.content, str):
+                counted = {} if self._counted else {"usage_metadata": None}
+                return ChatGenerationChunk(message=chunk.model_copy(update={"id": None, **counted}))
             text = self._stops.feed(str(chunk.text), last=last)
             if self._stops.found is not None:
                 said = {"finish_reason": "stop", "stop_sequence": self._stops.found}
@@ -526,7 +607,7 @@ class _Generated:
                         content=text, response_metadata=said, chunk_position="last"
                     )
                 )
-            if text or last:
+            if text or last or chunk.response_metadata:
                 changes: dict[str, Any] = {"content": text, "id": None}
                 if not self._counted:
                     changes["usage_metadata"] = None

@@ -406,6 +406,16 @@ def stream_writer() -> Callable[[Any], None] | None:
         return None
 
 
+def tool_writer() -> Callable[[Any], None]:
+    """What streams a running tool's output (`tool_calls` in v3 events); it does nothing elsewhere."""
+    # Loads the agents' tools, which only a tool needs.
+    from langgraph.prebuilt import ToolRuntime  # noqa: PLC0415
+
+    runtime: ToolRuntime[Any, Any] = ToolRuntime(None, None, {}, lambda _: None, None, None)
+    # It belongs to no call: LangGraph finds the call that is running by itself.
+    return runtime.emit_output_delta
+
+
 # -- the literal graph
 
 

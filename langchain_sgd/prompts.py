@@ -123,6 +123,10 @@ mention the other parts. Start with the content itself: no heading, no introduct
 _FUSE = """Give your answer above in the required form. Keep everything it says; leave out what has no place \
 in the form, and add nothing."""
 
+_FINDINGS = "\n\nThis has been found out for it:"
+
+_FINDING = "\n\n{fence} {name}\n{text}\n{fence}"
+
 _FIELDS = {
     "planner": {"max_nodes", "lines", "plain"},
     "ask": {"question"},
@@ -136,6 +140,8 @@ _FIELDS = {
     "dependency": {"id", "heading", "answer", "fence"},
     "node": {"id", "heading", "scope", "difficulty", "length"},
     "fuse": set[str](),
+    "findings": set[str](),
+    "finding": {"name", "text", "fence"},
 }
 
 
@@ -184,6 +190,10 @@ class Prompts(BaseModel):
     """The node's own part, last. Fields: `id`, `heading`, `scope`, `difficulty`, `length`."""
     fuse: str = _FUSE
     """After the finished answer, where it is to be put into a schema's form. No field."""
+    findings: str = _FINDINGS
+    """After an agent's question, before what its tools have found. No field."""
+    finding: str = _FINDING
+    """What one tool has found. Fields: `name`, `text`, `fence`: a line that no finding holds."""
     grammar: str | None = None
     """A regular expression for plans in a form of your own, beside a `read_line`; None: the package's."""
 
@@ -326,6 +336,16 @@ class Prompts(BaseModel):
     def for_fusing(self, conversation: Sequence[BaseMessage], answer: str) -> list[BaseMessage]:
         """What the large model is asked when the answer is to be put into a schema's form."""
         return [*conversation, AIMessage(answer), HumanMessage(self.fuse.format())]
+
+    def with_findings(
+        self, conversation: Sequence[BaseMessage], findings: Sequence[tuple[str, str]]
+    ) -> list[BaseMessage]:
+        """An agent's question with what its tools have found, each by its name."""
+        if not findings:
+            return list(conversation)
+        fence = _fence(text for _, text in findings)
+        found = [self.finding.format(name=n, text=t, fence=fence) for n, t in findings]
+        return extended(conversation, "".join([self.findings.format(), *found]))
 
 
 def wire_line(node: Node, number: int) -> str:

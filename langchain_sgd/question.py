@@ -66,6 +66,8 @@ def read_input(value: Any) -> tuple[list[BaseMessage], Skeleton | None]:
         known = {"question", "messages", "skeleton"}
         if unknown := set(value) - known:
             msg = f"The input has {sorted(map(str, unknown))}; it may have {sorted(known)}"
+            if "messages" in value:
+                msg += ". In a graph use as_node(), as a subagent as_subagent(): they take a whole state"
             raise InvalidInputError(msg)
         if value.get("skeleton") is not None:
             skeleton = Skeleton.parse(value["skeleton"])

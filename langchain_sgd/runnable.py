@@ -15,7 +15,12 @@ from collections.abc import (
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from langchain_core.messages import AIMessage, AIMessageChunk
-from langchain_core.runnables import RunnableConfig, RunnableSerializable, ensure_config
+from langchain_core.runnables import (
+    Runnable,
+    RunnableConfig,
+    RunnableSerializable,
+    ensure_config,
+)
 from langchain_core.runnables.config import get_config_list
 from langchain_core.runnables.graph import Graph
 from langchain_core.tools import BaseTool
@@ -44,6 +49,9 @@ from langchain_sgd.report import AWAITING_APPROVAL, REPORT_KEY
 from langchain_sgd.skeleton import Skeleton
 from langchain_sgd.streams import Stream, Working, all_of, as_completed
 from langchain_sgd.telling import Telling
+
+if TYPE_CHECKING:
+    from langchain_sgd.nodes import Subagent
 
 T = TypeVar("T")
 
@@ -386,6 +394,38 @@ class SGDRunnable(Options, RunnableSerializable[Any, AIMessage]):
         from langchain_sgd.tool import tool_of  # noqa: PLC0415
 
         return tool_of(self, args_schema, name=name, description=description)
+
+    def as_node(
+        self,
+        *,
+        read: Callable[[Any], Any] | None = None,
+        write: Callable[[AIMessage], Mapping[str, Any]] | None = None,
+    ) -> Runnable[Any, dict[str, Any]]:
+        """SGD as a node of a LangGraph graph: `graph.add_node("write", sgd.as_node())`.
+
+        It answers the conversation under `messages` and adds the answer to it. The answer streams in
+        `stream_mode="messages"`; finished parts are saved with the graph's checkpointer. (An `SGDRunnable`
+        itself gives a message, which is no update of a state: as a node, its answer would be lost.)
+
+        Args:
+            read: From the state to the question, a str or messages.
+            write: From the answer to the update, such as `lambda answer: {"report": answer.text}`.
+        """
+        from langchain_sgd.nodes import node_of  # noqa: PLC0415 - made of this class
+
+        return node_of(self, read, write)
+
+    def as_subagent(self, name: str = "writer", description: str | None = None) -> Subagent:
+        """SGD as a subagent of deepagents: `create_deep_agent(subagents=[sgd.as_subagent()])`.
+
+        Args:
+            name: What the agent calls it.
+            description: When the agent should use it.
+        """
+        from langchain_sgd.nodes import subagent_of  # noqa: PLC0415 - made of this class
+        from langchain_sgd.tool import DESCRIPTION  # noqa: PLC0415
+
+        return subagent_of(self, name, description or DESCRIPTION)
 
     def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:
         """The simplest input: `{"question": ...}`."""

@@ -11,7 +11,7 @@ from langchain_core.tools import BaseTool, StructuredTool
 from pydantic import BaseModel
 
 from langchain_sgd.errors import InvalidInputError
-from langchain_sgd.langgraph import stream_writer
+from langchain_sgd.langgraph import stream_writer, tool_writer
 from langchain_sgd.portal import run_sync
 from langchain_sgd.question import SkeletonInput
 from langchain_sgd.report import AWAITING_APPROVAL, REPORT_KEY
@@ -41,12 +41,13 @@ def tool_of(
     ) -> tuple[str, dict[str, Any]]:
         # The config is the tool's own; the callbacks are those for what runs inside it.
         config = patch_config(config, callbacks=cast("BaseCallbackManager", callbacks))
-        show = stream_writer()
+        show, emit = stream_writer(), tool_writer()
         texts: list[str] = []
         metadata: dict[str, Any] = {}
         async for chunk in sgd.astream(question[0] if question else arguments, config):
             if chunk.text:
                 texts.append(str(chunk.text))
+                emit(str(chunk.text))
                 if show is not None:
                     show({"sgd_tool": name, "text": str(chunk.text)})
             metadata |= chunk.response_metadata

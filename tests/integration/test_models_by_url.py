@@ -107,6 +107,21 @@ async def test_traces_show_the_real_class_and_model() -> None:
     assert run.extra["metadata"]["ls_model_name"] == "lab/model"
 
 
+async def test_callbacks_tags_and_metadata_of_the_model_are_the_clients_too() -> None:
+    collector = RunCollectorCallbackHandler()
+    async with OpenAIServer("vllm") as server:
+        told: dict[str, Any] = {
+            "callbacks": [collector],
+            "tags": ["prod"],
+            "metadata": {"who": "me"},
+        }
+        model: Any = resolve(server.url).model_copy(update=told)  # type: ignore[attr-defined]
+        await streamed(model)
+        await streamed(model.bind_tools([Number]))
+    assert [run.tags for run in collector.traced_runs] == [["prod"]] * 2
+    assert {run.extra["metadata"]["who"] for run in collector.traced_runs} == {"me"}
+
+
 async def test_several_models_want_a_choice() -> None:
     async with OpenAIServer("vllm", models=("a", "b")) as server:
         with pytest.raises(EndpointError, match=f"choose one with {server.url}#a"):

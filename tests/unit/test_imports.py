@@ -34,8 +34,9 @@ LAYERS = (
     {"telling"},
     {"tool"},
     {"runnable"},
+    {"deciding"},
     {"baselines", "chat"},
-    {"checking", "drawing"},
+    {"checking", "drawing", "nodes"},
     {"terminal", "server"},
     {"tgi", "embedded"},
     {"proxy"},
@@ -55,7 +56,7 @@ LEAVES = {
 CORE = set().union(*LAYERS[: LAYERS.index({"baselines", "chat"}) + 1])
 
 ALLOWED = {
-    "langgraph": {"langgraph", "runnable", "platform", "bench"},
+    "langgraph": {"langgraph", "runnable", "nodes", "platform", "bench"},
     "aiohttp": {"tgi", "embedded", "bench"},
     "text_generation": {"tgi", "bench"},
     "langchain_huggingface": {"tgi", "bench"},

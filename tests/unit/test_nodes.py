@@ -1,0 +1,156 @@
+"""`SGDRunnable.as_node` and `as_subagent`: a state in, an update out, streamed and resumable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import pytest
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.tools import BaseTool
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.graph.message import add_messages
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.prebuilt import ToolNode
+from langgraph.types import Command
+from typing_extensions import TypedDict
+
+from langchain_sgd import InvalidInputError, NodeDecodeError, Report, SGDRunnable
+from tests.support.models import PLANNER, Say, Stage
+from tests.unit.test_chains import ANSWER, stage
+
+ASKED: Any = {"messages": [HumanMessage("Why?")]}
+THREAD: RunnableConfig = {"configurable": {"thread_id": "t"}}
+
+
+def graph_of(
+    node: Runnable[Any, Any], state: Any = MessagesState, **options: Any
+) -> CompiledStateGraph[Any, Any, Any, Any]:
+    graph = StateGraph(state)
+    graph.add_node("write", node)
+    graph.add_edge(START, "write")
+    return graph.compile(**options)
+
+
+def sgd_on(on: Stage, **options: Any) -> SGDRunnable:
+    return SGDRunnable(**on.pair(), **options)
+
+
+@pytest.mark.parametrize("sync", [False, True])
+async def test_a_node_adds_the_answer_with_its_report_to_the_messages(*, sync: bool) -> None:
+    graph = graph_of(sgd_on(stage()).as_node())
+    done = graph.invoke(ASKED) if sync else await graph.ainvoke(ASKED)
+    asked, answer = done["messages"]
+    assert (asked.text, answer.text) == ("Why?", ANSWER)
+    assert Report.from_message(answer).status == "complete"
+
+
+async def test_it_streams_the_answer_alone_as_messages_and_progress_beside_it() -> None:
+    graph = graph_of(sgd_on(stage()).as_node())
+    texts, progress = [], []
+    stream: Any = graph.astream(ASKED, stream_mode=["messages", "custom"])
+    async for mode, item in stream:
+        if mode == "messages":
+            message, metadata = item
+            texts.append(message.text)
+            assert metadata["langgraph_node"] == "write"
+        else:
+            progress.append(item["sgd_progress"]["event"])
+    assert "".join(texts) == ANSWER
+    assert len([text for text in texts if text]) >= 2
+    assert progress == ["planned", "planned", "started", "ended", "started", "ended"]
+
+
+async def test_any_state_is_read_and_written_by_functions() -> None:
+    class State(TypedDict, total=False):
+        subject: str
+        report: str
+
+    node = sgd_on(stage()).as_node(
+        read=lambda state: f"Tell me of {state['subject']}.",
+        write=lambda answer: {"report": answer.text},
+    )
+    done = await graph_of(node, State).ainvoke({"subject": "bridges"})
+    assert done == {"subject": "bridges", "report": ANSWER}
+
+
+async def test_a_state_may_be_an_object() -> None:
+    @dataclass
+    class State:
+        messages: Annotated[list[AnyMessage], add_messages] = field(default_factory=list)
+
+    done = await graph_of(sgd_on(stage()).as_node(), State).ainvoke(ASKED)
+    assert done["messages"][-1].text == ANSWER
+
+
+async def test_a_state_without_a_question_is_told_the_remedy() -> None:
+    class State(TypedDict, total=False):
+        subject: str
+
+    with pytest.raises(InvalidInputError, match=r"as_node\(read="):
+        await graph_of(sgd_on(stage()).as_node(), State).ainvoke({"subject": "bridges"})
+
+
+async def test_a_whole_state_given_to_the_runnable_is_told_the_remedy() -> None:
+    with pytest.raises(InvalidInputError, match=r"as_subagent\(\)"):
+        await sgd_on(stage()).ainvoke({**ASKED, "files": {}})
+
+
+async def test_a_resumed_graph_asks_only_for_what_is_missing() -> None:
+    on = stage(**{"2": Say([], error=ValueError("broken"))})
+    node = sgd_on(on, retries=0, on_node_error="raise").as_node()
+    graph = graph_of(node, checkpointer=InMemorySaver())
+    with pytest.raises(NodeDecodeError):
+        await graph.ainvoke(ASKED, THREAD)
+    on.calls.clear()
+    on.lines["2"] = Say(["two ", "words"])
+    done = await graph.ainvoke(None, THREAD)
+    assert done["messages"][-1].text == ANSWER
+    assert on.parts() == ["2"]
+
+
+async def test_a_node_is_interrupted_for_an_approval() -> None:
+    graph = graph_of(sgd_on(stage(), approve=True).as_node(), checkpointer=InMemorySaver())
+    (pending,) = (await graph.ainvoke(ASKED, THREAD))["__interrupt__"]
+    assert [node["id"] for node in pending.value["skeleton"]["nodes"]] == ["1", "2"]
+    done = await graph.ainvoke(Command(resume=True), THREAD)
+    assert done["messages"][-1].text == ANSWER
+
+
+async def test_a_subagent_takes_a_whole_state_and_gives_one_back() -> None:
+    agent = sgd_on(stage()).as_subagent("essayist", "Writes essays.")
+    assert (agent["name"], agent["description"]) == ("essayist", "Writes essays.")
+    done = await agent["runnable"].ainvoke({**ASKED, "files": {"a": "b"}})
+    assert [message.text for message in done["messages"]] == ["Why?", ANSWER]
+
+
+# -- as a tool: its output as it grows
+
+
+async def tool_events(tool: BaseTool, mode: str) -> list[Any]:
+    graph: Any = StateGraph(MessagesState)
+    graph.add_node("tools", ToolNode([tool]))
+    graph.add_edge(START, "tools")
+    call = {"name": tool.name, "args": {"question": "Why?"}, "id": "c", "type": "tool_call"}
+    asked = AIMessage("", tool_calls=[call])
+    stream = graph.compile().astream({"messages": [asked]}, stream_mode=["updates", mode])
+    return [item async for kind, item in stream if kind == mode]
+
+
+async def test_a_tools_output_streams_as_deltas_of_its_call() -> None:
+    events = await tool_events(sgd_on(stage()).as_tool(), "tools")
+    assert events[0]["event"] == "tool-started"
+    deltas = [e["delta"] for e in events if e["event"] == "tool-output-delta"]
+    assert "".join(deltas) == ANSWER
+    assert len(deltas) >= 2
+    assert {e["tool_call_id"] for e in events} == {"c"}
+    assert isinstance(events[-1]["output"], ToolMessage)
+
+
+async def test_a_tools_nodes_tell_their_progress() -> None:
+    events = await tool_events(sgd_on(stage()).as_tool(), "custom")
+    told = [e["sgd_progress"]["event"] for e in events if "sgd_progress" in e]
+    assert told == ["planned", "planned", "started", "ended", "started", "ended"]
+    assert PLANNER not in {e.get("sgd_tool") for e in events}
