@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         SkeletonError,
         SkeletonGraphError,
     )
-    from langchain_sgd.langgraph import build_graph
+    from langchain_sgd.graph import build_graph
     from langchain_sgd.planning.planner import Plan
     from langchain_sgd.prompts import Prompts
     from langchain_sgd.question import SkeletonInput
@@ -53,7 +53,7 @@ _HOMES = {
     "SkeletonError": "errors",
     "SkeletonGraphError": "errors",
     "SkeletonInput": "question",
-    "build_graph": "langgraph",
+    "build_graph": "graph",
 }
 
 __all__ = [

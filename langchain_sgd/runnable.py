@@ -32,9 +32,9 @@ from langchain_sgd.decoding.context import RunContext, for_models
 from langchain_sgd.engine import plan_only
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.events import Event, progress_of
+from langchain_sgd.graph import build_graph
 from langchain_sgd.journal import Forgetful
 from langchain_sgd.langgraph import (
-    build_graph,
     host_graph,
     loop_of,
     run_in_graph,

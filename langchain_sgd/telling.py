@@ -12,8 +12,9 @@ from langchain_sgd.answer import Assembler, assemble, assemble_plain
 from langchain_sgd.decoding.context import RunContext
 from langchain_sgd.engine import answer
 from langchain_sgd.events import Ended, Event, HeadingPlanned, Token
+from langchain_sgd.graph import in_supersteps
 from langchain_sgd.journal import Journal
-from langchain_sgd.langgraph import Work, in_supersteps
+from langchain_sgd.langgraph import Work
 from langchain_sgd.options import Options
 from langchain_sgd.question import Question
 from langchain_sgd.recorder import Recorder

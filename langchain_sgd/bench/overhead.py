@@ -21,7 +21,7 @@ from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
 
 from langchain_sgd.bench._output import parser, save, show
 from langchain_sgd.bench.models import InstantModel, random_skeleton
-from langchain_sgd.langgraph import build_graph
+from langchain_sgd.graph import build_graph
 from langchain_sgd.prompts import Prompts
 from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.skeleton import NodeId, Skeleton

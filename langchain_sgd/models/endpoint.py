@@ -37,7 +37,6 @@ _NO_KEY: Final = "none"
 _CALL_OPTIONS: Final = ("max_tokens", "temperature", "seed", "stop")
 
 
-_OF_THE_CALLER = ("cache", "callbacks", "metadata", "rate_limiter", "tags")
 """What every chat model takes for the calls of it."""
 
 

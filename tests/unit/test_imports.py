@@ -30,7 +30,7 @@ LAYERS = (
     {"options"},
     {"decoding"},
     {"recorder", "engine"},
-    {"langgraph"},
+    {"graph", "langgraph"},
     {"telling"},
     {"tool"},
     {"runnable"},
