@@ -467,7 +467,7 @@ class ChatSGD(BaseChatModel):
         free = kwargs.get("tool_choice") in {None, "auto"} and "response_format" not in kwargs
         if self.split_with_tools and tools and free:
             self._undivided(lambda model: model.bind_tools(tools, **kwargs))  # it can take them
-            return self.bind(tools=[_described(tool) for tool in tools], **kwargs)
+            return cast("Any", self.bind(tools=[_described(tool) for tool in tools], **kwargs))
         if tools and not self._told:
             self._told = True
             _log.warning(

@@ -55,7 +55,7 @@ async def decided(
         write: Writes the long answer.
     """
     held: list[AIMessageChunk] = []
-    wanted: set[str | None] = set()
+    wanted: set[int | str | None] = set()
     others = said = False
     stream = cast("Any", large.astream(list(messages), config, **options))
     async with aclosing(stream):
@@ -74,10 +74,10 @@ async def decided(
             calls = [call for call in chunk.tool_call_chunks if call["index"] not in wanted]
             if calls or not chunk.tool_call_chunks:
                 yield chunk.model_copy(update={"tool_call_chunks": calls, "chunk_position": None})
-        yield AIMessageChunk("", chunk_position="last")
+        yield AIMessageChunk(content="", chunk_position="last")
         return
     if said:
-        yield AIMessageChunk("\n\n")
+        yield AIMessageChunk(content="\n\n")
     answer = cast("Any", write())
     async with aclosing(answer):
         async for chunk in answer:

@@ -69,13 +69,13 @@ class Agentic(ScriptedChat):
 
 
 def calling(*names: str, text: str = "") -> list[AIMessageChunk]:
-    said = [AIMessageChunk(text)] if text else []
+    said = [AIMessageChunk(content=text)] if text else []
     for index, name in enumerate(names):
         args = '{"item": "tides"}' if name == "look_up" else "{}"
         begun = tool_call_chunk(name=name, args=args[:3], id=f"c{index}", index=index)
         more = tool_call_chunk(name=None, args=args[3:], id=None, index=index)
-        said += [AIMessageChunk("", tool_call_chunks=[each]) for each in (begun, more)]
-    return [*said, AIMessageChunk("", response_metadata={"finish_reason": "stop"})]
+        said += [AIMessageChunk(content="", tool_call_chunks=[each]) for each in (begun, more)]
+    return [*said, AIMessageChunk(content="", response_metadata={"finish_reason": "stop"})]
 
 
 def agentic(script: list[AIMessageChunk], on: Stage | None = None, **options: Any) -> ChatSGD:
