@@ -77,6 +77,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE if isinstance(error, InvalidInputError | SkeletonError) else FAILED
 
 
+def parsed(argv: Sequence[str]) -> argparse.Namespace:
+    """A command's options with their defaults."""
+    return _parser().parse_args(argv)
+
+
 def _complain(text: str) -> None:
     print(f"langchain-sgd: {text}", file=sys.stderr)
 
@@ -176,14 +181,20 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = command(
         "demo",
-        "answer a sample question with the bundled models, then compare with other ways to answer",
+        "race plain decoding and SGD on a question, with the bundled models",
         _lazily("demo", "demo"),
     )
-    demo.add_argument("--questions", type=_count(0), default=8, metavar="N", help="compared on")
+    demo.add_argument(
+        "--questions", type=_count(1), default=8, metavar="N", help="measured; the first is shown"
+    )
     demo.add_argument(
         "--seed", type=int, help="of the questions; another one each time if not given"
     )
-    demo.add_argument("--plain", action="store_true", help="only text, as it comes")
+    demo.add_argument("--plain", action="store_true", help="no motion: the last picture only")
+    demo.add_argument("--web", action="store_true", help="open the live page instead")
+    demo.add_argument(
+        "--svg", type=_file, metavar="FILE", help="write the race as a moving picture"
+    )
 
     serve = command("serve", "serve models with TGI's protocol", _lazily("serving", "serve"))
     serve.add_argument(

@@ -1,7 +1,9 @@
-"""`langchain-sgd demo`: a question answered before your eyes, then the same with other ways to answer.
+"""`langchain-sgd demo`: plain decoding and SGD race on one question, with the bundled models.
 
-The bundled models answer; nothing is prepared. Questions come from the held-out side of their domain, so
-they were never trained on, and the domain's checker counts which facts the parts of an answer agree on.
+The runs are real and nothing is prepared. They are run one after another, so that each has the engine for
+itself, and then shown side by side on one clock, slowly enough to be read. Questions come from the held-out
+side of the models' domain, so they were never trained on, and the domain's checker counts which facts the
+parts of an answer agree on.
 """
 
 from __future__ import annotations
@@ -12,28 +14,34 @@ import itertools
 import secrets
 import statistics
 import sys
+import time
+import webbrowser
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.live import Live
 from rich.text import Text
 
 from langchain_sgd.cli import DONE
-from langchain_sgd.drawing.words import seconds
 from langchain_sgd.embedded.briefs import evaluate
-from langchain_sgd.embedded.briefs.checker import Share, Tally
+from langchain_sgd.embedded.briefs.checker import Tally
 from langchain_sgd.embedded.briefs.domain import Brief, briefs
 from langchain_sgd.embedded.process import served
 from langchain_sgd.embedded.server import bundled_models
-from langchain_sgd.report import Report
 from langchain_sgd.runnable import SGDRunnable
-from langchain_sgd.terminal import LiveView
+from langchain_sgd.terminal.race import Frame, Lane, run_lane
+from langchain_sgd.terminal.recording import recording
 from langchain_sgd.tgi.chat import ChatTGI
 
 _MAX_TOKENS = 640
 """Enough for a whole answer undivided; a model that goes on and on is stopped."""
+
+PLAIN, SGD, OUTLINED = "plain decoding", "SGD", "Skeleton-of-Thought"
+_SHOWN_S, _HZ = 14.0, 20.0
+_WIDTH, _HEIGHT = 80, 22
+_LONG = 7
+"""Sections of an answer from which it is long: what SGD is for."""
 
 
 @dataclass(slots=True)
@@ -41,95 +49,122 @@ class Compared:
     """What one way to answer came to over the questions."""
 
     tally: Tally = field(default_factory=Tally)
-    reports: list[Report] = field(default_factory=list)
+    walls_s: list[float] = field(default_factory=list)
+    lanes: list[Lane] = field(default_factory=list)
+
+    @property
+    def facts(self) -> float:
+        """The share of facts on which parts agree."""
+        return self.tally.fact_consistency.value
 
 
 def demo(args: argparse.Namespace) -> int:
-    """Answer one question with the live view, then compare on a few."""
+    """Show the race, then say what came of it."""
+    if args.web:
+        return _page(args)
     seed = secrets.randbelow(10**6) if args.seed is None else args.seed
-    asked = list(itertools.islice(briefs(seed, held_out=True), args.questions + 1))
+    long = (brief for brief in briefs(seed, held_out=True) if len(brief.headings) >= _LONG)
+    asked = list(itertools.islice(long, args.questions))
     console = Console()
-    asyncio.run(_demo(asked, console, plain=args.plain or None))
+    animated = console.is_terminal and not console.is_dumb_terminal and not args.plain
+    compared = asyncio.run(_measured(asked, console, quiet=not animated))
+    lanes = [compared[name].lanes[0] for name in (PLAIN, SGD)]
+    console.print(Text(asked[0].question, style="bold"), width=_WIDTH if not animated else None)
+    _show(console, lanes, animated=animated)
+    verdict = sentence(compared)
+    console.print(Text(verdict), width=min(console.width, _WIDTH))
+    if args.svg is not None:
+        args.svg.write_text(
+            recording(asked[0].question, lanes, verdict, seconds=_SHOWN_S), encoding="utf-8"
+        )
     if console.is_terminal:
         sys.stdout.write(f"\nlangchain-sgd demo --seed {seed} asks the same again.\n")
     return DONE
 
 
-async def _demo(asked: Sequence[Brief], console: Console, *, plain: bool | None) -> None:
-    async with served(bundled_models()) as server:
-        models = {
-            name: ChatTGI(base_url=url, temperature=0.0, max_tokens=_MAX_TOKENS)
-            for name, url in server.urls.items()
-        }
-        await _show(evaluate.methods(models), asked, console, plain=plain)
+def _page(args: argparse.Namespace) -> int:
+    """The same on the proxy's page."""
+    from langchain_sgd.cli import parsed  # noqa: PLC0415 - the proxy's own defaults
+    from langchain_sgd.commands.proxy import proxy  # noqa: PLC0415 - an extra
+
+    del args
+    return proxy(parsed(["proxy", "--port", "0"]), opened=webbrowser.open)
 
 
-async def _show(
-    methods: Mapping[str, SGDRunnable],
-    asked: Sequence[Brief],
-    console: Console,
-    *,
-    plain: bool | None,
-) -> None:
-    first, *others = asked
-    console.print(Text(first.question, style="bold"), end="\n\n")
-    view = LiveView(console, notes=console, plain=plain)
-    await view.follow(methods["SGD, adaptive"].aevents(first.question))
-    if not others:
-        return
-    with console.status(f"Comparing on {len(others)} more questions ..."):
-        compared = await compare(methods, others)
-    console.print()
-    console.print(table(compared))
-
-
-async def compare(
-    methods: Mapping[str, SGDRunnable], asked: Sequence[Brief]
+async def _measured(
+    asked: Sequence[Brief], console: Console, *, quiet: bool
 ) -> dict[str, Compared]:
-    """Every way on every question, one at a time, so that the wall times are each one's own."""
-    found = {name: Compared() for name in methods}
-    for brief in asked:
-        for name, method in methods.items():
-            message = await method.ainvoke(brief.question)
-            found[name].tally.add(brief.question, message.text)
-            found[name].reports.append(Report.from_message(message))
+    status = console.status("Loading two models ...", spinner="dots")
+    if not quiet:
+        status.start()
+    try:
+        async with served(bundled_models()) as server:
+            models = {
+                name: ChatTGI(base_url=url, temperature=0.0, max_tokens=_MAX_TOKENS)
+                for name, url in server.urls.items()
+            }
+            every = evaluate.methods(models)
+            ways = {PLAIN: every[PLAIN], SGD: every["SGD, large"], OUTLINED: every[OUTLINED]}
+            status.update("Warming up ...")
+            warm = next(briefs(0, held_out=True))
+            for way in ways.values():  # first calls cost more, and are nobody's merit
+                await way.ainvoke(warm.question)
+            count = f"{len(asked)} question{'s' if len(asked) != 1 else ''}, three ways"
+            status.update(f"Writing: {count}, one at a time ...")
+            return await compare(ways, asked)
+    finally:
+        status.stop()
+
+
+async def compare(ways: Mapping[str, SGDRunnable], asked: Sequence[Brief]) -> dict[str, Compared]:
+    """Every way on every question, one at a time, so that the wall times are each one's own.
+
+    The order of the ways changes from question to question.
+    """
+    found = {name: Compared() for name in ways}
+    names = list(ways)
+    for index, brief in enumerate(asked):
+        turn = index % len(names)
+        for name in names[turn:] + names[:turn]:
+            lane = await run_lane(name, ways[name].aevents(brief.question))
+            found[name].tally.add(brief.question, lane.message.text)
+            found[name].walls_s.append(lane.report.wall_s)
+            found[name].lanes.append(lane)
     return found
 
 
-def table(compared: Mapping[str, Compared]) -> Table:
-    """Wall time, decode steps in sequence and facts kept, way by way."""
-    count = max(len(each.reports) for each in compared.values())
-    made = Table(
-        box=box.SIMPLE_HEAD,
-        title=f"The same {count} question{'s' if count != 1 else ''}, the same models, one at a time",
-        title_justify="left",
-        caption="Medians. Steps: tokens that had to be decoded one after another, of the plan too."
-        " Facts kept: what one part invents and another repeats alike. With models this small a step"
-        " for several streams takes as many times longer, so fewer steps save no time here; with larger"
-        " ones they do (README, Benchmarks).",
-        caption_justify="left",
+def sentence(compared: Mapping[str, Compared]) -> str:
+    """What one remembers: how much sooner, over all questions, and what it costs in facts."""
+    count = len(compared[PLAIN].walls_s)
+    where = (
+        "This question" if count == 1 else f"{count} questions, this one the first, in the median"
     )
-    made.add_column("", no_wrap=True)
-    for name in ("wall time", "first text", "steps", "facts kept", "all right"):
-        made.add_column(name, justify="right", no_wrap=True)
-    for name, each in compared.items():
-        firsts = [report.ttft_s for report in each.reports if report.ttft_s is not None]
-        made.add_row(
-            name,
-            seconds(statistics.median(report.wall_s for report in each.reports)),
-            seconds(statistics.median(firsts)) if firsts else "",
-            f"{statistics.median(map(steps_in_sequence, each.reports)):.0f}",
-            _share(each.tally.fact_consistency),
-            f"{each.tally.exactness.successes:.0f} of {count}",
-        )
-    return made
+    plain = f"Plain decoding: {compared[PLAIN].facts:.0%} of the facts agree."
+    parts = [f"{where}. {plain}"]
+    for name in (SGD, OUTLINED):
+        if name in compared:
+            times = _ratio(compared[PLAIN].walls_s, compared[name].walls_s)
+            speed = f"{times:.1f}x sooner" if times >= 1 else f"{1 / times:.1f}x later"
+            parts.append(f"{name}: whole answer {speed}, {compared[name].facts:.0%} agree.")
+    return " ".join(parts)
 
 
-def steps_in_sequence(report: Report) -> float:
-    """Tokens that had to be decoded one after another, as far as the plan let nodes start early."""
-    ended = report.planner.ended_s if report.planner else 0.0
-    return report.sequential_tokens(planned_first=all(n.started_s >= ended for n in report.nodes))
+def _ratio(plain: Sequence[float], other: Sequence[float]) -> float:
+    """The median of the questions' own ratios."""
+    return statistics.median(a / b for a, b in zip(plain, other, strict=True))
 
 
-def _share(share: Share) -> str:
-    return f"{share.value:.0%}" if share.trials else "-"
+def _show(console: Console, lanes: Sequence[Lane], *, animated: bool) -> None:
+    span = max(lane.report.wall_s for lane in lanes)
+    if not animated:
+        console.print(Frame(lanes, span, _HEIGHT), width=_WIDTH)
+        return
+    slower = max(_SHOWN_S / span, 1.0)
+    height = max(min(console.height - 5, 40), 12)
+    note = f"Shown {slower:.0f} times slower than it was." if slower > 1 else ""
+    began = time.monotonic()
+    with Live(console=console, auto_refresh=False) as live:
+        while (at_s := (time.monotonic() - began) / slower) < span:
+            live.update(Frame(lanes, at_s, height, note), refresh=True)
+            time.sleep(1 / _HZ)
+        live.update(Frame(lanes, span, height, note), refresh=True)

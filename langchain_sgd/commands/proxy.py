@@ -6,7 +6,7 @@ import argparse
 import itertools
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,8 +25,13 @@ _SAMPLES = (
 _KEY = "SGD_PROXY_API_KEY"
 
 
-def proxy(args: argparse.Namespace) -> int:
-    """Serve OpenAI's protocol and the live page until interrupted."""
+def proxy(args: argparse.Namespace, *, opened: Callable[[str], object] | None = None) -> int:
+    """Serve OpenAI's protocol and the live page until interrupted.
+
+    Args:
+        args: The command's options.
+        opened: Gets the page's address once it can be opened.
+    """
     with _extra("server", "starlette", "uvicorn", "prometheus_client"):
         from langchain_sgd.proxy import Limits, make_app  # noqa: PLC0415 - the extra
         from langchain_sgd.proxy.serve import serve  # noqa: PLC0415
@@ -53,6 +58,8 @@ def proxy(args: argparse.Namespace) -> int:
             ]
             sys.stdout.write("\n".join(lines))
             sys.stdout.flush()
+            if opened is not None:
+                opened(f"{url}/")
 
         serve(app, args.host, args.port, tell)
     return DONE

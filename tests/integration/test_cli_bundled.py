@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -43,14 +44,19 @@ def test_plan_prints_a_skeleton(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(json.loads(capsys.readouterr().out)["nodes"]) >= 5
 
 
-def test_demo_shows_an_answer_and_a_table(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["demo", "--questions", "1", "--seed", "4"]) == 0
+def test_demo_shows_a_race_and_a_sentence(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    picture = tmp_path / "race.svg"
+    assert main(["demo", "--questions", "1", "--seed", "4", "--svg", str(picture)]) == 0
     out = capsys.readouterr().out
-    assert next(briefs(4, held_out=True)).question.split()[0] in out
-    assert "complete ·" in out
-    for way in ("SGD, adaptive", "plain decoding", "Skeleton-of-Thought"):
-        assert way in out
+    assert "Write a" in out or "launch" in out
+    assert out.count("done in") == 2
+    assert "SGD: whole answer" in out
+    assert "Skeleton-of-Thought: whole answer" in out
     assert "\x1b" not in out
+    assert max(map(len, out.splitlines())) <= 80
+    assert picture.read_text().startswith("<svg")
 
 
 def test_doctor_finds_the_models(capsys: pytest.CaptureFixture[str]) -> None:

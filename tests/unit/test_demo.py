@@ -2,16 +2,20 @@ from __future__ import annotations
 
 import io
 import random
+import re
+from xml.etree import ElementTree as ET
 
+import pytest
 from rich.console import Console
 
-from langchain_sgd.commands.demo import Compared, compare, steps_in_sequence, table
+from langchain_sgd.commands.demo import OUTLINED, PLAIN, SGD, Compared, compare, sentence
 from langchain_sgd.embedded.briefs import domain, grammar
 from langchain_sgd.embedded.briefs.domain import Brief
 from langchain_sgd.embedded.briefs.texts import SECTIONS
 from langchain_sgd.runnable import SGDRunnable
+from langchain_sgd.terminal.race import Frame, Lane, run_lane
+from langchain_sgd.terminal.recording import recording
 from tests.support.models import Say, Stage, planning
-from tests.support.reports import every_case, plain
 from tests.support.skeletons import skeleton
 
 
@@ -26,10 +30,21 @@ def right_answer(asked: Brief) -> str:
     return "\n\n".join(f"## {heading}\n\n{texts[heading]}" for heading in asked.headings)
 
 
-def test_steps_in_sequence_are_the_longest_chain_and_the_plan_up_to_it() -> None:
-    # 1 (100), 2 (100), 5 (1300) of planner's 100; node 3's chain is 200, its discarded attempt included.
-    assert 1500 < steps_in_sequence(every_case()) < 1600
-    assert steps_in_sequence(plain()) == 100
+def drawn(frame: Frame, width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(frame)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+async def lanes() -> list[Lane]:
+    whole = Stage({"plain": Say("## One\n\nPlainly written.")})
+    split = Stage({"planner": planning(skeleton("1", "2", "3 <- 1"))})
+    plain = SGDRunnable(mode="never", **whole.pair())
+    return [
+        await run_lane(PLAIN, plain.aevents("A question")),
+        await run_lane(SGD, SGDRunnable(**split.pair()).aevents("A question")),
+    ]
 
 
 async def test_every_way_answers_every_question_and_is_checked() -> None:
@@ -37,25 +52,66 @@ async def test_every_way_answers_every_question_and_is_checked() -> None:
     right = Stage({"plain": Say(right_answer(asked))})
     wrong = Stage({"planner": planning(skeleton("1", "2"))})
     found = await compare(
-        {"right": SGDRunnable(mode="never", **right.pair()), "wrong": SGDRunnable(**wrong.pair())},
+        {PLAIN: SGDRunnable(mode="never", **right.pair()), SGD: SGDRunnable(**wrong.pair())},
         [asked, asked],
     )
-    assert found["right"].tally.exactness.value == 1.0
-    assert found["wrong"].tally.exactness.value == 0.0
-    assert [len(each.reports) for each in found.values()] == [2, 2]
-
-    made = Console(file=io.StringIO(), width=120)
-    made.print(table(found))
-    assert isinstance(made.file, io.StringIO)
-    rows = made.file.getvalue()
-    assert "100%" in next(line for line in rows.splitlines() if "right" in line and "%" in line)
-    assert "2 of 2" in rows
-    assert "0 of 2" in rows
+    assert found[PLAIN].facts == 1.0
+    assert found[SGD].facts == 0.0
+    assert [len(each.lanes) for each in found.values()] == [2, 2]
+    assert "100% of the facts agree" in sentence(found)
 
 
-def test_a_way_without_times_or_facts_has_gaps() -> None:
-    report = plain().model_copy(update={"ttft_s": None})
-    made = Console(file=io.StringIO(), width=120)
-    made.print(table({"plain decoding": Compared(reports=[report])}))
-    assert isinstance(made.file, io.StringIO)
-    assert "The same 1 question," in made.file.getvalue()
+async def test_the_sentence_takes_the_median_of_the_questions_ratios_and_says_what_is_slower() -> (
+    None
+):
+    tally = (await compare({PLAIN: SGDRunnable(mode="never", **Stage().pair())}, [brief()]))[PLAIN]
+    walls = {PLAIN: [2.0, 9.0, 4.0], SGD: [1.0, 3.0, 4.0], OUTLINED: [4.0, 9.0, 8.0]}
+    said = sentence({name: Compared(tally.tally, times) for name, times in walls.items()})
+    assert "3 questions" in said
+    assert "SGD: whole answer 2.0x sooner" in said
+    assert "Skeleton-of-Thought: whole answer 2.0x later" in said
+
+
+async def test_a_picture_shows_what_was_written_by_then() -> None:
+    ran = await lanes()
+    before, after = drawn(Frame(ran, -1.0, 22)), drawn(Frame(ran, 1e9, 22, "a note"))
+    assert "Plainly written." in after
+    assert "Plainly written." not in before
+    assert after.count("done in") == 2
+    assert "done in" not in before
+    assert "━" not in re.sub(r".*━ writes", "", before)
+    assert "planner" in after
+    assert "a note" in after
+    assert "waits for other parts" in after
+    assert max(map(len, after.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("height", [12, 22, 40])
+async def test_a_picture_is_as_high_as_is_asked_for(height: int) -> None:
+    ran = await lanes()
+    assert len(drawn(Frame(ran, 1e9, height)).splitlines()) == height
+
+
+async def test_a_recording_is_one_picture_with_both_runs_and_the_verdict() -> None:
+    ran = await lanes()
+    made = recording("What <is> it?", ran, "SGD & others.", seconds=5.0)
+    root = ET.fromstring(made)  # noqa: S314 - our own
+    text = "".join(root.itertext()).replace("\u00a0", " ")
+    assert "What <is> it?" in text
+    assert "SGD & others." in text
+    assert "prefers-reduced-motion" in text
+    assert "http://" not in made.replace("http://www.w3.org/2000/svg", "")
+    assert "https://" not in made
+    left, top, width, height = map(float, root.attrib["viewBox"].split())
+    assert (left, top) == (0, 0)
+    assert width < 1100
+    assert height < 800
+
+
+async def test_a_run_without_a_message_is_no_lane() -> None:
+    async def nothing():  # type: ignore[no-untyped-def]
+        return
+        yield
+
+    with pytest.raises(ValueError, match="without a message"):
+        await run_lane("x", nothing())
