@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, computed_field
 
 from langchain_sgd.costs import PLANNER, Costs, Pricing, costs_of
 from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.repetition import Overlap, overlap
 from langchain_sgd.skeleton import NodeId, Skeleton
 
 REPORT_KEY = "sgd"
@@ -44,12 +45,16 @@ class Usage(_Value):
     output_tokens: int = 0
     cached_tokens: int = 0
     """Input tokens that the server took from its prefix cache."""
+    estimated: bool = False
+    """Some of it was not counted by a server: a part that was ended at its length tells no tokens. Pieces of
+    text stand for its output tokens, a quarter of its prompt's characters for its input tokens."""
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
             input_tokens=self.input_tokens + other.input_tokens,
             output_tokens=self.output_tokens + other.output_tokens,
             cached_tokens=self.cached_tokens + other.cached_tokens,
+            estimated=self.estimated or other.estimated,
         )
 
 
@@ -181,6 +186,11 @@ class Report(_Value):
             places = ", ".join(".".join(map(str, fault["loc"])) for fault in error.errors())
             msg = f"What stands in response_metadata[{REPORT_KEY!r}] is no report: see {places}"
             raise InvalidInputError(msg) from error
+
+    @property
+    def overlap(self) -> Overlap:
+        """How much the parts repeat each other, and which: by runs of four words, linear in the text."""
+        return overlap({node.id: node.answer for node in self.nodes})
 
     @property
     def total_usage(self) -> Usage:

@@ -77,6 +77,8 @@ class Reply:
     """How the model says that its text ended; None if it does not say."""
     usage: Usage | None = None
     error: BaseException | None = None
+    pieces: int = 0
+    """Pieces of text that came; with most servers tokens."""
     first_logprob: float | None = None
     """Log-probability of the first token, where it was asked for and given."""
     last_usage: Usage | None = None
@@ -197,6 +199,7 @@ async def _stream(
                 watch.heard()
                 if not (text := _note(piece, reply)):
                     continue
+                reply.pieces += 1
                 if reply.first_at is None:
                     reply.first_at = watch.last
                 if on_text(text):

@@ -20,7 +20,7 @@ from langchain_sgd.errors import (
 )
 from langchain_sgd.events import PLAIN_ID, Discarded, Emit, Ended, Started, Token
 from langchain_sgd.planning.forms import with_options
-from langchain_sgd.report import Attempt, NodeReport, NodeStatus
+from langchain_sgd.report import Attempt, NodeReport, NodeStatus, Usage
 from langchain_sgd.retry import describe, is_retryable
 from langchain_sgd.routing import path_up
 from langchain_sgd.skeleton import Node, NodeId
@@ -288,6 +288,11 @@ async def _attempt(
         draft.reply.ending = "cut"
     if ending is not None and ending.done:
         draft.reply.ending, draft.reply.error = "complete", None
+        if draft.reply.usage is None:
+            characters = sum(len(str(message.text)) for message in part.messages)
+            draft.reply.usage = Usage(
+                input_tokens=characters // 4, output_tokens=draft.reply.pieces, estimated=True
+            )
     _judge(run, part, draft)
     return draft, until
 

@@ -56,7 +56,7 @@ LEAVES = {
 CORE = set().union(*LAYERS[: LAYERS.index({"baselines", "chat"}) + 1])
 
 ALLOWED = {
-    "langgraph": {"langgraph", "runnable", "nodes", "platform", "bench"},
+    "langgraph": {"graph", "langgraph", "runnable", "nodes", "platform", "bench"},
     "aiohttp": {"tgi", "embedded", "bench"},
     "text_generation": {"tgi", "bench"},
     "langchain_huggingface": {"tgi", "bench"},

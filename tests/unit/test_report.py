@@ -169,3 +169,16 @@ def test_a_report_is_a_value() -> None:
     assert one == other
     with pytest.raises(ValueError, match="frozen"):
         one.wall_s = 2  # type: ignore[misc]
+
+
+def test_it_says_which_parts_repeat_each_other() -> None:
+    def part(node_id: str, answer: str) -> NodeReport:
+        times = {"planned_s": 0.0, "ready_s": 0.0, "ended_s": 1.0}
+        return NodeReport(
+            id=NodeId(node_id), status="complete", tier="large", answer=answer, **times
+        )
+
+    nodes = (part("1", "the sea is deep and blue"), part("2", "we know the sea is deep and cold"))
+    found = Report(status="complete", nodes=nodes, wall_s=1.0).overlap
+    assert [(repeat.part, repeat.earlier) for repeat in found.repeats] == [("2", "1")]
+    assert found.repeats[0].share == 5 / 8

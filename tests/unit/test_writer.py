@@ -220,3 +220,24 @@ async def test_nodes_of_equal_ids_cannot_be_taken_for_an_undivided_answer() -> N
     stage = Stage()
     run = context(SGDRunnable(**stage.pair()))
     assert (await write_node(run, node, Outline([node]), {})).report.id != PLAIN_ID
+
+
+async def test_a_part_that_runs_on_is_ended_at_a_sentence_and_its_tokens_are_estimated() -> None:
+    sentence = "One two three four five six seven eight nine ten. "
+    stage = Stage({"1": Say([sentence] * 40, usage=(9, 400))})
+    written = await one(stage)
+    report = written.report
+    assert report.status == "complete"
+    assert stage.of("1")[0].outcome == "closed"
+    assert report.answer.endswith("ten.")
+    assert 50 <= len(report.answer.split()) <= 70
+    assert report.usage.estimated
+    assert report.usage.output_tokens == report.answer.count("ten.") + 1
+
+
+async def test_a_part_is_told_its_share_of_the_answers_length() -> None:
+    stage = Stage()
+    sgd = SGDRunnable(**stage.pair(), length=400)
+    await write_node(context(sgd), ONE, Outline(PLANNED.nodes), {})
+    assert "170 to 230 words" in stage.calls[0].prompt
+    assert stage.calls[0].options["max_tokens"] > 400
