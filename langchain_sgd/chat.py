@@ -467,7 +467,8 @@ class ChatSGD(BaseChatModel):
         free = kwargs.get("tool_choice") in {None, "auto"} and "response_format" not in kwargs
         if self.split_with_tools and tools and free:
             self._undivided(lambda model: model.bind_tools(tools, **kwargs))  # it can take them
-            return cast("Any", self.bind(tools=[_described(tool) for tool in tools], **kwargs))
+            asked = self.bind(tools=[_described(tool) for tool in tools], **kwargs)
+            return cast("Runnable[LanguageModelInput, AIMessage]", asked)
         if tools and not self._told:
             self._told = True
             _log.warning(
@@ -557,7 +558,8 @@ class ChatSGD(BaseChatModel):
             large = self._large[1] if ours and self._large is not None else large
         made: Any = made_of(large)
         made = made.bind(**bound) if bound else made
-        return cast("Any", made.with_config(config) if config else made)
+        bound_model: Runnable[Any, Any] = made.with_config(config) if config else made
+        return bound_model
 
 
 def _described(tool: Any) -> dict[str, Any]:

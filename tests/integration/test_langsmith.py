@@ -416,7 +416,7 @@ async def test_a_cancelled_run_is_closed(tracing: Tracing) -> None:
         async for chunk in answer:
             if "half" in chunk.text:
                 break
-        await answer.aclose()  # type: ignore[attr-defined]
+        await answer.aclose()
     assert all("end_time" in run for run in tracing.server.runs)
     assert tracing.server.named("node:3")["error"]
 

@@ -24,13 +24,13 @@ from langchain_sgd.events import (
     Ended,
     Event,
     HeadingPlanned,
-    NodeStatus,
     PlainChosen,
     PlanEnded,
     Planned,
     Started,
     Token,
 )
+from langchain_sgd.report import NodeStatus
 from langchain_sgd.skeleton import Node, NodeId
 from tests.support.skeletons import skeleton
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 import io
 import random
 import re
+from collections.abc import AsyncIterator
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -109,7 +111,7 @@ async def test_a_recording_is_one_picture_with_both_runs_and_the_verdict() -> No
 
 
 async def test_a_run_without_a_message_is_no_lane() -> None:
-    async def nothing():  # type: ignore[no-untyped-def]
+    async def nothing() -> AsyncIterator[Any]:
         return
         yield
 

@@ -80,7 +80,7 @@ async def test_after_the_planner_has_spoken_it_is_shown_as_it_comes() -> None:
             seen.append(str(chunk.text))
             if "".join(seen) == "a b c":
                 break
-        await stream.aclose()  # type: ignore[attr-defined]
+        await stream.aclose()
 
 
 async def test_a_plan_stops_it_at_its_first_token() -> None:

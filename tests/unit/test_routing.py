@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from langchain_core.runnables import RunnableLambda
 
 from langchain_sgd.errors import InvalidInputError
-from langchain_sgd.routing import ShareRouter, ThresholdRouter, Tier, path_up
+from langchain_sgd.routing import ShareRouter, ThresholdRouter, path_up
 from langchain_sgd.skeleton import Node, NodeId
+from langchain_sgd.tiers import Tier
 
 DIFFICULTIES = range(1, 6)
 

@@ -126,7 +126,7 @@ async def test_the_first_heading_is_shown_before_its_line_is_planned() -> None:
         first = await anext(stream)
         assert first.text == "## Heading 1\n\n"
         assert stage.parts() == [PLANNER]
-        await stream.aclose()  # type: ignore[attr-defined]
+        await stream.aclose()
 
 
 async def test_but_only_if_that_is_asked_for() -> None:
@@ -199,7 +199,7 @@ async def test_a_planner_of_json_has_an_early_heading_too() -> None:
     async with asyncio.timeout(20):
         stream = early(stage).astream("Why?")
         assert (await anext(stream)).text == "## A\n\n"
-        await stream.aclose()  # type: ignore[attr-defined]
+        await stream.aclose()
 
 
 async def test_points_without_a_format_of_ours_have_no_early_heading() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
+from langchain_core.messages.ai import UsageMetadata
 from langchain_core.runnables import RunnableConfig, RunnableGenerator, RunnableLambda
 
 from langchain_sgd import Prompts, SGDRunnable
@@ -143,7 +144,7 @@ async def test_endings(finish: str, status: str) -> None:
 
 async def test_a_whole_text_is_never_lost_for_what_comes_after_it() -> None:
     async def stream(_: AsyncIterator[Any]) -> AsyncIterator[AIMessageChunk]:
-        yield AIMessageChunk("all of it", response_metadata={"finish_reason": "stop"})
+        yield AIMessageChunk(content="all of it", response_metadata={"finish_reason": "stop"})
         msg = "usage is no number"
         raise TypeError(msg)
 
@@ -156,7 +157,7 @@ async def test_a_whole_text_is_never_lost_for_what_comes_after_it() -> None:
 
 async def test_wrong_metadata_says_nothing() -> None:
     async def stream(_: AsyncIterator[Any]) -> AsyncIterator[AIMessageChunk]:
-        yield AIMessageChunk("text", response_metadata={"model": 5, "finish_reason": ["?"]})
+        yield AIMessageChunk(content="text", response_metadata={"model": 5, "finish_reason": ["?"]})
 
     report = await by(RunnableGenerator(stream))
     assert (report.status, report.answer, report.model) == ("complete", "text", None)
@@ -166,7 +167,7 @@ async def test_cumulative_usage_is_not_added_up() -> None:
     async def stream(_: AsyncIterator[Any]) -> AsyncIterator[AIMessageChunk]:
         for count in (1, 2, 3, 3):
             usage = {"input_tokens": 100, "output_tokens": count, "total_tokens": 100 + count}
-            yield AIMessageChunk("w ", usage_metadata=usage)  # type: ignore[arg-type]
+            yield AIMessageChunk(content="w ", usage_metadata=cast("UsageMetadata", usage))
 
     usage = (await by(RunnableGenerator(stream))).usage
     assert (usage.input_tokens, usage.output_tokens) == (100, 3)
@@ -174,7 +175,9 @@ async def test_cumulative_usage_is_not_added_up() -> None:
 
 async def test_a_tool_call_is_no_answer() -> None:
     call = {"name": "look_up", "args": {}, "id": "1"}
-    asks = RunnableLambda(lambda _: AIMessage("", tool_calls=[call]))
+    asks: RunnableLambda[Any, AIMessage] = RunnableLambda(
+        lambda _: AIMessage("", tool_calls=[call])
+    )
     written = await write_node(context(SGDRunnable(large=asks)), ONE, Outline([ONE]), {})
     assert written.report.status == "failed"
     assert "look_up" in (written.report.error or "")
