@@ -165,7 +165,8 @@ class ChatEndpoint(BaseChatModel):
         client, pool = self._connected(server, pooled=pooled)
         for name in _OF_THE_CALLER:
             if (value := getattr(self, name)) is not None:
-                setattr(client, name, value)
+                known = getattr(client, name)
+                setattr(client, name, {**known, **value} if isinstance(known, dict) else value)
         return client, pool
 
     def _connected(self, server: Server, *, pooled: bool) -> tuple[BaseChatModel, Any]:

@@ -123,7 +123,7 @@ async def test_plain_text_stays_plain_text() -> None:
 
 @every_way
 async def test_the_v1_output_version_gives_blocks(ask: Any) -> None:
-    message = await ask(ChatSGD(**stage().pair(), output_version="v1"))
+    message = await ask(ChatSGD(SGDRunnable(**stage().pair()), output_version="v1"))
     assert isinstance(message.content, list)
     assert "".join(block["text"] for block in message.content) == ANSWER
     message = await ask(ChatSGD(large=citing(), output_version="v1"))
