@@ -41,6 +41,7 @@ from langchain_core.messages import (
     AIMessageChunk,
     BaseMessage,
 )
+from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import (
     Runnable,
@@ -63,6 +64,7 @@ from langchain_sgd.portal import iterate_sync, run_sync
 from langchain_sgd.runnable import SGDRunnable, sharing_a_limit
 from langchain_sgd.stops import StopFilter
 from langchain_sgd.streams import Stream, all_of, as_completed
+from langchain_sgd.tiers import innermost
 
 _log = logging.getLogger("langchain_sgd")
 _TOLD = ("callbacks", "tags", "metadata")
@@ -467,8 +469,10 @@ class ChatSGD(BaseChatModel):
         free = kwargs.get("tool_choice") in {None, "auto"} and "response_format" not in kwargs
         if self.split_with_tools and tools and free:
             self._undivided(lambda model: model.bind_tools(tools, **kwargs))  # it can take them
-            asked = self.bind(tools=[_described(tool) for tool in tools], **kwargs)
-            return cast("Runnable[LanguageModelInput, AIMessage]", asked)
+            return cast(
+                "Runnable[LanguageModelInput, AIMessage]",
+                self.bind(tools=[_described(tool) for tool in tools], **kwargs),
+            )
         if tools and not self._told:
             self._told = True
             _log.warning(
@@ -513,6 +517,55 @@ class ChatSGD(BaseChatModel):
 
         return RunnableLambda(decode, afunc=adecode, name="decode") | structured
 
+    def _said(self, name: str) -> Any:
+        """Our callbacks, tags or metadata as the caller gave them."""
+        value = getattr(self, name)
+        if name != "metadata":
+            return value
+        return {key: item for key, item in (value or {}).items() if key != "lc_versions"}
+
+    # -- tokens, as the large model counts them
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """As the large model's.
+
+        Raises:
+            NotImplementedError: It has no tokenizer at hand.
+        """
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
+        large = innermost(self.sgd.largest.model)
+        if not _counts(large):
+            msg = f"The large model, a {type(large).__name__}, has no tokenizer at hand"
+            raise NotImplementedError(msg)
+        ids: list[int] = large.get_token_ids(text)
+        return ids
+
+    def get_num_tokens(self, text: str) -> int:
+        """As the large model counts, or about so where it has no tokenizer at hand."""
+        if self.custom_get_token_ids is not None:
+            return len(self.custom_get_token_ids(text))
+        large = innermost(self.sgd.largest.model)
+        if _counts(large):
+            return int(large.get_num_tokens(text))
+        return count_tokens_approximately([text], extra_tokens_per_message=0, count_name=False)
+
+    def get_num_tokens_from_messages(
+        self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
+    ) -> int:
+        """As the large model counts, or about so where it has no tokenizer at hand."""
+        if self.custom_get_token_ids is not None:
+            return super().get_num_tokens_from_messages(messages, tools)
+        large = innermost(self.sgd.largest.model)
+        try:
+            if _counts(large):
+                return int(large.get_num_tokens_from_messages(messages, tools))
+        except NotImplementedError:  # of a model whose name its class does not know
+            pass
+        return count_tokens_approximately(messages)
+
+    # -- what is called in our place
+
     def _undivided(
         self, made_of: Callable[[Any], Any], *, inside: bool = False
     ) -> Runnable[LanguageModelInput, Any]:
@@ -546,7 +599,7 @@ class ChatSGD(BaseChatModel):
                 if (value := getattr(self, name)) is not None and getattr(large, name) is None
             }
             told = {name: getattr(large, name) for name in _TOLD if getattr(large, name)}
-            own = {name: getattr(self, name) for name in _TOLD if getattr(self, name)}
+            own = {name: value for name in _TOLD if (value := self._said(name))}
             ours |= (
                 merge_configs(cast("RunnableConfig", told), cast("RunnableConfig", own))
                 if own
@@ -556,10 +609,20 @@ class ChatSGD(BaseChatModel):
                 # Kept: an agent binds its tools before every call, and a copy may connect for itself.
                 self._large = ours, large.model_copy(update=ours)
             large = self._large[1] if ours and self._large is not None else large
-        made: Any = made_of(large)
-        made = made.bind(**bound) if bound else made
-        bound_model: Runnable[Any, Any] = made.with_config(config) if config else made
-        return bound_model
+        made: Runnable[LanguageModelInput, Any] = made_of(large)
+        if bound:
+            made = made.bind(**bound)
+        return made.with_config(config) if config else made
+
+
+def _counts(model: Any) -> bool:
+    """Whether a model has a way of its own to count tokens; LangChain's loads a library and a tokenizer."""
+    if not isinstance(model, BaseChatModel):
+        return False
+    own = ("get_token_ids", "get_num_tokens", "get_num_tokens_from_messages")
+    return model.custom_get_token_ids is not None or any(
+        getattr(type(model), name) is not getattr(BaseChatModel, name) for name in own
+    )
 
 
 def _described(tool: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ that restored it; its attempts keep the times of the run that made them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Self
 
 from langchain_core.messages import AIMessage
@@ -45,17 +45,18 @@ class Usage(_Value):
     output_tokens: int = 0
     cached_tokens: int = 0
     """Input tokens that the server took from its prefix cache."""
+    cache_write_tokens: int = 0
+    """Input tokens that the server put into its prefix cache, where it counts them apart."""
+    reasoning_tokens: int = 0
+    """Output tokens of thoughts."""
     estimated: bool = False
     """Some of it was not counted by a server: a part that was ended at its length tells no tokens. Pieces of
     text stand for its output tokens, a quarter of its prompt's characters for its input tokens."""
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            input_tokens=self.input_tokens + other.input_tokens,
-            output_tokens=self.output_tokens + other.output_tokens,
-            cached_tokens=self.cached_tokens + other.cached_tokens,
-            estimated=self.estimated or other.estimated,
-        )
+        counts = (name for name in Usage.model_fields if name != "estimated")
+        summed = {name: getattr(self, name) + getattr(other, name) for name in counts}
+        return Usage(**summed, estimated=self.estimated or other.estimated)
 
 
 class Attempt(_Value):
@@ -85,6 +86,10 @@ class NodeReport(_Value):
     answer: str = ""
     answered_by: int | None = None
     """Index of the attempt whose text is the answer."""
+    reasoning: str = ""
+    """What its model gave as a thought, beside the answer."""
+    annotations: tuple[Mapping[str, Any], ...] = ()
+    """Citations and the like, as LangChain's text blocks have them; places are those in `answer`."""
     planned_s: float
     ready_s: float
     """When its dependencies had answers."""
@@ -269,6 +274,13 @@ class Report(_Value):
             start = max([planned[node.id], *(ends[d] for d in node.dependencies)])
             ends[node.id] = start + written[node.id]
         return max(ends.values())
+
+    @property
+    def models(self) -> dict[str, str]:
+        """By tier, and the planner's under `planner`, the models' own names; the last one counts."""
+        named = [(PLANNER, a.model) for a in (self.planner.attempts if self.planner else ())]
+        named += [(a.tier, a.model) for node in self.nodes for a in node.attempts]
+        return {tier: model for tier, model in named if model}
 
     @property
     def answers(self) -> dict[NodeId, str]:

@@ -462,8 +462,13 @@ class _Chunks:
                 return AIMessageChunk(content=text)
         if not self._ended:
             self._ended, message = True, self._last
+            content = message.content
             return AIMessageChunk(
-                content="",
+                # The text has been given; what else stands in the content comes last.
+                content=""
+                if isinstance(content, str)
+                else [{**cast("dict[str, Any]", block), "text": ""} for block in content],
+                additional_kwargs=message.additional_kwargs,
                 response_metadata=message.response_metadata,
                 usage_metadata=message.usage_metadata,
                 id=message.id,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.messages import AIMessage
-from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 
 from langchain_sgd.answer import Assembler, assemble, assemble_plain
 from langchain_sgd.decoding.context import RunContext
@@ -119,9 +119,14 @@ class Telling:
             restarted=shown and bool(again or stray),
             thread_id=thread,
         )
+        text = "".join(self._text) if shown else self._whole(report)
+        annotations = _annotations(report, text)
+        thoughts = _thoughts(report)
         return AIMessage(
-            "".join(self._text) if shown else self._whole(report),
-            response_metadata={REPORT_KEY: report.to_json()},
+            [{"type": "text", "text": text, "annotations": annotations}] if annotations else text,
+            # Where LangChain looks for thoughts, and nobody sends them back to a model.
+            additional_kwargs={"reasoning_content": thoughts} if thoughts else {},
+            response_metadata={REPORT_KEY: report.to_json(), **_named(report)},
             usage_metadata=usage_metadata(report.total_usage),
         )
 
@@ -146,6 +151,43 @@ def usage_metadata(usage: Usage) -> UsageMetadata | None:
         "output_tokens": usage.output_tokens,
         "total_tokens": usage.input_tokens + usage.output_tokens,
     }
-    if usage.cached_tokens:
-        counted["input_token_details"] = {"cache_read": usage.cached_tokens}
+    read = {"cache_read": usage.cached_tokens, "cache_creation": usage.cache_write_tokens}
+    if any(read.values()):
+        counted["input_token_details"] = cast(
+            "InputTokenDetails", {name: count for name, count in read.items() if count}
+        )
+    if usage.reasoning_tokens:
+        counted["output_token_details"] = {"reasoning": usage.reasoning_tokens}
     return counted
+
+
+def _named(report: Report) -> dict[str, Any]:
+    """The models that answered; not under `model_name`, by which tracers would count tokens twice."""
+    return {"models": report.models} if report.models else {}
+
+
+def _annotations(report: Report, text: str) -> list[dict[str, Any]]:
+    """Those of all parts, their places those in the whole answer."""
+    found: list[dict[str, Any]] = []
+    at = 0
+    for node in report.nodes:
+        if (begin := text.find(node.answer, at)) < 0:  # it was shown otherwise, broken off
+            continue
+        at = begin + len(node.answer)
+        for annotation in node.annotations:
+            places = {
+                name: annotation[name] + begin
+                for name in ("start_index", "end_index")
+                if isinstance(annotation.get(name), int)
+            }
+            found.append({**annotation, **places})
+    return found
+
+
+def _thoughts(report: Report) -> str:
+    """Those of all parts, each under its heading."""
+    return "\n\n".join(
+        f"## {node.heading}\n\n{node.reasoning}" if node.heading else node.reasoning
+        for node in report.nodes
+        if node.reasoning
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 from uuid import uuid4
 
@@ -83,6 +83,10 @@ class Reply:
     """Log-probability of the first token, where it was asked for and given."""
     last_usage: Usage | None = None
     """What the last piece that counted said."""
+    reasoning: str = ""
+    """What came as a thought beside the text."""
+    annotations: list[dict[str, Any]] = field(default_factory=list)
+    """Citations and the like."""
 
     def attempt(self, clock: Callable[[float], float], problem: str | None = None) -> Attempt:
         """The call for the report.
@@ -367,12 +371,34 @@ def _note(piece: Any, reply: Reply) -> str:
     if usage := getattr(piece, "usage_metadata", None):
         _note_usage(usage, reply, whole=not isinstance(piece, AIMessageChunk))
     content = piece.content
+    if (not isinstance(content, str) and _has_more(content)) or (
+        "reasoning_content" in piece.additional_kwargs
+    ):
+        _note_blocks(piece, reply)
     text = content if isinstance(content, str) else str(piece.text)
     if not text and not isinstance(piece, AIMessageChunk) and getattr(piece, "tool_calls", None):
         names = ", ".join(str(call.get("name")) for call in piece.tool_calls)  # type: ignore[attr-defined]
         msg = f"The tier asked for a tool ({names}) instead of answering"
         raise NoAnswerError(msg)
     return text
+
+
+def _has_more(content: Sequence[Any]) -> bool:
+    """Whether there is something beside plain text."""
+    plain = {"type", "text", "index", "id"}
+    return any(
+        isinstance(block, dict) and (block.get("type") != "text" or not plain.issuperset(block))
+        for block in content
+    )
+
+
+def _note_blocks(piece: BaseMessage, reply: Reply) -> None:
+    """Thoughts and citations, whatever the provider calls them."""
+    for block in piece.content_blocks:
+        if block["type"] == "reasoning":
+            reply.reasoning += block.get("reasoning") or ""
+        elif block["type"] == "text":
+            reply.annotations += cast("list[dict[str, Any]]", block.get("annotations") or [])
 
 
 def _note_metadata(metadata: Mapping[str, Any], reply: Reply) -> None:
@@ -398,11 +424,13 @@ def _note_usage(said: Any, reply: Reply, *, whole: bool) -> None:
     """Chunks carry increments, or, from some servers, the sum so far each time; a message carries the sum."""
     if not isinstance(said, Mapping):
         return
-    details = said.get("input_token_details")
+    read, written = said.get("input_token_details"), said.get("output_token_details")
     counted = Usage(
         input_tokens=_count(said.get("input_tokens")),
         output_tokens=_count(said.get("output_tokens")),
-        cached_tokens=_count(details.get("cache_read")) if isinstance(details, Mapping) else 0,
+        cached_tokens=_detail(read, "cache_read"),
+        cache_write_tokens=_detail(read, "cache_creation"),
+        reasoning_tokens=_detail(written, "reasoning"),
     )
     before, last = reply.usage, reply.last_usage
     reply.last_usage = counted
@@ -410,13 +438,14 @@ def _note_usage(said: Any, reply: Reply, *, whole: bool) -> None:
         reply.usage = counted
     elif last is not None and counted.input_tokens and counted.input_tokens == last.input_tokens:
         # A prompt is read once: a second count of it is the sum so far.
-        reply.usage = Usage(
-            input_tokens=before.input_tokens,
-            output_tokens=max(before.output_tokens, counted.output_tokens),
-            cached_tokens=max(before.cached_tokens, counted.cached_tokens),
-        )
+        most = {n: max(getattr(before, n), getattr(counted, n)) for n in Usage.model_fields}
+        reply.usage = Usage(**{**most, "input_tokens": before.input_tokens})
     else:
         reply.usage = before + counted
+
+
+def _detail(details: Any, name: str) -> int:
+    return _count(details.get(name)) if isinstance(details, Mapping) else 0
 
 
 def _count(value: Any) -> int:

@@ -87,6 +87,7 @@ class _Draft:
     status: NodeStatus = "complete"
     """What the part is if nothing better comes."""
     retryable: bool = False
+    annotations: tuple[Mapping[str, Any], ...] = ()
 
 
 async def write_node(
@@ -240,6 +241,11 @@ async def _attempt(
     written = AnswerFilter(part.heading, opened=tier.shared.opens_thoughts)
     ending = None if part.share is None else SentenceEnd(part.share.most_words)
     pieces: list[str] = []
+    said: list[str] = []
+
+    def hear(text: str) -> bool:
+        said.append(text)
+        return show(written.feed(text))
 
     def show(text: str) -> bool:
         """Give a text to whoever listens; whether the part is long enough."""
@@ -271,7 +277,7 @@ async def _attempt(
             Tier(tier.name, model, tier.limit, tier.shared),
             part.messages,
             run.child(part.run_name, tier.name, number, part.metadata),
-            lambda text: show(written.feed(text)),
+            hear,
             draft.reply,
             limits=[run.limit],
             patience=Patience(run.options.stall_timeout_s, until),
@@ -294,7 +300,27 @@ async def _attempt(
                 input_tokens=characters // 4, output_tokens=draft.reply.pieces, estimated=True
             )
     _judge(run, part, draft)
+    draft.annotations = _placed(draft.reply.annotations, "".join(said), draft.text)
     return draft, until
+
+
+def _placed(
+    annotations: Sequence[Mapping[str, Any]], said: str, text: str
+) -> tuple[Mapping[str, Any], ...]:
+    """Annotations of what a model said, their places those in the text that was taken of it."""
+    placed: list[Mapping[str, Any]] = []
+    for annotation in annotations:
+        start, end = annotation.get("start_index"), annotation.get("end_index")
+        if isinstance(start, int) and isinstance(end, int):
+            begin = text.find(said[start:end], max(0, start - len(said) + len(text)))
+            begin = text.find(said[start:end]) if begin < 0 else begin
+            if begin < 0:  # what it is about was left out
+                continue
+            places = {"start_index": begin, "end_index": begin + end - start}
+            placed.append({**annotation, **places})
+        else:
+            placed.append(annotation)
+    return tuple(placed)
 
 
 def _bound(run: RunContext, part: Part, tier: Tier) -> tuple[Runnable[Any, Any], dict[str, Any]]:
@@ -389,6 +415,8 @@ def _report(
         tier=name,
         answer=text,
         answered_by=answered_by,
+        reasoning=draft.reply.reasoning if text and draft is not None else "",
+        annotations=draft.annotations if text and draft is not None else (),
         planned_s=part.planned_s,
         ready_s=ready,
         ended_s=run.clock.now(),

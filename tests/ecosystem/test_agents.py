@@ -9,12 +9,13 @@ import pytest
 from deepagents import create_deep_agent
 from deepagents.middleware.subagents import CompiledSubAgent
 from langchain.agents import create_agent
+from langchain.agents.middleware import wrap_model_call
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
-from langchain_sgd import NodeDecodeError, SGDRunnable
+from langchain_sgd import ChatSGD, NodeDecodeError, SGDRunnable
 from tests.ecosystem.agents import Caller
 from tests.support.models import Say, Stage
 from tests.unit.test_chains import ANSWER, stage
@@ -107,3 +108,15 @@ async def test_a_tools_output_streams_in_v3(make: Any) -> None:
     assert len(deltas) >= 4
     assert outputs == [ANSWER]
     assert [text for text in said if text] == ["Here you are."]
+
+
+async def test_model_settings_of_middleware_reach_the_writers() -> None:
+    @wrap_model_call
+    async def settings(request: Any, handler: Any) -> Any:
+        return await handler(request.override(model_settings={"temperature": 0.5, "top_k": 3}))
+
+    on = stage()
+    state = await create_agent(ChatSGD(**on.pair()), middleware=[settings]).ainvoke(ASKED)
+    assert state["messages"][-1].text == ANSWER
+    written = [call.options for call in on.calls if call.part in {"1", "2"}]
+    assert [(o["temperature"], o["top_k"]) for o in written] == [(0.5, 3)] * 2

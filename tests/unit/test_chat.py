@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from itertools import pairwise
@@ -610,3 +611,31 @@ async def test_chunks_are_chunks() -> None:
     chunks = [chunk async for chunk in chat().astream("Why?")]
     assert all(isinstance(chunk, AIMessageChunk) for chunk in chunks)
     assert [chunk.chunk_position for chunk in chunks][-1] == "last"
+
+
+# -- tokens
+
+
+class Counting(ScriptedChat):
+    """Counts letters."""
+
+    def get_token_ids(self, text: str) -> list[int]:
+        return [ord(letter) for letter in text]
+
+
+def test_tokens_are_counted_as_the_large_model_counts() -> None:
+    large = Counting(name="large", stage=stage())
+    for model in (ChatSGD(large=large), ChatSGD(large=large.bind(top_p=0.5))):
+        assert (model.get_num_tokens("hello"), model.get_token_ids("a")) == (5, [97])
+        said = [HumanMessage("hello")]
+        assert model.get_num_tokens_from_messages(said) == large.get_num_tokens_from_messages(said)
+    assert ChatSGD(large=large, custom_get_token_ids=lambda _: [1]).get_num_tokens("hello") == 1
+
+
+def test_without_a_tokenizer_tokens_are_estimated_and_nothing_is_loaded() -> None:
+    model = chat()
+    assert 2 <= model.get_num_tokens("hello there, you") <= 6
+    assert 2 <= model.get_num_tokens_from_messages([HumanMessage("hello there, you")]) <= 10
+    assert "transformers" not in sys.modules
+    with pytest.raises(NotImplementedError, match="ScriptedChat"):
+        model.get_token_ids("hello")
