@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-PLAN = "1|Trains|the way by train|-|2\n2|Planes|the way by plane|-|4\n3|Advice|which one|1,2|5\n"
+PLAN = "1 Trains\n2 Planes *\n3 Advice <1,2 *"
 REPLIES = {
     "Plan long answers": PLAN,
     "You organize the answer": "1. Trains\n2. Planes\n",
