@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test servers browser ecosystem lint types format lock newest clean
+.PHONY: setup demo recording docs test servers browser ecosystem lint types format lock newest clean
 
 # What the demo needs.
 $(VENV)/.demo: pyproject.toml constraints.txt
@@ -22,6 +22,16 @@ $(VENV)/.ready: $(VENV)/.demo
 # A real question, planned and decoded by two real models on this machine, shown live.
 demo: $(VENV)/.demo
 	$(BIN)/langchain-sgd demo
+
+# The demo as the picture at the top of the README; on a machine that has nothing else to do.
+recording: $(VENV)/.demo
+	$(BIN)/langchain-sgd demo --plain --seed 7 --svg docs/race.svg
+
+# The pages of docs/, with the options and the API from the code, in build/site. Broken links are errors.
+docs: $(VENV)/.demo
+	$(BIN)/python -m pip install --quiet --group docs
+	$(BIN)/python docs/option_table.py
+	$(BIN)/python -m mkdocs build --quiet
 
 test: setup
 	$(BIN)/python -m pytest

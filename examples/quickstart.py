@@ -5,7 +5,7 @@ from langchain_sgd.embedded.server import EmbeddedServer
 
 QUESTION = (
     "Write a launch brief for a new lamp from Oakham for nurses, price under $60, delivery $4. "
-    "Include: design, slogan, delivery, invitation, summary."
+    "Include: design, delivery, invitation."
 )
 
 

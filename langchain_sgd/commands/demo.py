@@ -160,7 +160,7 @@ def _show(console: Console, lanes: Sequence[Lane], *, animated: bool) -> None:
         console.print(Frame(lanes, span, _HEIGHT), width=_WIDTH)
         return
     slower = max(_SHOWN_S / span, 1.0)
-    height = max(min(console.height - 5, 40), 12)
+    height = max(min(console.height - 5, 40), _HEIGHT - 4)
     note = f"Shown {slower:.0f} times slower than it was." if slower > 1 else ""
     began = time.monotonic()
     with Live(console=console, auto_refresh=False) as live:

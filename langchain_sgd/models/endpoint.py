@@ -37,9 +37,6 @@ _NO_KEY: Final = "none"
 _CALL_OPTIONS: Final = ("max_tokens", "temperature", "seed", "stop")
 
 
-"""What every chat model takes for the calls of it."""
-
-
 class _Clients:
     """The clients of one `ChatEndpoint`, by event loop; copies and pickles begin with none."""
 
