@@ -116,7 +116,9 @@ async def test_model_settings_of_middleware_reach_the_writers() -> None:
         return await handler(request.override(model_settings={"temperature": 0.5, "top_k": 3}))
 
     on = stage()
-    state = await create_agent(ChatSGD(**on.pair()), middleware=[settings]).ainvoke(ASKED)
+    state = await create_agent(ChatSGD(SGDRunnable(**on.pair())), middleware=[settings]).ainvoke(
+        ASKED
+    )
     assert state["messages"][-1].text == ANSWER
     written = [call.options for call in on.calls if call.part in {"1", "2"}]
     assert [(o["temperature"], o["top_k"]) for o in written] == [(0.5, 3)] * 2

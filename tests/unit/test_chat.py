@@ -16,7 +16,13 @@ from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import UsageMetadataCallbackHandler
 from langchain_core.globals import set_llm_cache
 from langchain_core.language_models import FakeListChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+)
 from langchain_core.rate_limiters import BaseRateLimiter
 from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig, RunnableLambda
 from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
@@ -627,7 +633,7 @@ def test_tokens_are_counted_as_the_large_model_counts() -> None:
     large = Counting(name="large", stage=stage())
     for model in (ChatSGD(large=large), ChatSGD(large=large.bind(top_p=0.5))):
         assert (model.get_num_tokens("hello"), model.get_token_ids("a")) == (5, [97])
-        said = [HumanMessage("hello")]
+        said: list[BaseMessage] = [HumanMessage("hello")]
         assert model.get_num_tokens_from_messages(said) == large.get_num_tokens_from_messages(said)
     assert ChatSGD(large=large, custom_get_token_ids=lambda _: [1]).get_num_tokens("hello") == 1
 

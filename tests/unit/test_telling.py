@@ -28,7 +28,7 @@ def thinking(**lines: Any) -> tuple[Stage, SGDRunnable]:
 
 async def test_nodes_that_were_planned_in_a_thought_count_no_longer() -> None:
     stage, sgd = thinking()
-    events: list[Event] = [e async for e in sgd.aevents("Why?") if not hasattr(e, "content")]  # type: ignore[misc]
+    events: list[Event] = [e async for e in sgd.aevents("Why?") if not hasattr(e, "content")]
     report = Report.from_message(await sgd.ainvoke("Why?"))
     told = [
         e.node.heading if isinstance(e, Planned) else "void"
