@@ -39,7 +39,7 @@ def main() -> None:
         asked = {"messages": [("user", "We bring out a lamp. Can you write the brief?")]}
         for mode, data in agent.stream(asked, stream_mode=["custom", "updates"]):
             if mode == "custom":  # the tool's text while it is written
-                print(data["text"], end="", flush=True)
+                print(data.get("text", ""), end="", flush=True)
                 continue
             for message in (m for update in data.values() for m in update["messages"]):
                 if isinstance(message, ToolMessage):  # its text went to the model, the report to us

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, TypeVar
 
 from langchain_core.callbacks import AsyncCallbackManager
@@ -37,6 +38,9 @@ NODE = "answer"
 
 Work = Callable[[Question, Journal, str | None], Coroutine[Any, Any, AIMessage]]
 """Answers a question, its answers kept in the journal, under the thread's name."""
+
+_APPROVE = "approve"
+"""Key in the journal."""
 
 # Keys that LangGraph puts into the config of what runs inside a graph; it exports no names for them.
 _TASK_KEY, _CHECKPOINTER_KEY = "__pregel_task_id", "__pregel_checkpointer"
@@ -188,7 +192,11 @@ async def run_in_graph(
         messages, skeleton = read_input(value)
         question = Question(tuple(messages), skeleton, options.approve, call_options)
         journal, thread = await _journal_here(config, question, options)
-        return await work(question, journal, thread)
+        # Whether a human is to see it belongs to the question, whatever the options of a resume say.
+        if question.approve and _APPROVE not in journal.kept:
+            await journal.keep(_APPROVE, value=True)
+        approve = question.approve or _APPROVE in journal.kept
+        return await work(replace(question, approve=approve), journal, thread)
     _check_saving(value, graph.checkpointer, configurable, options)
     return await _in_host(graph, value, config, options, work, call_options)
 

@@ -79,7 +79,7 @@ async def test_invoke_uses_the_asynchronous_saver_too(file: str) -> None:
 
 async def test_a_model_that_learns_its_name_is_still_the_same(file: str) -> None:
     # Configured copies are made anew for each call, when the server has told its name already.
-    plan = "1|One|first|-|2\n2|Two|second|1|2\n"
+    plan = "1 One\n2 Two <1"
     replies = {"Plan long answers": plan, "": "Some text."}
     async with (
         TGITestServer(ScriptedEngine(replies)) as server,
