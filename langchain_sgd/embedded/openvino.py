@@ -87,7 +87,9 @@ def unfit_machine() -> str | None:
 
 
 def _readable(model: GGUF) -> bool:
-    return "general.file_type" in model.fields and model.tensor_types <= _VERIFIED
+    # Vectors are F32 in every file; of matrices in F32 it says that it knows no such format.
+    known = model.tensor_types <= _VERIFIED and model.tensor_types != {"F32"}
+    return "general.file_type" in model.fields and known
 
 
 @dataclass(slots=True, eq=False)

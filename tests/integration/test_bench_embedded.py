@@ -110,7 +110,7 @@ def test_a_bench_that_was_stopped_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows, figures = tmp_path / "rows.jsonl", tmp_path / "figures.json"
-    given = ["bench", "embedded", "--model-size", "60m", "--kind", "F32", "--questions", "2"]
+    given = ["bench", "embedded", "--model-size", "60m", "--kind", "F16", "--questions", "2"]
     given += ["--node-tokens", "4", "--line-tokens", "2", "--methods", PLAIN, SGD, PLANNED]
     given += ["--short-questions", "0", "--resume", str(rows), "--json", str(figures)]
     with monkeypatch.context() as patch:
@@ -137,7 +137,7 @@ def test_a_bench_that_was_stopped_goes_on(
 @pytest.mark.usefixtures("quick", "random_files")
 def test_on_random_weights_lengths_are_fixed(tmp_path: Path) -> None:
     rows, figures, page = (tmp_path / f"x.{end}" for end in ("jsonl", "json", "html"))
-    given = ["bench", "embedded", "--model-size", "60m", "--kind", "F32", "--questions", "1"]
+    given = ["bench", "embedded", "--model-size", "60m", "--kind", "F16", "--questions", "1"]
     given += ["--node-tokens", "8", "--line-tokens", "4", "--methods", PLAIN, SGD, SOT]
     given += ["--short-questions", "0", "--resume", str(rows), "--json", str(figures)]
     given += ["--html", str(page)]
@@ -177,7 +177,7 @@ def test_on_random_weights_lengths_are_fixed(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("quick", "random_files")
 def test_on_random_weights_a_short_answer_is_one_part(tmp_path: Path) -> None:
     rows, figures = tmp_path / "x.jsonl", tmp_path / "x.json"
-    given = ["bench", "embedded", "--model-size", "60m", "--kind", "F32", "--questions", "0"]
+    given = ["bench", "embedded", "--model-size", "60m", "--kind", "F16", "--questions", "0"]
     given += ["--short-questions", "1", "--node-tokens", "8", "--methods", PLAIN, SGD, HEDGED, SOT]
     assert main([*given, "--resume", str(rows), "--json", str(figures)]) == 0
     found = {row["method"]: row for row in lines(rows)}

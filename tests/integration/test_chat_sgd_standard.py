@@ -10,6 +10,7 @@ from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
 
 from langchain_sgd.chat import ChatSGD
+from langchain_sgd.tgi import ChatTGI
 from langchain_sgd.tgi.sync import LoopThread
 from tests.scripted_engine import ScriptedEngine
 from tests.tgi_server import TGITestServer
@@ -22,7 +23,8 @@ class TestUnit(ChatModelUnitTests):
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        return {"small": "http://127.0.0.1:9", "large": "http://127.0.0.1:9"}
+        nowhere = ChatTGI(base_url="http://127.0.0.1:9")
+        return {"small": nowhere, "large": nowhere}
 
     @property
     def standard_chat_model_params(self) -> dict[str, Any]:

@@ -61,4 +61,4 @@ def test_demo_shows_a_race_and_a_sentence(
 
 def test_doctor_finds_the_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
-    assert "model large" in capsys.readouterr().out
+    assert "plain decoding on answers of 300 tokens" in capsys.readouterr().out

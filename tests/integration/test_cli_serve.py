@@ -46,7 +46,7 @@ async def test_urls_are_printed_and_ctrl_c_ends_it(model: Path) -> None:
     async with serving("--model", f"large={model}", "--model", f"other={model}") as (process, said):
         large = re.search(r"^large +(http://127\.0\.0\.1:\d+/large)$", said, re.MULTILINE)
         assert large is not None
-        assert f"export SGD_LARGE_URL={large[1]}\n" in said
+        assert f"export SGD_LARGE={large[1]}\n" in said
         assert "SGD_OTHER_URL" not in said
         async with TGIClient(large[1]) as client:
             assert await client.health()

@@ -67,8 +67,7 @@ def tracing(said: str) -> bool:
     return (
         root.startswith("SGDRunnable (chain)")
         and names[0] == "planner"
-        and names[-1] == "assemble"
-        and all(name.startswith("node:") for name in names[1:-1])
+        and all(name.startswith("node:") for name in names[1:])
     )
 
 
