@@ -67,13 +67,13 @@ async def test_true_without_a_global_cache_plans() -> None:
 @pytest.mark.parametrize("other", ["question", "prompts", "max_nodes", "planner"])
 async def test_what_a_plan_is_made_from_tells_plans_apart(other: str) -> None:
     on, cache = stage(), InMemoryCache()
-    changed: dict[str, Any] = {
+    changes: dict[str, dict[str, Any]] = {
         "question": {},
         "prompts": {"prompts": Prompts(repair="Again: {problem}")},
         "max_nodes": {"max_nodes": 5},
         "planner": {"planner": on.model("another")},
-    }[other]
-    both = sgd_on(on, plan_cache=cache), sgd_on(on, plan_cache=cache, **changed)
+    }
+    both = sgd_on(on, plan_cache=cache), sgd_on(on, plan_cache=cache, **changes[other])
     await asked_twice(on, *both, question="How?" if other == "question" else "Why?")
     assert PLANNER in on.parts()
 
