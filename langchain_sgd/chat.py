@@ -69,7 +69,7 @@ from langchain_sgd.tiers import innermost
 _log = logging.getLogger("langchain_sgd")
 _TOLD = ("callbacks", "tags", "metadata")
 """What a chat model brings to each of its runs."""
-_NO_PART_IN_THE_ANSWER = frozenset({"name", "limits", "prices", "checkpointer"})
+_NO_PART_IN_THE_ANSWER = frozenset({"name", "limits", "prices", "checkpointer", "plan_cache"})
 
 
 class ChatSGD(BaseChatModel):

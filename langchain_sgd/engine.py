@@ -64,7 +64,7 @@ async def answer(run: RunContext, journal: Journal, *, decode_all: DecodeAll | N
         if plan.plain is not None:
             await _answer_plainly(run, journal, plain, plan.plain)
             return
-        run.emit(PlanEnded(run.clock.now(), plan.cut))
+        run.emit(PlanEnded(run.clock.now(), plan.cut, _source(plan)))
         await schedule.finish()
 
 
@@ -78,6 +78,10 @@ def _tell(run: RunContext, plan: Plan) -> None:
         run.warn(warning)
 
 
+def _source(plan: Plan) -> Source:
+    return "cached" if plan.cached else "planner"
+
+
 async def _decode_planned(
     run: RunContext,
     journal: Journal,
@@ -89,7 +93,7 @@ async def _decode_planned(
     """Decode a plan that had to be complete first."""
     _tell(run, plan)
     skeleton: Skeleton | None = Skeleton(nodes=tuple(plan.nodes))
-    source: Source = "planner"
+    source = _source(plan)
     if run.question.approve:
         skeleton, source = (
             _approved_by_human(journal, Skeleton(nodes=tuple(plan.nodes))),

@@ -30,6 +30,7 @@ from langchain_sgd.journal import Forgetful, Journal
 from langchain_sgd.options import Options
 from langchain_sgd.question import Question, continued, digest, one_system_message, read_input
 from langchain_sgd.skeleton import Skeleton
+from langchain_sgd.tiers import described
 
 T = TypeVar("T")
 
@@ -377,24 +378,12 @@ def fingerprint(options: Options) -> str:
     """What decides an answer beside the question: models, prompts, options."""
     return digest(
         [
-            [[tier.name, _model_name(tier.model)] for tier in options.tiers_by_size],
-            _model_name(options.planning_tier.model),
+            [[tier.name, described(tier.model)] for tier in options.tiers_by_size],
+            described(options.planning_tier.model),
             options.prompts.model_dump(),
             [options.max_nodes, options.mode, options.seed],
         ]
     )
-
-
-def _model_name(model: Any) -> Any:
-    """What a chat model says of itself to tracers: no address of an object, no secret.
-
-    But for its name: a model may learn that from its server, and must not be another one then.
-    """
-    params = getattr(model, "_get_ls_params", None)
-    named = dict(params()) if callable(params) else {}
-    if (name := getattr(model, "model", None) or getattr(model, "model_name", None)) is not None:
-        named["ls_model_name"] = name
-    return [type(model).__qualname__, sorted((k, str(v)) for k, v in named.items())]
 
 
 def stream_writer() -> Callable[[Any], None] | None:

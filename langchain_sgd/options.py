@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, cast
 
+from langchain_core.caches import BaseCache
 from langchain_core.runnables import Runnable
 from pydantic import (
     BaseModel,
@@ -135,6 +136,11 @@ class Options(BaseModel):
     constrain: bool = Field(
         default=True,
         description="Constrain the planner's decoding by a grammar where the server takes one.",
+    )
+    plan_cache: bool | SkipValidation[BaseCache] = Field(
+        default=False,
+        description="Reuse the plan of an equal question, from a LangChain cache of your own, or, with True,"
+        " from the one of `set_llm_cache`. The parts are written anew.",
     )
     headings: bool | Literal["early"] = Field(
         default=True,

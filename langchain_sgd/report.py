@@ -30,7 +30,7 @@ last one is given; `skipped`: a dependency has no answer."""
 RunStatus = Literal["complete", "partial", "plain"]
 """`partial`: a part is missing or cut; `plain`: one model answered undivided."""
 
-Source = Literal["planner", "given", "approved"]
+Source = Literal["planner", "given", "approved", "cached"]
 """Where a skeleton came from."""
 
 

@@ -87,6 +87,18 @@ def innermost(model: Any) -> Any:
     return model
 
 
+def described(model: Any) -> Any:
+    """What a chat model says of itself to tracers: no address of an object, no secret.
+
+    But for its name: a model may learn that from its server, and must not be another one then.
+    """
+    params = getattr(model, "_get_ls_params", None)
+    named = dict(params()) if callable(params) else {}
+    if (name := getattr(model, "model", None) or getattr(model, "model_name", None)) is not None:
+        named["lsdescribed"] = name
+    return [type(model).__qualname__, sorted((k, str(v)) for k, v in named.items())]
+
+
 @dataclass(frozen=True, slots=True)
 class Tier:
     """A named model; tiers are ordered from the smallest to the largest."""

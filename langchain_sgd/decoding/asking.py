@@ -15,6 +15,7 @@ from langchain_core.messages import BaseMessage
 from langchain_sgd.decoding.caller import Patience, Reply, call_model
 from langchain_sgd.decoding.context import RunContext
 from langchain_sgd.decoding.plain import PlainAnswer
+from langchain_sgd.decoding.plan_cache import PlanCache
 from langchain_sgd.errors import PlannerError
 from langchain_sgd.events import HeadingPlanned, PlannerCalled
 from langchain_sgd.journal import Journal
@@ -94,7 +95,18 @@ class Asking:
         if not begun and options.mode == "auto" and options.is_busy():
             return Plan(plain="the models are busy")
         attempts: list[Attempt] = []
-        result = await self._planned(begun, on_node, on_void, attempts, show=show and not begun)
+        cache = None if begun else PlanCache.of(run.question.messages, options)
+        known = None if cache is None else await cache.look()
+        if known is not None:
+            for node in known.nodes:
+                self._given += 1
+                self._journal.note(self._key(self._given), node.model_dump(mode="json"))
+                on_node(node)
+            result = known
+        else:
+            result = await self._planned(begun, on_node, on_void, attempts, show=show and not begun)
+            if cache is not None:
+                await cache.keep(result)
         if not result.failed:
             await self._journal.keep(
                 _END,

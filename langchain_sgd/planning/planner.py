@@ -64,6 +64,8 @@ class Plan:
     """The planner failed half-way: the nodes are a beginning."""
     failed: bool = False
     """The planner's model failed: whether the question splits is not known."""
+    cached: bool = False
+    """The planner was not asked: it has answered this question before."""
 
     @property
     def skeleton(self) -> Skeleton | None:

@@ -1,0 +1,67 @@
+"""Plans kept in one of LangChain's caches, so that an equal question is planned once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from langchain_core.caches import BaseCache
+from langchain_core.globals import get_llm_cache
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import Generation
+from pydantic import TypeAdapter, ValidationError
+
+from langchain_sgd.options import Options
+from langchain_sgd.planning.planner import Plan
+from langchain_sgd.question import Question, digest
+from langchain_sgd.skeleton import Node
+from langchain_sgd.tiers import described
+
+_NODES = TypeAdapter(list[Node])
+
+
+@dataclass(frozen=True, slots=True)
+class PlanCache:
+    """Where the plan of one question is kept."""
+
+    cache: BaseCache
+    question: str
+    planner: str
+
+    @classmethod
+    def of(cls, messages: Sequence[BaseMessage], options: Options) -> Self | None:
+        """The place of a question; None where no cache is wanted, or there is none."""
+        cache = get_llm_cache() if options.plan_cache is True else options.plan_cache or None
+        if cache is None:
+            return None
+        # Whatever a plan is made from, beside the question.
+        planner = digest(
+            [
+                described(options.planning_tier.model),
+                options.prompts.model_dump(),
+                [options.max_nodes, options.mode, options.constrain, options.plain_above],
+                options.seed,
+            ]
+        )
+        # What an answer to the question is made from does not count here: no call options.
+        return cls(cache, f"sgd plan: {Question(tuple(messages)).key}", f"sgd planner: {planner}")
+
+    async def look(self) -> Plan | None:
+        """The plan that is kept there; None too for what cannot be read."""
+        found = await self.cache.alookup(self.question, self.planner)
+        if not found:
+            return None
+        try:
+            kept = json.loads(found[0].text)
+            return Plan(_NODES.validate_python(kept["nodes"]), kept["plain"], cached=True)
+        except (ValueError, ValidationError, KeyError, TypeError):
+            return None
+
+    async def keep(self, plan: Plan) -> None:
+        """Keep a plan, if nothing is wrong with it."""
+        if plan.failed or plan.cut or plan.warnings:
+            return
+        said = {"nodes": _NODES.dump_python(plan.nodes, mode="json"), "plain": plan.plain}
+        await self.cache.aupdate(self.question, self.planner, [Generation(text=json.dumps(said))])
