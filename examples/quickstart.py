@@ -20,10 +20,14 @@ def main() -> None:
             answer = chunk if answer is None else answer + chunk
 
     report = Report.from_message(answer)
-    print(f"\n\n{report.status} in {report.wall_s:.2f} s, first text after {report.ttft_s:.2f} s")
-    for node in report.nodes:
-        heading = report.skeleton[node.id].heading
-        print(f"  {node.id:>2} {heading:<12} {node.tier:<6} {node.usage.output_tokens} tokens")
+    print(
+        f"\n\n{report.status} in {report.wall_s:.2f} s, first text after {report.ttft_s or 0:.2f} s"
+    )
+    if report.skeleton is None:
+        print(f"answered undivided: {report.reason}")
+    for node in report.nodes:  # of an undivided answer one, which has no heading
+        name = node.heading or "whole answer"
+        print(f"  {node.id:>5} {name:<12} {node.tier:<6} {node.usage.output_tokens} tokens")
 
 
 if __name__ == "__main__":

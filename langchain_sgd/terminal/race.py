@@ -101,7 +101,19 @@ class Frame:
         for row in bars:
             yield row.drawn(self.at_s, self.span_s, room)
         yield Text(LEGEND, style="dim", no_wrap=True)
-        yield Text(self.note, style="dim", no_wrap=True)
+        yield self._tiers()
+
+    def _tiers(self) -> Text:
+        """What the colors mean, and the note."""
+        nodes = [node for lane in self.lanes for node in lane.report.nodes]
+        colors = tier_colors(node.tier for node in nodes)
+        planned = any(lane.report.planner is not None for lane in self.lanes)
+        names = dict.fromkeys([*(["planner"] if planned else []), *(node.tier for node in nodes)])
+        line = Text(no_wrap=True)
+        for name in names:
+            line.append("■ ", style=colors[name])
+            line.append(f"{one_line(name)}  ", style="dim")
+        return line.append(self.note, style="dim")
 
     def _panel(self, lane: Lane, console: Console, width: int, lines: int) -> Panel:
         text = Text(lane.text(self.at_s).strip("\n"))

@@ -103,6 +103,25 @@ def test_every_example_is_run_and_listed() -> None:
     assert all(f"`{name.rstrip('/')}" in listed for name in found - {"README.md"})
 
 
+PACKAGES = {
+    "langchain.": "`langchain`",
+    "langgraph.checkpoint.sqlite": "`langgraph-checkpoint-sqlite`",
+    "langgraph.checkpoint.postgres": "`langgraph-checkpoint-postgres`",
+}
+"""What is not in `langchain-sgd[embedded]`, and how it is named in the list."""
+
+
+def test_what_an_example_needs_is_listed() -> None:
+    rows = (EXAMPLES / "README.md").read_text().splitlines()
+    for path in EXAMPLES.glob("*.py"):
+        row = next(row for row in rows if row.startswith(f"| `{path.name}` |"))
+        tree = ast.parse(path.read_text())
+        imported = [n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module]
+        for module, package in PACKAGES.items():
+            needed = any(f"{name}.".startswith(module) for name in imported)
+            assert needed == (package in row), (path.name, package)
+
+
 @pytest.mark.parametrize("name", RUN_ALONE)
 async def test_an_example(name: str) -> None:
     said = await run(name)
@@ -149,7 +168,10 @@ async def test_the_notebook(capsys: pytest.CaptureFixture[str]) -> None:
         for cell in notebook["cells"]
         if cell["cell_type"] == "code"
     ]
-    assert not any(cell.get("outputs") for cell in notebook["cells"])
+    # It is kept with what it printed and drew, for those who only read it.
+    kept = [output for cell in notebook["cells"] for output in cell.get("outputs", ())]
+    assert sum("text/html" in output.get("data", ()) for output in kept) == 2
+    assert "## " in "".join(line for output in kept for line in output.get("text", ()))
     drawn = [value._repr_html_() for value in values if hasattr(value, "_repr_html_")]
     assert len(drawn) == 2
     assert all(
