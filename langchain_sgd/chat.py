@@ -39,7 +39,9 @@ from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
     BaseMessage,
+    HumanMessage,
 )
+from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import (
     Runnable,
@@ -59,6 +61,7 @@ from langchain_sgd.portal import iterate_sync, run_sync
 from langchain_sgd.runnable import SGDRunnable, sharing_a_limit
 from langchain_sgd.stops import StopFilter
 from langchain_sgd.streams import Stream, all_of, as_completed
+from langchain_sgd.tiers import innermost
 
 _NO_PART_IN_THE_ANSWER = frozenset({"name", "limits", "prices", "checkpointer"})
 
@@ -408,6 +411,36 @@ class ChatSGD(BaseChatModel):
         messages = self._convert_input(input).to_messages()
         return CachePlace.of(cache, messages, self._get_llm_string(stop=stop, **options))
 
+    # -- counting
+
+    def get_num_tokens(self, text: str) -> int:
+        """As the large model counts, or, where it has no way of its own, about four characters each."""
+        counter = self._counter("get_num_tokens")
+        return (
+            self.get_num_tokens_from_messages([HumanMessage(text)])
+            if counter is None
+            else counter(text)
+        )
+
+    def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Any = None) -> int:
+        """As the large model counts, or, where it has no way of its own, about four characters each."""
+        counter = self._counter("get_num_tokens_from_messages")
+        if counter is None:
+            return count_tokens_approximately(messages, tools=tools)
+        return int(counter(messages) if tools is None else counter(messages, tools))
+
+    def _counter(self, name: str) -> Any:
+        """What counts by a model's own tokenizer; None where LangChain's default would load another one's."""
+        large = innermost(self.sgd.largest.model)
+        if self.custom_get_token_ids is not None:
+            return getattr(super(), name)
+        defaults = (getattr(BaseChatModel, name), BaseChatModel.get_token_ids)
+        own = (getattr(type(large), name, None), getattr(type(large), "get_token_ids", None))
+        if not isinstance(large, BaseChatModel):
+            return None
+        counts = own != defaults or large.custom_get_token_ids is not None
+        return getattr(large, name) if counts else None
+
     # -- what is not split
 
     def _resolve_model_profile(self) -> ModelProfile | None:
@@ -469,7 +502,7 @@ class ChatSGD(BaseChatModel):
         return RunnableLambda(decode, afunc=adecode, name="decode") | structured
 
     def _undivided(self) -> Any:
-        """The large model, with our cache and rate limiter where it has none of its own."""
+        """The large model, with our cache, rate limiter and callbacks where it has none of its own."""
         large: Any = self.sgd.largest.model
         if not hasattr(large, "bind_tools"):
             msg = (
@@ -481,9 +514,13 @@ class ChatSGD(BaseChatModel):
             return large
         ours = {
             name: value
-            for name in ("cache", "rate_limiter")
+            for name in ("cache", "rate_limiter", "callbacks")
             if (value := getattr(self, name)) is not None and getattr(large, name) is None
         }
+        if self.tags:
+            ours["tags"] = [*(large.tags or []), *self.tags]
+        if self.metadata and self.metadata != large.metadata:
+            ours["metadata"] = {**self.metadata, **(large.metadata or {})}
         return large.model_copy(update=ours) if ours else large
 
 
