@@ -21,6 +21,7 @@ from langchain_core.tools import BaseTool
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator
 
 from langchain_sgd._extras import MissingExtraError
+from langchain_sgd.limits import Limit
 from langchain_sgd.models.options import call_options
 from langchain_sgd.models.servers import ENDPOINTS, Endpoints, Server
 from langchain_sgd.models.urls import Address, address_of, key_for
@@ -109,6 +110,12 @@ class ChatEndpoint(BaseChatModel):
     def key(self) -> SecretStr | None:
         """The key that is sent to this URL."""
         return self.api_key or key_for(self.address, self.what)
+
+    @property
+    def in_flight_limit(self) -> Limit | None:
+        """Slots for its calls, if its client is told how many there are."""
+        size = self.options.get("max_concurrent_requests")
+        return Limit(size) if isinstance(size, int) else None
 
     @property
     def known(self) -> Server | None:

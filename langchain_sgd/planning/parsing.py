@@ -56,8 +56,8 @@ _PUNCTUATED = re.compile(r"[:：|*]")  # noqa: RUF001
 _PLAIN = re.compile(rf"""[\W_]{{0,8}}{PLAIN_WORD}(?:[^\S\n]{{0,8}}[^\w\s'’-]|\s*\n)""")  # noqa: RUF001
 """The word alone: `PLAIN would be wrong` goes on."""
 _EDGES = " \t\r.*_`'\"![]"
-_SIGNS = str.maketrans({"｜": "|", "\r": "\n", "\x85": "\n", "\u2028": "\n", "\u2029": "\n"})  # noqa: RUF001
-"""Other signs for a bar and for the end of a line."""
+_SIGNS = str.maketrans({"｜": "|"})  # noqa: RUF001
+"""Another sign for a bar."""
 
 
 @dataclass(slots=True)

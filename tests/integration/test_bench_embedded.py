@@ -160,7 +160,6 @@ def test_on_random_weights_lengths_are_fixed(tmp_path: Path) -> None:
     assert found[SOT]["path_tokens"] == 4 * parts + 8
     assert found[SGD]["report"]["status"] == "complete"
     assert found[SGD]["steps"] < found[PLAIN]["steps"] + 4 * parts
-    assert_parts_go_on(found[SGD]["report"])
     saved = json.loads(figures.read_text())["figures"]
     assert saved["options"]["node_tokens"] == 8
     assert [step["streams"] for step in saved["steps"]] == [1, 2]
@@ -194,18 +193,6 @@ def test_on_random_weights_a_short_answer_is_one_part(tmp_path: Path) -> None:
         "plain route, more than plain decoding",
         "plain route, hedged, more than plain decoding",
     ]
-
-
-def assert_parts_go_on(report: dict[str, Any]) -> None:
-    """A part's prompt begins with the very tokens of the part it needs first, so they are cached."""
-    used = {node["id"]: node["attempts"][0]["usage"] for node in report["nodes"]}
-    needed = {node["id"]: node["dependencies"] for node in report["skeleton"]["nodes"]}
-    # What a needed part needs itself stands in its own prompt only.
-    first = {i: found[0] for i, found in needed.items() if found and not needed[found[0]]}
-    assert first
-    for node, dependency in first.items():
-        written = used[dependency]["input_tokens"] + used[dependency]["output_tokens"]
-        assert used[node]["cached_tokens"] >= written - 1
 
 
 @pytest.mark.parametrize("kind", get_args(Kind))

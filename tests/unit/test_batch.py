@@ -19,7 +19,9 @@ from typing_extensions import TypedDict
 
 from langchain_sgd import InvalidInputError, Report, SGDRunnable
 from langchain_sgd.bench.virtual_time import run_virtual
-from tests.support.models import PLANNER, Say, Stage, planning
+from langchain_sgd.limits import Limit
+from langchain_sgd.tgi import ChatTGI, TGIEndpoint
+from tests.support.models import PLANNER, Say, ScriptedChat, Stage, planning
 from tests.support.skeletons import skeleton
 
 WIDE = skeleton("1", "2", "3", "4", "5", "6 <- 1,2")
@@ -209,3 +211,38 @@ def test_a_limit_of_nothing_is_refused(size: int) -> None:
         run_virtual(sgd.ainvoke("Why?", {"max_concurrency": size}))
     with pytest.raises(ValueError, match="limits"):
         wide(limits={"small": size})
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        ChatTGI(base_url="http://127.0.0.1:9", max_concurrent_requests=1),
+        TGIEndpoint("http://127.0.0.1:9", options={"max_concurrent_requests": 1}),
+    ],
+    ids=["ChatTGI", "TGIEndpoint"],
+)
+def test_a_client_s_own_bound_is_a_slot_and_waiting_for_it_is_no_silence(model: Any) -> None:
+    assert SGDRunnable(large=model).largest.shared.limit.size == 1
+
+
+class _Queueing(ScriptedChat):
+    """A client that lets one call in at a time."""
+
+    @property
+    def in_flight_limit(self) -> Limit:
+        return Limit(1)
+
+
+def test_a_wait_in_a_client_s_queue_is_no_silence() -> None:
+    stage = Stage(default=Say("text", each_s=3))
+    sgd = SGDRunnable(
+        large=_Queueing(name="large", stage=stage),
+        stall_timeout_s=4,
+        retries=0,
+        on_node_error="raise",
+    )
+    planned = skeleton(*map(str, range(1, 9)))
+    report = Report.from_message(
+        run_virtual(sgd.ainvoke({"question": "Why?", "skeleton": planned}))
+    )
+    assert (report.status, stage.peak) == ("complete", 1)

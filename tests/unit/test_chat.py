@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.caches import InMemoryCache
-from langchain_core.callbacks import UsageMetadataCallbackHandler
+from langchain_core.callbacks import AsyncCallbackHandler, UsageMetadataCallbackHandler
 from langchain_core.globals import set_llm_cache
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import (
@@ -553,6 +553,48 @@ def test_a_large_model_keeps_its_own_cache_and_limiter() -> None:
     model = ChatSGD(large=large, rate_limiter=Counter(), cache=InMemoryCache())
     bound = cast("Any", model.bind_tools([Trip])).bound
     assert (bound.rate_limiter, bound.cache) == (own, False)
+
+
+async def test_what_is_set_for_the_chat_model_reaches_calls_with_tools() -> None:
+    on = stage()
+    seen: list[tuple[list[str], dict[str, Any]]] = []
+
+    class Watching(AsyncCallbackHandler):
+        async def on_chat_model_start(self, *_: Any, **given: Any) -> None:
+            seen.append((given["tags"], given["metadata"]))
+
+    class Tooled(ScriptedChat):
+        def bind_tools(self, *_: Any, **__: Any) -> Runnable[Any, Any]:
+            return self.bind()
+
+    model = ChatSGD(
+        large=Tooled(name="large", stage=on, tags=["own"]),
+        callbacks=[Watching()],
+        tags=["prod"],
+        metadata={"team": "docs"},
+    )
+    await model.bind_tools([Trip]).ainvoke("Where to?")
+    [(tags, metadata)] = seen
+    assert {"own", "prod"} <= {*tags}
+    assert metadata["team"] == "docs"
+    assert model.sgd.largest.model.tags == ["own"]  # type: ignore[attr-defined]
+
+
+def test_tokens_are_counted_as_the_large_model_does_or_estimated() -> None:
+    on = stage()
+
+    class Counting(ScriptedChat):
+        def get_token_ids(self, text: str) -> list[int]:
+            return [0] * len(text.split())
+
+    counting = ChatSGD(large=Counting(name="large", stage=on))
+    assert counting.get_num_tokens("one two three") == 3
+    given = ChatSGD(large=on.model("large"), custom_get_token_ids=lambda text: [0] * len(text))
+    assert given.get_num_tokens("abc") == 3
+    estimated = ChatSGD(large=on.model("large"))
+    assert 20 <= estimated.get_num_tokens("word " * 20) <= 40
+    assert estimated.get_num_tokens_from_messages([HumanMessage("word " * 20)]) >= 20
+    assert "transformers" not in sys.modules
 
 
 def test_what_takes_no_tools_is_named() -> None:

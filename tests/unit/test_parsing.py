@@ -102,8 +102,10 @@ class TestForms:
             assert read(data.draw(cut(text))) == (wanted, False, [])
 
     @given(
-        st.text(st.characters(codec="utf-8", exclude_characters="|\n<"), min_size=1, max_size=20),
-        st.text(st.characters(codec="utf-8", exclude_characters="|\n<"), max_size=20),
+        st.text(
+            st.characters(codec="utf-8", exclude_characters="|\uff5c\n<"), min_size=1, max_size=20
+        ),
+        st.text(st.characters(codec="utf-8", exclude_characters="|\uff5c\n<"), max_size=20),
         st.data(),
     )
     def test_any_words_in_a_line(self, heading: str, scope: str, data: st.DataObject) -> None:
@@ -141,7 +143,7 @@ class TestFirstHeading:
     @example(heading=":", as_json=False)
     @given(
         heading=st.text(
-            st.characters(codec="utf-8", exclude_characters="|\n<"), min_size=1, max_size=20
+            st.characters(codec="utf-8", exclude_characters="|\uff5c\n<"), min_size=1, max_size=20
         ),
         as_json=st.booleans(),
     )
@@ -186,6 +188,16 @@ class TestFirstHeading:
     )
     def test_what_may_be_no_nodes_heading_is_not_taken_for_one(self, text: str) -> None:
         assert self.early(text) is None
+
+
+def test_a_full_width_bar_is_a_bar() -> None:
+    text = "1\uff5cA\uff5ca\uff5c-\uff5c1\n2\uff5cB\uff5cb\uff5c1\uff5c2\n"
+    parser = SkeletonParser()
+    drafts = [draft for sign in text for draft in parser.feed(sign)] + parser.close()
+    assert [(d.id, d.heading, d.scope, d.dependencies, d.difficulty) for d in drafts] == [
+        ("1", "A", "a", (), 1),
+        ("2", "B", "b", ("1",), 2),
+    ]
 
 
 class TestLine:
