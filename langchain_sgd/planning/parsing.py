@@ -220,10 +220,10 @@ class SkeletonParser:
             self.plain = True
             return False
         end = text.find("\n", at, at + _MAX_LINE + 1)
+        room = self._room(at)
         if self._mistaken < _MAX_MISTAKEN:
-            brace = self._find_object(
-                at, end if end >= 0 else min(len(text), at + _MAX_LINE), last=last
-            )
+            # What stands behind the line's room was not there yet where the text came in pieces.
+            brace = self._find_object(at, min(end if end >= 0 else len(text), at + room), last=last)
             if brace is None:
                 return False
             if brace >= 0:
@@ -231,7 +231,6 @@ class SkeletonParser:
                 self._string, self._listed, self._escaped = -1, False, False
                 self._around = 0
                 return True
-        room = self._room(at)
         runs_on = (end if end >= 0 else len(text)) - at > room
         if end < 0 and not runs_on:
             return False

@@ -62,8 +62,9 @@ async def test_a_prompt_before_and_a_parser_behind() -> None:
     said = "human: Hello.\nai: Hi.\nhuman: Tell me of bridges."
     for call in on.calls:
         assert call.prompt.startswith("system: You write for experts.\n")
+        rest = call.prompt.removeprefix("system: You write for experts.\n")
         # The planner's examples are turns before the conversation.
-        assert said in call.prompt if call.part == PLANNER else call.prompt[32:].startswith(said)
+        assert said in call.prompt if call.part == PLANNER else rest.startswith(said)
 
 
 async def test_the_whole_chain_streams() -> None:

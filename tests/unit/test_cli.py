@@ -116,7 +116,7 @@ def test_wrong_usage_is_told_with_code_2(
         (["ask", "x", "--large", "localhost:8000"], "give a URL such as http://localhost:8000"),
         (["plan", "x", "--large", "nobody:x"], "makes no model of 'nobody:x'"),
         (["ask", "x", "--large", "http://x", "--api-key-env", "NO_SUCH"], "NO_SUCH"),
-        (["serve", "--host", "0.0.0.0"], "open the models to the network"),  # noqa: S104
+        (["serve", "--host", "0.0.0.0"], "opens the models to the network"),  # noqa: S104
     ],
 )
 def test_unusable_input_is_told_in_one_line_with_code_2(

@@ -30,7 +30,7 @@ def read(chunks: Iterable[str], *, cut_off: bool = False, early: bool = False) -
         drafts += parser.feed(chunk)
     drafts += parser.close(cut=cut_off)
     assert not parser.begun
-    return drafts, parser.plain, parser.unread
+    return drafts[parser.voided :], parser.plain, parser.unread
 
 
 AROUND = {
@@ -562,3 +562,11 @@ class TestJunk:
         read(chunks, early=True)
         # Quadratic work on this much takes minutes.
         assert time.process_time() - began < 3.0
+
+
+def test_what_a_line_that_runs_on_ends_with_is_read_in_pieces_as_in_one() -> None:
+    text = "1. D" + " " * 200 + '{"parts":["2 B"]}'
+    whole, pieces = SkeletonParser(), SkeletonParser()
+    expected = [*whole.feed(text), *whole.close()]
+    found = [draft for char in text for draft in pieces.feed(char)] + pieces.close()
+    assert [d.heading for d in found] == [d.heading for d in expected] == ["D"]

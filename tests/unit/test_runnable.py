@@ -240,7 +240,7 @@ async def test_never_splits_nothing_and_always_takes_no_plain() -> None:
 
 
 async def test_a_plain_question_costs_one_word_of_planning() -> None:
-    stage = Stage({PLANNER: Say(["PL", "AIN", " and", " more"])})
+    stage = Stage({PLANNER: Say(["PL", "AIN", "\n", "more"])})
     report = Report.from_message(await SGDRunnable(**stage.pair()).ainvoke("Why?"))
     assert stage.of(PLANNER)[0].outcome == "closed"
     assert report.status == "plain"
