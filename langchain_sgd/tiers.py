@@ -74,8 +74,12 @@ def shared_by(model: Any) -> Shared:
             except TypeError:  # an object that cannot be watched shares nothing
                 return shared
             limit = getattr(model, "in_flight_limit", None)
+            size = getattr(model, "max_concurrent_requests", None)
             if isinstance(limit, Limit):
                 shared.limit = limit
+            elif isinstance(size, int):
+                # Whoever holds a slot does not queue inside the client, where it would seem silent.
+                shared.limit = Limit(size)
             _known[id(model)] = shared
         return shared
 

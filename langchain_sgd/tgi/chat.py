@@ -38,7 +38,6 @@ from pydantic import (
 )
 
 from langchain_sgd.errors import InvalidInputError
-from langchain_sgd.limits import Limit
 from langchain_sgd.tgi import endpoint, schemas, wire
 from langchain_sgd.tgi.client import TGIClient
 from langchain_sgd.tgi.errors import TGIError
@@ -212,15 +211,6 @@ class ChatTGI(BaseChatModel):
             verify=self.verify,
             proxy=self.proxy,
         )
-
-    @property
-    def in_flight_limit(self) -> Limit | None:
-        """Slots for its calls, if it is told how many there are; who holds one does not queue in the client.
-
-        An `SGDRunnable` takes a slot before the call, so that the wait for it is no silence of the model.
-        """
-        size = self.max_concurrent_requests
-        return None if size is None else Limit(size)
 
     @property
     def _scale_up_s(self) -> float | None:
