@@ -99,7 +99,7 @@ def described(model: Any) -> Any:
     params = getattr(model, "_get_ls_params", None)
     named = dict(params()) if callable(params) else {}
     if (name := getattr(model, "model", None) or getattr(model, "model_name", None)) is not None:
-        named["lsdescribed"] = name
+        named["ls_model_name"] = name
     return [type(model).__qualname__, sorted((k, str(v)) for k, v in named.items())]
 
 

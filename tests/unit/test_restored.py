@@ -15,7 +15,8 @@ from langgraph.types import Command, interrupt
 
 from langchain_sgd import ChatSGD, NodeDecodeError, Report, SGDRunnable
 from langchain_sgd.bench.virtual_time import run_virtual
-from tests.support.models import PLAIN, PLANNER, Say, Stage, planning, text_for
+from langchain_sgd.tiers import described
+from tests.support.models import PLAIN, PLANNER, Say, ScriptedChat, Stage, planning, text_for
 from tests.support.skeletons import skeleton
 
 THREAD: RunnableConfig = {"configurable": {"thread_id": "1"}}
@@ -185,3 +186,17 @@ def test_a_resumed_run_has_a_clock_of_its_own() -> None:
     assert [node.ended_s for node in report.nodes] == pytest.approx([0, 7])
     assert report.critical_path == ("2",)
     assert report["1"].answer == "one"
+
+
+async def test_a_model_that_learns_its_name_from_its_server_is_described_as_before() -> None:
+    class Learns(ScriptedChat):
+        learnt: str = ""
+        model: str = "given"
+
+        def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> Any:
+            return {**super()._get_ls_params(stop, **kwargs), "ls_model_name": self.learnt}
+
+    model = Learns(name="x", stage=Stage())
+    before = described(model)
+    model.learnt = "lab/model"
+    assert described(model) == before
