@@ -61,9 +61,11 @@ from langchain_sgd.deciding import FOR_TOOLS, TOOL, decided, with_findings
 from langchain_sgd.decoding.context import NOSTREAM
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.portal import iterate_sync, run_sync
+from langchain_sgd.report import REPORT_KEY, Report
 from langchain_sgd.runnable import SGDRunnable, sharing_a_limit
 from langchain_sgd.stops import StopFilter
 from langchain_sgd.streams import Stream, all_of, as_completed
+from langchain_sgd.telling import usage_metadata
 from langchain_sgd.tiers import innermost
 
 _log = logging.getLogger("langchain_sgd")
@@ -260,9 +262,7 @@ class ChatSGD(BaseChatModel):
 
     def _result(self, message: AIMessage) -> ChatResult:
         # Without its id: LangChain names it after this model's run, as it names the chunks of a stream.
-        changes: dict[str, Any] = {"id": None}
-        if not self.count_usage:
-            changes["usage_metadata"] = None
+        changes = {"id": None, **_counted(message, counted=self.count_usage)}
         return ChatResult(generations=[ChatGeneration(message=message.model_copy(update=changes))])
 
     # -- the caller's ways in
@@ -642,6 +642,15 @@ def _children(
     return children
 
 
+def _counted(message: AIMessage, *, counted: bool) -> dict[str, Any]:
+    """The tokens that a message is to claim: none, or the total of the run that it reports."""
+    if not counted:
+        return {"usage_metadata": None}
+    if REPORT_KEY not in message.response_metadata:
+        return {}
+    return {"usage_metadata": usage_metadata(Report.from_message(message).total_usage)}
+
+
 class _Generated:
     """An answer's chunks as LangChain wants them of a chat model, up to the first of the stop texts."""
 
@@ -661,8 +670,8 @@ class _Generated:
             chunk = await self._answer.__anext__()
             last = chunk.chunk_position == "last"
             if chunk.tool_call_chunks or not isinstance(chunk.content, str):
-                counted = {} if self._counted else {"usage_metadata": None}
-                return ChatGenerationChunk(message=chunk.model_copy(update={"id": None, **counted}))
+                changes = {"id": None, **_counted(chunk, counted=self._counted)}
+                return ChatGenerationChunk(message=chunk.model_copy(update=changes))
             text = self._stops.feed(str(chunk.text), last=last)
             if self._stops.found is not None:
                 said = {"finish_reason": "stop", "stop_sequence": self._stops.found}
@@ -673,9 +682,8 @@ class _Generated:
                     )
                 )
             if text or last or chunk.response_metadata:
-                changes: dict[str, Any] = {"content": text, "id": None}
-                if not self._counted:
-                    changes["usage_metadata"] = None
+                changes = {"content": text, "id": None}
+                changes |= _counted(chunk, counted=self._counted)
                 return ChatGenerationChunk(message=chunk.model_copy(update=changes))
         raise StopAsyncIteration
 

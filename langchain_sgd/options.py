@@ -179,6 +179,11 @@ class Options(BaseModel):
         description="A node without an answer: name the gap and go on, or raise once its siblings have"
         " ended.",
     )
+    count_usage: bool = Field(
+        default=False,
+        description="Put the total of all calls into the message's `usage_metadata`. Tracers that add up"
+        " every run's tokens then count them twice; the report has the total in any case.",
+    )
     accept: Accept | None = Field(
         default=None,
         description="Your own test `(node, text) -> bool` of an answer; False tries the next larger tier.",

@@ -67,8 +67,8 @@ class SGDRunnable(Options, RunnableSerializable[Any, AIMessage]):
     checkpointer, `None` resumes a thread and a `Command` answers an approval.
 
     Output: an `AIMessage` whose `response_metadata["sgd"]` is the run's report
-    (`Report.from_message`) and whose `usage_metadata` is the total of its calls; streamed, chunks in
-    document order, the first unfinished part live.
+    (`Report.from_message`); streamed, chunks in document order, the first unfinished part live. The report
+    has the total of tokens; with `count_usage`, the message's `usage_metadata` too.
 
     Call options (`temperature`, `max_tokens` and so on) go to the models that write. Inside a LangGraph
     graph, each node's progress goes to `stream_mode="custom"` as `{"sgd_progress": {...}}`.

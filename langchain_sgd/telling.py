@@ -127,7 +127,9 @@ class Telling:
             # Where LangChain looks for thoughts, and nobody sends them back to a model.
             additional_kwargs={"reasoning_content": thoughts} if thoughts else {},
             response_metadata={REPORT_KEY: report.to_json(), **_named(report)},
-            usage_metadata=usage_metadata(report.total_usage),
+            usage_metadata=usage_metadata(report.total_usage)
+            if self._options.count_usage
+            else None,
         )
 
     def _whole(self, report: Report) -> str:

@@ -81,7 +81,8 @@ async def test_the_message_carries_the_total_and_tracers_count_once() -> None:
     said = Say("text", usage=(10, 3))
     stage = Stage({PLANNER: planning(TWO, usage=(20, 5))}, default=said)
     total = {"input_tokens": 40, "output_tokens": 11, "total_tokens": 51}
-    sgd = SGDRunnable(**stage.pair())
+    assert (await SGDRunnable(**stage.pair()).ainvoke("Why?")).usage_metadata is None
+    sgd = SGDRunnable(**stage.pair(), count_usage=True)
     with get_usage_metadata_callback() as counted:
         message = await sgd.ainvoke("Why?")
     assert message.usage_metadata == total
