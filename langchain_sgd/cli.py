@@ -29,6 +29,7 @@ BENCHES = {
     "engines": "tokens a second of local models, by streams at once",
     "embedded": "all methods on the bundled models: speed, steps, tokens, quality",
     "endpoints": "all methods on your servers and your questions",
+    "planner": "plans alone: validity, routing, width, tokens, time",
     "calibrate": "the simulation's latency model, measured, and checked against real runs",
     "simulate": "SIMULATION: the gain on models of real size, by a stated latency model",
     "load": "plain and SGD at 1 to 64 concurrent users; simulated, or --real",

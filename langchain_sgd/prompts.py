@@ -26,8 +26,8 @@ _LINES = {
 }
 _PLANNER = """Plan long answers for several writers who write at the same time. Answer each question \
 with the parts of a good answer, {lines}, in reading order and in the language of the question.
-After a heading, < names the earlier parts that its writer must have read; most parts need none. * marks a \
-hard part. Write at most {max_nodes} parts.
+After a heading, < names the earlier parts that its writer must have read; only a part that weighs or \
+sums up the others needs them. * marks a hard part. Write at most {max_nodes} parts.
 Answer {plain} only if the result is one text or one number: a program, a calculation or estimate, a letter \
 or e-mail, a script, a review, a story, a speech of a character."""
 
@@ -36,46 +36,61 @@ _EXAMPLES = (
         "How can I sleep better?",
         "1 Fixed sleep times\n2 Dark and quiet bedroom\n3 Food and drink\n4 Winding down\n5 Seeing doctors *",
     ),
-    ("Write a Python function that reverses a string.", "PLAIN"),
+    (
+        "Write a Python function that reverses a string.",
+        "PLAIN",
+    ),
+    (
+        "Compare solar panels and wind turbines for a farm and recommend one.",
+        "1 Solar panels on farms\n2 Wind turbines on farms\n3 Costs of both *\n4 Recommendation <1,2,3 *",
+    ),
     (
         "What if Napoleon had won at Waterloo?",
-        "1 Power in Europe\n2 Britain's position\n3 Laws and reforms\n4 Trade and colonies *",
+        "1 Power in Europe *\n2 Britain's position\n3 Laws and reforms\n4 Trade and colonies",
     ),
     (
         "What are the differences between C and Rust?",
-        "1 Memory and safety\n2 Speed and tooling\n3 Learning each language\n4 Where each is used",
+        "1 Memory and safety *\n2 Speed and tooling\n3 Learning each language\n4 Where each is used",
     ),
-    ("You are an astronaut. Tell us how you feel before the launch.", "PLAIN"),
+    (
+        "You are an astronaut. Tell us how you feel before the launch.",
+        "PLAIN",
+    ),
     (
         "Explain the basics of photosynthesis.",
         "1 Light and chlorophyll\n2 Making sugar from carbon dioxide *\n3 Why it matters for life",
     ),
-    ("How many piano tuners work in Chicago? Show your reasoning.", "PLAIN"),
+    (
+        "How many piano tuners work in Chicago? Show your reasoning.",
+        "PLAIN",
+    ),
     (
         "Was sind die Vor- und Nachteile von Elektroautos?",
-        "1 Umwelt und Klima\n2 Kosten im Alltag\n3 Reichweite und Laden\n4 Abwägung <1,2,3 *",
+        "1 Umwelt und Klima *\n2 Kosten im Alltag\n3 Reichweite und Laden\n4 Fahrgefühl und Technik",
     ),
     (
-        "Describe how smartphones change schools and what follows for teachers.",
-        "1 Learning with apps\n2 Distraction in class\n3 Chances for teachers <1\n4 New duties <2 *",
+        "Describe how smartphones change schools, and derive advice for teachers.",
+        "1 Learning with apps\n2 Distraction in class\n3 Fairness and access *\n4 Advice for teachers <1,2,3",
     ),
-    ("Write a thank-you letter to my teacher.", "PLAIN"),
+    (
+        "Write a thank-you letter to my teacher.",
+        "PLAIN",
+    ),
     (
         "Why do some people keep old newspapers?",
-        "1 Memories and family\n2 Research and collecting\n3 Difficulty letting go",
+        "1 Memories and family\n2 Research and collecting *\n3 Difficulty letting go",
     ),
     (
         "What if electricity had been discovered in antiquity?",
         "1 Work and machines\n2 Light and cities\n3 War and power *\n4 Daily life",
     ),
-    ("What is 17 times 23?", "PLAIN"),
     (
-        "How do I become better at public speaking?",
-        "1 Preparing the talk\n2 Voice and posture\n3 Dealing with nerves\n4 Practice and feedback",
+        "How can you tell whether a used car is sound?",
+        "1 Papers and history\n2 Body and rust\n3 Engine and test drive *",
     ),
     (
-        "Compare solar panels and wind turbines for a farm and recommend one.",
-        "1 Solar panels on farms\n2 Wind turbines on farms\n3 Costs of both *\n4 Recommendation <1,2,3 *",
+        "How do I become better at public speaking?",
+        "1 Preparing the talk\n2 Voice and posture\n3 Dealing with nerves *\n4 Practice and feedback",
     ),
 )
 
@@ -117,8 +132,9 @@ _DEPENDENCY = "\n\n{fence} {id}. {heading}\n{answer}\n{fence}"
 _NODE = """
 
 ---
-Write only part {id}, "{heading}"{scope}: {length} with concrete facts, reasons and examples. Do not \
-mention the other parts. Start with the content itself: no heading, no introduction, no conclusion."""
+Write one part of the answer, {length}, in plain sentences, no list, no heading, no introduction, no \
+conclusion. Say at once what matters: facts, reasons, an example. The other parts are written by others.
+Write only part {id}, "{heading}"{scope}."""
 
 _FUSE = """Give your answer above in the required form. Keep everything it says; leave out what has no place \
 in the form, and add nothing."""

@@ -248,6 +248,18 @@ def clean_line(text: str) -> str:
     return " ".join(text.encode(errors="replace").decode().split())
 
 
+_CONCLUSION = re.compile(
+    r"(?:(?:the|my|our|your|final|overall|brief|short|eine?|mein|kurzes?) )*"
+    r"(?:conclusions?|recommendations?|verdict|summary|synthesis|final thoughts"
+    r"|fazit|schluss(?:folgerung(?:en)?|wort)?|zusammenfassung|empfehlung(?:en)?|urteil"
+    r"|recommandations?|synthèse|résumé|conclusi[oó]n(?:es)?|recomendaci[oó]n(?:es)?|veredicto|resumen"
+    r"|conclusão|conclusões|recomendaç(?:ão|ões)|resumo|conclusion[ei]|raccomandazion[ei]|sintesi"
+    r"|conclusies?|aanbeveling(?:en)?|samenvatting|wniosk?i?|podsumowanie|заключение|выводы?|итоги?"
+    r"|结论|总结|結論|總結|まとめ|결론)[.:]?",
+    re.IGNORECASE,
+)
+"""Headings of parts that rest on those before them, whatever the planner says."""
+
 ALL_EARLIER = "all"
 """A draft's dependency on every node before it."""
 
@@ -269,7 +281,7 @@ class Repairer:
 
     Nothing raises: a bad reference is dropped, a bad id renumbered (references to it follow), a
     difficulty clamped, a repeated node and nodes over the limit are left out; each becomes one line in
-    `warnings`.
+    `warnings`. A conclusion that names nothing it rests on rests on all parts before it.
     """
 
     max_nodes: int
@@ -304,7 +316,7 @@ class Repairer:
             id=node_id,
             heading=heading,
             scope=scope,
-            dependencies=self._dependencies(draft, node_id),
+            dependencies=self._dependencies(draft, node_id, heading),
             difficulty=self._difficulty(draft, node_id),
         )
         self._meant.setdefault(wanted, node_id)
@@ -321,7 +333,7 @@ class Repairer:
         self._warn(f"renumbered a node to {node_id}: {wanted!r} {reason}")
         return NodeId(node_id)
 
-    def _dependencies(self, draft: Draft, node_id: NodeId) -> tuple[NodeId, ...]:
+    def _dependencies(self, draft: Draft, node_id: NodeId, heading: str) -> tuple[NodeId, ...]:
         known = {str(node.id): node.id for node in self.nodes} | self._meant
         dependencies: list[NodeId] = []
         for dependency in draft.dependencies:
@@ -336,6 +348,8 @@ class Repairer:
                     f"dropped a dependency of node {node_id} on {dependency!r},"
                     " which is not an earlier node"
                 )
+        if not dependencies and len(self.nodes) > 1 and _CONCLUSION.fullmatch(heading):
+            return tuple(node.id for node in self.nodes)
         return tuple(dict.fromkeys(dependencies))
 
     def _difficulty(self, draft: Draft, node_id: NodeId) -> int:

@@ -349,3 +349,38 @@ class TestRepairer:
     def test_half_a_surrogate_pair_does_not_raise(self) -> None:
         nodes, _ = mended(Draft("\ud83d", "A \ud83d", "\ude00", ("\ud83d",), 3))
         assert nodes[0].heading == "A ?"
+
+
+@pytest.mark.parametrize(
+    "heading", ["Conclusion", "Your verdict", "Fazit", "Synthèse", "结论", "Final Recommendation"]
+)
+def test_a_conclusion_rests_on_all_parts_before_it(heading: str) -> None:
+    repairer = Repairer(8)
+    for number, each in enumerate(["Rent", "Purchase", heading], 1):
+        repairer.admit(Draft(str(number), each))
+
+    assert [node.dependencies for node in repairer.nodes] == [(), (), ("1", "2")]
+    assert not repairer.warnings
+
+
+@pytest.mark.parametrize(
+    "heading", ["Conclusion of the treaty", "Summary dismissal", "Recommended tools"]
+)
+def test_a_heading_that_only_sounds_like_a_conclusion_rests_on_nothing(heading: str) -> None:
+    repairer = Repairer(8)
+    for number, each in enumerate(["Rent", "Purchase", heading], 1):
+        repairer.admit(Draft(str(number), each))
+
+    assert repairer.nodes[-1].dependencies == ()
+
+
+def test_a_conclusion_keeps_the_dependencies_that_it_names() -> None:
+    repairer = Repairer(8)
+    for draft in (
+        Draft("1", "Rent"),
+        Draft("2", "Purchase"),
+        Draft("3", "Verdict", dependencies=("2",)),
+    ):
+        repairer.admit(draft)
+
+    assert repairer.nodes[-1].dependencies == ("2",)

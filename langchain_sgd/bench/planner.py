@@ -1,0 +1,310 @@
+"""Plans alone: are they well formed, split where they should, wide enough, short, and soon there?
+
+    langchain-sgd bench planner --large MODEL --questions FILE.jsonl [--planner MODEL] [--mode always]
+
+Questions are JSON lines as in `bench endpoints`. Where a line has `split` (true or false, or 1 and 0), it
+counts as right if the question was split or left whole accordingly; shares come with 95 % intervals.
+Nothing is written but plans, so a model is tried on a hundred questions in minutes. With `--resume` a
+killed run goes on where it stopped, and the plans stay in that file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import math
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+from langchain_core.callbacks import AsyncCallbackHandler
+from langchain_core.outputs import LLMResult
+from rich.console import Console
+from rich.table import Table
+
+from langchain_sgd.bench._measure import (
+    Journal,
+    Row,
+    interval,
+    median,
+    progress,
+    rounded,
+    with_interval,
+)
+from langchain_sgd.bench._output import parser, save
+from langchain_sgd.bench.endpoints import Asked, read_questions
+from langchain_sgd.commands.models import models_of, names_of
+from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.runnable import SGDRunnable
+from langchain_sgd.skeleton import HARD, Skeleton
+
+_LABEL: Final = "split"
+_Z: Final = 1.96
+"""Of a 95 % interval."""
+
+
+class _Watch(AsyncCallbackHandler):
+    """When the planner's first token and first line came, and what it cost."""
+
+    def __init__(self) -> None:
+        self.began = time.perf_counter()
+        self.first_s: float | None = None
+        self.line_s: float | None = None
+        self.text = ""
+        self.calls = 0
+        self.chunks = 0
+        self.input_tokens = 0
+        self.cached_tokens = 0
+
+    async def on_chat_model_start(self, *_: Any, **__: Any) -> None:
+        self.calls += 1
+
+    async def on_llm_new_token(self, token: str, *, run_id: UUID, **_: Any) -> None:
+        del run_id
+        if not token:
+            return
+        now = time.perf_counter() - self.began
+        self.first_s = self.first_s if self.first_s is not None else now
+        self.chunks += 1
+        self.text += token
+        if self.line_s is None and "\n" in self.text.lstrip():
+            self.line_s = now
+
+    async def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
+        del run_id
+        for generation in (each for group in response.generations for each in group):
+            usage = getattr(getattr(generation, "message", None), "usage_metadata", None) or {}
+            self.input_tokens += usage.get("input_tokens", 0)
+            self.cached_tokens += usage.get("input_token_details", {}).get("cache_read", 0)
+
+
+async def plan_one(runnable: SGDRunnable, question: str) -> Row:
+    """One plan as a row; a planner that fails is a row with an `error`."""
+    watch = _Watch()
+    row: Row = {"error": None}
+    try:
+        found = await runnable.aplan(question, {"callbacks": [watch]})
+    except Exception as error:  # noqa: BLE001 - the row says it, and the table counts it
+        row["error"] = f"{type(error).__name__}: {error}"
+    else:
+        skeleton = found.skeleton
+        if found.failed:
+            row["error"] = "; ".join(found.warnings) or found.plain
+        row["plain"] = found.plain
+        row["warnings"] = found.warnings
+        row["nodes"] = [] if skeleton is None else skeleton.model_dump(mode="json")["nodes"]
+    return {
+        **row,
+        "text": watch.text,
+        "calls": watch.calls,
+        "tokens": watch.chunks,
+        "input_tokens": watch.input_tokens,
+        "cached_tokens": watch.cached_tokens,
+        "first_token_s": watch.first_s,
+        "first_line_s": watch.line_s,
+        "plan_s": time.perf_counter() - watch.began,
+    }
+
+
+async def run(
+    runnable: SGDRunnable,
+    questions: Sequence[Asked],
+    labels: Mapping[str, bool],
+    journal: Journal,
+    *,
+    users: int,
+) -> list[Row]:
+    """Plan every question that the journal has no plan for.
+
+    Raises:
+        OSError: A row cannot be written.
+    """
+    left = iter([asked for asked in questions if not journal.has(asked.question.id)])
+    await plan_one(runnable, "How do tides work, and why do they matter for harbours?")  # warms up
+    with progress() as bar:
+        task = bar.add_task(
+            "planning", total=sum(not journal.has(a.question.id) for a in questions)
+        )
+
+        async def user(left: Iterator[Asked]) -> None:
+            for asked in left:
+                row = await plan_one(runnable, asked.question.text)
+                label = labels.get(asked.question.id)
+                named = {"question_id": asked.question.id, "question": asked.question.text}
+                journal.add(
+                    {**named, "category": asked.question.category, _LABEL: label, **row},
+                    asked.question.id,
+                )
+                bar.advance(task)
+
+        await asyncio.gather(*(user(left) for _ in range(users)))
+    wanted = {asked.question.id for asked in questions}
+    return [row for row in journal.rows() if row["key"][0] in wanted]
+
+
+def wilson(hits: int, of: int) -> dict[str, float]:
+    """A share and its 95 % interval (Wilson's), in per cent."""
+    if not of:
+        return {"median": math.nan, "low": math.nan, "high": math.nan}
+    share, square = hits / of, _Z * _Z
+    middle = (share + square / 2 / of) / (1 + square / of)
+    half = _Z * math.sqrt(share * (1 - share) / of + square / 4 / of / of) / (1 + square / of)
+    low, high = max(0.0, middle - half), min(1.0, middle + half)
+    return {"median": 100 * share, "low": 100 * low, "high": 100 * high}
+
+
+def summary(rows: Sequence[Row]) -> dict[str, Any]:
+    """The figures of these rows."""
+    asked = [row for row in rows if row["error"] is None]
+    split = [row for row in asked if row["nodes"]]
+    skeletons = {
+        row["question_id"]: Skeleton.model_validate({"nodes": row["nodes"]}) for row in split
+    }
+    suitable = [row for row in asked if row[_LABEL] is True]
+    others = [row for row in asked if row[_LABEL] is False]
+    nodes = [node for skeleton in skeletons.values() for node in skeleton.nodes]
+    clean = [row for row in asked if not row["warnings"]]
+    return {
+        "questions": len(rows),
+        "failed": len(rows) - len(asked),
+        "valid": wilson(len(clean), len(asked)),
+        "split of suitable": wilson(sum(bool(row["nodes"]) for row in suitable), len(suitable)),
+        "whole of others": wilson(sum(not row["nodes"] for row in others), len(others)),
+        "split of all": wilson(len(split), len(asked)),
+        "parts": interval([float(len(s.nodes)) for s in skeletons.values()]),
+        "parallelism": _mean(len(s.nodes) / depth_of(s) for s in skeletons.values()),
+        "dependencies a part": _mean(len(node.dependencies) for node in nodes),
+        "hard parts": _mean(node.difficulty >= HARD for node in nodes),
+        "tokens a part": _mean(row["tokens"] / len(row["nodes"]) for row in split),
+        "words a heading": _mean(len(node.heading.split()) for node in nodes),
+        "first token, s": interval(_times(asked, "first_token_s")),
+        "first line, s": interval(_times(split, "first_line_s")),
+        "plan, s": interval(_times(split, "plan_s")),
+        "plain word, s": interval(_times([r for r in asked if not r["nodes"]], "plan_s")),
+        "prompt tokens": median(
+            [float(row["input_tokens"]) for row in asked if row["input_tokens"]]
+        ),
+        "asked twice": sum(row["calls"] > 1 for row in asked),
+    }
+
+
+def depth_of(skeleton: Skeleton) -> int:
+    """Parts of the longest chain."""
+    depth: dict[str, int] = {}
+    for node in skeleton.nodes:
+        depth[node.id] = 1 + max((depth[name] for name in node.dependencies), default=0)
+    return max(depth.values())
+
+
+def _mean(values: Any) -> float:
+    found = [float(value) for value in values]
+    return sum(found) / len(found) if found else math.nan
+
+
+def _times(rows: Sequence[Row], name: str) -> list[float]:
+    return [row[name] for row in rows if row[name] is not None]
+
+
+_SHARES: Final = ("valid", "split of suitable", "whole of others", "split of all")
+
+
+def table_of(figures: Mapping[str, Any]) -> Table:
+    """The figures for people."""
+    table = Table("", "", title=f"Plans for {figures['questions']} questions", title_justify="left")
+    for name, value in figures.items():
+        if name in _SHARES:
+            text = "-" if math.isnan(value["median"]) else with_interval(value, 0) + " %"
+        elif isinstance(value, Mapping):
+            text = with_interval(value, 1)
+        elif isinstance(value, float):
+            text = rounded(value, 2)
+        else:
+            text = str(value)
+        table.add_row(name, text)
+    return table
+
+
+def read_labels(path: Path) -> dict[str, bool]:
+    """Which questions should be split, by id; those that do not say are left out.
+
+    Raises:
+        InvalidInputError: A label is no truth value.
+    """
+    labels: dict[str, bool] = {}
+    lines = [line for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
+    for asked, line in zip(read_questions(path), lines, strict=True):
+        label = json.loads(line).get(_LABEL)
+        if label is None:
+            continue
+        if label not in (True, False):
+            msg = (
+                f'{path}, question {asked.question.id}: "{_LABEL}" is {label!r}; give true or false'
+            )
+            raise InvalidInputError(msg)
+        labels[asked.question.id] = bool(label)
+    return labels
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print and save the figures.
+
+    Raises:
+        SystemExit: For wrong options (2).
+        InvalidInputError: The questions, or the rows to go on from, cannot be used.
+        OSError: A file cannot be read or written.
+    """
+    options = parser("planner", __doc__ or "")
+    options.formatter_class = argparse.RawDescriptionHelpFormatter
+    for tier, what in (("large", "required"), ("planner", "the large one")):
+        options.add_argument(
+            f"--{tier}", metavar="MODEL", help=f"URL or provider:model; {what} if not given"
+        )
+    options.add_argument(
+        "--api-key-env", metavar="NAME", help="environment variable that holds the key"
+    )
+    options.add_argument("--questions", type=Path, required=True, metavar="FILE", help="JSON lines")
+    options.add_argument("--limit", type=int, metavar="N", help="questions, from all categories")
+    options.add_argument("--users", type=int, default=1, help="questions planned at the same time")
+    options.add_argument("--mode", choices=("auto", "always"), default="auto")
+    options.add_argument("--max-nodes", type=int, metavar="N", help="most parts of a plan")
+    options.add_argument("--temperature", type=float, help="the server's own if not given")
+    options.add_argument("--resume", type=Path, metavar="FILE", help="JSONL of rows to go on from")
+    args = options.parse_args(argv)
+    args.small = None
+    names = names_of(args)
+    if not names:
+        options.error("--large, or the environment variable SGD_LARGE, must name a model")
+    if args.users < 1 or (args.limit is not None and args.limit < 1):
+        options.error("--users and --limit must be 1 or more")
+    labels = read_labels(args.questions)
+    questions = read_questions(args.questions, limit=args.limit)
+    given = {} if args.temperature is None else {"temperature": args.temperature}
+    kept = {} if args.max_nodes is None else {"max_nodes": args.max_nodes}
+    models = models_of(args, names, **given)
+    models.pop("small", None)
+    runnable = SGDRunnable(**models, mode=args.mode, **kept)
+    digest = {
+        "models": dict(names),
+        "mode": args.mode,
+        "prompts": runnable.prompts.planner,
+        "examples": runnable.prompts.examples,
+        **given,
+        **kept,
+    }
+    journal = Journal(args.resume, digest)
+    rows = asyncio.run(run(runnable, questions, labels, journal, users=args.users))
+    figures = summary(rows)
+    command = shlex.join(
+        ["langchain-sgd", "bench", "planner", *(sys.argv[1:] if argv is None else argv)]
+    )
+    Console().print(table_of(figures))
+    save(args.json, "planner", command, figures)
+
+
+if __name__ == "__main__":
+    main()
