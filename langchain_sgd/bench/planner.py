@@ -122,10 +122,14 @@ async def run(
     """Plan every question that the journal has no plan for.
 
     Raises:
+        SystemExit: The planner's model cannot be asked at all.
         OSError: A row cannot be written.
     """
     left = iter([asked for asked in questions if not journal.has(asked.question.id)])
-    await plan_one(runnable, "How do tides work, and why do they matter for harbours?")  # warms up
+    warm = await plan_one(runnable, "How do tides work, and why do they matter for harbours?")
+    if warm["error"]:
+        msg = f"the planner cannot plan: {warm['error']}"
+        raise SystemExit(msg)
     with progress() as bar:
         task = bar.add_task(
             "planning", total=sum(not journal.has(a.question.id) for a in questions)
@@ -254,7 +258,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print and save the figures.
 
     Raises:
-        SystemExit: For wrong options (2).
+        SystemExit: For wrong options (2), or the planner's model cannot be asked at all.
         InvalidInputError: The questions, or the rows to go on from, cannot be used.
         OSError: A file cannot be read or written.
     """

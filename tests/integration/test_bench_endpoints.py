@@ -21,7 +21,6 @@ from tests.support.bench import Page, full_disk, has_nan, lines
 from tests.support.travel import REPLIES
 from tests.tgi_server import TGITestServer
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
 PLAIN, SGD, SOT = endpoints.PLAIN, endpoints.SGD, endpoints.SOT
 TWO = ("--methods", PLAIN, SGD)
 
@@ -84,22 +83,6 @@ def test_any_text_may_stand_in_a_question(tmp_path: Path) -> None:
     path.write_bytes(f"\ufeff\r\n{value}\r\n\n".encode())
     (found,) = endpoints.read_questions(path)
     assert (found.question.id, found.question.text) == ("0", text)
-
-
-@pytest.mark.parametrize(
-    ("name", "categories", "turns"), [("vicuna80", 9, 1), ("mt_bench80", 8, 2)]
-)
-def test_published_questions_are_read(name: str, categories: int, turns: int) -> None:
-    path = DATA / name / "question.jsonl"
-    if not path.is_file():
-        pytest.skip(f"{name} is not beside the checkout")
-    found = endpoints.read_questions(path, turns=turns)
-    assert len(found) == 80
-    assert {len(each.turns) for each in found} == {turns}
-    assert len({each.question.category for each in found}) == categories
-    few = endpoints.read_questions(path, limit=categories * 2)
-    assert set(Counter(each.question.category for each in few).values()) == {2}
-    assert {each.question.id for each in few} < {each.question.id for each in found}
 
 
 @pytest.mark.parametrize(

@@ -195,8 +195,12 @@ class _Job:
 class ReplayEngine:
     """An engine whose speed is computed and whose texts are recorded."""
 
-    def __init__(self, name: str, shape: Shape, texts: Mapping[str, Mapping[str, Any]], tier: str) -> None:
-        self.info = EngineInfo(f"random/{name}", max_total_tokens=CONTEXT, slots=SLOTS, dtype="bfloat16")
+    def __init__(
+        self, name: str, shape: Shape, texts: Mapping[str, Mapping[str, Any]], tier: str
+    ) -> None:
+        self.info = EngineInfo(
+            f"random/{name}", max_total_tokens=CONTEXT, slots=SLOTS, dtype="bfloat16"
+        )
         self._texts, self._tier = texts, tier
         self._computer = Computer(shape)
         for batch in BATCHES:
@@ -245,9 +249,13 @@ class ReplayEngine:
         cuts = [round(len(text) * n / count) for n in range(count + 1)]
         return [text[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
 
-    async def generate(self, request: GenerateRequest, counters: Counters) -> AsyncGenerator[Token, None]:
+    async def generate(
+        self, request: GenerateRequest, counters: Counters
+    ) -> AsyncGenerator[Token, None]:
         pieces = self._pieces(request.prompt)[: request.max_new_tokens]
-        counters.prompt_tokens = min(CONTEXT - len(pieces) - 2, len(request.prompt) // _CHARACTERS_A_TOKEN + 1)
+        counters.prompt_tokens = min(
+            CONTEXT - len(pieces) - 2, len(request.prompt) // _CHARACTERS_A_TOKEN + 1
+        )
         job = _Job(counters.prompt_tokens, len(pieces), asyncio.Queue(), asyncio.get_running_loop())
         self._jobs.put(job)
         try:
@@ -307,9 +315,7 @@ async def _serve(name: str, tier: str, texts: Mapping[str, Any]) -> None:
 def served(name: str, tier: str, rows: Path) -> Iterator[str]:
     """A server in a process of its own."""
     command = [sys.executable, "-m", "tests.servers.replay", "--rows", str(rows)]
-    process = subprocess.Popen(
-        [*command, "--serve", name, tier], stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([*command, "--serve", name, tier], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
@@ -324,9 +330,13 @@ def served(name: str, tier: str, rows: Path) -> Iterator[str]:
 
 def main() -> None:
     """Print and save the figures."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--rows", type=Path, required=True, help="of bench endpoints --resume")
-    options.add_argument("--sizes", nargs=2, default=["0.5B", "1.5B"], metavar="SIZE", choices=SHAPES)
+    options.add_argument(
+        "--sizes", nargs=2, default=["0.5B", "1.5B"], metavar="SIZE", choices=SHAPES
+    )
     options.add_argument("--users", nargs="+", default=["1", "4", "16"])
     options.add_argument("--json", type=Path, default=Path("replay.json"))
     options.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
@@ -346,11 +356,31 @@ def main() -> None:
     args.json.parent.mkdir(parents=True, exist_ok=True)
     questions = args.json.with_suffix(".questions.jsonl")
     questions.write_text("".join(json.dumps({"question": text}) + "\n" for text in texts))
-    with served(args.sizes[0], "small", args.rows) as small, served(args.sizes[1], "large", args.rows) as large:
+    with (
+        served(args.sizes[0], "small", args.rows) as small,
+        served(args.sizes[1], "large", args.rows) as large,
+    ):
         subprocess.run(
             [
-                *(sys.executable, "-m", "langchain_sgd", "bench", "endpoints", "--temperature", "0"),
-                *("--small", small, "--large", large, "--questions", str(questions), "--max-tokens", "1000"),
+                *(
+                    sys.executable,
+                    "-m",
+                    "langchain_sgd",
+                    "bench",
+                    "endpoints",
+                    "--temperature",
+                    "0",
+                ),
+                *(
+                    "--small",
+                    small,
+                    "--large",
+                    large,
+                    "--questions",
+                    str(questions),
+                    "--max-tokens",
+                    "1000",
+                ),
                 *("--methods", "plain large", "SGD large", "SGD adaptive", "--users", *args.users),
                 *("--json", str(args.json)),
             ],
