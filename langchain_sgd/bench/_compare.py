@@ -18,12 +18,13 @@ from langchain_sgd.bench._measure import (
     with_interval,
 )
 from langchain_sgd.bench._output import show
+from langchain_sgd.repetition import overlap, paragraphs
 
 Figures = dict[str, Any]
 
 
 def compare(rows: Iterable[Row], *, base: str) -> dict[str, Figures]:
-    """Time, first text and tokens of every method, and beside the base method, question by question.
+    """Time, first text, length and tokens of every method, and beside the base method, question by question.
 
     Args:
         rows: Rows of any number of methods; failed ones count as such and as nothing else. Partial
@@ -51,10 +52,20 @@ def _of_method(rows: Sequence[Row], against: Sequence[Row]) -> Figures:
         "speedup": paired(column(against, "wall_s"), column(rows, "wall_s")),
         "ttft_s": interval(list(column(rows, "ttft_s").values())),
         "ttft_ratio": paired(column(rows, "ttft_s"), column(against, "ttft_s")),
+        "length_ratio": paired(_words(rows), _words(against)),
+        "repeated": median(
+            overlap({str(n): text for n, text in enumerate(paragraphs(row["answer"]))}).share
+            for row in answered
+        ),
         "tokens": {
             tier: median(_measure.tokens_by_tier(r).get(tier, 0) for r in reports) for tier in tiers
         },
     }
+
+
+def _words(rows: Sequence[Row]) -> dict[str, float]:
+    """How long the answers are, by question; a failed one has none."""
+    return {row["question_id"]: len(row["answer"].split()) for row in rows if row["error"] is None}
 
 
 def by_category(rows: Sequence[Row], *, base: str) -> dict[str, dict[str, dict[str, float]]]:
@@ -81,24 +92,27 @@ def show_comparison(title: str, figures: Mapping[str, Figures], note: str = "") 
     """Print it."""
     show(
         title,
-        (
-            "",
-            "wall ms",
-            "times faster",
-            "first text ms",
-            "... over base",
-            "tokens",
-            "runs",
-            "failed",
-            "partial",
-        ),
+        ("", "wall s", "times faster", "first text s", "... over base"),
         [
             (
                 name,
-                with_interval(_milliseconds(found["wall_s"]), 0),
+                with_interval(found["wall_s"]),
                 with_interval(found["speedup"]),
-                rounded(found["ttft_s"]["median"] * 1000),
+                rounded(found["ttft_s"]["median"], 2),
                 with_interval(found["ttft_ratio"]),
+            )
+            for name, found in figures.items()
+        ],
+        note or "Medians; brackets are 95 % intervals. Ratios are taken question by question.",
+    )
+    show(
+        "What was written",
+        ("", "length over base", "repeated", "tokens", "runs", "failed", "partial"),
+        [
+            (
+                name,
+                with_interval(found["length_ratio"]),
+                rounded(100 * found["repeated"], 1, " %"),
                 ", ".join(f"{tier} {count:.0f}" for tier, count in found["tokens"].items()),
                 found["runs"],
                 found["failed"],
@@ -106,7 +120,7 @@ def show_comparison(title: str, figures: Mapping[str, Figures], note: str = "") 
             )
             for name, found in figures.items()
         ],
-        note or "Medians; brackets are 95 % intervals. Ratios are taken question by question.",
+        "Length in words. Repeated: words in runs that an earlier paragraph has, too.",
     )
 
 
@@ -132,7 +146,3 @@ def show_categories(title: str, figures: Mapping[str, Mapping[str, Mapping[str, 
             for category, found in figures.items()
         ],
     )
-
-
-def _milliseconds(figure: Mapping[str, float]) -> dict[str, float]:
-    return {name: value * 1000 for name, value in figure.items()}

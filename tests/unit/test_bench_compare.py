@@ -52,6 +52,18 @@ def test_times_tokens_and_failures_of_every_method(rows: list[dict[str, Any]]) -
     assert fast["nodes"] == 3
 
 
+def test_lengths_and_repetition_of_every_method(rows: list[dict[str, Any]]) -> None:
+    once = "Rent is paid every month by all."
+    for each in rows:
+        each["answer"] = "one two three four" if each["method"] == "plain" else f"{once}\n\n{once}"
+    found = _compare.compare(rows, base="plain")
+    assert found["plain"]["length_ratio"]["median"] == 1
+    assert found["SGD"]["length_ratio"]["median"] == 3.5
+    assert found["SGD"]["length_ratio"]["questions"] == 3  # of the failed one nothing is said
+    assert found["plain"]["repeated"] == 0
+    assert found["SGD"]["repeated"] == 0.5
+
+
 def test_an_answer_of_which_a_part_failed_is_told(rows: list[dict[str, Any]]) -> None:
     cut = report(MADE, WRITTEN, plan=15, status="partial")
     cut_plain = report(None, {"plain": 9}, status="partial")
@@ -101,12 +113,16 @@ def test_tables_show_everything_as_it_is(
     _compare.show_comparison("5 [b]questions", _compare.compare(rows, base="plain"))
     _compare.show_categories("By category", _compare.by_category(rows, base="plain"))
     said = capsys.readouterr().out
-    lines = {line.split("│")[1].strip(): line for line in said.splitlines() if "│" in line}
+    lines: dict[str, str] = {}
+    for line in said.splitlines():
+        if "│" in line:
+            name = line.split("│")[1].strip()
+            lines[name] = lines.get(name, "") + line
     assert "5 [b]questions" in said
     assert "3.00 [2.00, 4.00]" in lines["SGD"]
     assert "planner 15, large 60" in lines["SGD"]
     assert lines["SGD"].split("│")[-4:-1] == ["    4 ", "      1 ", "       0 "]
-    assert lines["SoT :fire: [red]"].count(" - ") == 4
+    assert lines["SoT :fire: [red]"].count(" - ") == 6
     assert "b [/x]" in lines
     assert not has_nan(said)
 
