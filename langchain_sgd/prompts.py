@@ -1,10 +1,11 @@
 """Every word the package says to a model, in one value that users can replace.
 
 The paper's prompts are not public; these are our own. What is fixed here, whatever the templates say, is
-the *order* of a node's prompt: system prompt, history and question first, byte for byte as given, then the
-nodes planned so far, then the answers of the dependencies in skeleton order, the node's own part last.
-Nodes thus share a prefix, which servers with a prefix cache compute once (Plato, arXiv 2402.12280v2). For
-the planner's see `Prompts`.
+the *order* of a node's prompt: what every writer is told, system prompt, history and question, byte for
+byte as given, the nodes planned so far, the answers of the dependencies in skeleton order, the node's own
+part last. Nodes thus share a prefix, which servers with a prefix cache compute once (Plato, arXiv
+2402.12280v2); what stands before a short question is the same for all questions, so that it is shared
+even where a prompt is cached only when its request has ended. For the planner's order see `Prompts`.
 """
 
 from __future__ import annotations
@@ -118,10 +119,11 @@ The plan was begun and not finished. It begins with these lines:
 {lines}
 Write it again from its first line on, these lines word for word, and then those that are missing."""
 
-_OUTLINE = """
+_WRITER = """Several writers answer a question together, each a part of it at the same time. Write your \
+part in plain sentences: no list, no heading, no introduction, no conclusion. Say at once what matters: facts, \
+reasons, an example. Leave to the others what belongs to their parts."""
 
----
-The answer is written in parts by several writers at the same time. The parts, as far as planned:"""
+_OUTLINE = "\n\nThe parts of the answer, as far as planned:"
 
 _LINE = "\n{id}. {heading}"
 
@@ -129,12 +131,7 @@ _DEPENDENCIES = "\n\nThese parts are already written, and yours must agree with 
 
 _DEPENDENCY = "\n\n{fence} {id}. {heading}\n{answer}\n{fence}"
 
-_NODE = """
-
----
-Write one part of the answer, {length}, in plain sentences, no list, no heading, no introduction, no \
-conclusion. Say at once what matters: facts, reasons, an example. The other parts are written by others.
-Write only part {id}, "{heading}"{scope}."""
+_NODE = '\n\nWrite only part {id}, "{heading}"{scope}: {length}.'
 
 _FUSE = """Give your answer above in the required form. Keep everything it says; leave out what has no place \
 in the form, and add nothing."""
@@ -150,6 +147,7 @@ _FIELDS = {
     "example": {"question", "plan"},
     "repair": {"problem"},
     "resume": {"lines"},
+    "writer": set[str](),
     "outline": set[str](),
     "line": {"id", "heading", "scope", "dependencies", "difficulty"},
     "dependencies": set[str](),
@@ -162,6 +160,8 @@ _FIELDS = {
 
 
 _NUMBERS = {"max_nodes", "difficulty"}
+_RULE: Final = "\n\n---\n"
+"""Between a conversation and what is said to a writer."""
 _FENCE: Final = "="
 _MARK: Final = "\0"
 """Where the question stands in a template; no prompt holds it."""
@@ -194,6 +194,8 @@ class Prompts(BaseModel):
     """After the planner's prompt when its first plan was unusable. Field: `problem`."""
     resume: str = _RESUME
     """After the planner's prompt when an interrupted run goes on. Field: `lines`."""
+    writer: str = _WRITER
+    """What every writer is told: before a short question, else after the conversation. No field."""
     outline: str = _OUTLINE
     """After the question in every node's prompt, before the nodes planned so far. No field."""
     line: str = _LINE
@@ -347,7 +349,17 @@ class Prompts(BaseModel):
                 length=length or "one paragraph",
             )
         )
-        return extended(conversation, "".join(parts))
+        told = self.writer.format()
+        if told and self._is_short(conversation):
+            *before, last = conversation
+            return [*before, *_wrapped(last, f"{told}\n\n", "".join(parts))]
+        return extended(conversation, "".join([f"{_RULE}{told}" if told else "", *parts]))
+
+    def _is_short(self, conversation: Sequence[BaseMessage]) -> bool:
+        """Whether nothing stands beside system prompts but one question, which the planner gets last."""
+        return sum(
+            not isinstance(m, SystemMessage) for m in conversation
+        ) == 1 and self._examples_first(conversation, self.planner, self.examples)
 
     def for_fusing(self, conversation: Sequence[BaseMessage], answer: str) -> list[BaseMessage]:
         """What the large model is asked when the answer is to be put into a schema's form."""

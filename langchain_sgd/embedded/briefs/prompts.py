@@ -19,6 +19,7 @@ BRIEFS_PROMPTS = Prompts(
     examples=(),
     after="\n\nPlan",
     repair="",
+    writer="",
     outline="",
     line="",
     dependencies="",
