@@ -29,6 +29,7 @@ FIELDS = {
     "after": ["instructions", "examples"],
     "example": ["question", "plan"],
     "repair": ["problem"],
+    "writer": [],
     "outline": [],
     "line": ["id", "heading", "scope", "dependencies", "difficulty"],
     "dependencies": [],
@@ -110,7 +111,7 @@ class TestTemplates:
             asked, value["2"], planned=value.nodes, answers={value["1"].id: answer}
         )
         text = str(message.content)
-        assert text.startswith(question)
+        assert text.startswith(f"{PROMPTS.writer}\n\n{question}")
         assert f"===== 1. {value['1'].heading}\n{answer}\n=====" in text
         messages = PROMPTS.for_planner(asked, max_nodes=5, problem=answer)
         assert str(messages[-1].content).startswith(question)
@@ -140,7 +141,7 @@ class TestPrefix:
     @given(skeletons())
     def test_two_nodes_share_all_up_to_the_earlier_ones_line(self, value: Skeleton) -> None:
         prompts = [node_prompt(value, node) for node in value.nodes]
-        outline = str(QUESTION[0].content) + PROMPTS.outline
+        outline = f"{PROMPTS.writer}\n\n{QUESTION[0].content}{PROMPTS.outline}"
         for index, node in enumerate(value.nodes):
             outline += PROMPTS.line_of(node)
             for later in prompts[index:]:
@@ -162,6 +163,32 @@ class TestPrefix:
         assert one[:-1] == other[:-1]
         assert one[-1].content == "How do tides work?"
         assert len(one) == 2 * len(PROMPTS.examples) + 1
+
+    def test_what_every_writer_is_told_comes_before_a_short_question_alone(self) -> None:
+        value = skeleton("1")
+        short, earlier = (
+            HumanMessage("How do tides work?"),
+            [HumanMessage("Hi"), AIMessage("Hello")],
+        )
+        system, long = SystemMessage("Be brief."), HumanMessage("A long document. " * 500)
+        for asked, first in (
+            ([short], True),
+            ([system, short], True),
+            ([*earlier, short], False),
+            ([long], False),
+        ):
+            messages = PROMPTS.for_node(asked, value["1"], planned=value.nodes, answers={})
+            assert messages[:-1] == asked[:-1]
+            text = str(messages[-1].content)
+            assert text.startswith(PROMPTS.writer if first else str(asked[-1].content))
+            assert text.count(PROMPTS.writer) == 1
+
+    def test_without_a_text_for_writers_the_question_comes_first(self) -> None:
+        value = skeleton("1")
+        (message,) = Prompts(writer="").for_node(
+            QUESTION, value["1"], planned=value.nodes, answers={}
+        )
+        assert str(message.content).startswith(f"{QUESTION[0].content}{PROMPTS.outline}")
 
     @pytest.mark.parametrize("question", ["Why?", "why " * 2_000])
     def test_a_repair_begins_with_the_first_request(self, question: str) -> None:
@@ -203,14 +230,15 @@ class TestOrder:
         places = [
             text.index(part)
             for part in (
+                PROMPTS.writer,
                 "Compare",
-                "The parts, as far as planned:",
+                "The parts of the answer, as far as planned:",
                 "\n1. Heading 1",
                 "\n4. Heading 4",
                 "already written",
                 "===== 1. Heading 1\nanswer 1",
                 "===== 3. Heading 3\nanswer 3",
-                'part 4, "Heading 4" (what 4 covers): one paragraph with',
+                'part 4, "Heading 4" (what 4 covers): one paragraph.',
             )
         ]
         assert places == sorted(places)
@@ -229,7 +257,7 @@ class TestOrder:
         (message,) = PROMPTS.for_node(
             QUESTION, value["1"], planned=value.nodes, answers={}, length="60 words"
         )
-        assert ": 60 words with" in str(message.content)
+        assert ": 60 words." in str(message.content)
 
     def test_later_parts_that_are_planned_already_are_shown(self) -> None:
         value = skeleton("1", "2", "3")
