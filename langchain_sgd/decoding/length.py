@@ -21,7 +21,7 @@ _EXPECTED_PARTS: Final = 4
 _PARAGRAPH_WORDS: Final = 150
 _RANGE: Final = (0.85, 1.15)
 """Of a share: what the writer is told."""
-_HARD_SHARE: Final = 1.25
+_HARD_SHARE: Final = 1.2
 _ROOM: Final = 1.1
 """A part may have this much more than its share before it is ended at a sentence."""
 _TOKENS_PER_WORD: Final = 3

@@ -241,7 +241,9 @@ class ReplayEngine:
         if "Plan long answers" in prompt:
             text, count = answers["plan"]
         elif found := _PART.findall(prompt):
-            text, count = answers["parts"][self._tier][found[-1]]
+            parts = answers["parts"]
+            # A part that the small model could not write went to the large one.
+            text, count = parts[self._tier].get(found[-1]) or parts["large"][found[-1]]
         else:
             text, count = answers["plain"]
         if count >= len(text):
