@@ -146,7 +146,9 @@ async def run(
                 )
                 bar.advance(task)
 
-        await asyncio.gather(*(user(left) for _ in range(users)))
+        async with asyncio.TaskGroup() as group:
+            for _ in range(users):
+                group.create_task(user(left))
     wanted = {asked.question.id for asked in questions}
     return [row for row in journal.rows() if row["key"][0] in wanted]
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import queue
@@ -59,7 +60,7 @@ class Computer:
     """A decoder of random weights: prefill of one request, and steps of up to 32."""
 
     def __init__(self, shape: Shape) -> None:
-        import torch
+        import torch  # noqa: PLC0415 - on the GPU
 
         self.torch, self.shape = torch, shape
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -249,7 +250,7 @@ class ReplayEngine:
         if count >= len(text):
             return list(text)
         cuts = [round(len(text) * n / count) for n in range(count + 1)]
-        return [text[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+        return [text[a:b] for a, b in itertools.pairwise(cuts)]
 
     async def generate(
         self, request: GenerateRequest, counters: Counters
