@@ -120,8 +120,8 @@ The plan was begun and not finished. It begins with these lines:
 Write it again from its first line on, these lines word for word, and then those that are missing."""
 
 _WRITER = """Several writers answer a question together, each a part of it at the same time. Write your \
-part in plain sentences: no list, no heading, no introduction, no conclusion. Say at once what matters: facts, \
-reasons, an example. Leave to the others what belongs to their parts."""
+part in plain sentences: no list, no heading, no introduction, no conclusion. Say at once what matters: \
+facts, reasons, an example. Leave to the others what belongs to their parts."""
 
 _OUTLINE = "\n\nThe parts of the answer, as far as planned:"
 

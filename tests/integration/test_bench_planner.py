@@ -82,7 +82,7 @@ async def test_a_planner_that_cannot_be_asked_ends_the_bench_at_once(
     server: TGITestServer, questions: Path
 ) -> None:
     server.inject(Fault("unauthorized"), times=None)
-    with pytest.raises(SystemExit, match="the planner cannot plan: .*401"):
+    with pytest.raises(SystemExit, match=r"the planner cannot plan: .*401"):
         await bench(server, questions)
 
 
@@ -137,4 +137,4 @@ def test_the_depth_is_the_longest_chain() -> None:
     nodes = [Node(id="1", heading="a"), Node(id="2", heading="b", dependencies=("1",))]  # type: ignore[arg-type]
     nodes.append(Node(id="3", heading="c", dependencies=("1", "2")))  # type: ignore[arg-type]
     assert planner.depth_of(Skeleton(nodes=tuple(nodes))) == 3
-    assert planner.depth_of(Skeleton(nodes=tuple(nodes[:1] + [Node(id="9", heading="z")]))) == 1  # type: ignore[arg-type]
+    assert planner.depth_of(Skeleton(nodes=(*nodes[:1], Node(id="9", heading="z")))) == 1  # type: ignore[arg-type]
