@@ -23,6 +23,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from langchain_core.callbacks import AsyncCallbackHandler
+from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import LLMResult
 from rich.console import Console
 from rich.table import Table
@@ -64,14 +65,17 @@ class _Watch(AsyncCallbackHandler):
     async def on_chat_model_start(self, *_: Any, **__: Any) -> None:
         self.calls += 1
 
-    async def on_llm_new_token(self, token: str, *, run_id: UUID, **_: Any) -> None:
+    async def on_llm_new_token(
+        self, token: str | list[str | dict[str, Any]], *, run_id: UUID, **_: Any
+    ) -> None:
         del run_id
-        if not token:
+        text = AIMessageChunk(content=token).text
+        if not text:
             return
         now = time.perf_counter() - self.began
         self.first_s = self.first_s if self.first_s is not None else now
         self.chunks += 1
-        self.text += token
+        self.text += text
         if self.line_s is None and "\n" in self.text.lstrip():
             self.line_s = now
 

@@ -134,7 +134,7 @@ def test_an_interval_of_a_share_holds_it() -> None:
 
 
 def test_the_depth_is_the_longest_chain() -> None:
-    nodes = [Node(id="1", heading="a"), Node(id="2", heading="b", dependencies=("1",))]  # type: ignore[arg-type]
-    nodes.append(Node(id="3", heading="c", dependencies=("1", "2")))  # type: ignore[arg-type]
+    nodes = [Node(id="1", heading="a"), Node(id="2", heading="b", dependencies=("1",))]
+    nodes.append(Node(id="3", heading="c", dependencies=("1", "2")))
     assert planner.depth_of(Skeleton(nodes=tuple(nodes))) == 3
-    assert planner.depth_of(Skeleton(nodes=(*nodes[:1], Node(id="9", heading="z")))) == 1  # type: ignore[arg-type]
+    assert planner.depth_of(Skeleton(nodes=(*nodes[:1], Node(id="9", heading="z")))) == 1

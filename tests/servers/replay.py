@@ -211,7 +211,8 @@ class ReplayEngine:
         threading.Thread(target=self._work, daemon=True).start()
 
     def _work(self) -> None:
-        free, active = list(range(SLOTS)), []
+        free = list(range(SLOTS))
+        active: list[_Job] = []
         while True:
             while free:
                 try:
