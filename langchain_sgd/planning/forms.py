@@ -182,12 +182,15 @@ def cache_style(model: Runnable[Any, Any]) -> Literal["marks", "key"] | None:
 def _cache_style(model: Any) -> Literal["marks", "key"] | None:
     if "ChatAnthropic" in class_names(model):
         return "marks"
-    if not _is_openai_style(model) or getattr(model, "azure_endpoint", None):
+    if "ChatEndpoint" in class_names(model):
+        address = model.address
+    elif not _is_openai_style(model) or getattr(model, "azure_endpoint", None):
         return None  # Azure takes a key from some of its API versions on only
-    try:
-        address = model.address if "ChatEndpoint" in class_names(model) else _openai_address(model)
-    except InvalidInputError:
-        return None
+    else:
+        try:
+            address = _openai_address(model)
+        except InvalidInputError:
+            return None
     if address is None:
         return "key" if "ChatOpenAI" in class_names(model) else None
     is_openai = address.host == _OPENAI_HOST or address.host.endswith(f".{_OPENAI_HOST}")

@@ -37,7 +37,7 @@ class ToLoopback(httpx.AsyncBaseTransport):
 
 def claude(recorder: Recorder, **options: Any) -> ChatAnthropic:
     url = f"http://127.0.0.1:{recorder.port}"
-    return ChatAnthropic(model="claude-sonnet-4-5", api_key="none", base_url=url, **options)
+    return ChatAnthropic(model="claude", api_key="none", base_url=url, **options)
 
 
 def conversation(question: str) -> list[Any]:
