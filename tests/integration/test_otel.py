@@ -96,7 +96,9 @@ async def test_spans_carry_the_attributes_that_the_docs_list(collector: Collecto
     for name in BELOW:
         carried = attributes(collector.named(name))
         assert {key for key in carried if key.startswith("gen_ai.")} == listed
-        assert set(re.findall(r"`(langsmith\.metadata\.sgd_(?:tier|attempt))`", page)) <= set(carried)
+        assert set(re.findall(r"`(langsmith\.metadata\.sgd_(?:tier|attempt))`", page)) <= set(
+            carried
+        )
     root = attributes(collector.named("SGDRunnable"))
     assert not any(key.startswith("gen_ai.usage") for key in root)
 
