@@ -170,11 +170,7 @@ async def test_research_by_a_url() -> None:
     engine = ScriptedEngine(says, model_id="lab/large")
     async with TGITestServer({"large": engine}) as server:
         said = await run("research.py", MODEL=server.url_of("large"))
-        asked = [
-            json.dumps(entry.body)
-            for entry in server.log
-            if "Write only part 2," in str(entry.body)
-        ]
+        asked = [p for entry in server.log for p in entry.prompts if "Write only part 2," in p]
     assert research(said), said
     assert "Advice: complete, cites\n" in said
     assert "Wards that order twelve pay for ten" in asked[0]
