@@ -23,26 +23,32 @@ class _Value(BaseModel):
 
 
 class Price(_Value):
-    """Price of a model per million tokens; may be written `(input, output)` or `(input, output, cached)`."""
+    """Price of a model per million tokens; may be written as a tuple of two, three or all four."""
 
     input: float = Field(ge=0, allow_inf_nan=False)
     output: float = Field(ge=0, allow_inf_nan=False)
     cached: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     """For input tokens that the server had in its prefix cache; like `input` if not given."""
+    cache_write: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """For input tokens that the server put into its prefix cache; like `input` if not given."""
 
     @model_validator(mode="before")
     @classmethod
     def _from_tuple(cls, value: Any) -> Any:
-        if isinstance(value, list | tuple) and len(value) in {2, 3}:
-            return dict(zip(("input", "output", "cached"), value, strict=False))
+        if isinstance(value, list | tuple) and len(value) in {2, 3, 4}:
+            return dict(zip(("input", "output", "cached", "cache_write"), value, strict=False))
         return value
 
     def of(self, usage: Usage) -> float:
         """What these tokens cost."""
         cached = self.input if self.cached is None else self.cached
-        fresh = usage.input_tokens - usage.cached_tokens
+        written = self.input if self.cache_write is None else self.cache_write
+        fresh = max(0, usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens)
         return (
-            fresh * self.input + usage.cached_tokens * cached + usage.output_tokens * self.output
+            fresh * self.input
+            + usage.cached_tokens * cached
+            + usage.cache_write_tokens * written
+            + usage.output_tokens * self.output
         ) / _MILLION
 
 

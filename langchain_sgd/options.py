@@ -87,8 +87,22 @@ class Options(BaseModel):
     )
     prices: Mapping[str, Price] | None = Field(
         default=None,
-        description="Per million tokens, `(input, output)` or `(input, output, cached)` by tier,"
-        " `planner` too if it is a model of its own: the report then says what the run cost.",
+        description="Per million tokens, `(input, output)`, `(input, output, cached)` or"
+        " `(input, output, cached, cache_write)` by tier, `planner` too if it is a model of its own: the"
+        " report then says what the run cost.",
+    )
+    max_cost: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="What a run may cost, in the currency of `prices`, which it needs: no node is started"
+        " with which the run would pass it. What was paid, what is being written and the node itself"
+        " count, as far as is known. An undivided answer is one call, and is not bounded by it.",
+    )
+    cache_hints: bool = Field(
+        default=True,
+        description="Tell hosted APIs which beginning the prompts of a run share: `cache_control` marks for"
+        " `ChatAnthropic`, a `prompt_cache_key` for OpenAI itself. Other models are told nothing.",
     )
 
     mode: Mode = Field(
@@ -303,6 +317,9 @@ class Options(BaseModel):
     def _check_prices(self, names: set[str]) -> None:
         """All or none: with a price missing, a total would be a lie."""
         if self.prices is None:
+            if self.max_cost is not None:
+                msg = "max_cost needs prices: give prices={tier: (input, output)} per million tokens too"
+                raise ValueError(msg)
             return
         if unknown := set(self.prices) - names:
             msg = f"prices for {sorted(unknown)}, but the tiers are {sorted(names)}"

@@ -25,7 +25,7 @@ AWAITING_APPROVAL = "awaiting_approval"
 
 NodeStatus = Literal["complete", "truncated", "unaccepted", "failed", "skipped"]
 """`truncated`: the answer breaks off; `unaccepted`: the user's own check took none of the texts, and the
-last one is given; `skipped`: a dependency has no answer."""
+last one is given; `skipped`: a dependency has no answer, or `max_cost` left it out."""
 
 RunStatus = Literal["complete", "partial", "plain"]
 """`partial`: a part is missing or cut; `plain`: one model answered undivided."""

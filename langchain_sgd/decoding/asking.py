@@ -16,6 +16,7 @@ from langchain_sgd.decoding.caller import Patience, Reply, call_model
 from langchain_sgd.decoding.context import RunContext
 from langchain_sgd.decoding.plain import PlainAnswer
 from langchain_sgd.decoding.plan_cache import PlanCache
+from langchain_sgd.decoding.prefixes import with_hints
 from langchain_sgd.errors import PlannerError
 from langchain_sgd.events import HeadingPlanned, PlannerCalled
 from langchain_sgd.journal import Journal
@@ -89,8 +90,10 @@ class Asking:
             self._given += 1
             on_node(node)
         if (ended := kept.get(_END)) is not None:
-            for attempt in ended["attempts"]:
-                run.emit(PlannerCalled(Attempt.model_validate(attempt), run.clock.now()))
+            paid = [Attempt.model_validate(attempt) for attempt in ended["attempts"]]
+            run.spending.restore(paid)
+            for attempt in paid:
+                run.emit(PlannerCalled(attempt, run.clock.now()))
             return Plan(begun, ended["plain"], list(ended["warnings"]), ended["cut"])
         if not begun and options.mode == "auto" and options.is_busy():
             return Plan(plain="the models are busy")
@@ -210,6 +213,9 @@ class Asking:
         bound_tokens = planner_max_tokens(run.options.max_nodes, form.writes)
         grammar = _grammar(prompts.grammar, plain=plain)
         looks = {} if run.options.plain_above is None else logprob_options(tier.model)
+        if run.options.cache_hints:
+            messages, hints = with_hints(tier.model, run.question.messages, messages)
+            looks = {**looks, **hints}
         refused: BaseException | None = None
         while True:
             constrained = form.constrains and refused is None
@@ -221,6 +227,7 @@ class Asking:
                 **run.seed("planner"),
             )
             reply = Reply(tier.name)
+            run.spending.note(reply, messages)
             self._calls += 1
             try:
                 await call_model(

@@ -29,6 +29,8 @@ _CLEANUP_S = 5.0
 """How long a cancelled model may clean up before it is cancelled again."""
 
 
+_CACHE_WRITES = ("cache_creation", "ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
+"""Tokens put into a prefix cache; who tells for how long does not count them under the first name too."""
 _STALE = 20
 """How many connections of ended loops a client may have kept."""
 _OTHER_LOOP = ("Event loop is closed", "different loop", "different event loop")
@@ -429,7 +431,7 @@ def _note_usage(said: Any, reply: Reply, *, whole: bool) -> None:
         input_tokens=_count(said.get("input_tokens")),
         output_tokens=_count(said.get("output_tokens")),
         cached_tokens=_detail(read, "cache_read"),
-        cache_write_tokens=_detail(read, "cache_creation"),
+        cache_write_tokens=sum(_detail(read, name) for name in _CACHE_WRITES),
         reasoning_tokens=_detail(written, "reasoning"),
     )
     before, last = reply.usage, reply.last_usage

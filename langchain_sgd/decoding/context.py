@@ -12,6 +12,7 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 
 from langchain_sgd.decoding.length import LEAST_WORDS, Length
+from langchain_sgd.decoding.spending import Spending
 from langchain_sgd.events import Emit, Warned
 from langchain_sgd.limits import Limit
 from langchain_sgd.options import Options
@@ -64,6 +65,11 @@ class RunContext:
     def length(self) -> Length:
         """How long the answer is to be."""
         return Length.of(str(self.question.messages[-1].text), self.options.length)
+
+    @functools.cached_property
+    def spending(self) -> Spending:
+        """What the run has cost so far."""
+        return Spending(self.options.all_prices, self.options.max_cost)
 
     @functools.cached_property
     def most_length(self) -> Length | None:

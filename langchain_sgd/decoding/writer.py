@@ -10,8 +10,9 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable
 
 from langchain_sgd.decoding.caller import TIME_USED_UP, Patience, Reply, call_model
-from langchain_sgd.decoding.context import RunContext
+from langchain_sgd.decoding.context import TOKENS_A_WORD, RunContext
 from langchain_sgd.decoding.length import SentenceEnd, Share, whole_sentences
+from langchain_sgd.decoding.prefixes import with_hints
 from langchain_sgd.errors import (
     DependencyFailedError,
     NodeDecodeError,
@@ -55,6 +56,13 @@ class Part:
     planned_s: float = 0.0
     share: Share | None = None
     """Its length; None: as long as the writer likes."""
+    outline: str = ""
+    """What is planned, as its prompt shows it."""
+
+    @property
+    def expected_tokens(self) -> int:
+        """Of its text; 0 where nobody knows."""
+        return 0 if self.share is None else round(self.share.words * TOKENS_A_WORD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +124,13 @@ async def write_node(
             DependencyFailedError(node, missing[0]),
         )
     share = _share(run, node, outline)
+    lines = outline.lines or [options.prompts.line_of(each) for each in outline.nodes]
     messages = options.prompts.for_node(
         run.question.messages,
         node,
         planned=outline.nodes,
         answers={d: text for d, text in answers.items() if text is not None},
-        lines=outline.lines,
+        lines=lines,
         length=str(share or ""),
     )
     part = Part(
@@ -138,7 +147,11 @@ async def write_node(
         node,
         planned_s,
         share,
+        "".join([options.prompts.outline.format(), *lines]),
     )
+    refusal = run.spending.refusal(part.path[0].name, messages, part.expected_tokens)
+    if refusal is not None:
+        return Written(_report(run, part, run.clock.now(), "skipped", problem=refusal))
     return await _write(run, part, run.emit)
 
 
@@ -272,10 +285,18 @@ async def _attempt(
         return until
 
     model, options = _bound(run, part, tier)
+    messages = part.messages
+    # An undivided answer shares its beginning with the planner's prompt, or with nothing.
+    if run.options.cache_hints and (part.node is not None or run.options.mode != "never"):
+        messages, hints = with_hints(
+            tier.model, run.question.messages, messages, outline=part.outline
+        )
+        options = {**hints, **options}
+    run.spending.note(draft.reply, messages, part.expected_tokens)
     try:
         await call_model(
             Tier(tier.name, model, tier.limit, tier.shared),
-            part.messages,
+            messages,
             run.child(part.run_name, tier.name, number, part.metadata),
             hear,
             draft.reply,

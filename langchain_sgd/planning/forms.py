@@ -35,6 +35,7 @@ Kind = Literal["tgi", "vllm", "vllm-guided", "sglang", "llama.cpp", "ollama", "o
 
 _REFUSALS: Final = frozenset({400, 404, 405, 415, 422, 500, 501})
 _SCHEMA: Final = frozenset({"ollama", "openai"})
+_OPENAI_HOST: Final = "api.openai.com"
 _AGAIN_AFTER_S: Final = 60.0
 """How long a URL that could not be asked is not asked again for its form."""
 _STRUCTURED_OUTPUTS: Final = (0, 11)
@@ -162,6 +163,49 @@ def logprob_options(model: Runnable[Any, Any]) -> dict[str, Any]:
     leaves = _leaves(model)
     known = leaves and all(_GIVE_LOGPROBS & set(_client_names(leaf)) for leaf in leaves)
     return {"logprobs": True} if known else {}
+
+
+_CACHE_HINTS: Final = frozenset({"cache_control", "prompt_cache_key"})
+
+
+def cache_style(model: Runnable[Any, Any]) -> Literal["marks", "key"] | None:
+    """How a model's API is told what prompts have in common: `cache_control` marks, or `prompt_cache_key`.
+
+    None where no way is known, where models that may answer differ, and where a user has bound a hint.
+    """
+    if _binds(model, _CACHE_HINTS):
+        return None
+    styles = {_cache_style(_innermost(leaf)) for leaf in _leaves(model)}
+    return styles.pop() if len(styles) == 1 else None
+
+
+def _cache_style(model: Any) -> Literal["marks", "key"] | None:
+    if "ChatAnthropic" in class_names(model):
+        return "marks"
+    if "ChatEndpoint" in class_names(model):
+        address = model.address
+    elif not _is_openai_style(model) or getattr(model, "azure_endpoint", None):
+        return None  # Azure takes a key from some of its API versions on only
+    else:
+        try:
+            address = _openai_address(model)
+        except InvalidInputError:
+            return None
+    if address is None:
+        return "key" if "ChatOpenAI" in class_names(model) else None
+    is_openai = address.host == _OPENAI_HOST or address.host.endswith(f".{_OPENAI_HOST}")
+    return "key" if is_openai else None
+
+
+def _binds(model: Any, names: frozenset[str]) -> bool:
+    """Whether one of these options is set somewhere, around the model or in it."""
+    given = {
+        **(getattr(model, "kwargs", None) or {}),
+        **(getattr(model, "model_kwargs", None) or {}),
+    }
+    inner = _unwrapped(model)
+    inside = inner if isinstance(inner, list) else [] if inner is None else [inner]
+    return bool(names & given.keys()) or any(_binds(each, names) for each in inside)
 
 
 def token_bound(model: Runnable[Any, Any], tokens: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import ast
 import asyncio
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -61,6 +62,23 @@ def checkpoint(said: str) -> bool:
     return said.count("from the checkpoint") >= 2 and "failed" not in said
 
 
+def research(said: str) -> bool:
+    planned = said.splitlines()[0].removeprefix("planned: ").split(", ")
+    restored = re.search(r"^from the checkpoint: (\d+)$", said, re.MULTILINE)
+    repeated = re.search(r"^repeated: (\d+)%", said, re.MULTILINE)
+    return bool(
+        len(planned) >= 2
+        and headings(said) == len(planned)
+        and restored
+        and int(restored[1]) >= 1
+        and "[delivery]" in said
+        and "Delivery: complete, cites delivery" in said
+        and "unaccepted" not in said
+        and repeated
+        and int(repeated[1]) <= 5
+    )
+
+
 def tracing(said: str) -> bool:
     root, *below = said.splitlines()
     names = [line.split()[0] for line in below]
@@ -87,13 +105,18 @@ RUN_ALONE: dict[str, Callable[[str], bool]] = {
     "quickstart.py": quickstart,
     "approval.py": approval,
     "checkpoint.py": checkpoint,
+    "research.py": research,
     "tracing.py": tracing,
     "chain.py": chain,
     "agent_tool.py": agent_tool,
     "agent_nodes.py": agent_nodes,
 }
 RUN_BELOW = {"endpoints.py", "postgres_checkpoint.py", "notebook.ipynb"}
-ELSEWHERE = {"README.md", "langgraph_server"}  # the server's files: see test_langgraph_server
+ELSEWHERE = {
+    "README.md",
+    "langgraph_server",  # see test_langgraph_server
+    "research",  # the notes of research.py
+}
 
 
 def test_every_example_is_run_and_listed() -> None:
@@ -134,6 +157,23 @@ async def test_endpoints_by_their_urls() -> None:
         urls = {name.upper(): server.url_of(name) for name in engines}
         assert "## Planes\n\nPlanes are loud." in await run("endpoints.py", **urls)
         assert [entry.path for entry in server.log].count("/small/v1/chat/completions") == 1
+
+
+async def test_research_by_a_url() -> None:
+    says = {
+        "Plan long answers": "1 Delivery\n2 Price\n3 Advice <1,2",
+        "Write only part 1,": "It leaves on the same day [delivery].",
+        "Write only part 2,": "It costs 49 dollars [price].",
+        "Write only part 3,": "Order before noon.",
+        "": "An undivided answer.",
+    }
+    engine = ScriptedEngine(says, model_id="lab/large")
+    async with TGITestServer({"large": engine}) as server:
+        said = await run("research.py", MODEL=server.url_of("large"))
+        asked = [p for entry in server.log for p in entry.prompts if "Write only part 2," in p]
+    assert research(said), said
+    assert "Advice: complete, cites\n" in said
+    assert "Wards that order twelve pay for ten" in asked[0]
 
 
 async def test_postgres() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -84,6 +86,21 @@ async def test_a_question_is_one_trace_of_nested_spans(collector: Collector) -> 
     assert node["langsmith.metadata.sgd_node_id"] == "3"
     assert node["langsmith.metadata.sgd_tier"] == "small"
     assert "sgd:small" in node["langsmith.span.tags"]
+
+
+async def test_spans_carry_the_attributes_that_the_docs_list(collector: Collector) -> None:
+    with collector():
+        await SGDRunnable(**stage().pair()).ainvoke("Why?")
+    page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
+    listed = set(re.findall(r"^\| `(gen_ai\.\S+)` \|", page, re.MULTILINE))
+    for name in BELOW:
+        carried = attributes(collector.named(name))
+        assert {key for key in carried if key.startswith("gen_ai.")} == listed
+        assert set(re.findall(r"`(langsmith\.metadata\.sgd_(?:tier|attempt))`", page)) <= set(
+            carried
+        )
+    root = attributes(collector.named("SGDRunnable"))
+    assert not any(key.startswith("gen_ai.usage") for key in root)
 
 
 @pytest.mark.parametrize("face", [SGDRunnable, ChatSGD])

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Command
 from pydantic import ValidationError
 
-from langchain_sgd import Costs, Price, Report, SGDRunnable
+from langchain_sgd import Costs, NodeDecodeError, Price, Report, SGDRunnable
 from langchain_sgd.report import Usage
 from tests.support.models import PLANNER, Say, Stage, planning
 from tests.support.skeletons import skeleton
@@ -128,7 +130,7 @@ def test_cached_tokens_have_their_own_price(
         ({**PRICES, "large": (1, -2)}, "greater than or equal to 0"),
         ({**PRICES, "large": (1, float("nan"))}, "finite"),
         ({**PRICES, "large": 3}, "prices.large"),
-        ({**PRICES, "large": (1, 2, 3, 4)}, "prices.large"),
+        ({**PRICES, "large": (1, 2, 3, 4, 5)}, "prices.large"),
     ],
 )
 def test_prices_that_cannot_be_meant_are_refused(prices: Any, complaint: str) -> None:
@@ -148,3 +150,112 @@ def test_prices_are_written_as_tuples_or_values() -> None:
         "small": Price(input=1, output=2),
         "large": Price(input=3, output=4, cached=None),
     }
+
+
+@given(tokens, tokens, tokens, rates, rates, rates)
+def test_tokens_put_into_a_cache_have_their_own_price(
+    fresh: int, cached: int, written: int, a: float, b: float, c: float
+) -> None:
+    usage = Usage(
+        input_tokens=fresh + cached + written, cached_tokens=cached, cache_write_tokens=written
+    )
+    price = Price.model_validate((a, 0, b, c))
+    assert price == Price(input=a, output=0, cached=b, cache_write=c)
+    assert price.of(usage) == pytest.approx((fresh * a + cached * b + written * c) / MILLION)
+    without = fresh * a + cached * b + written * a
+    assert Price(input=a, output=0, cached=b).of(usage) == pytest.approx(without / MILLION)
+
+
+# -- max_cost
+
+
+def test_a_bound_needs_prices() -> None:
+    with pytest.raises(ValidationError, match=r"max_cost needs prices: give prices="):
+        SGDRunnable(**stage().pair(), max_cost=1)
+
+
+FOUR = skeleton("1", "2", "3", "4 <- 3")
+EACH = (0, 10)
+"""So that one word a million costs 10: a part of 60 words, 90 tokens, is expected to cost 900."""
+
+
+def four(**lines: Say) -> Stage:
+    said = {PLANNER: planning(FOUR, usage=(0, 10))}
+    said |= {id_: Say(f"Text {id_}.", usage=(0, 90)) for id_ in "1234"}
+    return Stage({**said, **lines})
+
+
+async def bounded(on: Stage, max_cost: float, **options: Any) -> Report:
+    sgd = SGDRunnable(
+        large=on.model("large"),
+        prices={"large": EACH},
+        max_cost=max_cost / MILLION,
+        length=240,
+        execution="planned",
+        **options,
+    )
+    return Report.from_message(await sgd.ainvoke("Why?"))
+
+
+async def test_nodes_that_would_pass_the_bound_together_are_not_started_together() -> None:
+    on = four()
+    report = await bounded(on, 2000)  # the plan 100, a part 900
+    assert sorted(on.parts()) == ["1", "2", PLANNER]
+    assert [node.status for node in report.nodes] == ["complete", "complete", "skipped", "skipped"]
+    assert report.status == "partial"
+    assert report.costs is not None
+    assert report.costs.total == pytest.approx(1900 / MILLION)
+    reason = "not started: with it the run would cost about 0.0028, more than max_cost=0.002"
+    assert f"node 3: {reason}" in report.warnings
+    assert any("node 4: not decoded: its dependency 3" in warning for warning in report.warnings)
+
+
+async def test_what_was_expected_and_not_spent_is_free_again() -> None:
+    on = four(**{"3": Say("Short.", usage=(0, 10))})
+    report = await bounded(on, 2950)  # 100 + 900 + 900 + 100, and then 900
+    assert report.status == "complete"
+    assert sorted(on.parts()) == ["1", "2", "3", "4", PLANNER]
+
+
+async def test_calls_that_nobody_counted_are_estimated() -> None:
+    on = four(**{"3": Say([*"a" * 200])})  # a piece a token
+    report = await bounded(on, 4000)  # 100 + 900 + 900 + 2000, and then 900
+    assert [node.status for node in report.nodes][2:] == ["complete", "skipped"]
+
+
+async def test_a_bound_that_the_plan_has_passed_leaves_no_answer() -> None:
+    on = four()
+    with pytest.raises(NodeDecodeError, match="not started: with it the run would cost"):
+        await bounded(on, 50)
+    assert on.parts() == [PLANNER]
+
+
+async def test_the_literal_graph_keeps_to_the_bound_too() -> None:
+    on = four()
+    sgd = SGDRunnable(
+        large=on.model("large"),
+        prices={"large": EACH},
+        max_cost=2000 / MILLION,
+        length=240,
+        execution="superstep",
+    )
+    report = Report.from_message(await sgd.ainvoke("Why?"))
+    assert [node.status for node in report.nodes] == ["complete", "complete", "skipped", "skipped"]
+
+
+async def test_what_an_earlier_life_has_paid_counts() -> None:
+    on = four()
+    saver = InMemorySaver()
+    thread: Any = {"configurable": {"thread_id": "t"}}
+    sgd = SGDRunnable(
+        large=on.model("large"),
+        prices={"large": EACH},
+        max_cost=3650 / MILLION,
+        length=240,
+        approve=True,
+        checkpointer=saver,
+    )
+    await sgd.ainvoke("Why?", thread)
+    given = skeleton("1", "2", "3").model_dump(mode="json")
+    first = Report.from_message(await sgd.ainvoke(Command(resume=given), thread))
+    assert first.nodes[2].status == "skipped"  # 100 for the plan, 3 * 1200

@@ -1,0 +1,79 @@
+"""Research: each part searches a few notes and cites them; a human approves the skeleton first.
+
+pip install langgraph-checkpoint-sqlite
+python examples/research.py                           # the bundled models
+MODEL=http://gpu-1:8000 python examples/research.py   # your model, by its URL
+"""
+
+import asyncio
+import os
+import re
+import tempfile
+from contextlib import aclosing, nullcontext
+from pathlib import Path
+
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.runnables import Runnable, RunnableLambda
+from langchain_core.tools import tool
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from langgraph.types import Command
+
+from langchain_sgd import Node, Report, SGDRunnable
+from langchain_sgd.embedded.server import EmbeddedServer
+from langchain_sgd.events import Ended
+
+QUESTION = """Write a launch brief for a new lamp from Oakham for nurses, price under $60, delivery $4. \
+Include: slogan, design, delivery, care."""
+NOTES = {path.stem: path.read_text() for path in Path(__file__).with_name("research").glob("*.md")}
+ASK = "\n\nUse these notes, and name the one behind each fact, as in [{}]:\n\n{}"
+
+
+@tool
+def search(query: str) -> dict[str, str]:
+    """The notes on a subject; yours may be a search engine."""
+    return {n: text for n, text in NOTES.items() if n in re.findall(r"\w+", query.lower())}
+
+
+def researcher(model: Runnable, *, quotes: bool) -> Runnable:
+    async def research(messages: list) -> AIMessage:
+        *before, last = messages
+        found = await search.ainvoke(last.text.strip().splitlines()[-1])  # its own part stands last
+        notes = "".join(found.values())
+        if found and quotes:  # the bundled models understand no notes, so they are quoted
+            text = f"{notes.strip()} {' '.join(f'[{name}]' for name in found)}"
+        else:
+            asked = HumanMessage(last.text + ASK.format(", ".join(found), notes)) if found else last
+            text = str((await model.ainvoke([*before, asked])).text)
+        cited = [{"type": "citation", "title": name} for name in found if f"[{name}]" in text]
+        return AIMessage([{"type": "text", "text": text, "annotations": cited}])
+
+    return RunnableLambda(research)
+
+
+def cites(node: Node, text: str) -> bool:  # the check of a part: notes on its subject are named
+    return not (found := search.invoke(node.heading)) or any(f"[{name}]" in text for name in found)
+
+
+async def main() -> None:
+    thread, url = {"configurable": {"thread_id": "research-1"}}, os.environ.get("MODEL")
+    with tempfile.TemporaryDirectory() as folder, nullcontext() if url else EmbeddedServer() as own:
+        async with AsyncSqliteSaver.from_conn_string(f"{folder}/runs.sqlite") as saver:
+            local = own.runnable() if own else SGDRunnable(large=url)
+            tiers = {"research": researcher(local.large, quotes=not url)}
+            models = {"planner": local.planner or local.large, "prompts": local.prompts}
+            sgd = SGDRunnable(tiers=tiers, **models, approve=True, accept=cites, checkpointer=saver)
+            waiting = (await sgd.ainvoke(QUESTION, thread)).response_metadata["sgd"]
+            print("planned:", ", ".join(n["heading"] for n in waiting["skeleton"]["nodes"]))
+            # A human says yes. The run is cut off when its first part has ended, and then goes on.
+            async with aclosing(sgd.aevents(Command(resume=True), thread)) as events:
+                await anext(event async for event in events if isinstance(event, Ended))
+            answer = await sgd.ainvoke(None, thread)
+    report = Report.from_message(answer)
+    print(f"{answer.text}\n\nfrom the checkpoint: {sum(n.restored for n in report.nodes)}")
+    for node in report.nodes:
+        print(f"{node.heading}: {node.status}, cites", *(a["title"] for a in node.annotations))
+    print(f"repeated: {report.overlap.share:.0%} of the words")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,89 @@
+"""What a run has cost so far, and whether one more node may be started under `max_cost`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from langchain_core.messages import BaseMessage
+
+from langchain_sgd.costs import Price
+from langchain_sgd.decoding.caller import Reply
+from langchain_sgd.report import Attempt, Usage
+
+_CHARACTERS_A_TOKEN = 4
+
+
+@dataclass(slots=True)
+class _Call:
+    """One call, under way or ended."""
+
+    reply: Reply
+    prompt: int
+    """Tokens of what was asked, estimated."""
+    expected: int
+    """Tokens that its answer will probably have."""
+
+    def usage(self) -> Usage:
+        """What its server counted; before it ended, or without a count, about what it comes to."""
+        reply = self.reply
+        if reply.ended_at is not None and reply.usage is not None:
+            return reply.usage
+        counted = reply.usage or Usage()
+        written = max(counted.output_tokens, reply.pieces)
+        if reply.ended_at is None:
+            written = max(written, self.expected)
+        read = counted.input_tokens or self.prompt
+        # A call that never got its slot has asked nothing.
+        if reply.ended_at is not None and reply.began_at is None:
+            read = 0
+        return counted.model_copy(update={"input_tokens": read, "output_tokens": written})
+
+
+class Spending:
+    """Adds up one run's calls.
+
+    Args:
+        prices: By tier, and the planner's under `planner`; None adds nothing up.
+        most: What the run may cost; None is no bound.
+    """
+
+    def __init__(self, prices: Mapping[str, Price] | None, most: float | None) -> None:
+        self._prices = prices
+        self._most = most
+        self._calls: list[_Call] = []
+        self._earlier = 0.0
+
+    def note(self, reply: Reply, messages: Sequence[BaseMessage], expected: int = 0) -> None:
+        """A call begins; its reply tells what becomes of it."""
+        if self._most is not None:
+            self._calls.append(_Call(reply, _tokens_of(messages), expected))
+
+    def restore(self, attempts: Iterable[Attempt]) -> None:
+        """Calls of an earlier life of the run."""
+        self._earlier += sum(self._price(a.tier, a.usage) for a in attempts if a.usage)
+
+    def refusal(self, tier: str, messages: Sequence[BaseMessage], expected: int) -> str | None:
+        """Why a node must not be started; None if it may be.
+
+        What is under way counts with all that it is expected to write, so that nodes which begin together
+        do not pass the bound together.
+        """
+        if self._most is None:
+            return None
+        calls = sum(self._price(call.reply.tier, call.usage()) for call in self._calls)
+        usage = Usage(input_tokens=_tokens_of(messages), output_tokens=expected)
+        total = self._earlier + calls + self._price(tier, usage)
+        if total <= self._most:
+            return None
+        return (
+            f"not started: with it the run would cost about {total:.3g}, more than"
+            f" max_cost={self._most:g}"
+        )
+
+    def _price(self, tier: str, usage: Usage) -> float:
+        return self._prices[tier].of(usage) if self._prices and tier in self._prices else 0.0
+
+
+def _tokens_of(messages: Sequence[BaseMessage]) -> int:
+    return sum(len(str(message.text)) for message in messages) // _CHARACTERS_A_TOKEN
