@@ -24,7 +24,12 @@ from langchain_sgd.skeleton import Node, NodeId, Skeleton
 
 TOKENS_A_WORD: Final = 4 / 3
 """The usual rule of thumb for English: 100 tokens are about 75 words."""
-LENGTHS: Final = Path("../shared/data/answer_lengths.csv")
+COLUMNS: Final = ("dataset", "model", "question_id", "category", "words", "sot_label")
+"""What a table of answer lengths must hold; `sot_label` is 1, 0 or empty."""
+LENGTHS_HELP: Final = (
+    f"CSV table of answers, with the columns {', '.join(COLUMNS)} (1: suits parallel writing, 0: does not,"
+    " empty: nobody was asked)"
+)
 _WORD: Final = "word".ljust(CHARACTERS_A_TOKEN)[: CHARACTERS_A_TOKEN - 1] + " "
 _QUESTION: Final = "What should one know about subject number {id} before deciding on it?"
 _HARD, _EASY = 5, 1
@@ -98,18 +103,33 @@ def cut(text: str, count: int) -> list[str]:
 
 
 def read_lengths(path: Path, models: Sequence[str]) -> list[Length]:
-    """The answers of these models in the table; questions that ask for nothing long are among them."""
+    """The answers of these models in the table; questions that ask for nothing long are among them.
+
+    Raises:
+        ValueError: The file is not there, lacks a column, or holds no answers of these models.
+    """
+    if not path.is_file():
+        msg = f"there are no answer lengths at {path}"
+        raise ValueError(msg)
     with path.open(newline="") as file:
-        return [
+        rows = csv.DictReader(file)
+        if lacking := [name for name in COLUMNS if name not in (rows.fieldnames or ())]:
+            msg = f"{path} lacks the columns {', '.join(lacking)}"
+            raise ValueError(msg)
+        found = [
             Length(
                 f"{row['dataset']} {row['question_id']} {row['model']}",
                 row["category"],
                 max(1, round(int(row["words"]) * TOKENS_A_WORD)),
                 {"1": True, "0": False}.get(row["sot_label"]),
             )
-            for row in csv.DictReader(file)
+            for row in rows
             if row["model"] in models
         ]
+    if not found:
+        msg = f"{path} holds no answers of {', '.join(models)}"
+        raise ValueError(msg)
+    return found
 
 
 def task_of(length: Length, shape: Shape, seed: int, *, splits: bool = True) -> Task:

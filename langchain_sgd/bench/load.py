@@ -26,7 +26,7 @@ from langchain_sgd.baselines import PlainDecoding
 from langchain_sgd.bench._measure import Row, ask, progress
 from langchain_sgd.bench._output import parser, save, show, spread
 from langchain_sgd.bench._workload import (
-    LENGTHS,
+    LENGTHS_HELP,
     Answered,
     Shape,
     Task,
@@ -280,13 +280,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     which.add_argument("--model", choices=PRESETS, default="llama-7b-a100")
     which.add_argument("--latency-model", type=Path, metavar="FILE", help="of bench calibrate")
     options.add_argument("--rounds", type=int, default=2, help="simulated: questions of each user")
-    options.add_argument("--lengths", type=Path, default=LENGTHS, help="default: %(default)s")
+    options.add_argument("--lengths", type=Path, metavar="FILE", help=f"simulated: {LENGTHS_HELP}")
     options.add_argument("--seed", type=int, default=1)
     args = options.parse_args(argv)
+    if not args.real and args.lengths is None:
+        options.error("a simulation needs --lengths FILE")
     try:
         model = given_model(args.latency_model, args.model)
+        tasks = [] if args.real else _tasks(args)
     except ValueError as error:
-        print(f"Nothing simulated. {error}", file=sys.stderr)
+        print(f"Nothing simulated: {error}", file=sys.stderr)
         return 2
     own_slots = model.slots if args.latency_model else 32
     slots = args.slots or (8 if args.real else own_slots)
@@ -307,15 +310,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         title = f"Measured: the bundled large model, {slots} slots"
     else:
-        if not args.lengths.is_file():
-            print(
-                f"Nothing simulated: there are no answer lengths at {args.lengths}; see --lengths",
-                file=sys.stderr,
-            )
-            return 2
         model = replace(model, slots=slots)
         how |= {"model": asdict(model), "shape": asdict(Shape())}
-        found = simulated(model, _tasks(args), args.users, busy, args.rounds)
+        found = simulated(model, tasks, args.users, busy, args.rounds)
         title = f"SIMULATION: {model.name}, {slots} slots, published answer lengths"
     _show(title, found)
     command = shlex.join(

@@ -1,6 +1,6 @@
 """SIMULATION, no measurement: what SGD would gain on models of real size, by a stated latency model.
 
-The lengths of published answers (`answer_lengths.csv`; words times 4/3 are taken for tokens), servers that
+The lengths of published answers (`--lengths FILE`; words times 4/3 are taken for tokens), servers that
 take the time that `langchain_sgd.bench.latency` says, and the real `SGDRunnable` on a virtual clock: the
 schedule is the package's own, the servers and the plans are assumed. Plans have a given number of nodes,
 random dependencies, and parts whose tokens add up to the plain answer's times `--expansion`.
@@ -26,7 +26,7 @@ from typing import Any, Final
 from langchain_sgd.baselines import PlainDecoding
 from langchain_sgd.bench._output import parser, save, show
 from langchain_sgd.bench._workload import (
-    LENGTHS,
+    LENGTHS_HELP,
     Build,
     Length,
     Shape,
@@ -184,7 +184,7 @@ def given_model(file: Path | None, preset: str) -> LatencyModel:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print and save the figures; 2 if there are no lengths to simulate with."""
     options = parser("simulate", __doc__ or "")
-    options.add_argument("--lengths", type=Path, default=LENGTHS, help="default: %(default)s")
+    options.add_argument("--lengths", type=Path, required=True, metavar="FILE", help=LENGTHS_HELP)
     options.add_argument("--answers-of", nargs="+", default=_MODELS, metavar="MODEL")
     which = options.add_mutually_exclusive_group()
     which.add_argument("--large", choices=PRESETS, default="llama-33b-a100")
@@ -199,21 +199,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--most", type=int, help="take no more answers than this")
     options.add_argument("--seed", type=int, default=1)
     args = options.parse_args(argv)
-    if not args.lengths.is_file():
-        print(
-            f"Nothing simulated: there are no answer lengths at {args.lengths}. Name a CSV file with the"
-            " columns dataset, model, question_id, category, words, sot_label: --lengths FILE",
-            file=sys.stderr,
-        )
-        return 2
-    lengths = read_lengths(args.lengths, args.answers_of)[: args.most]
-    if not lengths:
-        print(f"No answers of {args.answers_of} in {args.lengths}", file=sys.stderr)
-        return 2
     try:
+        lengths = read_lengths(args.lengths, args.answers_of)[: args.most]
         large = given_model(args.latency_model, args.large)
     except ValueError as error:
-        print(f"Nothing simulated. {error}", file=sys.stderr)
+        print(f"Nothing simulated: {error}", file=sys.stderr)
         return 2
     name = args.small or (None if args.latency_model else _SMALL)
     small = PRESETS[name] if name else None

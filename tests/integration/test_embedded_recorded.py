@@ -1,6 +1,6 @@
 """Requests that a real TGI was asked, and the forms of its answers: the app answers them alike.
 
-`tests/data/tgi/recorded.jsonl` holds 398 of them. Compared are the status, the content type, the keys and
+`tests/data/tgi/recorded.jsonl.xz` holds 398 of them. Compared are the status, the content type, the keys and
 kinds of JSON values, the kinds and order of events, finish reasons and error types; not the words, which
 are a small model's. The exceptions are below, each with its reason.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import lzma
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,8 @@ from yarl import URL
 from langchain_sgd.embedded.app import make_app, serving
 from tests.scripted_engine import ScriptedEngine
 
-RECORDED = [
-    json.loads(line)
-    for line in (Path(__file__).parents[1] / "data/tgi/recorded.jsonl").read_text().splitlines()
-]
+FILE = Path(__file__).parents[1] / "data" / "tgi" / "recorded.jsonl.xz"
+RECORDED = [json.loads(line) for line in lzma.decompress(FILE.read_bytes()).decode().splitlines()]
 
 OURS_BEYOND_TGI = {"prompt_tokens_details", "model_dtype", "max_batch_size"}
 """Fields that TGI does not have: cached tokens, and what /info said in TGI 2."""

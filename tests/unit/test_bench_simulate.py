@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,7 +103,20 @@ def test_without_lengths_nothing_is_simulated(
 ) -> None:
     for command in (simulate, load):
         assert command.main(["--lengths", str(tmp_path / "none.csv")]) == 2
-        assert "there are no answer lengths at" in capsys.readouterr().err
+        assert "Nothing simulated: there are no answer lengths at" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [simulate, load])
+def test_the_table_of_lengths_is_asked_for_and_described(
+    command: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        command.main([])
+    assert "--lengths" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        command.main(["--help"])
+    described = " ".join(capsys.readouterr().out.split())
+    assert "columns dataset, model, question_id, category, words, sot_label" in described
 
 
 def test_a_measured_model_takes_the_place_of_the_published(

@@ -30,6 +30,7 @@ FAST: dict[str, Any] = {
     "prompt_token_s": 0.0,
     "slots": 64,
 }
+PUBLISHED = Path(__file__).parents[1] / "data" / "answer_lengths.csv"
 TABLE = """\
 dataset,model,source,question_id,category,sot_label,chars,words,paragraphs
 v,gpt,main,1,generic,1,900,150,3
@@ -48,13 +49,29 @@ def test_lengths_are_those_of_the_models_asked_for(tmp_path: Path) -> None:
         Length("m 3 gpt", "writing", 1, splits=None),
     ]
     assert len(workload.read_lengths(path, ["gpt", "other"])) == 4
-    assert workload.read_lengths(path, []) == []
+
+
+@pytest.mark.parametrize(
+    ("table", "complaint"),
+    [
+        (None, "there are no answer lengths at"),
+        (TABLE.replace("sot_label", "label"), "lacks the columns sot_label"),
+        ("", "lacks the columns dataset, model"),
+        (TABLE, "holds no answers of gpt-9"),
+    ],
+)
+def test_tables_without_what_is_asked_for_are_refused(
+    tmp_path: Path, table: str | None, complaint: str
+) -> None:
+    path = tmp_path / "lengths.csv"
+    if table is not None:
+        path.write_text(table)
+    with pytest.raises(ValueError, match=complaint):
+        workload.read_lengths(path, ["gpt-9"])
 
 
 def test_the_published_lengths_are_read() -> None:
-    if not workload.LENGTHS.is_file():
-        pytest.skip("the table of answer lengths is not beside the checkout")
-    found = workload.read_lengths(workload.LENGTHS, ["gpt35"])
+    found = workload.read_lengths(PUBLISHED, ["gpt35"])
     assert len({length.id for length in found}) == len(found) > 50
     assert all(1 <= length.tokens < 5000 for length in found)
     assert {length.splits for length in found} >= {True, False}

@@ -13,7 +13,10 @@ from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.judging import Answer, JudgePrompts, make_pairs, read_answers, read_references
 from langchain_sgd.judging.verdict_file import VerdictFile
 
-MT_BENCH = Path(__file__).parents[3] / "shared" / "data" / "mt_bench80"
+AS_MT_BENCH = """\
+{"question_id": 101, "answer_id": "a1", "model_id": "gpt-4", "choices": [{"index": 0, "turns": ["Second place.", "Second to last."]}], "tstamp": 1.5}
+{"question_id": 102, "answer_id": "b2", "model_id": "gpt-4", "choices": [{"index": 0, "turns": ["In Washington.", "No."]}], "tstamp": 2.5}
+"""
 
 
 def row(method: str = "sgd", question: object = 1, **more: Any) -> dict[str, Any]:
@@ -107,13 +110,9 @@ def test_references_are_read_in_all_their_forms(tmp_path: Path) -> None:
         read_references(write(tmp_path / "none.jsonl", {"question_id": 4}))
 
 
-def test_mt_bench_references_are_read() -> None:
-    file = MT_BENCH / "reference_answer_gpt-4.jsonl"
-    if not file.is_file():
-        pytest.skip(f"{file} is not here")
-    found = read_references(file)
-    assert len(found) == 30
-    assert "second place" in found["101"]
+def test_mt_bench_references_are_read(tmp_path: Path) -> None:
+    found = read_references(write(tmp_path / "references.jsonl", AS_MT_BENCH))
+    assert found == {"101": "Second place.", "102": "In Washington."}
 
 
 # -- pairs
