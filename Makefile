@@ -29,7 +29,7 @@ recording: $(VENV)/.demo
 
 # The pages of docs/, with the options and the API from the code, in build/site. Broken links are errors.
 docs: $(VENV)/.demo
-	$(BIN)/python -m pip install --quiet --group docs
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs
 	$(BIN)/python docs/option_table.py
 	$(BIN)/python -m mkdocs build --quiet
 
@@ -64,9 +64,11 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Resolve the newest versions that pyproject.toml allows and pin them for everybody.
+# Resolve the newest versions that pyproject.toml allows and pin them for everybody; all extras and groups
+# but `ecosystem`, which is for the newest versions. `make lock UPGRADE=` adds what is missing and changes no pin.
+UPGRADE ?= --upgrade
 lock: setup
-	$(BIN)/uv pip compile pyproject.toml --extra all --group dev --universal --upgrade \
+	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --group docs --group browser --universal $(UPGRADE) \
 	  --no-header --no-annotate --no-emit-index-url --output-file constraints.txt
 
 # The whole suite on the newest versions, in an environment of its own.
