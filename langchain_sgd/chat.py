@@ -1,19 +1,13 @@
-"""`ChatSGD`: the same engine where a chat model is expected.
-
-What one model call does as well goes to the large model undivided: tool calls, and answers in a schema's
-form.
-"""
+"""`ChatSGD`: the same engine where a chat model is expected."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
-import logging
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
-    Callable,
-    Coroutine,
     Iterator,
     Mapping,
     Sequence,
@@ -30,7 +24,6 @@ from langchain_core.language_models import (
     BaseChatModel,
     LangSmithParams,
     LanguageModelInput,
-    ModelProfile,
 )
 from langchain_core.language_models.chat_models import (
     agenerate_from_stream,
@@ -41,40 +34,31 @@ from langchain_core.messages import (
     AIMessageChunk,
     BaseMessage,
 )
-from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import (
     Runnable,
     RunnableBinding,
     RunnableConfig,
-    RunnableLambda,
     ensure_config,
 )
-from langchain_core.runnables.config import merge_configs
-from langchain_core.tools import BaseTool
-from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.uuid import uuid7
-from pydantic import BaseModel, Field, PrivateAttr, field_validator
+from pydantic import BaseModel, PrivateAttr, field_validator
 
+from langchain_sgd.batches import Batches
 from langchain_sgd.caching import CachePlace, WholeAnswers, cache_of
 from langchain_sgd.deciding import FOR_TOOLS, TOOL, decided, with_findings
 from langchain_sgd.decoding.context import NOSTREAM
 from langchain_sgd.errors import InvalidInputError
-from langchain_sgd.portal import iterate_sync, run_sync
-from langchain_sgd.report import REPORT_KEY, Report
-from langchain_sgd.runnable import SGDRunnable, sharing_a_limit
-from langchain_sgd.stops import StopFilter
-from langchain_sgd.streams import Stream, all_of, as_completed
-from langchain_sgd.telling import usage_metadata
-from langchain_sgd.tiers import innermost
+from langchain_sgd.message_streams import CachedStream, Generated, as_chunk, counted_as
+from langchain_sgd.portal import iterate_sync
+from langchain_sgd.runnable import SGDRunnable
+from langchain_sgd.streams import Stream
+from langchain_sgd.undivided import Undivided
 
-_log = logging.getLogger("langchain_sgd")
-_TOLD = ("callbacks", "tags", "metadata")
-"""What a chat model brings to each of its runs."""
 _NO_PART_IN_THE_ANSWER = frozenset({"name", "limits", "prices", "checkpointer", "plan_cache"})
 
 
-class ChatSGD(BaseChatModel):
+class ChatSGD(Batches, Undivided):
     """Skeleton Graph Decoding as a chat model.
 
     Made of an `SGDRunnable`, or of what one is made of: `ChatSGD(small=..., large=...)`.
@@ -98,8 +82,6 @@ class ChatSGD(BaseChatModel):
         ...     print(chunk.text, end="")
     """
 
-    sgd: SGDRunnable = Field(repr=False)
-    """The engine."""
     stop: list[str] | None = None
     """The answer ends before the first of these texts, wherever in it that is; what is still being
     decoded then is cancelled, so such an answer has no report."""
@@ -108,14 +90,7 @@ class ChatSGD(BaseChatModel):
     count_usage: bool = False
     """Put the total of all calls into the message's `usage_metadata`. A tracer that sees both this model's
     run and those inside then counts every token twice."""
-    split_with_tools: bool = False
-    """With tools bound, offer the large model one more: it hands a long last answer to be split. Calls of
-    tools and short answers stay its own."""
 
-    _told: bool = PrivateAttr(default=False)
-    """It was said that answers with tools are not split."""
-    _large: tuple[dict[str, Any], BaseChatModel] | None = PrivateAttr(default=None)
-    """The large model called as we are, and how it then differs."""
     _inside: RunnableConfig | None = PrivateAttr(default=None)
     """In a copy made for one call: the config of what happens inside that call."""
     _open: list[Stream[Any]] = PrivateAttr(default_factory=list)
@@ -131,6 +106,10 @@ class ChatSGD(BaseChatModel):
             msg = f"ChatSGD was given an SGDRunnable and {sorted(options)}: set them on that one"
             raise InvalidInputError(msg)
         super().__init__(sgd=sgd, **own)
+
+    def loop_for_sync(self, config: Any) -> asyncio.AbstractEventLoop | None:
+        """As of the engine."""
+        return self.sgd.loop_for_sync(config)
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -238,7 +217,7 @@ class ChatSGD(BaseChatModel):
             answer = self._decided(messages, config, _options(options))
         else:
             answer = self.sgd.astream(messages, config, **_options(options))
-        stream = Stream(_Generated(answer, stop or self.stop or (), counted=self.count_usage))
+        stream = Stream(Generated(answer, stop or self.stop or (), counted=self.count_usage))
         self._open.append(stream)
         return stream
 
@@ -262,7 +241,7 @@ class ChatSGD(BaseChatModel):
 
     def _result(self, message: AIMessage) -> ChatResult:
         # Without its id: LangChain names it after this model's run, as it names the chunks of a stream.
-        changes = {"id": None, **_counted(message, counted=self.count_usage)}
+        changes = {"id": None, **counted_as(message, counted=self.count_usage)}
         return ChatResult(generations=[ChatGeneration(message=message.model_copy(update=changes))])
 
     # -- the caller's ways in
@@ -303,7 +282,7 @@ class ChatSGD(BaseChatModel):
         model, config = self._for_call(config)
         place = model._place(input, stop, kwargs)  # noqa: SLF001 - our own copy
         if place is not None and place.look():
-            yield _as_chunk(super(ChatSGD, model).invoke(input, config, stop=stop, **kwargs))
+            yield as_chunk(super(ChatSGD, model).invoke(input, config, stop=stop, **kwargs))
             return
         chunks: list[AIMessageChunk] = []
         for chunk in super(ChatSGD, model).stream(input, config, stop=stop, **kwargs):
@@ -331,7 +310,7 @@ class ChatSGD(BaseChatModel):
                 return None
             return await super(ChatSGD, model).ainvoke(input, config, stop=stop, **kwargs)
 
-        answer = _CachedStream(stream, cached, place, model._open)  # noqa: SLF001 - our own copy
+        answer = CachedStream(stream, cached, place, model._open)  # noqa: SLF001 - our own copy
         return cast("AsyncGenerator[AIMessageChunk]", Stream(answer))
 
     def stream_events(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
@@ -345,69 +324,6 @@ class ChatSGD(BaseChatModel):
         """As `BaseChatModel.astream_events`."""
         model, config = self._for_call(config)
         return super(ChatSGD, model).astream_events(input, config, **kwargs)
-
-    async def abatch(
-        self,
-        inputs: list[Any],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any,
-    ) -> list[AIMessage]:
-        """Answer several questions; `max_concurrency` bounds the model calls of all of them."""
-        configs = sharing_a_limit(config, len(inputs))
-
-        def ask(index: int) -> Coroutine[Any, Any, AIMessage]:
-            return self.ainvoke(inputs[index], configs[index], **kwargs)
-
-        done = await all_of(ask, len(inputs), return_exceptions=return_exceptions)
-        return cast("list[AIMessage]", done)
-
-    def abatch_as_completed(  # type: ignore[override]
-        self,
-        inputs: Sequence[Any],
-        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any,
-    ) -> AsyncGenerator[tuple[int, AIMessage | Exception]]:
-        """Answer several questions, each given with its index when it is done."""
-        configs = sharing_a_limit(config, len(inputs))
-
-        def ask(index: int) -> Coroutine[Any, Any, AIMessage]:
-            return self.ainvoke(inputs[index], configs[index], **kwargs)
-
-        return as_completed(ask, len(inputs), return_exceptions=return_exceptions)
-
-    def batch_as_completed(  # type: ignore[override]
-        self,
-        inputs: Sequence[Any],
-        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any,
-    ) -> Iterator[tuple[int, AIMessage | Exception]]:
-        """`abatch_as_completed`, waited for."""
-        return iterate_sync(
-            lambda: self.abatch_as_completed(
-                inputs, config, return_exceptions=return_exceptions, **kwargs
-            ),
-            on=self.sgd.loop_for_sync(config),
-        )
-
-    def batch(
-        self,
-        inputs: list[Any],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any,
-    ) -> list[AIMessage]:
-        """`abatch` on a loop of its own."""
-        return run_sync(
-            lambda: self.abatch(inputs, config, return_exceptions=return_exceptions, **kwargs),
-            on=self.sgd.loop_for_sync(config),
-        )
 
     def _for_call(self, config: RunnableConfig | None) -> tuple[Self, RunnableConfig]:
         """A copy of the model for one call, which knows the config of what happens inside that call.
@@ -446,189 +362,6 @@ class ChatSGD(BaseChatModel):
         messages = self._convert_input(input).to_messages()
         return CachePlace.of(cache, messages, self._get_llm_string(stop=stop, **options))
 
-    # -- what is not split
-
-    def _resolve_model_profile(self) -> ModelProfile | None:
-        return getattr(self.sgd.largest.model, "profile", None)
-
-    def bind_tools(
-        self,
-        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
-        *,
-        tool_choice: str | None = None,
-        **kwargs: Any,
-    ) -> Runnable[LanguageModelInput, AIMessage]:
-        """The large model with these tools: a tool call does not split.
-
-        Answers are not split then either, unless `split_with_tools` is set. Or give the agent a model of
-        its own and `SGDRunnable.as_tool()`.
-        """
-        if tool_choice is not None:
-            kwargs["tool_choice"] = tool_choice
-        # A call that is forced, or bound to a form, leaves nothing to decide.
-        free = kwargs.get("tool_choice") in {None, "auto"} and "response_format" not in kwargs
-        if self.split_with_tools and tools and free:
-            self._undivided(lambda model: model.bind_tools(tools, **kwargs))  # it can take them
-            return cast(
-                "Runnable[LanguageModelInput, AIMessage]",
-                self.bind(tools=[_described(tool) for tool in tools], **kwargs),
-            )
-        if tools and not self._told:
-            self._told = True
-            _log.warning(
-                "ChatSGD: with tools bound, every answer is one call of the large model;"
-                " split_with_tools=True has long last answers split"
-            )
-        return self._undivided(lambda model: model.bind_tools(tools, **kwargs))
-
-    def with_structured_output(
-        self,
-        schema: dict[str, Any] | type,
-        *,
-        include_raw: bool = False,
-        fuse: bool = False,
-        **kwargs: Any,
-    ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
-        """Answer in the form of a schema.
-
-        Args:
-            schema: Whatever the large model takes.
-            include_raw: Whether to give `raw`, `parsed` and `parsing_error`.
-            fuse: Decode the answer in parallel first, then have the large model put it into the form; for
-                forms that hold long texts. Without it the large model answers in the form at once.
-            **kwargs: For the large model's own `with_structured_output`.
-        """
-        structured = self._undivided(
-            lambda model: model.with_structured_output(schema, include_raw=include_raw, **kwargs)
-        )
-        if not fuse:
-            return structured
-        unseen = self.with_config(tags=[NOSTREAM])
-
-        def decode(input: Any, config: RunnableConfig) -> list[BaseMessage]:
-            messages = self._convert_input(input).to_messages()
-            answer = unseen.invoke(messages, config)
-            return self.sgd.prompts.for_fusing(messages, answer.text)
-
-        async def adecode(input: Any, config: RunnableConfig) -> list[BaseMessage]:
-            messages = self._convert_input(input).to_messages()
-            answer = await unseen.ainvoke(messages, config)
-            return self.sgd.prompts.for_fusing(messages, answer.text)
-
-        return RunnableLambda(decode, afunc=adecode, name="decode") | structured
-
-    def _said(self, name: str) -> Any:
-        """Our callbacks, tags or metadata as the caller gave them."""
-        value = getattr(self, name)
-        if name != "metadata":
-            return value
-        return {key: item for key, item in (value or {}).items() if key != "lc_versions"}
-
-    # -- tokens, as the large model counts them
-
-    def get_token_ids(self, text: str) -> list[int]:
-        """As the large model's.
-
-        Raises:
-            NotImplementedError: It has no tokenizer at hand.
-        """
-        if self.custom_get_token_ids is not None:
-            return self.custom_get_token_ids(text)
-        large = innermost(self.sgd.largest.model)
-        if not _counts(large):
-            msg = f"The large model, a {type(large).__name__}, has no tokenizer at hand"
-            raise NotImplementedError(msg)
-        ids: list[int] = large.get_token_ids(text)
-        return ids
-
-    def get_num_tokens(self, text: str) -> int:
-        """As the large model counts, or about so where it has no tokenizer at hand."""
-        if self.custom_get_token_ids is not None:
-            return len(self.custom_get_token_ids(text))
-        large = innermost(self.sgd.largest.model)
-        if _counts(large):
-            return int(large.get_num_tokens(text))
-        return count_tokens_approximately([text], extra_tokens_per_message=0, count_name=False)
-
-    def get_num_tokens_from_messages(
-        self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
-    ) -> int:
-        """As the large model counts, or about so where it has no tokenizer at hand."""
-        if self.custom_get_token_ids is not None:
-            return super().get_num_tokens_from_messages(messages, tools)
-        large = innermost(self.sgd.largest.model)
-        try:
-            if _counts(large):
-                return int(large.get_num_tokens_from_messages(messages, tools))
-        except NotImplementedError:  # of a model whose name its class does not know
-            pass
-        return count_tokens_approximately(messages)
-
-    # -- what is called in our place
-
-    def _undivided(
-        self, made_of: Callable[[Any], Any], *, inside: bool = False
-    ) -> Runnable[LanguageModelInput, Any]:
-        """What is made of the large model itself, called as we are.
-
-        It has our callbacks, tags and metadata beside its own, and our cache and rate limiter where it has
-        none.
-
-        Args:
-            made_of: Makes it.
-            inside: It is called in a run of ours, which has all of that.
-        """
-        large: Any = self.sgd.largest.model
-        bound: dict[str, Any] = {}
-        config = RunnableConfig()
-        while isinstance(large, RunnableBinding):
-            bound = {**large.kwargs, **bound}
-            config = merge_configs(large.config, config)
-            large = large.bound
-        if not hasattr(large, "bind_tools"):
-            msg = (
-                f"Tools and schemas go to the largest tier, but that is a {type(large).__name__}, no chat"
-                " model"
-            )
-            raise InvalidInputError(msg)
-        ours: dict[str, Any] = {}
-        if isinstance(large, BaseChatModel) and not inside:
-            ours = {
-                name: value
-                for name in ("cache", "rate_limiter")
-                if (value := getattr(self, name)) is not None and getattr(large, name) is None
-            }
-            told = {name: getattr(large, name) for name in _TOLD if getattr(large, name)}
-            own = {name: value for name in _TOLD if (value := self._said(name))}
-            ours |= (
-                merge_configs(cast("RunnableConfig", told), cast("RunnableConfig", own))
-                if own
-                else {}
-            )
-            if ours and (self._large is None or self._large[0] != ours):
-                # Kept: an agent binds its tools before every call, and a copy may connect for itself.
-                self._large = ours, large.model_copy(update=ours)
-            large = self._large[1] if ours and self._large is not None else large
-        made: Runnable[LanguageModelInput, Any] = made_of(large)
-        if bound:
-            made = made.bind(**bound)
-        return made.with_config(config) if config else made
-
-
-def _counts(model: Any) -> bool:
-    """Whether a model has a way of its own to count tokens; LangChain's loads a library and a tokenizer."""
-    if not isinstance(model, BaseChatModel):
-        return False
-    own = ("get_token_ids", "get_num_tokens", "get_num_tokens_from_messages")
-    return model.custom_get_token_ids is not None or any(
-        getattr(type(model), name) is not getattr(BaseChatModel, name) for name in own
-    )
-
-
-def _described(tool: Any) -> dict[str, Any]:
-    """A tool as every chat model takes it; a provider's own stays as it is."""
-    return tool if isinstance(tool, dict) else convert_to_openai_tool(tool)
-
 
 def _children(
     run_id: UUID,
@@ -642,116 +375,6 @@ def _children(
     return children
 
 
-def _counted(message: AIMessage, *, counted: bool) -> dict[str, Any]:
-    """The tokens that a message is to claim: none, or the total of the run that it reports."""
-    if not counted:
-        return {"usage_metadata": None}
-    if REPORT_KEY not in message.response_metadata:
-        return {}
-    return {"usage_metadata": usage_metadata(Report.from_message(message).total_usage)}
-
-
-class _Generated:
-    """An answer's chunks as LangChain wants them of a chat model, up to the first of the stop texts."""
-
-    def __init__(
-        self, answer: AsyncGenerator[AIMessageChunk], stops: Sequence[str], *, counted: bool
-    ) -> None:
-        self._answer = answer
-        self._stops = StopFilter(stops)
-        self._counted = counted
-        self._over = False
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> ChatGenerationChunk:
-        while not self._over:
-            chunk = await self._answer.__anext__()
-            last = chunk.chunk_position == "last"
-            if chunk.tool_call_chunks or not isinstance(chunk.content, str):
-                changes = {"id": None, **_counted(chunk, counted=self._counted)}
-                return ChatGenerationChunk(message=chunk.model_copy(update=changes))
-            text = self._stops.feed(str(chunk.text), last=last)
-            if self._stops.found is not None:
-                said = {"finish_reason": "stop", "stop_sequence": self._stops.found}
-                await self.aclose()
-                return ChatGenerationChunk(
-                    message=AIMessageChunk(
-                        content=text, response_metadata=said, chunk_position="last"
-                    )
-                )
-            if text or last or chunk.response_metadata:
-                changes = {"content": text, "id": None}
-                changes |= _counted(chunk, counted=self._counted)
-                return ChatGenerationChunk(message=chunk.model_copy(update=changes))
-        raise StopAsyncIteration
-
-    async def aclose(self) -> None:
-        self._over = True
-        await self._answer.aclose()
-
-
-class _CachedStream:
-    """A model's stream, or in one piece what the cache holds; what is streamed to its end is kept there."""
-
-    def __init__(
-        self,
-        stream: AsyncIterator[AIMessageChunk],
-        cached: Callable[[], Coroutine[Any, Any, AIMessage | None]],
-        place: CachePlace | None,
-        inside: Sequence[Stream[Any]],
-    ) -> None:
-        self._stream = stream
-        self._cached = cached
-        self._place = place
-        self._inside = inside
-        self._chunks: list[AIMessageChunk] = []
-        self._begun = self._over = False
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> AIMessageChunk:
-        if self._over:
-            raise StopAsyncIteration
-        if not self._begun:
-            self._begun = True
-            if (message := await self._cached()) is not None:
-                self._over = True
-                return _as_chunk(message)
-        try:
-            chunk = await self._stream.__anext__()
-        except StopAsyncIteration:
-            self._over = True
-            if self._place is not None:
-                await self._place.akeep(self._chunks)
-            raise
-        if self._place is not None:
-            self._chunks.append(chunk)
-        return chunk
-
-    async def aclose(self) -> None:
-        self._over = True
-        if (close := getattr(self._stream, "aclose", None)) is not None:
-            await close()
-        for stream in self._inside:  # LangChain's generator leaves them to the garbage collector
-            await stream.aclose()
-
-
 def _options(given: Mapping[str, Any]) -> dict[str, Any]:
     """A call's options for the models that write; `stream` is LangChain's own."""
     return {name: value for name, value in given.items() if value is not None and name != "stream"}
-
-
-def _as_chunk(message: AIMessage) -> AIMessageChunk:
-    return AIMessageChunk(
-        content=message.content,
-        id=message.id,
-        response_metadata=message.response_metadata,
-        # Of a cached answer LangChain says only that it cost nothing.
-        usage_metadata=message.usage_metadata
-        if "total_tokens" in (message.usage_metadata or {})
-        else None,
-        chunk_position="last",
-    )

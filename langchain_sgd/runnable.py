@@ -10,7 +10,6 @@ from collections.abc import (
     Coroutine,
     Iterator,
     Mapping,
-    Sequence,
 )
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
@@ -21,13 +20,13 @@ from langchain_core.runnables import (
     RunnableSerializable,
     ensure_config,
 )
-from langchain_core.runnables.config import get_config_list
 from langchain_core.runnables.graph import Graph
 from langchain_core.tools import BaseTool
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Checkpointer
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
+from langchain_sgd.batches import Batches, limit_of
 from langchain_sgd.decoding.context import RunContext, for_models
 from langchain_sgd.engine import plan_only
 from langchain_sgd.errors import InvalidInputError
@@ -40,14 +39,14 @@ from langchain_sgd.langgraph import (
     run_in_graph,
     stream_writer,
 )
-from langchain_sgd.limits import Limit
+from langchain_sgd.message_streams import AnswerChunks
 from langchain_sgd.options import Options
 from langchain_sgd.planning.planner import Plan
 from langchain_sgd.portal import iterate_sync, run_sync
 from langchain_sgd.question import Question, SkeletonInput, read_input
 from langchain_sgd.report import AWAITING_APPROVAL, REPORT_KEY
 from langchain_sgd.skeleton import Skeleton
-from langchain_sgd.streams import Stream, Working, all_of, as_completed
+from langchain_sgd.streams import Stream, Working
 from langchain_sgd.telling import Telling
 
 if TYPE_CHECKING:
@@ -55,11 +54,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_LIMIT_KEY = "__sgd_limit"
-"""Where a batch keeps its common limit in `configurable`; dunder keys reach no trace."""
 
-
-class SGDRunnable(Options, RunnableSerializable[Any, AIMessage]):
+class SGDRunnable(Batches, Options, RunnableSerializable[Any, AIMessage]):
     """Skeleton Graph Decoding: plan a long answer, decode its parts at once, give one message.
 
     Input: a `str`, a `PromptValue`, messages, or `{"question": ...}` (or `{"messages": ...}`), with a
@@ -173,7 +169,7 @@ class SGDRunnable(Options, RunnableSerializable[Any, AIMessage]):
                 show({"sgd_progress": progress})
 
         def context(question: Question) -> RunContext:
-            return RunContext(question, self, for_models(config), _limit(config), emit)
+            return RunContext(question, self, for_models(config), limit_of(config), emit)
 
         result = await run_in_graph(
             self._graph, value, config, self, telling.working(context), options
@@ -208,7 +204,7 @@ class SGDRunnable(Options, RunnableSerializable[Any, AIMessage]):
                 telling = Telling(self, on_text=give)
                 give(await self._answer(value, config, options, telling))
 
-            return Stream(_Chunks(Working(work)))
+            return Stream(AnswerChunks(Working(work)))
 
         inner = self._atransform_stream_with_config(input, chunks, config)  # type: ignore[arg-type]
         return cast("AsyncGenerator[AIMessageChunk]", Stream(inner))
@@ -244,71 +240,6 @@ class SGDRunnable(Options, RunnableSerializable[Any, AIMessage]):
 
         return cast("AsyncGenerator[Event | AIMessage]", Stream(Working(work)))
 
-    # -- batches: one limit for all of a batch
-
-    async def abatch(
-        self,
-        inputs: list[Any],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **options: Any,
-    ) -> list[AIMessage]:
-        """Answer several questions; `max_concurrency` bounds the model calls of all of them."""
-        configs = sharing_a_limit(config, len(inputs))
-
-        def ask(index: int) -> Coroutine[Any, Any, AIMessage]:
-            return self.ainvoke(inputs[index], configs[index], **options)
-
-        done = await all_of(ask, len(inputs), return_exceptions=return_exceptions)
-        return cast("list[AIMessage]", done)
-
-    def batch(
-        self,
-        inputs: list[Any],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **options: Any,
-    ) -> list[AIMessage]:
-        """`abatch`, waited for."""
-        return self._sync(
-            lambda: self.abatch(inputs, config, return_exceptions=return_exceptions, **options),
-            config,
-        )
-
-    def abatch_as_completed(  # type: ignore[override]
-        self,
-        inputs: Sequence[Any],
-        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **options: Any,
-    ) -> AsyncGenerator[tuple[int, AIMessage | Exception]]:
-        """Answer several questions, each given with its index when it is done."""
-        configs = sharing_a_limit(config, len(inputs))
-
-        def ask(index: int) -> Coroutine[Any, Any, AIMessage]:
-            return self.ainvoke(inputs[index], configs[index], **options)
-
-        return as_completed(ask, len(inputs), return_exceptions=return_exceptions)
-
-    def batch_as_completed(  # type: ignore[override]
-        self,
-        inputs: Sequence[Any],
-        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **options: Any,
-    ) -> Iterator[tuple[int, AIMessage | Exception]]:
-        """`abatch_as_completed`, waited for."""
-        return iterate_sync(
-            lambda: self.abatch_as_completed(
-                inputs, config, return_exceptions=return_exceptions, **options
-            ),
-            on=self.loop_for_sync(config),
-        )
-
     # -- planning alone
 
     async def aplan(self, input: Any, config: RunnableConfig | None = None) -> Plan:
@@ -321,7 +252,7 @@ class SGDRunnable(Options, RunnableSerializable[Any, AIMessage]):
             messages, _ = read_input(value)
             telling = Telling(self)
             run = RunContext(
-                Question(tuple(messages)), self, for_models(config), _limit(config), telling.feed
+                Question(tuple(messages)), self, for_models(config), limit_of(config), telling.feed
             )
             plan = await plan_only(run, Forgetful())
             plan.warnings = [*telling.warnings, *plan.warnings]
@@ -441,45 +372,6 @@ class SGDRunnable(Options, RunnableSerializable[Any, AIMessage]):
         return self._graph.get_graph(config)
 
 
-class _Chunks:
-    """A run's pieces of text as message chunks; the message's own data with the last one."""
-
-    def __init__(self, items: Working[str | AIMessage]) -> None:
-        self._items = items
-        self._last: AIMessage | None = None
-        self._ended = False
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> AIMessageChunk:
-        while self._last is None:
-            # Adding chunks up is LangChain's dearest step, so what has piled up goes out as one.
-            items = [await self._items.__anext__(), *self._items.waiting()]
-            if isinstance(last := items[-1], AIMessage):
-                self._last = last
-            if text := "".join(item for item in items if isinstance(item, str)):
-                return AIMessageChunk(content=text)
-        if not self._ended:
-            self._ended, message = True, self._last
-            content = message.content
-            return AIMessageChunk(
-                # The text has been given; what else stands in the content comes last.
-                content=""
-                if isinstance(content, str)
-                else [{**cast("dict[str, Any]", block), "text": ""} for block in content],
-                additional_kwargs=message.additional_kwargs,
-                response_metadata=message.response_metadata,
-                usage_metadata=message.usage_metadata,
-                id=message.id,
-                chunk_position="last",
-            )
-        raise StopAsyncIteration
-
-    async def aclose(self) -> None:
-        await self._items.aclose()
-
-
 def _added(items: list[Any]) -> Any:
     """What a chain streamed into us, as one input; of what cannot be added the last, as LangChain does."""
     if not items:
@@ -503,35 +395,3 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
-
-
-def _limit(config: RunnableConfig) -> Limit:
-    shared = (config.get("configurable") or {}).get(_LIMIT_KEY)
-    return shared if isinstance(shared, Limit) else _limit_of(config)
-
-
-def _limit_of(config: RunnableConfig) -> Limit:
-    size = config.get("max_concurrency")
-    if size is not None and (not isinstance(size, int) or size < 1):
-        msg = f"max_concurrency must be a whole number from 1 on, not {size!r}"
-        raise InvalidInputError(msg)
-    return Limit(size)
-
-
-def sharing_a_limit(config: Any, count: int) -> list[RunnableConfig]:
-    """A config for each input of a batch, so that `max_concurrency` bounds the model calls of all.
-
-    Configs with different values have limits of their own.
-    """
-    configs = get_config_list(config, count)
-    limits: dict[int | None, Limit] = {}
-    return [
-        {
-            **one,
-            "configurable": {
-                **(one.get("configurable") or {}),
-                _LIMIT_KEY: limits.setdefault(one.get("max_concurrency"), _limit_of(one)),
-            },
-        }
-        for one in configs
-    ]

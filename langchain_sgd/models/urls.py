@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from pydantic import SecretStr
 
-from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.server_urls import base_and_fragment, below, host_of, is_loopback
 
 HOSTED: Final = {
     "api.openai.com": "OPENAI_API_KEY",
@@ -25,8 +25,6 @@ HOSTED: Final = {
 }
 """Hosts (and those below them) of companies, and the variable that holds a key of theirs."""
 
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -40,12 +38,12 @@ class Address:
     @property
     def host(self) -> str:
         """The host's name."""
-        return urlsplit(self.url).hostname or ""
+        return host_of(self.url)
 
     @property
     def is_loopback(self) -> bool:
         """Whether no proxy can stand between."""
-        return self.host in _LOOPBACK
+        return is_loopback(self.host)
 
     def __str__(self) -> str:
         return self.url if self.model is None else f"{self.url}#{self.model}"
@@ -63,31 +61,9 @@ def address_of(text: str) -> Address:
         InvalidInputError: It is no http or https URL, or holds a user name, a password or a query. URLs
             stand in traces and messages, so they hold no secret; the message repeats none.
     """
-    try:
-        parts = urlsplit(text.strip())
-        _ = parts.port  # reading it checks it
-    except ValueError:
-        msg = "The URL's host or port is malformed. Give http://host:port."
-        raise InvalidInputError(msg) from None
-    if parts.username is not None or parts.password is not None:
-        msg = (
-            f"The URL of {parts.hostname!r} holds a user name or a password. Give it without, and"
-            " put the key into SGD_API_KEY or pass api_key=..."
-        )
-        raise InvalidInputError(msg)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        shown = "The given text" if "@" in text else repr(text)
-        msg = f"{shown} is no URL of a model server: give http://host:port or https://host"
-        raise InvalidInputError(msg)
-    if parts.query:
-        msg = (
-            f"The URL of {parts.hostname!r} holds a query; give the server's base URL, such as"
-            " http://host:port, and a key in SGD_API_KEY"
-        )
-        raise InvalidInputError(msg)
-    path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
-    model = unquote(parts.fragment).strip() or None
-    return Address(f"{parts.scheme}://{parts.netloc}{path}", model)
+    key = "put the key into SGD_API_KEY or pass api_key=..."
+    url, fragment = base_and_fragment(text, server="a model server", key=key)
+    return Address(url, unquote(fragment).strip() or None)
 
 
 def key_for(address: Address, what: str) -> SecretStr | None:
@@ -106,7 +82,5 @@ def key_for(address: Address, what: str) -> SecretStr | None:
 
 def hosted_key(host: str) -> str | None:
     """The variable that holds the key of the company whose host this is."""
-    return next(
-        (name for known, name in HOSTED.items() if host == known or host.endswith(f".{known}")),
-        None,
-    )
+    company = below(host, HOSTED)
+    return None if company is None else HOSTED[company]

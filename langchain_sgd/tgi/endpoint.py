@@ -13,11 +13,11 @@ from urllib.request import getproxies, proxy_bypass
 from pydantic import SecretStr
 
 from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.server_urls import base_and_fragment, below, host_of, is_loopback
 
 Verify = bool | str | ssl.SSLContext
 """How a server's certificate is checked: as usual, not at all, by a CA file or folder, by a context."""
 
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _HF_HOSTS = ("huggingface.co", "huggingface.cloud", "hf.space")
 
 
@@ -64,33 +64,16 @@ def base_url(text: str) -> str:
             a fragment. A URL is shown in traces and messages, so it must hold no secret; the message
             repeats none.
     """
-    try:
-        parts = urlsplit(text.strip())
-        _ = parts.port  # reading it checks it
-    except ValueError:
-        msg = "The URL's host or port is malformed. Give http://host:port."
-        raise InvalidInputError(msg) from None
-    if parts.username is not None or parts.password is not None:
-        msg = (
-            f"The URL of {parts.hostname!r} holds a user name or a password. Give it without, and pass "
-            "api_key=... (or headers={'Authorization': ...})."
-        )
+    url, fragment = base_and_fragment(
+        text,
+        server="a TGI server",
+        key="pass api_key=... (or headers={'Authorization': ...})",
+        instead=", or a LangChain chat model",
+    )
+    if fragment:
+        msg = f"The URL of {host_of(url)!r} holds a fragment. Give the server's base URL, {url}."
         raise InvalidInputError(msg)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        shown = "The given string" if "@" in text else repr(text)
-        msg = (
-            f"{shown} is no URL of a TGI server: expected http://host:port or https://host, "
-            "or a LangChain chat model."
-        )
-        raise InvalidInputError(msg)
-    if parts.query or parts.fragment:
-        msg = (
-            f"The URL of {parts.hostname!r} holds a query or a fragment; give the server's base URL, "
-            "such as http://host:port."
-        )
-        raise InvalidInputError(msg)
-    path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
-    return f"{parts.scheme}://{parts.netloc}{path}"
+    return url
 
 
 def proxy_for(url: str) -> str | None:
@@ -98,12 +81,11 @@ def proxy_for(url: str) -> str | None:
 
     Asked once per client: aiohttp's `trust_env=True` asks for every request, which costs 0.8 ms each.
     """
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if host in _LOOPBACK or proxy_bypass(host):
+    host = host_of(url)
+    if is_loopback(host) or proxy_bypass(host):
         return None
     proxies = getproxies()
-    found = proxies.get(parts.scheme) or proxies.get("all")
+    found = proxies.get(urlsplit(url).scheme) or proxies.get("all")
     return found if found and _is_http(found) else None  # others, such as SOCKS, aiohttp cannot
 
 
@@ -162,5 +144,4 @@ def key_from_environment(url: str) -> SecretStr | None:
 
 def is_hugging_face(url: str) -> bool:
     """Whether a URL's host belongs to Hugging Face."""
-    host = urlsplit(url).hostname or ""
-    return any(host == known or host.endswith(f".{known}") for known in _HF_HOSTS)
+    return below(host_of(url), _HF_HOSTS) is not None
