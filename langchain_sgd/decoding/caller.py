@@ -19,7 +19,7 @@ from langchain_core.runnables import RunnableConfig
 
 from langchain_sgd.decoding.endings import Ending, ending_of, worse
 from langchain_sgd.errors import InvalidInputError
-from langchain_sgd.limits import Limit, slots
+from langchain_sgd.limits import Limit, in_line, slots
 from langchain_sgd.report import Attempt, Usage
 from langchain_sgd.retry import describe
 from langchain_sgd.tiers import Tier, innermost
@@ -198,6 +198,7 @@ async def _stream(
     options: Mapping[str, Any] | None = None,
 ) -> None:
     watch = _Watch(patience)
+    listening = in_line.set(watch.in_line)
     try:
         stream = _pieces(model, list(messages), config, options or {})
         async with _closing(stream):
@@ -224,6 +225,7 @@ async def _stream(
             raise StalledError(watch.why()) from error  # what the model made of our cancellation
         raise
     finally:
+        in_line.reset(listening)
         watch.close()
 
 
@@ -240,6 +242,8 @@ class _Watch:
         self._task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._before = self._task.cancelling()
         self._cancels = 0
+        self._in_line = 0
+        """How many calls wait in their client's queue, which is no silence of the model."""
         self.last = self._loop.time()
         """When the last piece came; at first, when the watch began."""
         self._timer: asyncio.TimerHandle | None = None
@@ -249,7 +253,14 @@ class _Watch:
         if (ends := self._patience.ends(self.last)) is not None:
             self._timer = self._loop.call_at(ends, self._look)
 
+    def in_line(self, more: int) -> None:
+        """Take note that a call begins (1) or ends (-1) to wait in its client's queue."""
+        self._in_line += more
+        self.last = self._loop.time()
+
     def _look(self) -> None:
+        if self._in_line:
+            self.last = self._loop.time()
         ends = self._patience.ends(self.last)
         if not self.expired and ends is not None and self._loop.time() < ends:
             self._arm()

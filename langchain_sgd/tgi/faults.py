@@ -69,7 +69,9 @@ class Faults:
             TGIError: It is no answer: an error's body, or another service.
         """
         content = decoded(body)
-        if isinstance(content, list) and len(content) == 1:  # as the oldest servers of the API have it
+        if (
+            isinstance(content, list) and len(content) == 1
+        ):  # as the oldest servers of the API have it
             content = content[0]
         if isinstance(content, Mapping) and content.get("error") is not None:
             raise self.in_stream(content)

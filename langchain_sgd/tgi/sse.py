@@ -19,6 +19,8 @@ _FIELDS: Final = (b"data", b"event", b"id", b"retry", b"")
 
 def begins_stream(begun: bytes) -> bool | None:
     """Whether bytes are the beginning of events; None while there are too few to tell."""
+    if _BOM.startswith(begun):
+        return None
     name, colon, _ = begun.removeprefix(_BOM).lstrip(b"\r\n").partition(b":")
     if colon:
         return name in _FIELDS

@@ -19,6 +19,7 @@ from langchain_sgd import (
 )
 from langchain_sgd.answer import CUT, MISSING
 from langchain_sgd.bench.virtual_time import run_virtual
+from langchain_sgd.limits import in_line
 from langchain_sgd.retry import is_retryable
 from tests.support.models import PLAIN, PLANNER, Say, Stage, others, planning
 from tests.support.skeletons import skeleton
@@ -365,6 +366,41 @@ def test_the_deadline_holds_while_the_planner_waits_for_a_slot() -> None:
         return clock() - began
 
     assert run_virtual(main()) == pytest.approx(10.0)
+
+
+def test_a_planner_that_breaks_off_goes_on_from_its_lines_when_asked_again() -> None:
+    lines = ["1 Alpha\n", "2 Beta\n", "3 Gam"]
+    whole = "1 Alpha\n2 Beta\n3 Gamma\n"
+    stage = Stage({PLANNER: [Say(lines, error=BROKEN), Say(whole)]})
+    report = Report.from_message(run_virtual(SGDRunnable(**stage.pair()).ainvoke("Why?")))
+    assert (report.status, report.warnings) == ("complete", ())
+    assert [node.heading for node in report.nodes] == ["Alpha", "Beta", "Gamma"]
+    assert sorted(stage.parts()) == ["1", "2", "3", PLANNER, PLANNER]
+    assert "1 Alpha\n2 Beta\n" in stage.of(PLANNER)[1].prompt
+
+
+def test_a_planner_that_breaks_off_for_good_says_so() -> None:
+    stage = Stage({PLANNER: Say(["1 Alpha\n", "2 Beta\n", "3 Gam"], error=WRONG)})
+    report = Report.from_message(run_virtual(SGDRunnable(**stage.pair()).ainvoke("Why?")))
+    assert report.status == "partial"
+    assert [node.heading for node in report.nodes] == ["Alpha", "Beta"]
+    assert "the planner broke off after 2 nodes" in report.warnings[0]
+
+
+def test_a_wait_in_the_clients_own_queue_is_no_silence() -> None:
+    async def translate(_: Any) -> Any:
+        tell = in_line.get()
+        assert tell is not None
+        tell(1)
+        await asyncio.sleep(100)
+        tell(-1)
+        await asyncio.sleep(4)
+        yield "text"
+
+    sgd = SGDRunnable(
+        large=RunnableGenerator(translate), stall_timeout_s=5.0, retries=0, mode="never"
+    )
+    assert run_virtual(sgd.ainvoke("Why?")).text == "text"
 
 
 def test_a_plan_cut_by_the_deadline_keeps_its_finished_nodes() -> None:
