@@ -21,7 +21,7 @@ from langchain_sgd.decoding.endings import Ending, ending_of, worse
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.limits import Limit, in_line, slots
 from langchain_sgd.report import Attempt, Usage
-from langchain_sgd.retry import describe
+from langchain_sgd.retry import describe, is_timeout
 from langchain_sgd.tiers import Tier, innermost
 
 TIME_USED_UP = "its time was used up"
@@ -31,6 +31,8 @@ _CLEANUP_S = 5.0
 
 _CACHE_WRITES = ("cache_creation", "ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
 """Tokens put into a prefix cache; who tells for how long does not count them under the first name too."""
+_SILENT_SHARE = 0.1
+"""Of the time since its first text: a model that was silent for less was no silent one."""
 _STALE = 20
 """How many connections of ended loops a client may have kept."""
 _OTHER_LOOP = ("Event loop is closed", "different loop", "different event loop")
@@ -72,6 +74,8 @@ class Reply:
     """When its slots were free and the call went out; None if it never did."""
     first_at: float | None = None
     """When the first text came."""
+    last_at: float | None = None
+    """When the last piece came."""
     ended_at: float | None = None
     model: str | None = None
     """The model's own name, as its server gave it."""
@@ -89,6 +93,15 @@ class Reply:
     """What came as a thought beside the text."""
     annotations: list[dict[str, Any]] = field(default_factory=list)
     """Citations and the like."""
+
+    @property
+    def ran_on(self) -> bool:
+        """Whether its time ended while text still came: another call would take as long."""
+        if self.error is None or self.first_at is None or self.last_at is None:
+            return False
+        ended = self.last_at if self.ended_at is None else self.ended_at
+        brief = ended - self.last_at < _SILENT_SHARE * (ended - self.first_at)
+        return brief and is_timeout(self.error)
 
     def attempt(self, clock: Callable[[float], float], problem: str | None = None) -> Attempt:
         """The call for the report.
@@ -207,6 +220,7 @@ async def _stream(
                 if not (text := _note(piece, reply)):
                     continue
                 reply.pieces += 1
+                reply.last_at = watch.last
                 if reply.first_at is None:
                     reply.first_at = watch.last
                 if on_text(text):

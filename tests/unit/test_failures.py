@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from langchain_core.exceptions import ModelTimeoutError
 from langchain_core.runnables import RunnableGenerator
 from langgraph.checkpoint.memory import InMemorySaver
 
@@ -385,6 +386,20 @@ def test_a_planner_that_breaks_off_for_good_says_so() -> None:
     assert report.status == "partial"
     assert [node.heading for node in report.nodes] == ["Alpha", "Beta"]
     assert "the planner broke off after 2 nodes" in report.warnings[0]
+
+
+@pytest.mark.parametrize("kind", [TimeoutError, ModelTimeoutError])
+def test_a_text_that_runs_on_until_its_clients_time_ends_is_kept_and_not_asked_for_again(
+    kind: type[Exception],
+) -> None:
+    run_on = Say(["again "] * 100, each_s=1.0, error=kind("no complete answer in 100 s"))
+    stage = Stage({PLAIN: run_on})
+    sgd = SGDRunnable(large=stage.model("large"), mode="never")
+    message = run_virtual(sgd.ainvoke("Why?"))
+    assert stage.parts() == [PLAIN]
+    assert message.text.startswith("again again")
+    assert message.text.endswith(CUT)
+    assert Report.from_message(message).nodes[0].status == "truncated"
 
 
 def test_a_wait_in_the_clients_own_queue_is_no_silence() -> None:
