@@ -22,7 +22,7 @@ from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.limits import Limit, in_line, slots
 from langchain_sgd.report import Attempt, Usage
 from langchain_sgd.retry import describe, is_timeout
-from langchain_sgd.tiers import Tier, innermost
+from langchain_sgd.tiers import Shared, Tier, innermost
 
 TIME_USED_UP = "its time was used up"
 _CLEANUP_S = 5.0
@@ -85,6 +85,10 @@ class Reply:
     error: BaseException | None = None
     pieces: int = 0
     """Pieces of text that came; with most servers tokens."""
+    streamed: bool = False
+    """Its text came as a stream's chunk."""
+    stopped: bool = False
+    """Whoever took the text had enough of it."""
     first_logprob: float | None = None
     """Log-probability of the first token, where it was asked for and given."""
     last_usage: Usage | None = None
@@ -175,6 +179,7 @@ async def call_model(
                         patience=patience,
                         options=options,
                     )
+                    _check_ending(reply, tier.shared)
                     break
                 except Exception as error:
                     if not stale or reply.first_at is not None or not _is_of_another_loop(error):
@@ -186,6 +191,14 @@ async def call_model(
         raise
     finally:
         reply.ended_at = loop.time()
+
+
+def _check_ending(reply: Reply, shared: Shared) -> None:
+    """Take a stream that says nothing of its end for a broken one, if the model's others have said it."""
+    if reply.ending is not None:
+        shared.tells_endings = True
+    elif shared.tells_endings and reply.streamed and not reply.stopped:
+        reply.ending = "cut"
 
 
 def _is_of_another_loop(error: BaseException | None) -> bool:
@@ -223,7 +236,9 @@ async def _stream(
                 reply.last_at = watch.last
                 if reply.first_at is None:
                     reply.first_at = watch.last
+                reply.streamed = isinstance(piece, AIMessageChunk)
                 if on_text(text):
+                    reply.stopped = True
                     break
         watch.check()
     except asyncio.CancelledError as error:

@@ -402,6 +402,22 @@ def test_a_text_that_runs_on_until_its_clients_time_ends_is_kept_and_not_asked_f
     assert Report.from_message(message).nodes[0].status == "truncated"
 
 
+def test_a_stream_that_does_not_say_how_it_ended_was_broken_off_if_others_say_it() -> None:
+    stage = Stage({PLAIN: [Say("whole"), Say("half a sent", finish="")]})
+    sgd = SGDRunnable(large=stage.model("large"), mode="never", retries=0)
+
+    async def main() -> list[str]:
+        return [str((await sgd.ainvoke(question)).text) for question in ("One?", "Two?")]
+
+    assert run_virtual(main()) == ["whole", f"half a sent\n\n{CUT}"]
+
+
+def test_a_model_that_never_says_how_its_streams_end_is_believed() -> None:
+    stage = Stage({PLAIN: Say("whole", finish="")})
+    sgd = SGDRunnable(large=stage.model("large"), mode="never", retries=0)
+    assert run_virtual(sgd.ainvoke("Why?")).text == "whole"
+
+
 def test_a_wait_in_the_clients_own_queue_is_no_silence() -> None:
     async def translate(_: Any) -> Any:
         tell = in_line.get()
