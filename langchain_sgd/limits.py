@@ -9,12 +9,16 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_sgd.errors import InvalidInputError
+
+in_line: ContextVar[Callable[[int], None] | None] = ContextVar("in_line", default=None)
+"""Is told 1 when a model's client begins to wait for its turn in a queue of its own, and -1 at the end."""
 
 
 @dataclass(eq=False, slots=True)

@@ -180,6 +180,15 @@ def is_retryable(error: BaseException, attempt: int = 1) -> bool:
     return course == "passing" or (course == "once" and attempt == 1)
 
 
+def is_timeout(error: BaseException) -> bool:
+    """Whether a time that somebody allowed has ended, whatever client says so."""
+    return any(
+        isinstance(each, TimeoutError)
+        or any("Timeout" in base.__name__ for base in type(each).__mro__)
+        for each in _chain(error)
+    )
+
+
 def status_of(error: BaseException) -> int | None:
     """The HTTP status of a failure, wherever its client keeps it; in a body too, and as digits.
 

@@ -44,6 +44,8 @@ class Shared:
     """State of routers, by what distinguishes them."""
     opens_thoughts: bool = False
     """Its answers begin inside a thought that its chat template has opened."""
+    tells_endings: bool = False
+    """Its streams say how they ended: one that does not was broken off."""
     _loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
 
     def used_here(self) -> None:

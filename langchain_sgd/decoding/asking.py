@@ -163,11 +163,17 @@ class Asking:
         def heading_stands(heading: str) -> None:
             run.emit(HeadingPlanned(heading, run.clock.now()))
 
+        async def may_go_on(error: PlannerError) -> bool:
+            cause = cast("Exception", error.__cause__)
+            again = number <= options.retries and is_retryable(cause, number)
+            return again and await run.pause(number, cause, run.deadline)
+
         number = 0
+        warnings: list[str] = []
         while True:
             number += 1
             try:
-                return await plan(
+                result = await plan(
                     run.question.messages,
                     functools.partial(self._ask, attempts, form),
                     prompts=options.prompts,
@@ -175,21 +181,31 @@ class Asking:
                     mode=options.mode,
                     on_node=stands,
                     on_heading=heading_stands if show and options.headings == "early" else None,
-                    on_void=void if on_void is not None else None,
+                    # What was begun before is no part of what this call thinks.
+                    on_void=void if on_void is not None and not begun else None,
                     form=form.writes,
                     read_line=options.read_line,
                     begun=begun,
                     plain_above=options.plain_above,
                 )
             except PlannerError as error:
-                cause = cast("Exception", error.__cause__)
-                again = number <= options.retries and is_retryable(cause, number)
-                if again and await run.pause(number, cause, run.deadline):
+                if await may_go_on(error):
                     continue
-                if begun:
-                    warning = f"the plan could not be finished after the resume: {error}"
-                    return Plan(list(begun), warnings=[warning], cut=True)
-                return Plan(plain="the planner failed", failed=True, warnings=[str(error)])
+                if not begun:
+                    return Plan(plain="the planner failed", failed=True, warnings=[str(error)])
+                result = Plan(list(begun), cut=True, error=error)
+            result.warnings[:0] = warnings
+            if result.error is None:
+                return result
+            failed = cast("PlannerError", result.error)
+            if len(result.nodes) > len(begun) and await may_go_on(failed):
+                begun, warnings = result.nodes, result.warnings  # it is shown what it has written
+                continue
+            result.warnings.append(
+                f"the planner broke off after {len(result.nodes)} nodes; the answer may lack parts:"
+                f" {failed}"
+            )
+            return result
 
     async def _ask(
         self,

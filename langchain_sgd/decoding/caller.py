@@ -19,10 +19,10 @@ from langchain_core.runnables import RunnableConfig
 
 from langchain_sgd.decoding.endings import Ending, ending_of, worse
 from langchain_sgd.errors import InvalidInputError
-from langchain_sgd.limits import Limit, slots
+from langchain_sgd.limits import Limit, in_line, slots
 from langchain_sgd.report import Attempt, Usage
-from langchain_sgd.retry import describe
-from langchain_sgd.tiers import Tier, innermost
+from langchain_sgd.retry import describe, is_timeout
+from langchain_sgd.tiers import Shared, Tier, innermost
 
 TIME_USED_UP = "its time was used up"
 _CLEANUP_S = 5.0
@@ -31,6 +31,8 @@ _CLEANUP_S = 5.0
 
 _CACHE_WRITES = ("cache_creation", "ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
 """Tokens put into a prefix cache; who tells for how long does not count them under the first name too."""
+_SILENT_SHARE = 0.1
+"""Of the time since its first text: a model that was silent for less was no silent one."""
 _STALE = 20
 """How many connections of ended loops a client may have kept."""
 _OTHER_LOOP = ("Event loop is closed", "different loop", "different event loop")
@@ -72,6 +74,8 @@ class Reply:
     """When its slots were free and the call went out; None if it never did."""
     first_at: float | None = None
     """When the first text came."""
+    last_at: float | None = None
+    """When the last piece came."""
     ended_at: float | None = None
     model: str | None = None
     """The model's own name, as its server gave it."""
@@ -81,6 +85,10 @@ class Reply:
     error: BaseException | None = None
     pieces: int = 0
     """Pieces of text that came; with most servers tokens."""
+    streamed: bool = False
+    """Its text came as a stream's chunk."""
+    stopped: bool = False
+    """Whoever took the text had enough of it."""
     first_logprob: float | None = None
     """Log-probability of the first token, where it was asked for and given."""
     last_usage: Usage | None = None
@@ -89,6 +97,15 @@ class Reply:
     """What came as a thought beside the text."""
     annotations: list[dict[str, Any]] = field(default_factory=list)
     """Citations and the like."""
+
+    @property
+    def ran_on(self) -> bool:
+        """Whether its time ended while text still came: another call would take as long."""
+        if self.error is None or self.first_at is None or self.last_at is None:
+            return False
+        ended = self.last_at if self.ended_at is None else self.ended_at
+        brief = ended - self.last_at < _SILENT_SHARE * (ended - self.first_at)
+        return brief and is_timeout(self.error)
 
     def attempt(self, clock: Callable[[float], float], problem: str | None = None) -> Attempt:
         """The call for the report.
@@ -162,6 +179,7 @@ async def call_model(
                         patience=patience,
                         options=options,
                     )
+                    _check_ending(reply, tier.shared)
                     break
                 except Exception as error:
                     if not stale or reply.first_at is not None or not _is_of_another_loop(error):
@@ -173,6 +191,14 @@ async def call_model(
         raise
     finally:
         reply.ended_at = loop.time()
+
+
+def _check_ending(reply: Reply, shared: Shared) -> None:
+    """Take a stream that says nothing of its end for a broken one, if the model's others have said it."""
+    if reply.ending is not None:
+        shared.tells_endings = True
+    elif shared.tells_endings and reply.streamed and not reply.stopped:
+        reply.ending = "cut"
 
 
 def _is_of_another_loop(error: BaseException | None) -> bool:
@@ -198,6 +224,7 @@ async def _stream(
     options: Mapping[str, Any] | None = None,
 ) -> None:
     watch = _Watch(patience)
+    listening = in_line.set(watch.in_line)
     try:
         stream = _pieces(model, list(messages), config, options or {})
         async with _closing(stream):
@@ -206,9 +233,12 @@ async def _stream(
                 if not (text := _note(piece, reply)):
                     continue
                 reply.pieces += 1
+                reply.last_at = watch.last
                 if reply.first_at is None:
                     reply.first_at = watch.last
+                reply.streamed = isinstance(piece, AIMessageChunk)
                 if on_text(text):
+                    reply.stopped = True
                     break
         watch.check()
     except asyncio.CancelledError as error:
@@ -224,6 +254,7 @@ async def _stream(
             raise StalledError(watch.why()) from error  # what the model made of our cancellation
         raise
     finally:
+        in_line.reset(listening)
         watch.close()
 
 
@@ -240,6 +271,8 @@ class _Watch:
         self._task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._before = self._task.cancelling()
         self._cancels = 0
+        self._in_line = 0
+        """How many calls wait in their client's queue, which is no silence of the model."""
         self.last = self._loop.time()
         """When the last piece came; at first, when the watch began."""
         self._timer: asyncio.TimerHandle | None = None
@@ -249,7 +282,14 @@ class _Watch:
         if (ends := self._patience.ends(self.last)) is not None:
             self._timer = self._loop.call_at(ends, self._look)
 
+    def in_line(self, more: int) -> None:
+        """Take note that a call begins (1) or ends (-1) to wait in its client's queue."""
+        self._in_line += more
+        self.last = self._loop.time()
+
     def _look(self) -> None:
+        if self._in_line:
+            self.last = self._loop.time()
         ends = self._patience.ends(self.last)
         if not self.expired and ends is not None and self._loop.time() < ends:
             self._arm()

@@ -219,7 +219,7 @@ async def _write(run: RunContext, part: Part, emit: Emit) -> Written:
     if best is not None:
         return Written(
             _report(run, part, ready, best.status, best, attempts, best_index, problem=problem),
-            None if late or best.reply.error is None else cause,
+            None if late or best.reply.error is None or best.reply.ran_on else cause,
         )
     report = _report(run, part, ready, "failed", draft, attempts, problem=problem, tier=tier)
     return Written(report, cause or TimeoutError(problem))
@@ -308,7 +308,7 @@ async def _attempt(
     except Exception as error:
         if _leaves_the_run(error):
             raise
-        draft.retryable = is_retryable(error, on_tier)
+        draft.retryable = is_retryable(error, on_tier) and not draft.reply.ran_on
     show(written.close())
     draft.text = "".join(pieces)
     if written.thinking and draft.reply.ending is None and draft.reply.error is None:

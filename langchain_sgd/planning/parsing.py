@@ -135,22 +135,29 @@ class SkeletonParser:
     def close(self, *, cut: bool = False) -> list[Draft]:
         """Drafts closed by the end of the text: a last line needs no line break.
 
-        If the text was `cut`, its last line is not whole, and is taken only if there is but one draft
-        before it: one part is no plan.
+        If the text was `cut`, its last line is not whole, and left out: half a heading is none.
         """
         if self.plain or self.ended:
             self.begun = False
             return []
         self._text += self._thoughts.close()
-        if cut and not self._braces and self._count != 1:
-            self._text = self._text[: self._text.rfind("\n") + 1]
-        self._text += "\n"
+        self._text = f"{self._without_what_was_cut(cut=cut)}\n"
         drafts = self._drain(last=True)
         while self._braces:
             self._leave_object()
             drafts += self._drain(last=True)
         self.begun = False
         return drafts
+
+    def _without_what_was_cut(self, *, cut: bool) -> str:
+        """The text without a last line, or a string in the place of one, that has no end."""
+        text = self._text
+        if self._braces and self._listed and self._string >= 0:
+            return text[: self._string]
+        if not cut:
+            return text
+        end = text.rfind("\n") + 1
+        return text if self._braces and end <= self._braces[-1] else text[:end]
 
     @property
     def open_object(self) -> bool:

@@ -62,6 +62,8 @@ class Plan:
     warnings: list[str] = field(default_factory=list)
     cut: bool = False
     """The planner failed half-way: the nodes are a beginning."""
+    error: Exception | None = None
+    """What broke the plan off, if it was the planner's model that failed."""
     failed: bool = False
     """The planner's model failed: whether the question splits is not known."""
     cached: bool = False
@@ -128,12 +130,9 @@ async def plan(
             if not reading.given or len(reading.nodes) == len(begun):
                 raise
             reading.close(cut=True)
-            warnings += reading.warnings
-            warnings.append(
-                f"the planner broke off after {len(reading.nodes)} nodes; the answer may lack parts:"
-                f" {str(error) or type(error).__name__}"
+            return Plan(
+                reading.nodes, warnings=[*warnings, *reading.warnings], cut=True, error=error
             )
-            return Plan(reading.nodes, warnings=warnings, cut=True)
         broken = reading.close(cut=cut)
         warnings += reading.warnings
         if reading.given:

@@ -52,18 +52,26 @@ class Unpacker:
         return plain
 
 
-async def read(response: aiohttp.ClientResponse, longest: int, *, cut: bool = False) -> bytes:
-    """Read a whole body.
+async def read(
+    response: aiohttp.ClientResponse,
+    longest: int,
+    *,
+    cut: bool = False,
+    unpacker: Unpacker | None = None,
+) -> bytes:
+    """Read a body to its end.
 
     Args:
-        response: Whose body; nothing of it has been read.
+        response: Whose body.
         longest: Bytes that are taken, packed or plain.
         cut: Whether the beginning will do where there is more, as for an error's message.
+        unpacker: What has unpacked the beginning of the body, if that was read already.
 
     Raises:
         BodyError: It is longer, or its compression is none that can be taken off.
     """
-    unpacker = Unpacker(response.headers.get("Content-Encoding", ""))
+    if unpacker is None:
+        unpacker = Unpacker(response.headers.get("Content-Encoding", ""))
     parts: list[bytes] = []
     left = longest
     while data := await response.content.readany():

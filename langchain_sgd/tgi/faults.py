@@ -28,6 +28,8 @@ from langchain_sgd.tgi.errors import (
 _OK: Final = 200
 _SHOWN: Final = 80
 """Characters of an answer that is no JSON, to recognize it by."""
+_ANSWERS: Final = {"choices", "generated_text"}
+"""What a whole answer of either route holds."""
 _SHORTEST_SECRET: Final = 4
 """Characters from which a secret is blanked: a shorter one is none, and would blank ordinary words."""
 
@@ -60,13 +62,23 @@ class Faults:
                 )
         return error
 
-    def no_stream(self, content_type: str, body: bytes) -> TGIError:
-        """Name a success that is no stream: an error's body, or another service."""
+    def whole_answer(self, content_type: str, body: bytes) -> dict[str, Any]:
+        """Read what came in place of a stream: some gateways give the answer as a whole.
+
+        Raises:
+            TGIError: It is no answer: an error's body, or another service.
+        """
         content = decoded(body)
-        if isinstance(content, Mapping) and "error" in content:
-            return self.in_stream(content)
+        if (
+            isinstance(content, list) and len(content) == 1
+        ):  # as the oldest servers of the API have it
+            content = content[0]
+        if isinstance(content, Mapping) and content.get("error") is not None:
+            raise self.in_stream(content)
+        if isinstance(content, dict) and content.keys() & _ANSWERS:
+            return content
         msg = f"a stream was asked for and {self._blanked(content_type)!r} came"
-        return NotTGIError(msg, endpoint=self._url, status=_OK)
+        raise NotTGIError(msg, endpoint=self._url, status=_OK)
 
     def in_stream(self, event: Mapping[str, Any]) -> TGIError:
         """Name the error that an event of a stream reports."""

@@ -8,6 +8,12 @@ import weakref
 from collections import deque
 from types import TracebackType
 
+from langchain_sgd.limits import in_line
+
+
+def _nobody(_: int) -> None:
+    """Take what nobody wants to know."""
+
 
 class Gate:
     """Lets at most `limit` callers in at a time, first come, first served; for one event loop.
@@ -43,6 +49,8 @@ class Gate:
             return
         admitted = asyncio.get_running_loop().create_future()
         self._waiting.append(admitted)
+        tell = in_line.get() or _nobody
+        tell(1)
         try:
             await admitted
         except asyncio.CancelledError:
@@ -52,6 +60,8 @@ class Gate:
                 with contextlib.suppress(ValueError):
                     self._waiting.remove(admitted)
             raise
+        finally:
+            tell(-1)
 
     def release(self) -> None:
         """Go out and let the next in."""

@@ -13,6 +13,20 @@ _LONGEST: Final = 8 * 2**20
 """Bytes of one event. A token with its logprobs takes some hundreds; the whole text comes in the last."""
 
 
+_FIELDS: Final = (b"data", b"event", b"id", b"retry", b"")
+"""A line without a name is a comment."""
+
+
+def begins_stream(begun: bytes) -> bool | None:
+    """Whether bytes are the beginning of events; None while there are too few to tell."""
+    if _BOM.startswith(begun):
+        return None
+    name, colon, _ = begun.removeprefix(_BOM).lstrip(b"\r\n").partition(b":")
+    if colon:
+        return name in _FIELDS
+    return None if any(field.startswith(name) for field in _FIELDS) else False
+
+
 class EventTooLongError(ValueError):
     """An event does not end where any sane one has ended."""
 

@@ -30,7 +30,7 @@ from langchain_sgd.tgi.faults import Faults, bare, decoded, is_refusal, proxy_se
 from langchain_sgd.tgi.gate import Gate, shared_gate
 from langchain_sgd.tgi.pool import LoopPool
 from langchain_sgd.tgi.server import Timings, read_timings
-from langchain_sgd.tgi.sse import EventParser, EventTooLongError
+from langchain_sgd.tgi.sse import EventParser, EventTooLongError, begins_stream
 
 _OK: Final = 200
 _DONE: Final = b"[DONE]"
@@ -232,18 +232,22 @@ class Transport:
         done = False
         due = min(deadline, self._headers_due())
         async with self._response(pool, "POST", path, body, due) as response:
-            if response.content_type != "text/event-stream":
-                async with _in_time(due):
-                    data = await self._body(response, bodies.LONGEST_ERROR, cut=True)
-                raise self._faults.no_stream(response.content_type, data)
             parser = EventParser()
             unpacker = self._unpacker(response)
+            chunk = b""
+            if response.content_type != "text/event-stream":
+                async with _in_time(due):
+                    chunk, whole = await self._under_another_type(response, unpacker)
+                if whole is not None:
+                    ending.see(whole)
+                    yield [whole]
             due = self._next_event_due(deadline)
             with contextlib.closing(_Reader(response.content, due)) as reader:
-                while not done and (chunk := await reader.read()):
+                while not done and (chunk or (chunk := await self._more(reader, unpacker))):
                     events: list[dict[str, Any]] = []
                     failure: TGIError | None = None
-                    for data in self._parsed(parser, unpacker, chunk):
+                    parsed, chunk = self._parsed(parser, chunk), b""
+                    for data in parsed:
                         if data == _DONE:
                             done = True
                             break
@@ -275,15 +279,47 @@ class Transport:
         except bodies.BodyError as error:
             raise self._faults.unreadable(error) from None
 
-    def _parsed(
-        self, parser: EventParser, unpacker: bodies.Unpacker | None, chunk: bytes
-    ) -> list[bytes]:
+    async def _more(self, reader: _Reader, unpacker: bodies.Unpacker | None) -> bytes:
+        """The next bytes of a stream; none are its end."""
+        while chunk := await reader.read():
+            if unpacker is None or (chunk := self._unpacked(unpacker, chunk)):
+                break
+        return chunk
+
+    def _unpacked(self, unpacker: bodies.Unpacker, chunk: bytes) -> bytes:
         try:
-            if unpacker is not None:
-                chunk = unpacker.feed(chunk, bodies.LONGEST_ANSWER)
-            return parser.feed(chunk)
-        except (EventTooLongError, bodies.BodyError) as error:
+            return unpacker.feed(chunk, bodies.LONGEST_ANSWER)
+        except bodies.BodyError as error:
             raise self._faults.unreadable(error) from None
+
+    def _parsed(self, parser: EventParser, chunk: bytes) -> list[bytes]:
+        try:
+            return parser.feed(chunk)
+        except EventTooLongError as error:
+            raise self._faults.unreadable(error) from None
+
+    async def _under_another_type(
+        self, response: aiohttp.ClientResponse, unpacker: bodies.Unpacker | None
+    ) -> tuple[bytes, dict[str, Any] | None]:
+        """Look at an answer that is not called a stream: no text is lost for its label.
+
+        Returns:
+            The first bytes, if it is a stream all the same; or none, and the whole answer.
+
+        Raises:
+            TGIError: It is neither.
+        """
+        begun = b""
+        while (is_stream := begins_stream(begun)) is None:
+            if not (chunk := await response.content.readany()):
+                break
+            begun += chunk if unpacker is None else self._unpacked(unpacker, chunk)
+        if is_stream:
+            return begun, None
+        is_json = begun.lstrip().startswith((b"{", b"["))
+        longest = bodies.LONGEST_ANSWER if is_json else bodies.LONGEST_ERROR
+        body = begun + await self._body(response, longest, cut=not is_json, unpacker=unpacker)
+        return b"", self._faults.whole_answer(response.content_type, body)
 
     async def _body(
         self,
@@ -291,9 +327,10 @@ class Transport:
         longest: int = bodies.LONGEST_ANSWER,
         *,
         cut: bool = False,
+        unpacker: bodies.Unpacker | None = None,
     ) -> bytes:
         try:
-            return await bodies.read(response, longest, cut=cut)
+            return await bodies.read(response, longest, cut=cut, unpacker=unpacker)
         except bodies.BodyError as error:
             raise self._faults.unreadable(error) from None
 

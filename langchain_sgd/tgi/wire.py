@@ -234,8 +234,9 @@ def generate_delta(event: Mapping[str, Any]) -> Delta:
     token = _mapping(event.get("token"))
     details = _mapping(event.get("details"))
     whole = event.get("generated_text")
+    piece = token.get("text") if "token" in event else whole  # one that came without any token
     return Delta(
-        text="" if token.get("special") else _text(token.get("text")),
+        text="" if token.get("special") else _text(piece),
         finish_reason=None if whole is None else str(details.get("finish_reason", "unknown")),
         usage=_usage(details.get("input_length"), details.get("generated_tokens")),
         logprobs=_token_logprobs([token], [event.get("top_tokens")]),

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from langchain_core.exceptions import ModelTimeoutError
 from langchain_core.runnables import RunnableGenerator
 from langgraph.checkpoint.memory import InMemorySaver
 
@@ -19,6 +20,7 @@ from langchain_sgd import (
 )
 from langchain_sgd.answer import CUT, MISSING
 from langchain_sgd.bench.virtual_time import run_virtual
+from langchain_sgd.limits import in_line
 from langchain_sgd.retry import is_retryable
 from tests.support.models import PLAIN, PLANNER, Say, Stage, others, planning
 from tests.support.skeletons import skeleton
@@ -365,6 +367,71 @@ def test_the_deadline_holds_while_the_planner_waits_for_a_slot() -> None:
         return clock() - began
 
     assert run_virtual(main()) == pytest.approx(10.0)
+
+
+def test_a_planner_that_breaks_off_goes_on_from_its_lines_when_asked_again() -> None:
+    lines = ["1 Alpha\n", "2 Beta\n", "3 Gam"]
+    whole = "1 Alpha\n2 Beta\n3 Gamma\n"
+    stage = Stage({PLANNER: [Say(lines, error=BROKEN), Say(whole)]})
+    report = Report.from_message(run_virtual(SGDRunnable(**stage.pair()).ainvoke("Why?")))
+    assert (report.status, report.warnings) == ("complete", ())
+    assert [node.heading for node in report.nodes] == ["Alpha", "Beta", "Gamma"]
+    assert sorted(stage.parts()) == ["1", "2", "3", PLANNER, PLANNER]
+    assert "1 Alpha\n2 Beta\n" in stage.of(PLANNER)[1].prompt
+
+
+def test_a_planner_that_breaks_off_for_good_says_so() -> None:
+    stage = Stage({PLANNER: Say(["1 Alpha\n", "2 Beta\n", "3 Gam"], error=WRONG)})
+    report = Report.from_message(run_virtual(SGDRunnable(**stage.pair()).ainvoke("Why?")))
+    assert report.status == "partial"
+    assert [node.heading for node in report.nodes] == ["Alpha", "Beta"]
+    assert "the planner broke off after 2 nodes" in report.warnings[0]
+
+
+@pytest.mark.parametrize("kind", [TimeoutError, ModelTimeoutError])
+def test_a_text_that_runs_on_until_its_clients_time_ends_is_kept_and_not_asked_for_again(
+    kind: type[Exception],
+) -> None:
+    run_on = Say(["again "] * 100, each_s=1.0, error=kind("no complete answer in 100 s"))
+    stage = Stage({PLAIN: run_on})
+    sgd = SGDRunnable(large=stage.model("large"), mode="never")
+    message = run_virtual(sgd.ainvoke("Why?"))
+    assert stage.parts() == [PLAIN]
+    assert message.text.startswith("again again")
+    assert message.text.endswith(CUT)
+    assert Report.from_message(message).nodes[0].status == "truncated"
+
+
+def test_a_stream_that_does_not_say_how_it_ended_was_broken_off_if_others_say_it() -> None:
+    stage = Stage({PLAIN: [Say("whole"), Say("half a sent", finish="")]})
+    sgd = SGDRunnable(large=stage.model("large"), mode="never", retries=0)
+
+    async def main() -> list[str]:
+        return [str((await sgd.ainvoke(question)).text) for question in ("One?", "Two?")]
+
+    assert run_virtual(main()) == ["whole", f"half a sent\n\n{CUT}"]
+
+
+def test_a_model_that_never_says_how_its_streams_end_is_believed() -> None:
+    stage = Stage({PLAIN: Say("whole", finish="")})
+    sgd = SGDRunnable(large=stage.model("large"), mode="never", retries=0)
+    assert run_virtual(sgd.ainvoke("Why?")).text == "whole"
+
+
+def test_a_wait_in_the_clients_own_queue_is_no_silence() -> None:
+    async def translate(_: Any) -> Any:
+        tell = in_line.get()
+        assert tell is not None
+        tell(1)
+        await asyncio.sleep(100)
+        tell(-1)
+        await asyncio.sleep(4)
+        yield "text"
+
+    sgd = SGDRunnable(
+        large=RunnableGenerator(translate), stall_timeout_s=5.0, retries=0, mode="never"
+    )
+    assert run_virtual(sgd.ainvoke("Why?")).text == "text"
 
 
 def test_a_plan_cut_by_the_deadline_keeps_its_finished_nodes() -> None:

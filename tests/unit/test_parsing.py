@@ -498,7 +498,14 @@ class TestEnds:
         assert read([LINES + "\n3|C"], cut_off=True)[0] == TWO
         assert read([LINES + "\n"], cut_off=True)[0] == TWO
         assert read(["1|A|a|-|"], cut_off=True)[0] == []
-        assert read([LINES], cut_off=True)[0] == TWO, "one part would be no plan"
+        assert read([LINES], cut_off=True)[0] == TWO[:1]
+
+    def test_half_a_string_of_the_list_is_no_heading(self) -> None:
+        for cut_off in (True, False):
+            assert read(['{"parts":["1 A","2 Bo'], cut_off=cut_off)[0] == [Draft("1", "A")]
+
+    def test_a_cut_behind_a_brace_that_is_no_object(self) -> None:
+        assert read(['The set {"x:\n', f"{LINES}\n3|C"], cut_off=True)[0] == TWO
 
     def test_a_number_is_not_read_before_its_line_closes(self) -> None:
         parser = SkeletonParser()

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from langchain_sgd.limits import in_line
 from langchain_sgd.tgi.gate import Gate, shared_gate
 
 
@@ -89,3 +90,24 @@ async def test_clients_of_one_endpoint_share_a_gate() -> None:
     gate = shared_gate("http://a")
     assert shared_gate("http://a") is gate
     assert shared_gate("http://b") is not gate
+
+
+async def test_who_wants_to_know_is_told_of_a_wait() -> None:
+    gate = Gate(1)
+    told: list[int] = []
+    token = in_line.set(told.append)
+    async with asyncio.TaskGroup() as group:
+        await gate.acquire()
+        assert told == []
+        second = group.create_task(gate.acquire())
+        await settle()
+        assert told == [1]
+        gate.release()
+        await second
+        assert told == [1, -1]
+        third = group.create_task(gate.acquire())
+        await settle()
+        third.cancel()
+        await settle()
+        assert told == [1, -1, 1, -1]
+    in_line.reset(token)

@@ -84,6 +84,49 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return waited
 
 
+# --- labels
+
+
+@pytest.mark.parametrize("cut", [0, 1, 7])
+@pytest.mark.parametrize("label", ["application/json", "text/plain", "application/octet-stream"])
+@pytest.mark.parametrize("before", ["", ": hello\n\n", "\ufeff"])
+async def test_a_stream_is_read_whatever_its_type_is_called(
+    monkeypatch: pytest.MonkeyPatch, label: str, cut: int, before: str
+) -> None:
+    pieces = response(200, before + STREAM, {"content-type": label}, cut=cut)
+    with answering(monkeypatch, pieces) as asked:
+        assert (await streamed(ChatTGI(base_url=URL))).content == "Hi"
+    assert len(asked) == 1
+
+
+async def test_a_packed_stream_under_another_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    headers = {"content-type": "text/plain", "content-encoding": "gzip"}
+    data = gzip.compress(STREAM.encode())
+    with answering(monkeypatch, response(200, data, headers, cut=5)):
+        assert (await streamed(ChatTGI(base_url=URL))).content == "Hi"
+
+
+@pytest.mark.parametrize("cut", [0, 9])
+@pytest.mark.parametrize(
+    ("mode", "body"),
+    [("chat", ANSWER), ("generate", '[{"generated_text": "Hi"}]')],
+)
+async def test_a_whole_answer_in_place_of_a_stream(
+    monkeypatch: pytest.MonkeyPatch, mode: Any, body: str, cut: int
+) -> None:
+    with answering(monkeypatch, response(200, body, cut=cut)):
+        assert (await streamed(ChatTGI(base_url=URL, mode=mode))).content == "Hi"
+
+
+@pytest.mark.parametrize("body", ["<html>data: x</html>", "", "date: x", "{}", '{"choice": 1}'])
+async def test_what_is_no_answer_is_refused_whatever_its_type(
+    monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
+    chat = ChatTGI(base_url=URL, max_retries=0)
+    with answering(monkeypatch, response(200, body)), pytest.raises(NotTGIError, match="came"):
+        await streamed(chat)
+
+
 # --- bodies
 
 
