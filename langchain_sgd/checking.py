@@ -21,11 +21,14 @@ from typing import Any, Final, Literal
 from uuid import uuid4
 
 from langchain_core.callbacks import UsageMetadataCallbackHandler
+from langchain_core.messages import HumanMessage
 from langchain_core.runnables import Runnable
 
+from langchain_sgd.decoding.length import Length
 from langchain_sgd.errors import SkeletonGraphError
 from langchain_sgd.models import resolve
 from langchain_sgd.planning.forms import Form, Grammar, bound, form_of, is_refusal, refused
+from langchain_sgd.prompts import Prompts
 from langchain_sgd.retry import describe
 from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.skeleton import Skeleton
@@ -49,6 +52,8 @@ _STREAMS: Final = 4
 _PART_TOKENS: Final = 48
 _LEAST_CONTEXT: Final = 2048
 _GOOD_CONTEXT: Final = 4096
+_THIN: Final = 0.5
+"""Of the words asked for: a part with fewer is nearly empty."""
 _WORTH_IT, _HELPS = 1.25, 1.05
 _CHAINS: Final = 1.5
 """Parts for each step of the longest chain, below which little is decoded at once."""
@@ -179,6 +184,7 @@ class _Said:
 class _Planned:
     """One planned question."""
 
+    question: str
     should_split: bool
     seconds: float
     skeleton: Skeleton | None
@@ -218,6 +224,8 @@ class _Checking:
         await self._form("planner" if "planner" in self._models else "large")
         await self._plans(questions)
         self._context()
+        if "small" in self._models:
+            await self._parts("small")
         for tier in ("large", "small"):
             if tier in self._models:
                 await self._speed(tier)
@@ -306,7 +314,7 @@ class _Checking:
             seconds = time.perf_counter() - began
             prompt = max((u["input_tokens"] for u in usage.usage_metadata.values()), default=0)
             self._planned.append(
-                _Planned(should_split, seconds, plan.skeleton, plan.plain or "", prompt)
+                _Planned(question, should_split, seconds, plan.skeleton, plan.plain or "", prompt)
             )
         if not questions:
             return
@@ -346,6 +354,37 @@ class _Checking:
                 "" if mean >= _CHAINS else "Plans are chains: a larger planner sees fewer needs.",
             )
 
+    async def _parts(self, tier: str) -> None:
+        """Whether the model fills the parts of a plan; nearly empty ones spoil an answer."""
+        prompts = self._options.get("prompts") or Prompts()
+        made = next(iter(self._made()), None)
+        if made is None or made.skeleton is None or not prompts.tells_length:
+            return
+        nodes = made.skeleton.nodes
+        share = Length.of(made.question).share(planned=len(nodes), complete=True)
+        asked = [HumanMessage(made.question)]
+        prompted = [
+            prompts.for_node(asked, node, planned=nodes, answers={}, length=str(share))[-1].text
+            for node in nodes
+            if not node.dependencies
+        ]
+        try:
+            said = await _together(self._models[tier], prompted[:_STREAMS], share.max_tokens)
+        except Exception as error:  # noqa: BLE001 - as above
+            self.add(f"{tier}: parts", "failed", _explained(error))
+            return
+        words = [len(each.text.split()) for each in said]
+        thin = sum(count < _THIN * share.words for count in words)
+        self.add(
+            f"{tier}: parts",
+            "note" if thin else "ok",
+            f"{', '.join(map(str, words))} words, asked for about {share.words}",
+            "Parts that are nearly empty spoil the answer: leave the small model out, or use a larger"
+            " one. Read what it writes with langchain-sgd ask before you trust it."
+            if thin
+            else "",
+        )
+
     def _context(self) -> None:
         prompt = max((p.prompt_tokens for p in self._planned), default=0)
         for tier, context in self._contexts.items():
@@ -365,7 +404,8 @@ class _Checking:
         model = self._models[tier]
         try:
             one = await _say(model, _part(0), _PART_TOKENS)
-            four = await _four(model)
+            parts = [_part(number) for number in range(1, _STREAMS + 1)]
+            four = await _together(model, parts, _PART_TOKENS)
         except Exception as error:  # noqa: BLE001 - as above
             self.add(f"{tier}: speed", "failed", _explained(error))
             return
@@ -487,7 +527,7 @@ class _Checking:
             large = self._speeds["large"]
             share = (streams - 1) / (_STREAMS - 1)
             rate = large.alone + share * (large.together / _STREAMS - large.alone)
-            parts_s = _chain(skeleton) * (large.first_token_s + part_tokens / rate)
+            parts_s = skeleton.depth * (large.first_token_s + part_tokens / rate)
             ratios.append(self._plain_s() / (planned.seconds + parts_s))
         return statistics.median(ratios)
 
@@ -521,14 +561,11 @@ async def _say(
     return said
 
 
-async def _four(model: Runnable[Any, Any]) -> list[_Said]:
-    """Four parts at once."""
+async def _together(model: Runnable[Any, Any], prompts: Sequence[str], tokens: int) -> list[_Said]:
+    """Several answers at once."""
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(_say(model, _part(number), _PART_TOKENS))
-                for number in range(1, _STREAMS + 1)
-            ]
+            tasks = [group.create_task(_say(model, prompt, tokens)) for prompt in prompts]
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from None
     return [task.result() for task in tasks]
@@ -548,16 +585,8 @@ def _part(number: int) -> str:
     return f"{_PREFIX}Write your part, about {subjects[number]}, in 60 words."
 
 
-def _chain(skeleton: Skeleton) -> int:
-    """The parts of the longest chain."""
-    depth: dict[str, int] = {}
-    for node in skeleton.nodes:
-        depth[node.id] = 1 + max((depth[d] for d in node.dependencies), default=0)
-    return max(depth.values())
-
-
 def _parallelism(skeleton: Skeleton) -> float:
-    return len(skeleton) / _chain(skeleton)
+    return len(skeleton) / skeleton.depth
 
 
 def _explained(error: BaseException) -> str:

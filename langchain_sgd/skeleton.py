@@ -126,6 +126,14 @@ class Skeleton(BaseModel):
                 return node
         raise KeyError(node_id)
 
+    @property
+    def depth(self) -> int:
+        """Nodes of the longest chain: how many parts must be written one after another."""
+        depth: dict[NodeId, int] = {}
+        for node in self.nodes:
+            depth[node.id] = 1 + max((depth[d] for d in node.dependencies), default=0)
+        return max(depth.values())
+
     def __len__(self) -> int:
         return len(self.nodes)
 

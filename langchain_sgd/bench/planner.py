@@ -187,7 +187,7 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
         "whole of others": wilson(sum(not row["nodes"] for row in others), len(others)),
         "split of all": wilson(len(split), len(asked)),
         "parts": interval([float(len(s.nodes)) for s in skeletons.values()]),
-        "parallelism": _mean(len(s.nodes) / depth_of(s) for s in skeletons.values()),
+        "parallelism": _mean(len(s.nodes) / s.depth for s in skeletons.values()),
         "dependencies a part": _mean(len(node.dependencies) for node in nodes),
         "hard parts": _mean(node.difficulty >= HARD for node in nodes),
         "tokens a part": _mean(row["tokens"] / len(row["nodes"]) for row in split),
@@ -201,14 +201,6 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
         ),
         "asked twice": sum(row["calls"] > 1 for row in asked),
     }
-
-
-def depth_of(skeleton: Skeleton) -> int:
-    """Parts of the longest chain."""
-    depth: dict[str, int] = {}
-    for node in skeleton.nodes:
-        depth[node.id] = 1 + max((depth[name] for name in node.dependencies), default=0)
-    return max(depth.values())
 
 
 def _mean(values: Any) -> float:

@@ -13,7 +13,6 @@ import pytest
 from langchain_sgd.bench import planner
 from langchain_sgd.cli import main
 from langchain_sgd.errors import InvalidInputError
-from langchain_sgd.skeleton import Node, Skeleton
 from tests.scripted_engine import ScriptedEngine
 from tests.support.travel import PLAN
 from tests.tgi_server import Fault, TGITestServer
@@ -131,10 +130,3 @@ def test_an_interval_of_a_share_holds_it() -> None:
     assert share["low"] == pytest.approx(59.6, abs=0.1)  # Wilson's interval, tabulated
     assert share["high"] == pytest.approx(98.2, abs=0.1)
     assert math.isnan(planner.wilson(0, 0)["median"])
-
-
-def test_the_depth_is_the_longest_chain() -> None:
-    nodes = [Node(id="1", heading="a"), Node(id="2", heading="b", dependencies=("1",))]
-    nodes.append(Node(id="3", heading="c", dependencies=("1", "2")))
-    assert planner.depth_of(Skeleton(nodes=tuple(nodes))) == 3
-    assert planner.depth_of(Skeleton(nodes=(*nodes[:1], Node(id="9", heading="z")))) == 1

@@ -12,7 +12,6 @@ from langchain_sgd.checking import (
     Finding,
     Speed,
     Verdict,
-    _chain,
     _Checking,
     _parallelism,
     _Planned,
@@ -50,6 +49,19 @@ async def test_models_that_plan_pass() -> None:
     assert found["large: form"] == "note"
     assert "by examples alone" in str(verdict)
     assert json.loads(json.dumps(verdict.to_json()))["summary"] == verdict.summary
+
+
+async def test_a_small_model_that_leaves_its_parts_nearly_empty_is_noted() -> None:
+    full = Say([f"word{n} " for n in range(50)], usage=(9, 50))
+    for small, state in ((Say(["Nothing ", "much."], usage=(9, 2)), "note"), (full, "ok")):
+        on = Stage({PLANNER: planning(WIDE)}, default=full)
+        weak = Stage(default=small)
+        verdict = await check(large=on.model("large"), small=weak.model("small"), questions=SPLIT)
+        (found,) = (f for f in verdict.findings if f.name == "small: parts")
+        assert found.state == state
+        assert found.detail.endswith("words, asked for about 50")
+        assert found.detail.startswith("2, 2, 2, 2" if state == "note" else "50, 50, 50, 50")
+        assert ("leave the small model out" in found.remedy) == (state == "note")
 
 
 async def test_a_planner_that_never_splits_fails_with_its_reason() -> None:
@@ -118,7 +130,7 @@ async def test_a_name_that_names_nothing_is_refused_at_once() -> None:
 
 def checking(plan: Any, plan_s: float, **speeds: Speed) -> Verdict:
     made = _Checking(dict.fromkeys(speeds), {}, lambda _: None)  # type: ignore[arg-type]
-    made._planned = [_Planned(True, plan_s, plan, "", 500)]  # noqa: FBT003
+    made._planned = [_Planned("Why?", True, plan_s, plan, "", 500)]  # noqa: FBT003
     made._speeds = speeds
     return made.verdict()
 
@@ -167,7 +179,7 @@ def test_nothing_is_estimated_from_nothing() -> None:
 
 @pytest.mark.parametrize(("made", "steps", "parallel"), [(WIDE, 1, 4.0), (CHAIN, 3, 1.0)])
 def test_the_longest_chain_is_counted(made: Any, steps: int, parallel: float) -> None:
-    assert (_chain(made), _parallelism(made)) == (steps, parallel)
+    assert (made.depth, _parallelism(made)) == (steps, parallel)
 
 
 # -- this machine
