@@ -74,6 +74,8 @@ class _Part:
     """What was given of this part's text and still counts."""
     status: NodeStatus | None = None
     restarted: bool = False
+    begun: bool = False
+    """Its text has begun, so that its heading may be shown, be the text itself still held back."""
 
 
 @dataclass(slots=True)
@@ -102,6 +104,7 @@ class Assembler:
             case Token(node_id, text):
                 part = self._parts[node_id]
                 part.text += text
+                part.begun = True
                 if self._order[self._current] != node_id:
                     return ""
                 if self._opened and self._early is None and not part.restarted:
@@ -166,7 +169,7 @@ class Assembler:
         while self._current < len(self._order):
             node_id = self._order[self._current]
             part = self._parts[node_id]
-            if not part.text and part.status is None:
+            if not part.begun and part.status is None:
                 return "".join(out)
             out.append(self._check_early(part))
             if not self._opened:

@@ -85,6 +85,7 @@ class Token:
 
     node_id: NodeId
     text: str
+    """Empty where the answer has begun, and what has come may still be its heading again."""
     at_s: float
 
 

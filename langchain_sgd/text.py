@@ -372,6 +372,11 @@ class AnswerFilter:
         """Whether the text so far ends inside a thought; after `close`, whether it was cut there."""
         return self._thoughts.thinking
 
+    @property
+    def begun(self) -> bool:
+        """Whether some of the answer has come, be it that it is still held back."""
+        return self._line is None or not self._skip_space
+
     def feed(self, chunk: str) -> str:
         """The part of the answer that may be shown now."""
         restarted = self._thoughts.restarted

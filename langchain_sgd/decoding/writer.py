@@ -258,7 +258,10 @@ async def _attempt(
 
     def hear(text: str) -> bool:
         said.append(text)
-        return show(written.feed(text))
+        begun = written.begun
+        enough = show(written.feed(text))
+        _tell_begun(run, part, emit, now=written.begun and not begun and not pieces)
+        return enough
 
     def show(text: str) -> bool:
         """Give a text to whoever listens; whether the part is long enough."""
@@ -323,6 +326,12 @@ async def _attempt(
     _judge(run, part, draft)
     draft.annotations = _placed(draft.reply.annotations, "".join(said), draft.text)
     return draft, until
+
+
+def _tell_begun(run: RunContext, part: Part, emit: Emit, *, now: bool) -> None:
+    """Most texts begin with words of their heading, and are held back until that is clear."""
+    if now:
+        emit(Token(part.id, "", run.clock.now()))
 
 
 def _placed(

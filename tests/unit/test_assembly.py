@@ -347,3 +347,18 @@ class TestRestarts:
                 assert node.id in assembler.interrupted
             else:
                 assert body.endswith(f"\n\n{CUT}")
+
+
+def test_a_heading_is_shown_when_its_text_has_begun_and_is_still_held_back() -> None:
+    value = skeleton("1", "2")
+    assembler = Assembler()
+    one, two = value.nodes
+    for node in value.nodes:
+        assert assembler.feed(Planned(node, 0.0)) == ""
+    assert assembler.feed(Token(two.id, "", 0.1)) == ""
+    assert assembler.feed(Token(one.id, "", 0.2)) == f"## {one.heading}\n\n"
+    assert assembler.feed(Token(one.id, "", 0.2)) == ""
+    assert assembler.feed(Token(one.id, "Text.", 0.3)) == "Text."
+    given = assembler.feed(Ended(one.id, "complete", "Text.", 0.4))
+    assert given == f"\n\n## {two.heading}\n\n"
+    assert assembler.feed(Ended(two.id, "complete", "More.", 0.5)) == "More."

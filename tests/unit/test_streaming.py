@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, cast
 
 import pytest
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import RunnableGenerator
 from langgraph.checkpoint.memory import InMemorySaver
 
 from langchain_sgd import InvalidInputError, NodeDecodeError, Report, SGDRunnable, Skeleton
@@ -476,3 +477,25 @@ async def test_a_slow_reader_loses_nothing() -> None:
         text += chunk.text
         await settle(rounds=200)
     assert text == "abcdefgh\n\nijkl"
+
+
+async def test_a_heading_comes_with_the_first_letter_of_a_text_that_begins_like_it() -> None:
+    """Such a text is held back until it is clear that it is not the heading again."""
+    seen = asyncio.Event()
+
+    async def write(messages: AsyncIterator[Any]) -> AsyncIterator[AIMessageChunk]:
+        prompt = "".join([str(each) async for each in messages])
+        if "Write only part 1," in prompt:
+            yield AIMessageChunk("Heading ")
+            await seen.wait()  # for ever, if the heading were held back, too
+        yield AIMessageChunk("1 is long.")
+
+    sgd = SGDRunnable(large=RunnableGenerator(write))
+    given = {"question": "Why?", "skeleton": skeleton("1", "2")}
+    chunks: list[str] = []
+    async with asyncio.timeout(20):
+        async for chunk in sgd.astream(given):
+            chunks.append(chunk.text)
+            seen.set()
+    assert chunks[0] == "## Heading 1\n\n"
+    assert "".join(chunks).startswith("## Heading 1\n\nHeading 1 is long.\n\n## Heading 2\n\n")

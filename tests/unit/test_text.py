@@ -384,3 +384,14 @@ def test_the_cost_of_a_text_that_comes_at_once_is_linear(begin: str, junk: str) 
     through(AnswerFilter("Costs"), [text])
     # Linear work takes a tenth of this; quadratic work, ten times as long.
     assert time.process_time() - began < 2.0
+
+
+def test_an_answer_has_begun_before_it_is_shown() -> None:
+    written = AnswerFilter("Costs of rent")
+    for blank in ("", "\n ", "<think>Costs", " high</think>\n"):
+        assert written.feed(blank) == ""
+        assert not written.begun
+    assert written.feed("Costs of") == ""
+    assert written.begun
+    assert written.feed(" living") == "Costs of living"
+    assert written.begun
