@@ -486,9 +486,9 @@ async def test_a_heading_comes_with_the_first_letter_of_a_text_that_begins_like_
     async def write(messages: AsyncIterator[Any]) -> AsyncIterator[AIMessageChunk]:
         prompt = "".join([str(each) async for each in messages])
         if "Write only part 1," in prompt:
-            yield AIMessageChunk("Heading ")
+            yield AIMessageChunk(content="Heading ")
             await seen.wait()  # for ever, if the heading were held back, too
-        yield AIMessageChunk("1 is long.")
+        yield AIMessageChunk(content="1 is long.")
 
     sgd = SGDRunnable(large=RunnableGenerator(write))
     given = {"question": "Why?", "skeleton": skeleton("1", "2")}
