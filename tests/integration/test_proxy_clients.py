@@ -125,7 +125,9 @@ async def test_chat_openai_asks_and_streams_with_usage(url: str, stage: Stage) -
     assert message.text == TEXT
     assert message.usage_metadata is not None
     assert message.usage_metadata["total_tokens"] == 165
-    assert stage.of("1")[0].prompt.startswith("system: Be brief.\nhuman: Which way?")
+    prompt = stage.of("1")[0].prompt
+    assert prompt.startswith("system: Be brief.\nhuman: ")
+    assert "\n\nWhich way?\n\n" in prompt
     assert stage.of("1")[0].options["temperature"] == 0.5
     total: Any = None
     async for chunk in chat(url, model="sgd", stream_usage=True).astream("Which way?"):
