@@ -24,7 +24,7 @@ from langchain_core.callbacks import UsageMetadataCallbackHandler
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import Runnable
 
-from langchain_sgd.decoding.length import Length
+from langchain_sgd.decoding.length import Length, count_words
 from langchain_sgd.errors import SkeletonGraphError
 from langchain_sgd.models import resolve
 from langchain_sgd.planning.forms import Form, Grammar, bound, form_of, is_refusal, refused
@@ -373,7 +373,7 @@ class _Checking:
         except Exception as error:  # noqa: BLE001 - as above
             self.add(f"{tier}: parts", "failed", _explained(error))
             return
-        words = [len(each.text.split()) for each in said]
+        words = [count_words(each.text) for each in said]
         thin = sum(count < _THIN * share.words for count in words)
         self.add(
             f"{tier}: parts",

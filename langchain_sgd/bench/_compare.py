@@ -18,6 +18,7 @@ from langchain_sgd.bench._measure import (
     with_interval,
 )
 from langchain_sgd.bench._output import show
+from langchain_sgd.decoding.length import count_words
 from langchain_sgd.repetition import overlap, paragraphs
 
 Figures = dict[str, Any]
@@ -65,7 +66,7 @@ def _of_method(rows: Sequence[Row], against: Sequence[Row]) -> Figures:
 
 def _words(rows: Sequence[Row]) -> dict[str, float]:
     """How long the answers are, by question; a failed one has none."""
-    return {row["question_id"]: len(row["answer"].split()) for row in rows if row["error"] is None}
+    return {row["question_id"]: count_words(row["answer"]) for row in rows if row["error"] is None}
 
 
 def by_category(rows: Sequence[Row], *, base: str) -> dict[str, dict[str, dict[str, float]]]:

@@ -38,7 +38,7 @@ from langchain_sgd.bench._measure import (
     shuffled,
 )
 from langchain_sgd.bench._output import parser, save
-from langchain_sgd.commands.models import models_of, names_of
+from langchain_sgd.commands.models import add_models, models_of, names_of
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.runnable import SGDRunnable
 
@@ -287,13 +287,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     options = parser("endpoints", __doc__ or "")
     options.formatter_class = argparse.RawDescriptionHelpFormatter
-    for tier, what in (("large", "required"), ("small", "optional"), ("planner", "the large one")):
-        options.add_argument(
-            f"--{tier}", metavar="MODEL", help=f"URL or provider:model; {what} if not given"
-        )
-    options.add_argument(
-        "--api-key-env", metavar="NAME", help="environment variable that holds the key"
-    )
+    add_models(options, large="required", small="optional", planner="the large one")
     options.add_argument("--questions", type=Path, required=True, metavar="FILE", help="JSON lines")
     options.add_argument("--limit", type=int, metavar="N", help="questions, from all categories")
     options.add_argument("--turns", type=int, default=1, help="of each question; default 1")

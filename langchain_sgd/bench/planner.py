@@ -39,7 +39,7 @@ from langchain_sgd.bench._measure import (
 )
 from langchain_sgd.bench._output import parser, save
 from langchain_sgd.bench.endpoints import Asked, read_questions
-from langchain_sgd.commands.models import models_of, names_of
+from langchain_sgd.commands.models import add_models, models_of, names_of
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.skeleton import HARD, Skeleton
@@ -262,13 +262,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     options = parser("planner", __doc__ or "")
     options.formatter_class = argparse.RawDescriptionHelpFormatter
-    for tier, what in (("large", "required"), ("planner", "the large one")):
-        options.add_argument(
-            f"--{tier}", metavar="MODEL", help=f"URL or provider:model; {what} if not given"
-        )
-    options.add_argument(
-        "--api-key-env", metavar="NAME", help="environment variable that holds the key"
-    )
+    add_models(options, large="required", planner="the large one")
     options.add_argument("--questions", type=Path, required=True, metavar="FILE", help="JSON lines")
     options.add_argument("--limit", type=int, metavar="N", help="questions, from all categories")
     options.add_argument("--users", type=int, default=1, help="questions planned at the same time")
@@ -277,7 +271,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.add_argument("--temperature", type=float, help="the server's own if not given")
     options.add_argument("--resume", type=Path, metavar="FILE", help="JSONL of rows to go on from")
     args = options.parse_args(argv)
-    args.small = None
     names = names_of(args)
     if not names:
         options.error("--large, or the environment variable SGD_LARGE, must name a model")
@@ -288,7 +281,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = {} if args.temperature is None else {"temperature": args.temperature}
     kept = {} if args.max_nodes is None else {"max_nodes": args.max_nodes}
     models = models_of(args, names, **given)
-    models.pop("small", None)
     runnable = SGDRunnable(**models, mode=args.mode, **kept)
     digest = {
         "models": dict(names),

@@ -25,13 +25,30 @@ def bundled() -> Iterator[dict[str, Any]]:
         yield {**server.urls, "prompts": BRIEFS_PROMPTS}
 
 
+def add_models(options: argparse.ArgumentParser, **tiers: str) -> None:
+    """Options that name models, and the key's variable.
+
+    Args:
+        options: Where to.
+        tiers: What becomes of each if it is not given.
+    """
+    for tier, what in tiers.items():
+        options.add_argument(
+            f"--{tier}", metavar="MODEL", help=f"URL or provider:model; {what} if not given"
+        )
+    options.add_argument(
+        "--api-key-env", metavar="NAME", help="environment variable that holds the key"
+    )
+
+
 def names_of(args: argparse.Namespace) -> dict[str, str]:
     """The models that options, or else the environment, name.
 
     Raises:
         InvalidInputError: Some are named, but not the large one.
     """
-    named = {tier: getattr(args, tier) or name_from_environment(tier) for tier in TIERS}
+    tiers = [tier for tier in TIERS if hasattr(args, tier)]
+    named = {tier: getattr(args, tier) or name_from_environment(tier) for tier in tiers}
     names = {tier: name for tier, name in named.items() if name}
     if names and "large" not in names:
         msg = f"{' and '.join(names)} given, but no large model: name it with --large MODEL or SGD_LARGE"

@@ -126,6 +126,15 @@ _WIDE_PER_WORD: Final = 1.6
 _FENCES: Final = ("```", "~~~")
 
 
+def count_words(text: str) -> int:
+    """Words of a text; where a script puts no blanks between them, about as many as it says."""
+    return round(sum(map(_weight, text.split())))
+
+
+def _weight(word: str) -> float:
+    return max(1.0, len(_WIDE.findall(word)) / _WIDE_PER_WORD)
+
+
 class SentenceEnd:
     """Lets a text through until it has enough words, and then to the end of its sentence or line.
 
@@ -200,8 +209,7 @@ class SentenceEnd:
                 self._fence = "" if word.startswith(self._fence) else self._fence
             else:
                 self._fence = next((f for f in _FENCES if word.startswith(f)), "")
-        wide = len(_WIDE.findall(word))
-        self._left -= max(1.0, wide / _WIDE_PER_WORD)
+        self._left -= _weight(word)
         bare = word.rstrip(_CLOSING)
         self._may_end = (
             self._left <= 0

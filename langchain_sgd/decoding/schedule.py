@@ -73,8 +73,9 @@ class Schedule:
             answers[dependency] = task.result().report.answer or None
         run, kept = self._run, self._journal.kept.get(key)
         if kept is not None:
-            run.spending.restore(NodeReport.model_validate(kept).attempts)
-            written = Written(_restored(NodeReport.model_validate(kept), node, run.clock.now()))
+            report = NodeReport.model_validate(kept)
+            run.spending.restore(report.attempts)
+            written = Written(_restored(report, node, run.clock.now()))
         else:
             outline = Outline(tuple(self._planned), tuple(self._lines), complete=self._complete)
             written = await write_node(run, node, outline, answers, planned_s=planned_s)

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_sgd.decoding.length import Length, SentenceEnd, Share, whole_sentences
+from langchain_sgd.decoding.length import (
+    Length,
+    SentenceEnd,
+    Share,
+    count_words,
+    whole_sentences,
+)
 from langchain_sgd.skeleton import HARD
 from tests.support.chunks import cut, pieces
 
@@ -122,3 +128,11 @@ class TestWholeSentences:
         assert whole_sentences("Yes. And then a long sentence that never came to its") is None
         assert whole_sentences("nothing ends here") is None
         assert whole_sentences("") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("", 0), ("one two\nthree", 3), ("Miete oder Kauf?", 3), ("今天天气很好我们去公园吧", 8)],
+)
+def test_words_are_counted_where_no_blanks_stand_between_them(text: str, words: int) -> None:
+    assert count_words(text) == words
