@@ -37,7 +37,10 @@ SERVERS = {
     "openai:gpt-5": "large",
 }
 """What the README names, and which of our servers stands in for it."""
-NOT_RUN = {"pip install": "the package and a registry are not this test's to install from"}
+NOT_RUN = {
+    "pip install": "the package and a registry are not this test's to install from",
+    "make": "it installs, too; what it would do is compared with what is said of it",
+}
 
 
 def test_it_can_be_read_in_one_sitting() -> None:
@@ -129,6 +132,26 @@ def test_every_command_is_run_or_has_a_reason() -> None:
     assert len(found) >= 6
     for command in found:
         assert command.startswith(("langchain-sgd ", *NOT_RUN)), command
+
+
+def test_the_makefile_does_what_is_said_of_it() -> None:
+    dry = {
+        target: subprocess.run(  # noqa: S603 - our own Makefile
+            ["make", "--dry-run", "--always-make", target],  # noqa: S607
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for target in ("demo", "test")
+    }
+    for target, done in dry.items():
+        (line,) = (c for c in commands() if c.startswith(f"make {target}"))
+        for said in line.partition("#")[2].removesuffix(", in .venv").split(" and "):
+            # Beside what is said there stand options and the folder of the environment.
+            words = said.replace(" -e ", " --editable ").replace('".[embedded]"', "'.[embedded]'")
+            for word in shlex.split(words):
+                assert word in done, (target, said)
 
 
 def runs_on(command: str) -> bool:
