@@ -262,7 +262,7 @@ _CONCLUSION = re.compile(
     r"|fazit|schluss(?:folgerung(?:en)?|wort)?|zusammenfassung|empfehlung(?:en)?|urteil"
     r"|recommandations?|synthèse|résumé|conclusi[oó]n(?:es)?|recomendaci[oó]n(?:es)?|veredicto|resumen"
     r"|conclusão|conclusões|recomendaç(?:ão|ões)|resumo|conclusion[ei]|raccomandazion[ei]|sintesi"
-    r"|conclusies?|aanbeveling(?:en)?|samenvatting|wniosk?i?|podsumowanie|заключение|выводы?|итоги?"
+    r"|conclusies?|aanbeveling(?:en)?|samenvatting|wnios(?:ek|ki)|podsumowanie|заключение|выводы?|итоги?"
     r"|结论|总结|結論|總結|まとめ|결론)[.:]?",
     re.IGNORECASE,
 )
