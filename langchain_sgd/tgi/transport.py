@@ -310,7 +310,8 @@ class Transport:
             TGIError: It is neither.
         """
         begun = b""
-        while (is_stream := begins_stream(begun)) is None:
+        # Blank lines alone tell nothing, and some send them without end.
+        while (is_stream := begins_stream(begun)) is None and len(begun) < bodies.LONGEST_ERROR:
             if not (chunk := await response.content.readany()):
                 break
             begun += chunk if unpacker is None else self._unpacked(unpacker, chunk)

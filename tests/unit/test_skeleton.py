@@ -352,7 +352,8 @@ class TestRepairer:
 
 
 @pytest.mark.parametrize(
-    "heading", ["Conclusion", "Your verdict", "Fazit", "Synthèse", "Wniosek", "结论", "Final Recommendation"]
+    "heading",
+    ["Conclusion", "Your verdict", "Fazit", "Synthèse", "Wniosek", "结论", "Final Recommendation"],
 )
 def test_a_conclusion_rests_on_all_parts_before_it(heading: str) -> None:
     repairer = Repairer(8)

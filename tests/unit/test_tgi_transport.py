@@ -39,7 +39,7 @@ from langchain_sgd.tgi import (
 from langchain_sgd.tgi.bodies import LONGEST_ERROR
 from langchain_sgd.tgi.endpoint import tls_for
 from langchain_sgd.tgi.faults import retry_after_s, spellings
-from langchain_sgd.tgi.sse import EventParser, EventTooLongError
+from langchain_sgd.tgi.sse import EventParser, EventTooLongError, begins_stream
 from tests.tgi_memory import URL, Asked, answering, response
 
 ANSWER = json.dumps({"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}]})
@@ -125,6 +125,21 @@ async def test_what_is_no_answer_is_refused_whatever_its_type(
     chat = ChatTGI(base_url=URL, max_retries=0)
     with answering(monkeypatch, response(200, body)), pytest.raises(NotTGIError, match="came"):
         await streamed(chat)
+
+
+async def test_blank_lines_without_end_are_not_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+
+    def look(begun: bytes) -> bool | None:
+        looked.append(len(begun))
+        return begins_stream(begun)
+
+    monkeypatch.setattr(transport, "begins_stream", look)
+    pieces = response(200, "\n" * 1_000_000, {"content-type": "text/plain"}, cut=70_000)
+    chat = ChatTGI(base_url=URL, max_retries=0)
+    with answering(monkeypatch, pieces), pytest.raises(NotTGIError, match="came"):
+        await streamed(chat)
+    assert max(looked) == 70_000
 
 
 # --- bodies
