@@ -15,7 +15,7 @@ from langchain_sgd.events import (
     Discarded,
     Ended,
     Event,
-    HeadingPlanned,
+    Opened,
     PlainChosen,
     PlanEnded,
     Planned,
@@ -58,10 +58,11 @@ def assemble(
     *,
     headings: bool = True,
     cut: bool = False,
+    opening: str = "",
 ) -> str:
-    """The answer: the nodes' parts in skeleton order."""
+    """The answer: its opening if it has one, then the nodes' parts in skeleton order."""
     parts = [section(node, *ended[node.id], headings=headings) for node in nodes]
-    return "\n\n".join([*parts, CUT_PLAN] if cut else parts)
+    return "\n\n".join([*filter(None, [opening]), *parts, *([CUT_PLAN] if cut else [])])
 
 
 @dataclass(slots=True)
@@ -85,8 +86,12 @@ class Assembler:
     headings: bool = True
     interrupted: list[NodeId] = field(default_factory=list)
     """Nodes whose shown text broke off and was started again with other words."""
-    stray: str | None = None
-    """The heading that was given early, and under which another text stands than its node's."""
+    voided: bool = False
+    """What was shown of the parts turned out to belong to a thought of the planner."""
+    _opening: str = ""
+    """What was given before all parts."""
+    _is_opening: bool = False
+    """The opening is not whole: the parts wait for it."""
     _parts: dict[NodeId, _Part] = field(default_factory=dict)
     _order: list[NodeId] = field(default_factory=list)
     _current: int = 0
@@ -94,8 +99,6 @@ class Assembler:
     """The current part's heading was given."""
     _begun: bool = False
     """Something was given."""
-    _early: str | None = None
-    """The first heading, given before its node stood."""
     _cut: bool = False
 
     def feed(self, event: Event) -> str:
@@ -107,12 +110,15 @@ class Assembler:
                 part.begun = True
                 if self._order[self._current] != node_id:
                     return ""
-                if self._opened and self._early is None and not part.restarted:
+                if self._opened and not part.restarted and not self._is_opening:
                     part.shown = part.text
                     return text
                 return self._advance()
-            case HeadingPlanned(heading):
-                return self._open_early(heading)
+            case Opened(text, last=last):
+                self._opening += text
+                self._begun |= bool(text)
+                self._is_opening = not last
+                return text + self._advance()
             case Planned(node):
                 self._add(node.id, _Part(node.heading if self.headings else None))
             case Voided():
@@ -120,10 +126,14 @@ class Assembler:
                 self._parts, self._order, self._current = {}, [], 0
                 self._opened = False
                 if shown:
-                    self.stray = self.stray or "a thought of the planner"
+                    self.voided = True
                     return f"\n\n{AGAIN}"
             case PlainChosen():
-                self._add(PLAIN_ID, _Part(None))
+                # It begins with the opening, if there is one, and says it again in its own tokens.
+                self._is_opening = False
+                self._opened = bool(self._opening)
+                opened = bool(self._opening)
+                self._add(PLAIN_ID, _Part(None, shown=self._opening, restarted=opened))
             case Discarded(node_id):
                 part = self._parts[node_id]
                 part.text, part.restarted = "", True
@@ -146,32 +156,13 @@ class Assembler:
         gap, self._begun = ("\n\n" if self._begun else ""), True
         return gap
 
-    def _open_early(self, heading: str) -> str:
-        if not self.headings or self._begun or self._order:
-            return ""
-        self._early = heading
-        self._opened = self._begun = True
-        return f"## {heading}\n\n"
-
-    def _check_early(self, part: _Part) -> str:
-        """What is to be said where another part follows than the heading promised."""
-        early, self._early = self._early, None
-        if early is None or part.heading == early:
-            return ""
-        self.stray = early
-        if part.heading is None:
-            return ""  # an undivided answer may stand under it
-        self._opened = False
-        return AGAIN
-
     def _advance(self) -> str:
         out: list[str] = []
-        while self._current < len(self._order):
+        while self._current < len(self._order) and not self._is_opening:
             node_id = self._order[self._current]
             part = self._parts[node_id]
             if not part.begun and part.status is None:
                 return "".join(out)
-            out.append(self._check_early(part))
             if not self._opened:
                 out.append(self._gap())
                 if part.heading is not None:
@@ -184,7 +175,7 @@ class Assembler:
                 out.append(f"\n\n{mark}" if part.shown else mark)
             self._current += 1
             self._opened = False
-        if self._cut:
+        if self._cut and not self._is_opening:
             self._cut = False
             out.append(f"{self._gap()}{CUT_PLAN}")
         return "".join(out)
@@ -192,6 +183,7 @@ class Assembler:
     def _more(self, node_id: NodeId, part: _Part) -> str:
         if part.text.startswith(part.shown):
             more = part.text[len(part.shown) :]
+            part.restarted = False
         elif part.shown.startswith(part.text) and part.status != "complete":
             # So far it repeats what was shown; without an answer, that stays and is marked as cut.
             return ""

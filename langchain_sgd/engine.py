@@ -47,14 +47,15 @@ async def answer(run: RunContext, journal: Journal, *, decode_all: DecodeAll | N
     """
     question = run.question
     async with Owner() as owner:
+        plain = PlainAnswer(run, owner, journal)
+        run = plain.run
         schedule = Schedule(run, journal, owner)
         if question.skeleton is not None:
             await _decode(run, schedule, question.skeleton, "given", decode_all)
             return
-        plain = PlainAnswer(run, owner)
         asking = Asking(run, journal, plain)
         if question.approve or run.options.execution != "pipelined":
-            plan = await asking.plan(lambda _: None, show=not question.approve)
+            plan = await asking.plan(lambda _: None)
             if plan.plain is None:
                 await _decode_planned(run, journal, schedule, plan, plain, decode_all)
                 return
@@ -70,7 +71,7 @@ async def answer(run: RunContext, journal: Journal, *, decode_all: DecodeAll | N
 
 async def plan_only(run: RunContext, journal: Journal) -> Plan:
     """The run's plan, and nothing written."""
-    return await Asking(run, journal, None).plan(lambda _: None, show=False)
+    return await Asking(run, journal, None).plan(lambda _: None)
 
 
 def _tell(run: RunContext, plan: Plan) -> None:

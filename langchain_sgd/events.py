@@ -25,15 +25,16 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True)
-class HeadingPlanned:
-    """The planner closed the heading of its first node, but not yet the node's line.
+class Opened:
+    """A piece of the answer's opening, which stands before all parts; only with `opening=True`.
 
-    Only with `headings="early"`, and once each time the planner is asked. The node may still turn out
-    otherwise, or the question be answered undivided.
+    An undivided answer that follows begins with the same text, and says it again in its own tokens.
     """
 
-    heading: str
+    text: str
     at_s: float
+    last: bool = False
+    """Nothing more of it comes: the parts go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class HedgeDropped:
-    """The plain answer that was begun beside the planner is not wanted."""
+    """The plain answer that was begun beside the planner is not wanted, or no longer."""
 
     attempt: Attempt
     at_s: float
@@ -127,7 +128,7 @@ class Warned:
 
 
 Event = (
-    HeadingPlanned
+    Opened
     | Planned
     | Voided
     | PlannerCalled

@@ -125,11 +125,12 @@ class Options(BaseModel):
         " your own test says so. Splitting pays only while the batch has much room: take a quarter of the"
         " server's slots.",
     )
-    hedge: bool = Field(
+    opening: bool = Field(
         default=False,
-        description='Begin the plain answer beside the planner (with `mode="auto"` only): a question that'
-        " does not split is then answered as soon as by plain decoding. Of one that does, the call is"
-        " stopped at the planner's first token. It never waits for a slot.",
+        description='Begin the plain answer beside the planner (with `mode="auto"` only), and show its first'
+        " sentence at once, as the opening of the answer. A question that is not split goes on from there, as"
+        " soon as by plain decoding; of one that is, the call is stopped after that sentence. It never waits"
+        " for a slot. From the first text on, a fallback can no longer take over.",
     )
     max_nodes: int = Field(
         default=12,
@@ -156,12 +157,7 @@ class Options(BaseModel):
         description="Reuse the plan of an equal question, from a LangChain cache of your own, or, with True,"
         " from the one of `set_llm_cache`. The parts are written anew.",
     )
-    headings: bool | Literal["early"] = Field(
-        default=True,
-        description='Put each part under its heading. "early" streams the first heading as soon as the'
-        " planner has written it; from then on a fallback can no longer take over. Plans that are to be"
-        " approved show nothing early.",
-    )
+    headings: bool = Field(default=True, description="Put each part under its heading.")
     seed: int | None = Field(
         default=None,
         ge=0,

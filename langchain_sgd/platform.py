@@ -53,9 +53,9 @@ class Options(BaseModel):
         description="Difficulty (1-5) from which the large model writes a part.",
     )
     max_nodes: int = Field(default=12, ge=2, le=99, description="Most parts of an answer.")
-    headings: bool | Literal["early"] = Field(
+    headings: bool = Field(
         default=True,
-        description='Put each part under its heading; "early" shows the first one at once.',
+        description="Put each part under its heading.",
     )
     deadline_s: float | None = Field(
         default=None, gt=0, description="Seconds after which the answer is what is finished then."

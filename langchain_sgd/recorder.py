@@ -14,6 +14,7 @@ from langchain_sgd.events import (
     Ended,
     Event,
     HedgeDropped,
+    Opened,
     PlainChosen,
     PlanEnded,
     Planned,
@@ -43,6 +44,7 @@ class Recorder:
         self.warnings = list(warnings)
         self._planner: list[Attempt] = []
         self._hedge: Attempt | None = None
+        self._opening = ""
         self._source: Source = "planner"
         self.cut = False
         self._reason: str | None = None
@@ -66,6 +68,8 @@ class Recorder:
                 self.reports[node_id] = report
             case HedgeDropped(attempt):
                 self._hedge = attempt
+            case Opened(text):
+                self._opening += text
             case Warned(text):
                 self.warnings.append(text)
             case _:
@@ -117,6 +121,7 @@ class Recorder:
         return Report(
             status=status_of(nodes, plain=skeleton is None, cut=self.cut),
             reason=self._reason,
+            opening="" if skeleton is None else self._opening,
             skeleton=skeleton,
             planner=planner if run.options.mode != "never" or skeleton else None,
             nodes=nodes,

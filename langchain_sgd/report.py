@@ -139,8 +139,9 @@ class PlannerReport(_Value):
     attempts: tuple[Attempt, ...] = ()
     ended_s: float = 0.0
     hedge: Attempt | None = None
-    """The plain answer that was begun beside the planner and thrown away, as the question is split: with
-    `hedge=True`, or when a plan began like a refusal. Servers do not tell what it cost."""
+    """The plain answer that was begun beside the planner and stopped, as the question is split: with
+    `opening=True`, or when a plan began like a refusal. Its tokens are estimated; servers do not tell them
+    of a call that is stopped."""
 
 
 class Report(_Value):
@@ -149,6 +150,8 @@ class Report(_Value):
     status: RunStatus
     reason: str | None = None
     """Why the run was plain."""
+    opening: str = ""
+    """The text before all parts, of a run with `opening=True`; empty for an undivided answer."""
     skeleton: Skeleton | None = None
     """None for an undivided answer; each `NodeReport` carries its heading and dependencies itself."""
     planner: PlannerReport | None = None
@@ -219,6 +222,8 @@ class Report(_Value):
         totals: dict[str, Usage] = {}
         for attempt in self.planner.attempts if self.planner else ():
             _add(totals, PLANNER, attempt)
+        if self.planner is not None and (hedge := self.planner.hedge) is not None:
+            _add(totals, hedge.tier, hedge)
         for node in self.nodes:
             for attempt in node.attempts:
                 _add(totals, attempt.tier, attempt)

@@ -11,7 +11,7 @@ from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 from langchain_sgd.answer import Assembler, assemble, assemble_plain
 from langchain_sgd.decoding.context import RunContext
 from langchain_sgd.engine import answer
-from langchain_sgd.events import Ended, Event, HeadingPlanned, Token
+from langchain_sgd.events import Ended, Event, Opened, Token
 from langchain_sgd.graph import in_supersteps
 from langchain_sgd.journal import Journal
 from langchain_sgd.langgraph import Work
@@ -45,7 +45,7 @@ class Telling:
         self._on_text = on_text
         self._on_event = on_event
         self._recorder = Recorder(options.known_faults)
-        self._assembler = Assembler(headings=bool(options.headings))
+        self._assembler = Assembler(headings=options.headings)
         self._told = False
         self._text: list[str] = []
         self._ttft_s: float | None = None
@@ -69,15 +69,13 @@ class Telling:
         # Until there is an answer, marks of missing parts wait: nothing else may come, and then the run
         # raises, which a fallback can only mend while nothing was shown.
         self._answered |= (isinstance(event, Ended) and bool(event.text)) or (
-            isinstance(event, Token) and bool(text)
+            isinstance(event, Token | Opened) and bool(text)
         )
-        is_early = isinstance(event, HeadingPlanned)
-        if not self._answered and not is_early:
+        if not self._answered:
             self._held += text
         elif text or self._held:
             text, self._held = self._held + text, ""
-            # An early heading that nobody sees is no first text: the answer may come to stand without it.
-            if self._ttft_s is None and not (is_early and self._on_text is None):
+            if self._ttft_s is None:
                 self._ttft_s = getattr(event, "at_s", None)
             if self._on_text is not None:
                 self._text.append(text)
@@ -108,15 +106,15 @@ class Telling:
 
     def _message(self, run: RunContext, thread: str | None) -> AIMessage:
         shown = self._on_text is not None
-        again, stray = self._assembler.interrupted, self._assembler.stray
+        again, voided = self._assembler.interrupted, self._assembler.voided
         said = [f"the shown text of node {i} broke off and was started again" for i in again]
-        if stray is not None:
-            said.append(f"the heading {stray!r} was shown early, and something else follows it")
+        if voided:
+            said.append("a thought of the planner was shown as parts of the answer")
         report = self._recorder.report(
             run,
             ttft_s=self._ttft_s,
             shown=said if shown else (),
-            restarted=shown and bool(again or stray),
+            restarted=shown and bool(again or voided),
             thread_id=thread,
         )
         text = "".join(self._text) if shown else self._whole(report)
@@ -139,8 +137,9 @@ class Telling:
         return assemble(
             report.skeleton.nodes,
             ended,
-            headings=bool(self._options.headings),
+            headings=self._options.headings,
             cut=self._recorder.cut,
+            opening=report.opening,
         )
 
 

@@ -34,8 +34,7 @@ from langchain_sgd.bench import _embedded_figures as figures
 from langchain_sgd.bench._embedded_figures import (
     ADAPTIVE,
     BRIEF,
-    EARLY,
-    HEDGED,
+    OPENED,
     NODE_FIRST,
     PLAIN,
     PLAIN_SMALL,
@@ -73,7 +72,7 @@ from langchain_sgd.skeleton import Skeleton
 from langchain_sgd.tgi import ChatTGI
 from langchain_sgd.wire import PLAIN_WORD
 
-_ON_SHORT: Final = frozenset({PLAIN, SGD, ADAPTIVE, HEDGED, SOT})
+_ON_SHORT: Final = frozenset({PLAIN, SGD, ADAPTIVE, OPENED, SOT})
 _WARM_UP: Final = 2
 _WALL_AIMS: Final = {"llamacpp": 1.3, "openvino": 1.69, "60m": 2.0}
 """Times faster than plain decoding, by engine, or for the larger model."""
@@ -104,8 +103,7 @@ def bundled_methods(
         ),
         Method(SGD, sgd()),
         Method(ADAPTIVE, sgd(small=small)),
-        Method(EARLY, sgd(headings="early")),
-        Method(HEDGED, sgd(hedge=True)),
+        Method(OPENED, sgd(opening=True)),
         Method(PLANNED, sgd(execution="planned")),
         Method(SUPERSTEPS, sgd(execution="superstep")),
         Method(WITHHELD, sgd(prompts=AnswersWithheld.of(BRIEFS_PROMPTS))),
@@ -225,8 +223,7 @@ def fixed_methods(urls: Mapping[str, str], temperature: float, lengths: Lengths)
             lambda question, seed: SkeletonOfThought(**options(question, seed), mode="auto"),
         ),
         Method(SGD, sgd()),
-        Method(EARLY, sgd(headings="early")),
-        Method(HEDGED, sgd(hedge=True)),
+        Method(OPENED, sgd(opening=True)),
         Method(PLANNED, sgd(execution="planned")),
         Method(SUPERSTEPS, sgd(execution="superstep")),
         Method(NODE_FIRST, sgd(prompts=NodeFirst.of(FIXED_PROMPTS))),

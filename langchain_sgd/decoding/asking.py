@@ -18,7 +18,7 @@ from langchain_sgd.decoding.plain import PlainAnswer
 from langchain_sgd.decoding.plan_cache import PlanCache
 from langchain_sgd.decoding.prefixes import with_hints
 from langchain_sgd.errors import PlannerError
-from langchain_sgd.events import HeadingPlanned, PlannerCalled
+from langchain_sgd.events import PlannerCalled
 from langchain_sgd.journal import Journal
 from langchain_sgd.planning.forms import (
     EXAMPLES,
@@ -70,8 +70,6 @@ class Asking:
         self,
         on_node: Callable[[Node], None],
         on_void: Callable[[], None] | None = None,
-        *,
-        show: bool = True,
     ) -> Plan:
         """The plan; `on_node` gets its nodes while the planner still writes.
 
@@ -80,7 +78,6 @@ class Asking:
         Args:
             on_node: Called with each node once it stands.
             on_void: Called when all nodes given so far turn out to be part of a thought.
-            show: The first heading may be shown early: nobody is going to change the plan.
         """
         run, options, kept = self._run, self._run.options, self._journal.kept
         if options.mode == "never":
@@ -107,7 +104,7 @@ class Asking:
                 on_node(node)
             result = known
         else:
-            result = await self._planned(begun, on_node, on_void, attempts, show=show and not begun)
+            result = await self._planned(begun, on_node, on_void, attempts)
             if cache is not None:
                 await cache.keep(result)
         if not result.failed:
@@ -140,8 +137,6 @@ class Asking:
         on_node: Callable[[Node], None],
         on_void: Callable[[], None] | None,
         attempts: list[Attempt],
-        *,
-        show: bool,
     ) -> Plan:
         run, options = self._run, self._run.options
         form = await self._form()
@@ -160,9 +155,6 @@ class Asking:
             if on_void is not None:
                 on_void()
 
-        def heading_stands(heading: str) -> None:
-            run.emit(HeadingPlanned(heading, run.clock.now()))
-
         async def may_go_on(error: PlannerError) -> bool:
             cause = cast("Exception", error.__cause__)
             again = number <= options.retries and is_retryable(cause, number)
@@ -180,7 +172,6 @@ class Asking:
                     max_nodes=options.max_nodes,
                     mode=options.mode,
                     on_node=stands,
-                    on_heading=heading_stands if show and options.headings == "early" else None,
                     # What was begun before is no part of what this call thinks.
                     on_void=void if on_void is not None and not begun else None,
                     form=form.writes,
@@ -277,11 +268,13 @@ class Asking:
                 run.emit(PlannerCalled(attempt, run.clock.now()))
 
     def _started(self) -> None:
-        if self._plain is not None and self._run.options.hedge:
+        if self._plain is not None and self._plain.opens:
             self._plain.begin()
 
     def _weigh(self, plain: PlainAnswer, said: str, text: str) -> str:
         """Begin or drop the undivided answer by the planner's first letters."""
+        if plain.opened:  # it goes on until its first sentence is whole
+            return said
         if text.lstrip()[:1].isdigit():  # so begins a line of a plan, the plain word does not
             plain.drop()
         if len(said) < len(PLAIN_WORD):
@@ -289,7 +282,7 @@ class Asking:
             if PLAIN_WORD.startswith(said[: len(PLAIN_WORD)]):
                 if said:
                     plain.begin()
-            elif not self._run.options.hedge:
+            else:
                 plain.drop()  # the word was another one
         return said
 

@@ -1,73 +1,173 @@
-"""An undivided answer that begins before it is known whether it is wanted (a hedged request)."""
+"""An undivided answer that begins before it is known whether it is wanted (a hedged request).
+
+With `opening=True` it begins together with the planner, and its first sentence is shown as it comes: it
+opens the answer, whatever follows. Without, it begins with the planner's word for it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from langchain_sgd.decoding.context import RunContext
+from langchain_sgd.decoding.opening import BROKEN_OFF, OpeningText
 from langchain_sgd.decoding.writer import Written, write_plain
-from langchain_sgd.events import Emit, Event, HedgeDropped, PlainChosen, Started, Token
+from langchain_sgd.events import (
+    Discarded,
+    Emit,
+    Ended,
+    Event,
+    HedgeDropped,
+    Opened,
+    PlainChosen,
+    Started,
+    Token,
+)
+from langchain_sgd.journal import Journal
 from langchain_sgd.owner import Owner
-from langchain_sgd.report import Attempt
+from langchain_sgd.report import Attempt, Usage
+
+_OPENING_KEY = "opening"
+"""The opening's key in the journal."""
 
 
 class PlainAnswer:
     """The undivided answer of one run: begun early or when it is chosen.
 
-    What it says is held back until it is chosen. It never waits for a slot that somebody else could take.
+    What it says is held back until it is chosen, but for the opening. It never waits for a slot that
+    somebody else could take.
+
+    Args:
+        run: The run.
+        owner: Owns the call's task.
+        journal: Where the opening is kept, and found again.
     """
 
-    def __init__(self, run: RunContext, owner: Owner) -> None:
-        self._run = run
+    def __init__(self, run: RunContext, owner: Owner, journal: Journal) -> None:
+        question, options = run.question, run.options
+        self.opens = (
+            options.opening
+            and options.mode == "auto"
+            and question.skeleton is None
+            and not question.approve
+        )
+        """Whether it begins together with the planner, to open the answer."""
+        self.run = replace(run, emit=self._pass_on) if self.opens else run
+        """The run for all that is not this answer: its parts are shown after the opening."""
+        self._given = run
         self._owner = owner
+        self._journal = journal
         self._task: asyncio.Task[Written] | None = None
         self._held: list[Event] = []
         self._listener: Emit | None = None
+        self._reading: OpeningText | None = OpeningText() if self.opens else None
+        """None once nothing more of what is said belongs to the opening."""
+        self._shown = ""
+        self._whole = False
+        """All of the opening was shown: the parts may follow."""
         self._dropped = False
+        if self.opens and (kept := journal.kept.get(_OPENING_KEY)):
+            self._dropped, self._reading = True, None
+            run.emit(Opened(kept, run.clock.now(), last=True))
+
+    @property
+    def opened(self) -> bool:
+        """Whether it has begun together with the planner."""
+        return self.opens and self._task is not None
 
     def begin(self) -> None:
         """Begin beside the planner, if the question may yet stay whole and there is room."""
-        run = self._run
+        run = self._given
         if run.options.mode != "auto" or self._task is not None or self._dropped:
             return
         limits = (run.limit, *run.options.largest.limits)
         if all(limit.has_room() for limit in limits):
             work = write_plain(run, "begun beside the planner", self._hear)
             self._task = self._owner.start(work)
+            self._task.add_done_callback(self._ended)
 
     def _hear(self, event: Event) -> None:
         if self._listener is not None:
             self._listener(event)
-        else:
-            self._held.append(event)
+            return
+        self._held.append(event)
+        reading = self._reading
+        if reading is None:
+            return
+        if isinstance(event, Discarded) and self._shown:
+            self._break_off()
+        elif isinstance(event, Token) and ((text := reading.feed(event.text)) or reading.done):
+            self._reading = None if reading.done else reading
+            self._show(text, last=reading.done)
+
+    def _show(self, text: str, *, last: bool) -> None:
+        self._shown += text
+        if self._shown and not self._whole:
+            self._whole = last
+            self._given.emit(Opened(text, self._given.clock.now(), last))
+        if last and self._dropped:
+            self._stop()
+
+    def _break_off(self) -> None:
+        """No more of the opening will come. An undivided answer may yet go on from what was shown."""
+        self._reading = None
+        if self._dropped:
+            self._show(BROKEN_OFF, last=True)
+
+    def _ended(self, task: asyncio.Task[Written]) -> None:
+        """The call has ended before its first sentence had, or the run with it."""
+        if self._reading is None or task.cancelled():
+            return
+        self._break_off()
+
+    def _pass_on(self, event: Event) -> None:
+        """Tell an event of the rest of the run, which does not wait long for the opening."""
+        if self._reading is not None and self._dropped:
+            if isinstance(event, Token | Ended) and not self._shown:
+                self._reading = None  # the parts have begun: it comes too late
+                self._stop()
+            elif isinstance(event, Ended):
+                self._break_off()
+        self._given.emit(event)
 
     def drop(self) -> None:
-        """The question is split, so nobody wants it."""
+        """The question is split: nobody wants more of it than its opening."""
         if self._task is None or self._dropped:
             return
         self._dropped = True
-        self._task.cancel()
+        if self._reading is None:
+            self._show("" if self._whole else BROKEN_OFF, last=True)
+
+    def _stop(self) -> None:
+        """End the call, and tell what it was for."""
+        if self._task is not None:
+            self._task.cancel()
+        if self._shown:
+            self._journal.note(_OPENING_KEY, self._shown)
         started = next((event for event in self._held if isinstance(event, Started)), None)
         if started is not None:
-            first = next((event.at_s for event in self._held if isinstance(event, Token)), None)
-            now = self._run.clock.now()
+            said = [event for event in self._held if isinstance(event, Token)]
+            now = self._given.clock.now()
+            characters = sum(len(str(m.text)) for m in self._given.question.messages)
             attempt = Attempt(
                 tier=started.tier,
                 started_s=started.at_s,
-                first_token_s=first,
+                first_token_s=said[0].at_s if said else None,
                 ended_s=now,
-                error="not wanted: the question is split",
+                usage=Usage(input_tokens=characters // 4, output_tokens=len(said), estimated=True),
+                error="stopped: the question is split",
             )
-            self._run.emit(HedgeDropped(attempt, now))
+            self._given.emit(HedgeDropped(attempt, now))
         self._held.clear()
 
     def restored(self, reason: str) -> None:
         """It is chosen, and an earlier life of the run has written it."""
-        self._run.emit(PlainChosen(reason, self._run.clock.now()))
+        self._given.emit(PlainChosen(reason, self._given.clock.now()))
 
     async def choose(self, reason: str) -> Written:
         """The answer: what came so far at once, and the rest as it comes."""
-        run = self._run
+        run = self._given
+        self._reading = None
         run.emit(PlainChosen(reason, run.clock.now()))
         if self._task is None or self._dropped:
             return await write_plain(run, reason, run.emit)

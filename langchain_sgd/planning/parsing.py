@@ -46,10 +46,6 @@ _BETWEEN = re.compile(r"[ \t\r\n,[\]]*")
 _LONGEST_OPENING = 202
 _OBJECT = re.compile(r'\{\s{0,200}"')
 _OBJECT_SO_FAR = re.compile(r"\{\s{0,200}")
-_OBJECT_BEGUN = re.compile(
-    r'\{\s{0,200}"id"\s{0,20}:\s{0,20}[^,{}\[\]]{1,40},\s{0,200}"heading"\s{0,20}:\s{0,20}("(?:[^"\\]|\\.)*+")'
-)
-"""A node's object up to its heading. With the id before it, since a title around the nodes has none."""
 _LONGEST_NAME = 60
 _LIST_BEGUN = re.compile(rf'"(?:{"|".join(LIST_KEYS)})"\s*:\s*\Z')
 _PUNCTUATED = re.compile(r"[:：|*]")  # noqa: RUF001
@@ -66,8 +62,6 @@ class SkeletonParser:
 
     read_line: Callable[[str], Draft | None] | None = None
     """Reads one line, instead of the forms that are known here."""
-    early: bool = False
-    """Look for the first node's heading before the node is closed."""
     plain: bool = False
     """The planner said that the question is better answered undivided."""
     ended: bool = False
@@ -78,8 +72,6 @@ class SkeletonParser:
     """A node's line or object has begun that is not closed yet; whatever follows, it gives a draft."""
     voided: int = 0
     """Drafts, from the first on, that turned out to be part of a thought without an opening tag."""
-    heading: str | None = None
-    """If `early`: the first heading that was closed before its node was. What follows may be no node."""
     unread: list[str] = field(default_factory=list)
     """Lines that begin like a node's but could not be read."""
     _thoughts: ThoughtFilter = field(default_factory=ThoughtFilter)
@@ -125,7 +117,6 @@ class SkeletonParser:
     def _restart(self) -> None:
         """Forget what was read: it was a thought without an opening tag."""
         self.voided += self._count
-        self.heading = None
         self._text, self._first, self._string = "", "", -1
         self._at = self._around = self._scanned = self._mistaken = 0
         self._count = self._number = self._last = self._dropped = 0
@@ -174,8 +165,6 @@ class SkeletonParser:
             self._check_silence(len(self._text))
         self._forget()
         self.begun = not (self.plain or self.ended) and self._has_begun()
-        if self.early and self.heading is None and self.begun and not self._count:
-            self.heading = self._open_heading() or None
         return drafts
 
     def _has_begun(self) -> bool:
@@ -184,18 +173,6 @@ class SkeletonParser:
         if len(self._braces) == self._around:
             return self._listed and 0 <= self._string < len(self._text) - 1
         return len(self._braces) > self._around
-
-    def _open_heading(self) -> str | None:
-        """The closed heading of the line or object that has begun."""
-        text = self._text
-        if self._braces:
-            found = _OBJECT_BEGUN.match(text, self._braces[-1])
-            return parse_object(f'{{"heading":{found[1]}}}').get("heading") if found else None
-        if self.read_line is None and (begun := BEGUN_BAR.match(text)):
-            start = begun.end()
-            end = text.find("|", start)
-            return text[start:end].strip().strip('*_ #`"') if end >= 0 else None
-        return None
 
     def _check_silence(self, at: int) -> bool:
         """Whether the text up to an offset closed nothing for too long; then reading has ended."""

@@ -17,7 +17,7 @@ from langchain_core.messages import BaseMessage
 
 from langchain_sgd.planning.parsing import SkeletonParser
 from langchain_sgd.prompts import Prompts
-from langchain_sgd.skeleton import Draft, Node, Repairer, Skeleton, clean_line
+from langchain_sgd.skeleton import Draft, Node, Repairer, Skeleton
 from langchain_sgd.wire import MIN_NODES, PLAIN_WORD, Form
 
 _LONG_QUESTION = 4
@@ -83,7 +83,6 @@ async def plan(
     max_nodes: int,
     mode: Mode,
     on_node: Callable[[Node], None],
-    on_heading: Callable[[str], None] | None = None,
     on_void: Callable[[], None] | None = None,
     read_line: ReadLine | None = None,
     form: Form = "lines",
@@ -93,8 +92,7 @@ async def plan(
     """Ask for a skeleton; `on_node` gets each node once it stands.
 
     The first node is held until the second has begun, because a skeleton of one node is answered
-    plainly instead. `on_heading` gets its heading before that, as soon as it is closed, on trust: what
-    follows may still be no skeleton. `on_void` is told when all nodes given so far were part of a thought
+    plainly instead. `on_void` is told when all nodes given so far were part of a thought
     that only its end shows to be one; without it, they stay.
 
     With `begun`, the nodes that an interrupted planner had written already, the plan goes on from them;
@@ -114,7 +112,6 @@ async def plan(
         reading = _Reading(
             max_nodes,
             on_node,
-            on_heading,
             on_void,
             read_line=read_line,
             question=question,
@@ -161,7 +158,6 @@ class _Reading:
         self,
         max_nodes: int,
         on_node: Callable[[Node], None],
-        on_heading: Callable[[str], None] | None,
         on_void: Callable[[], None] | None,
         *,
         read_line: ReadLine | None,
@@ -169,12 +165,11 @@ class _Reading:
         examples: Sequence[tuple[str, str]],
         begun: Sequence[Node] = (),
     ) -> None:
-        self._parser = SkeletonParser(read_line, early=on_heading is not None)
+        self._parser = SkeletonParser(read_line)
         self._max_nodes = max_nodes
         self._repairer = Repairer(max_nodes, list(begun))
         self._begun = list(begun)
         self._on_node = on_node
-        self._on_heading = on_heading
         self._on_void = on_void
         self._question = _words(question)
         self._examples = [
@@ -229,8 +224,6 @@ class _Reading:
         if self.surety is None and logprob is not None and text.strip():
             self.surety = math.exp(min(logprob, 0.0))
         self._admit(self._parser.feed(text))
-        if self._parser.heading is not None:
-            self._announce(self._parser.heading)
         begun = self._parser.begun
         if begun and not self.given and self.nodes and not self._may_parrot:
             self._give()
@@ -280,8 +273,6 @@ class _Reading:
                 self._on_node(node)
                 continue
             if len(self.nodes) < MIN_NODES:
-                if not self._may_parrot:
-                    self._announce(node.heading)
                 continue
             headings = [node.heading for node in self.nodes]
             if any(example[: len(headings)] == headings for example in self._examples):
@@ -303,16 +294,6 @@ class _Reading:
             self._on_void()
         self.given = bool(self._begun)
         self._repairer = Repairer(self._max_nodes, list(self._begun))
-
-    def _announce(self, heading: str) -> None:
-        """Give the first heading, once, unless the node may be one that is left out."""
-        heading = clean_line(heading)
-        if self._on_heading is None or not heading or self._is_question(heading):
-            return
-        if any(heading in headings for headings in self._examples):
-            return
-        on_heading, self._on_heading = self._on_heading, None
-        on_heading(heading)
 
     def _is_question(self, heading: str) -> bool:
         return len(self._question) >= _LONG_QUESTION and _words(heading) == self._question

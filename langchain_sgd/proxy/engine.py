@@ -15,7 +15,7 @@ from langchain_core.runnables import Runnable
 
 from langchain_sgd.answer import Assembler
 from langchain_sgd.errors import InvalidInputError
-from langchain_sgd.events import PLAIN_ID, Ended, Event, HeadingPlanned, Token
+from langchain_sgd.events import PLAIN_ID, Ended, Event, Opened, Token
 from langchain_sgd.limits import slots
 from langchain_sgd.proxy.errors import ProxyError
 from langchain_sgd.report import NodeReport, Report, Usage
@@ -75,7 +75,7 @@ class Engine:
         self.runnables = {
             SGD: sgd,
             LARGE_ONLY: _with_largest_only(sgd),
-            PLAIN: _with_largest_only(sgd, mode="never", hedge=False),
+            PLAIN: _with_largest_only(sgd, mode="never"),
         }
 
     @property
@@ -141,10 +141,12 @@ class _InOrder:
         text = self._assembler.feed(event)
         if isinstance(event, Ended) and event.node_id == PLAIN_ID and _is_cut(event.report):
             text = ""  # the mark; the finish reason says it, as clients expect
-        if self._held is None or isinstance(event, HeadingPlanned):
+        if self._held is None:
             return text
         self._held += text
-        is_answer = isinstance(event, Token) or (isinstance(event, Ended) and bool(event.text))
+        is_answer = isinstance(event, Token | Opened) or (
+            isinstance(event, Ended) and bool(event.text)
+        )
         if not (is_answer and self._held):
             return ""
         text, self._held = self._held, None

@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Literal
 
 from langchain_core.messages import AIMessage
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -56,13 +55,13 @@ class LiveView:
         console: Console | None = None,
         *,
         notes: Console | None = None,
-        headings: bool | Literal["early"] = True,
+        headings: bool = True,
         plain: bool | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._console = console or Console()
         self._notes = notes
-        self._headings = bool(headings)
+        self._headings = headings
         self._clock = clock
         terminal = self._console.is_terminal and not self._console.is_dumb_terminal
         self._plain = not terminal if plain is None else plain

@@ -106,22 +106,6 @@ async def test_an_approval_belongs_to_its_question_and_not_to_the_options_of_the
     assert scene.parts() == [PLANNER, "1", "2"]
 
 
-async def test_no_heading_is_early_in_a_question_that_awaits_its_approval() -> None:
-    scene = stage()
-    scene.lines[PLANNER] = [Say("1|Heading 1|", hang=True), Say(cut(plan_text(PLANNED), 1))]
-    sgd = SGDRunnable(**scene.pair(), headings="early")
-    graph = chat_graph(sgd).copy({"checkpointer": InMemorySaver()})
-    asked = {"messages": [("human", "Why?")]}
-    options = Options(approve=True)
-    asking = asyncio.get_running_loop().create_task(graph.ainvoke(asked, THREAD, context=options))
-    await settle(lambda: scene.in_flight == 1)
-    asking.cancel()  # killed before anything was planned, and resumed without the option
-    await asyncio.wait([asking])
-    events = [event async for event in graph.astream(None, THREAD, stream_mode="messages")]
-    assert events == []
-    assert (await graph.aget_state(THREAD)).interrupts
-
-
 async def test_an_approval_may_come_from_another_process(tmp_path: Path) -> None:
     file = str(tmp_path / "runs.sqlite")
     before, after = stage(), stage()

@@ -15,8 +15,7 @@ import pytest
 from langchain_sgd.bench import _random_model, embedded
 from langchain_sgd.bench._embedded_figures import (
     BRIEF,
-    EARLY,
-    HEDGED,
+    OPENED,
     PLAIN,
     PLANNED,
     SGD,
@@ -177,10 +176,10 @@ def test_on_random_weights_lengths_are_fixed(tmp_path: Path) -> None:
 def test_on_random_weights_a_short_answer_is_one_part(tmp_path: Path) -> None:
     rows, figures = tmp_path / "x.jsonl", tmp_path / "x.json"
     given = ["bench", "embedded", "--model-size", "60m", "--kind", "F16", "--questions", "0"]
-    given += ["--short-questions", "1", "--node-tokens", "8", "--methods", PLAIN, SGD, HEDGED, SOT]
+    given += ["--short-questions", "1", "--node-tokens", "8", "--methods", PLAIN, SGD, OPENED, SOT]
     assert main([*given, "--resume", str(rows), "--json", str(figures)]) == 0
     found = {row["method"]: row for row in lines(rows)}
-    assert set(found) == {PLAIN, SGD, HEDGED, SOT}
+    assert set(found) == {PLAIN, SGD, OPENED, SOT}
     for name, row in found.items():
         assert row["error"] is None
         assert row["report"]["status"] == "plain"
@@ -188,10 +187,10 @@ def test_on_random_weights_a_short_answer_is_one_part(tmp_path: Path) -> None:
         # The planner is stopped at its word, before it has told what it used.
         assert row["engines"]["large"]["generated_tokens"] >= (8 if name == PLAIN else 10)
     saved = json.loads(figures.read_text())["figures"]
-    assert saved["short_answers"][HEDGED]["runs"] == 1
+    assert saved["short_answers"][OPENED]["runs"] == 1
     assert [aim["name"] for aim in saved["targets"]] == [
         "plain route, more than plain decoding",
-        "plain route, hedged, more than plain decoding",
+        "plain route, opened, more than plain decoding",
     ]
 
 
@@ -236,10 +235,9 @@ def test_every_plan_is_written_with_a_grammar_or_none(*, constrain: bool) -> Non
         method.name: method.build(question, 1)
         for method in embedded.bundled_methods(urls, 0.7, constrain=constrain)
     }
-    for name in (SGD, HEDGED, PLANNED):
+    for name in (SGD, OPENED, PLANNED):
         assert made[name].constrain is constrain
-    assert [name for name, method in made.items() if method.hedge] == [HEDGED]
-    assert [name for name, method in made.items() if method.headings == "early"] == [EARLY]
+    assert [name for name, method in made.items() if method.opening] == [OPENED]
 
 
 def test_a_model_is_told_by_its_content(tmp_path: Path) -> None:

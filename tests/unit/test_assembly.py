@@ -23,7 +23,7 @@ from langchain_sgd.events import (
     Discarded,
     Ended,
     Event,
-    HeadingPlanned,
+    Opened,
     PlainChosen,
     PlanEnded,
     Planned,
@@ -188,65 +188,61 @@ class TestOrder:
         assert assembler.interrupted == []
 
 
-class TestEarlyHeading:
-    EARLY = HeadingPlanned("Heading 1", 0)
+class TestOpening:
+    WHOLE = (Opened("It is", 0), Opened(" so.", 0, last=True))
 
     @given(stories(restarts=False))
-    def test_it_changes_when_the_heading_comes_and_nothing_else(self, story: Story) -> None:
+    def test_it_stands_before_the_answer_and_changes_nothing_else(self, story: Story) -> None:
         assembler = Assembler()
-        shown = assembler.feed(self.EARLY)
-        assert shown == "## Heading 1\n\n"
+        shown = "".join(assembler.feed(event) for event in self.WHOLE)
+        assert shown == "It is so."
         for index, event in enumerate(story.events, 1):
             shown += assembler.feed(event)
-            wanted = visible(story.events[:index], headings=True)
-            assert shown == (wanted or "## Heading 1\n\n")
-        assert (assembler.stray, assembler.interrupted) == (None, [])
+            rest = visible(story.events[:index], headings=True)
+            assert shown == "\n\n".join(filter(None, ["It is so.", rest]))
+        whole = assemble(story.nodes, story.ended, cut=story.cut, opening="It is so.")
+        assert shown == whole
+        assert not assembler.interrupted
 
-    @given(stories(restarts=True))
-    def test_it_stands_above_restarts_too(self, story: Story) -> None:
-        late, early = Assembler(), Assembler()
-        shown = early.feed(self.EARLY) + "".join(early.feed(event) for event in story.events)
-        assert shown == "".join(late.feed(event) for event in story.events)
-        assert early.interrupted == late.interrupted
+    @given(stories(restarts=False), st.data())
+    def test_parts_wait_for_its_end_wherever_it_comes(
+        self, story: Story, data: st.DataObject
+    ) -> None:
+        at = data.draw(st.integers(0, len(story.events)))
+        events = [self.WHOLE[0], *story.events[:at], self.WHOLE[1], *story.events[at:]]
+        pieces = fed(*events)
+        assert pieces[: at + 1] == ["It is", *[""] * at]
+        whole = assemble(story.nodes, story.ended, cut=story.cut, opening="It is so.")
+        assert "".join(pieces) == whole
 
-    def test_another_heading_starts_again(self) -> None:
+    def test_without_one_nothing_changes(self) -> None:
+        assert assemble([ONE], {ONE.id: ("complete", "a")}) == "## Heading 1\n\na"
+        assert fed(PLANNED[0], token(ONE, "a"), headings=False) == ["", "a"]
+
+    def test_an_undivided_answer_goes_on_from_it(self) -> None:
+        events: list[Event] = [
+            Opened("It ", 0),
+            Opened("is.", 0, last=True),
+            PlainChosen("one part", 0),
+            Token(PLAIN_ID, "It ", 0),
+            Token(PLAIN_ID, "is.", 0),
+            Token(PLAIN_ID, " And", 0),
+            Token(PLAIN_ID, " so.", 0),
+            Ended(PLAIN_ID, "complete", "It is. And so.", 0),
+        ]
+        assert fed(*events) == ["It ", "is.", "", "", "", " And", " so.", ""]
+
+    def test_of_one_that_goes_on_otherwise_that_is_said(self) -> None:
         assembler = Assembler()
         events: list[Event] = [
-            HeadingPlanned("Site", 0),
-            *PLANNED[:2],
-            token(ONE, "a"),
-            token(ONE, "b"),
-        ]
-        assert [assembler.feed(event) for event in events] == [
-            "## Site\n\n",
-            "",
-            "",
-            f"{AGAIN}\n\n## Heading 1\n\na",
-            "b",
-        ]
-        assert (assembler.stray, assembler.interrupted) == ("Site", [])
-
-    def test_only_the_first_one_counts(self) -> None:
-        events = [HeadingPlanned("Site", 0), HeadingPlanned("Place", 0)]
-        assert fed(*events) == ["## Site\n\n", ""]
-        assert fed(PLANNED[0], HeadingPlanned("Site", 0)) == ["", ""]
-
-    def test_a_plain_answer_goes_on_under_it(self) -> None:
-        events: list[Event] = [
-            self.EARLY,
+            Opened("It is", 0),
             PlainChosen("one part", 0),
-            Token(PLAIN_ID, "a", 0),
-            Token(PLAIN_ID, "b", 0),
-            Ended(PLAIN_ID, "complete", "ab", 0),
+            Token(PLAIN_ID, "So", 0),
+            Ended(PLAIN_ID, "complete", "So", 0),
         ]
-        assert fed(*events) == ["## Heading 1\n\n", "", "a", "b", ""]
-
-    def test_without_headings_there_is_none(self) -> None:
-        assert fed(self.EARLY, PLANNED[0], token(ONE, "a"), headings=False) == ["", "", "a"]
-
-    def test_the_part_below_it_may_be_missing(self) -> None:
-        pieces = fed(self.EARLY, PLANNED[0], ended(ONE, "", "failed"))
-        assert "".join(pieces) == section(ONE, "failed", "")
+        text = "".join(assembler.feed(event) for event in events)
+        assert text == f"It is\n\n{AGAIN}\n\nSo"
+        assert assembler.interrupted == [PLAIN_ID]
 
 
 class TestMarks:

@@ -10,7 +10,6 @@ import pytest
 from langchain_sgd.bench import _embedded_figures as figures
 from langchain_sgd.bench._embedded_figures import (
     ADAPTIVE,
-    EARLY,
     METHODS,
     PLAIN,
     PLANNED,
@@ -69,8 +68,8 @@ CASES: list[tuple[str, list[Rows], float, bool]] = [
     ("first text, SGD over plain", [runs(PLAIN, 1.0), runs(SGD, 1.25)], 1.25, True),
     ("first text, SGD over plain", [runs(PLAIN, 1.0), runs(SGD, 1.4)], 1.4, False),
     (
-        "first text, heading early, SGD over plain",
-        [runs(PLAIN, 1.0), runs(SGD, 1.4), runs(EARLY, 1.2)],
+        "first text, opened, SGD over plain",
+        [runs(PLAIN, 1.0), runs(SGD, 1.4), runs(OPENED, 1.2)],
         1.2,
         True,
     ),

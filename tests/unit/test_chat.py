@@ -431,13 +431,6 @@ async def test_an_answer_with_gaps_is_not_cached(ask: Callable[..., Any]) -> Non
     assert (await ask(model)).text == ANSWER
 
 
-async def test_a_stream_with_a_stray_heading_is_not_cached() -> None:
-    on = stage(**{PLANNER: Say(["1|Heading 1|", "all|-|2"]), "plain": Say("It is so.")})
-    model = chat(on, cache=InMemoryCache(), headings="early")
-    assert (await _astream(model)).text == "## Heading 1\n\nIt is so."
-    assert (await model.ainvoke("Why?")).text == "It is so."
-
-
 async def test_a_cached_answer_serves_equal_models_only() -> None:
     cache = InMemoryCache()
     plans: dict[str, tuple[dict[str, Any], int]] = {

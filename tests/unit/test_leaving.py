@@ -51,16 +51,16 @@ def test_a_scope_that_cancels_again_and_again(after_s: float, saved: bool) -> No
     run_virtual(main())
 
 
-@pytest.mark.parametrize("hedge", [False, True])
+@pytest.mark.parametrize("opening", [False, True])
 @pytest.mark.parametrize("saved", [False, True], ids=["unsaved", "saved"])
-def test_a_cancellation_at_any_turn_of_the_loop(saved: bool, hedge: bool) -> None:  # noqa: FBT001
+def test_a_cancellation_at_any_turn_of_the_loop(saved: bool, opening: bool) -> None:  # noqa: FBT001
     async def main() -> None:
         turns = 0
         while True:
             turns += 1
             stage = Stage({PLANNER: planning(PLANNED)}, default=Say(["w "] * 3))
             sgd = SGDRunnable(
-                **stage.pair(), hedge=hedge, checkpointer=InMemorySaver() if saved else None
+                **stage.pair(), opening=opening, checkpointer=InMemorySaver() if saved else None
             )
             run = asyncio.ensure_future(sgd.ainvoke("Why?", {"configurable": {"thread_id": "1"}}))
             for _ in range(turns):

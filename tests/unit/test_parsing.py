@@ -23,8 +23,8 @@ OBJECTS = [
 ]
 
 
-def read(chunks: Iterable[str], *, cut_off: bool = False, early: bool = False) -> Result:
-    parser = SkeletonParser(early=early)
+def read(chunks: Iterable[str], *, cut_off: bool = False) -> Result:
+    parser = SkeletonParser()
     drafts: list[Draft] = []
     for chunk in chunks:
         drafts += parser.feed(chunk)
@@ -115,79 +115,6 @@ class TestForms:
         (draft,), plain, unread = read(data.draw(cut(text)))
         assert draft == Draft("1", heading.strip().strip('*_ #`"'), scope.strip(), (), 5)
         assert (plain, unread) == (False, [])
-
-
-class TestFirstHeading:
-    """The first node's heading, known before the node is."""
-
-    @staticmethod
-    def early(chunks: Iterable[str]) -> str | None:
-        parser = SkeletonParser(early=True)
-        for chunk in chunks:
-            known = parser.heading
-            if parser.feed(chunk):
-                assert parser.heading == known, "the node is there: too late"
-                break
-            assert known in {None, parser.heading}, "only the first one counts"
-        return parser.heading
-
-    @pytest.mark.parametrize("name", AROUND)
-    def test_in_whatever_form(self, name: str) -> None:
-        known = None if name == "words for numbers" else "A"  # it stands under another key
-        assert self.early(AROUND[name]) == known
-
-    @given(st.sampled_from(sorted(AROUND)), st.data())
-    def test_random_cuts(self, name: str, data: st.DataObject) -> None:
-        assert self.early(data.draw(cut(AROUND[name]))) in {None, "A"}
-
-    @example(heading=":", as_json=False)
-    @given(
-        heading=st.text(
-            st.characters(codec="utf-8", exclude_characters="|\uff5c\n<"), min_size=1, max_size=20
-        ),
-        as_json=st.booleans(),
-    )
-    def test_it_is_that_of_the_node(self, *, heading: str, as_json: bool) -> None:
-        line = f"1|{heading}|s|-|5\n"
-        if as_json:
-            line = json.dumps({"id": 1, "heading": heading, "scope": "s", "difficulty": 5})
-        (draft, *_), _, _ = read([line])
-        assert self.early(line) == (draft.heading or None)
-
-    def test_it_is_closed_only_by_its_bar(self) -> None:
-        parser = SkeletonParser(early=True)
-        seen = []
-        for chunk in ("1", "|", "Site", " plan", "|", "light"):
-            parser.feed(chunk)
-            seen.append(parser.heading)
-        assert seen == [None, None, None, None, "Site plan", "Site plan"]
-
-    def test_nobody_looks_for_it_unasked(self) -> None:
-        parser = SkeletonParser()
-        parser.feed("1|A|a")
-        assert parser.heading is None
-
-    def test_later_headings_are_not_told(self) -> None:
-        parser = SkeletonParser(early=True)
-        parser.feed("1|A|a|-|2\n2|B|b")
-        assert parser.begun
-        assert parser.heading is None
-
-    def test_another_reader_of_lines_may_mean_something_else(self) -> None:
-        parser = SkeletonParser(read_line=parse_line, early=True)
-        parser.feed("1|A|a")
-        assert parser.heading is None
-
-    @pytest.mark.parametrize(
-        "text",
-        [
-            '{"id": 1, "heading": 7, "scope": "\\"heading\\": 1"}',
-            '{"heading": "My plan", "nodes": [',
-            '{"id": 7, "nodes": [{"heading": "B"',
-        ],
-    )
-    def test_what_may_be_no_nodes_heading_is_not_taken_for_one(self, text: str) -> None:
-        assert self.early(text) is None
 
 
 def test_a_full_width_bar_is_a_bar() -> None:
@@ -569,7 +496,7 @@ class TestJunk:
         text = junk * ((30_000 if size == 1 else 100_000) // len(junk))
         chunks = pieces(text, range(0, len(text), size))
         began = time.process_time()
-        read(chunks, early=True)
+        read(chunks)
         # Quadratic work on this much takes minutes.
         assert time.process_time() - began < 3.0
 

@@ -270,10 +270,10 @@ async def test_planning_alone_gives_a_skeleton_to_give_back() -> None:
         await sgd.aplan("")
 
 
-@pytest.mark.parametrize("hedge", [False, True])
-async def test_planning_alone_begins_no_answer(hedge: bool) -> None:  # noqa: FBT001 - a case
+@pytest.mark.parametrize("opening", [False, True])
+async def test_planning_alone_begins_no_answer(opening: bool) -> None:  # noqa: FBT001 - a case
     stage = Stage({PLANNER: Say(["P", "L", "AIN"], each_s=0.001)})
-    plain = await SGDRunnable(**stage.pair(), hedge=hedge, headings="early").aplan("Why?")
+    plain = await SGDRunnable(**stage.pair(), opening=opening).aplan("Why?")
     assert plain.skeleton is None
     assert plain.plain
     assert stage.parts() == [PLANNER]

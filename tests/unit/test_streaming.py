@@ -21,7 +21,7 @@ from langchain_sgd import InvalidInputError, NodeDecodeError, Report, SGDRunnabl
 from langchain_sgd.answer import AGAIN, CUT, MISSING
 from langchain_sgd.baselines import SkeletonOfThought
 from langchain_sgd.bench.virtual_time import run_virtual
-from langchain_sgd.events import Ended, Event, HeadingPlanned, PlanEnded, Planned, Started, Token
+from langchain_sgd.events import Ended, Event, PlanEnded, Planned, Started, Token
 from tests.support.models import PLANNER, Say, Stage, cut, others, plan_lines, planning, settle
 from tests.support.skeletons import skeleton, skeletons
 
@@ -108,115 +108,6 @@ def test_each_piece_is_given_when_it_comes() -> None:
         return seen
 
     assert run_virtual(main()) == {1.0: "a", 2.0: "b", 3.0: "c\n\nde", 11.0: ""}
-
-
-# -- the first heading while the planner still writes it
-
-
-HALF_PLANNED = Say(["1|Heading 1|", "About 1.|-|2\n", *plan_lines(skeleton("1", "2"))[1:]])
-
-
-def early(stage: Stage, **options: Any) -> SGDRunnable:
-    return SGDRunnable(**stage.pair(), **{"headings": "early", **options})
-
-
-async def test_the_first_heading_is_shown_before_its_line_is_planned() -> None:
-    stage = Stage({PLANNER: Say("1|Heading 1|", hang=True)})
-    async with asyncio.timeout(20):
-        stream = early(stage).astream("Why?")
-        first = await anext(stream)
-        assert first.text == "## Heading 1\n\n"
-        assert stage.parts() == [PLANNER]
-        await stream.aclose()
-
-
-async def test_but_only_if_that_is_asked_for() -> None:
-    stage = Stage({PLANNER: HALF_PLANNED})
-    events = [event async for event in early(stage, headings=True).aevents("Why?")]
-    assert not any(isinstance(event, HeadingPlanned) for event in events)
-
-
-async def test_an_early_heading_leaves_the_answer_as_it_is() -> None:
-    stage = Stage({PLANNER: HALF_PLANNED, "1": Say("one"), "2": Say("two")})
-    invoked = await early(stage).ainvoke("Why?")
-    total = await streamed(early(stage), "Why?")
-    assert total.text == invoked.text == "## Heading 1\n\none\n\n## Heading 2\n\ntwo"
-    report = Report.from_message(total)
-    assert report.warnings == ()
-    assert report.ttft_s is not None
-    assert report.ttft_s < report.planner.attempts[0].ended_s  # type: ignore[union-attr]
-
-
-async def test_no_heading_is_early_that_a_human_may_change() -> None:
-    stage = Stage({PLANNER: HALF_PLANNED})
-    thread: Any = {"configurable": {"thread_id": "1"}}
-    sgd = early(stage, approve=True, checkpointer=InMemorySaver())
-    chunks = [chunk.text async for chunk in sgd.astream("Why?", thread)]
-    assert "".join(chunks) == ""
-
-
-async def test_what_turns_out_undivided_is_answered_under_the_early_heading() -> None:
-    stage = Stage({PLANNER: Say(["1|Heading 1|", "all|-|2"]), "plain": Say("It is so.")})
-    total = await streamed(early(stage), "Why?")
-    assert total.text == "## Heading 1\n\nIt is so."
-    report = Report.from_message(total)
-    assert report.restarted
-    assert report.warnings == (
-        "the heading 'Heading 1' was shown early, and something else follows it",
-    )
-    invoked = await early(stage).ainvoke("Why?")
-    assert invoked.text == "It is so."
-    report = Report.from_message(invoked)
-    assert (report.restarted, report.warnings) == (False, ())
-    assert report.ttft_s is not None
-    assert report.ttft_s >= report.nodes[0].attempts[0].started_s
-
-
-async def test_a_planner_that_starts_again_is_marked_under_the_early_heading() -> None:
-    again = planning(skeleton("1", "2"))
-    stage = Stage(
-        {PLANNER: [Say("1|Other|", error=BROKEN), again], "1": Say("one"), "2": Say("two")}
-    )
-    total = await streamed(early(stage), "Why?")
-    wanted = f"## Other\n\n{AGAIN}\n\n## Heading 1\n\none\n\n## Heading 2\n\ntwo"
-    assert total.text == wanted
-    report = Report.from_message(total)
-    assert report.restarted
-    assert "the heading 'Other' was shown early, and something else follows it" in report.warnings
-
-
-@pytest.mark.parametrize("execution", ["planned", "superstep"])
-async def test_a_heading_may_be_early_however_the_run_goes_on(execution: Any) -> None:
-    stage = Stage({PLANNER: HALF_PLANNED, "1": Say("one"), "2": Say("two")})
-    stream = early(stage, execution=execution).astream("Why?")
-    text = str((await anext(stream)).text)
-    assert text == "## Heading 1\n\n"
-    text += "".join([chunk.text async for chunk in stream])
-    assert text == "## Heading 1\n\none\n\n## Heading 2\n\ntwo"
-
-
-async def test_a_planner_of_json_has_an_early_heading_too() -> None:
-    stage = Stage({PLANNER: Say('{"nodes": [{"id": 1, "heading": "A", "scope": ', hang=True)})
-    async with asyncio.timeout(20):
-        stream = early(stage).astream("Why?")
-        assert (await anext(stream)).text == "## A\n\n"
-        await stream.aclose()
-
-
-async def test_points_without_a_format_of_ours_have_no_early_heading() -> None:
-    stage = Stage({PLANNER: Say(["1. Heading", " 1\n2. Head", "ing 2\n"])})
-    sot = SkeletonOfThought(**stage.pair(), headings="early")
-    events = [event async for event in sot.aevents("Why?")]
-    assert not any(isinstance(event, HeadingPlanned) for event in events)
-    assert isinstance(events[-1], AIMessage)
-
-
-async def test_after_an_early_heading_a_run_without_any_answer_raises() -> None:
-    stage = Stage({PLANNER: HALF_PLANNED}, default=Say("", error=ValueError("no")))
-    stream = early(stage).astream("Why?")
-    assert (await anext(stream)).text == "## Heading 1\n\n"
-    with pytest.raises(NodeDecodeError):
-        await anext(stream)
 
 
 async def test_the_streamed_message_carries_the_report() -> None:

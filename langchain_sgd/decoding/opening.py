@@ -1,0 +1,72 @@
+"""The first sentence of an answer, taken from its text as it comes."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from langchain_sgd.decoding.length import SentenceEnd
+
+BROKEN_OFF: Final = " \u2026"
+"""Ends an opening whose call failed or fell silent."""
+_LEAST_WORDS: Final = 3
+"""Of an opening: "Sure!" is followed by another sentence."""
+_UNCLEAR = re.compile(r"\s*|[*_]{1,3}|\d{1,3}|`{1,3}|~{1,3}")
+_NO_SENTENCE = re.compile(r"[-+\u2022|>\[{<$]|[*_]{1,3}\s|\d{1,3}[.)]|```|~~~")
+"""How lists, tables, quotations, code and data begin: a text that begins so has no opening."""
+_TITLE = re.compile(r"#|[*_]{2,3}\S[^\n]*[*_]{2,3}$")
+
+
+class OpeningText:
+    """Feed it a text; it lets the first sentence through, or the first line if that ends sooner.
+
+    A title before it is let through as well. Where chunks are cut makes no difference.
+    """
+
+    def __init__(self) -> None:
+        self.done = False
+        """The opening is whole, or there is none: nothing more is let through."""
+        self._end = SentenceEnd(_LEAST_WORDS)
+        self._line = ""
+        """The current line as far as it has come."""
+        self._held = ""
+        """The first letters of a line, until it is clear whether they begin a sentence."""
+
+    def feed(self, chunk: str) -> str:
+        """What of a chunk belongs to the opening."""
+        out: list[str] = []
+        for char in chunk:
+            if self.done:
+                break
+            out.append(self._end_line() if char == "\n" else self._take(char))
+        return "".join(out)
+
+    def _take(self, char: str) -> str:
+        self._line += char
+        self._held += char
+        begun = self._line.lstrip()
+        if _UNCLEAR.fullmatch(begun):
+            return ""
+        if _NO_SENTENCE.match(begun):
+            self.done = True
+            return ""
+        shown = self._end.feed(self._held)
+        self._held = ""
+        self.done = self._end.done
+        return shown
+
+    def _end_line(self) -> str:
+        line, self._line = self._line.strip(), ""
+        held, self._held = self._held, ""
+        if _NO_SENTENCE.match(line):
+            self.done = True
+            return ""
+        shown = self._end.feed(held)
+        is_title = bool(_TITLE.match(line))
+        self.done = len(line.split()) >= _LEAST_WORDS and not is_title
+        if self.done:
+            return shown
+        if is_title:  # a sentence is still to come
+            shown += self._end.close()
+            self._end = SentenceEnd(_LEAST_WORDS)
+        return shown + self._end.feed("\n")
