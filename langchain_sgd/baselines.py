@@ -77,6 +77,7 @@ class SkeletonOfThought(SGDRunnable):
     mode: Mode = "always"
     constrain: bool = False
     execution: Literal["pipelined", "planned", "superstep"] = "planned"
+    opening: bool = False
 
     read_line: ClassVar[Any] = staticmethod(read_point)
     whole_outline: ClassVar[bool] = True

@@ -126,7 +126,7 @@ class Options(BaseModel):
         " server's slots.",
     )
     opening: bool = Field(
-        default=False,
+        default=True,
         description='Begin the plain answer beside the planner (with `mode="auto"` only), and show its first'
         " sentence at once, as the opening of the answer. A question that is not split goes on from there, as"
         " soon as by plain decoding; of one that is, the call is stopped after that sentence. It never waits"

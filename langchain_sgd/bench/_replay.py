@@ -108,6 +108,7 @@ def _like(
         large = SimulatedModel(engine, replay)
         if report.planner is None:
             return PlainDecoding(large=large, stall_timeout_s=None)
-        return SGDRunnable(large=large, prompts=prompts, max_nodes=99, stall_timeout_s=None)
+        options = {"max_nodes": 99, "stall_timeout_s": None, "opening": False}
+        return SGDRunnable(large=large, prompts=prompts, **options)
 
     return build

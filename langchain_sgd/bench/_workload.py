@@ -220,7 +220,7 @@ async def answer(build: Build[S], task: S) -> tuple[Answered, Report]:
     if report.status == "partial" or report.ttft_s is None:
         msg = f"the simulated run of {task.question!r} failed: {report.warnings}"
         raise RuntimeError(msg)
-    tokens = sum(usage.output_tokens for tier, usage in report.usage.items() if tier != "planner")
+    tokens = sum(node.usage.output_tokens for node in report.nodes)
     split = report.status == "complete"
     return Answered(began, loop.time(), report.ttft_s, tokens, split), report
 

@@ -34,8 +34,8 @@ from langchain_sgd.bench import _embedded_figures as figures
 from langchain_sgd.bench._embedded_figures import (
     ADAPTIVE,
     BRIEF,
-    OPENED,
     NODE_FIRST,
+    OPENED,
     PLAIN,
     PLAIN_SMALL,
     PLANNED,
@@ -89,7 +89,8 @@ def bundled_methods(
     large, small = (ChatTGI(base_url=urls[name], **sampling) for name in ("large", "small"))
 
     def sgd(**options: Any) -> Callable[[Question, int], SGDRunnable]:
-        base = {"large": large, "prompts": BRIEFS_PROMPTS, "constrain": constrain, **options}
+        common = {"prompts": BRIEFS_PROMPTS, "constrain": constrain, "opening": False}
+        base = {"large": large, **common, **options}
         return lambda _, seed: SGDRunnable(**base, seed=seed)
 
     return [
@@ -206,6 +207,7 @@ def fixed_methods(urls: Mapping[str, str], temperature: float, lengths: Lengths)
             "large": node,
             "planner": DrivenPlanner(model, tokens, text),
             "prompts": FIXED_PROMPTS,
+            "opening": False,
             "seed": seed,
         }
 

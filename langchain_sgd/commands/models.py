@@ -22,7 +22,7 @@ def bundled() -> Iterator[dict[str, Any]]:
     from langchain_sgd.embedded.server import EmbeddedServer  # noqa: PLC0415
 
     with EmbeddedServer() as server:
-        yield {**server.urls, "prompts": BRIEFS_PROMPTS}
+        yield {**server.urls, "prompts": BRIEFS_PROMPTS, "opening": False}
 
 
 def add_models(options: argparse.ArgumentParser, **tiers: str) -> None:

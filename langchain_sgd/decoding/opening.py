@@ -9,6 +9,10 @@ from langchain_sgd.decoding.length import SentenceEnd
 
 BROKEN_OFF: Final = " \u2026"
 """Ends an opening whose call failed or fell silent."""
+ENDINGS: Final = tuple(".!?:\u2026\u3002\uff01\uff1f")
+"""How a sentence ends that may stand as it is, though nothing came after it."""
+OPENING_TOKENS: Final = 64
+"""About what an opening costs, with what is written until the plan is known."""
 _LEAST_WORDS: Final = 3
 """Of an opening: "Sure!" is followed by another sentence."""
 _UNCLEAR = re.compile(r"\s*|[*_]{1,3}|\d{1,3}|`{1,3}|~{1,3}")

@@ -10,7 +10,7 @@ import asyncio
 from dataclasses import replace
 
 from langchain_sgd.decoding.context import RunContext
-from langchain_sgd.decoding.opening import BROKEN_OFF, OpeningText
+from langchain_sgd.decoding.opening import BROKEN_OFF, ENDINGS, OPENING_TOKENS, OpeningText
 from langchain_sgd.decoding.writer import Written, write_plain
 from langchain_sgd.events import (
     Discarded,
@@ -80,8 +80,11 @@ class PlainAnswer:
         run = self._given
         if run.options.mode != "auto" or self._task is not None or self._dropped:
             return
-        limits = (run.limit, *run.options.largest.limits)
-        if all(limit.has_room() for limit in limits):
+        largest = run.options.largest
+        messages = run.question.messages
+        if run.spending.refusal(largest.name, messages, OPENING_TOKENS) is not None:
+            return
+        if all(limit.has_room() for limit in (run.limit, *largest.limits)):
             work = write_plain(run, "begun beside the planner", self._hear)
             self._task = self._owner.start(work)
             self._task.add_done_callback(self._ended)
@@ -112,7 +115,12 @@ class PlainAnswer:
         """No more of the opening will come. An undivided answer may yet go on from what was shown."""
         self._reading = None
         if self._dropped:
-            self._show(BROKEN_OFF, last=True)
+            self._show(self._mark, last=True)
+
+    @property
+    def _mark(self) -> str:
+        """What ends an opening of which no more comes."""
+        return "" if self._whole or self._shown.endswith(ENDINGS) else BROKEN_OFF
 
     def _ended(self, task: asyncio.Task[Written]) -> None:
         """The call has ended before its first sentence had, or the run with it."""
@@ -136,7 +144,7 @@ class PlainAnswer:
             return
         self._dropped = True
         if self._reading is None:
-            self._show("" if self._whole else BROKEN_OFF, last=True)
+            self._show(self._mark, last=True)
 
     def _stop(self) -> None:
         """End the call, and tell what it was for."""

@@ -48,9 +48,11 @@ class Part:
     run_name: str
     messages: Sequence[BaseMessage]
     path: Sequence[Tier]
-    """The tiers to try, in order."""
+    """The tiers to try, in order: the chosen one and the larger ones."""
     heading: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    smaller: Sequence[Tier] = ()
+    """Asked in turn if none of them could answer: a smaller model's text is better than a gap."""
     node: Node | None = None
     """None for an undivided answer."""
     planned_s: float = 0.0
@@ -124,6 +126,8 @@ async def write_node(
             DependencyFailedError(node, missing[0]),
         )
     share = _share(run, node, outline)
+    tiers = options.tiers_by_size
+    path = path_up(tiers, options.route(node), node)
     lines = outline.lines or [options.prompts.line_of(each) for each in outline.nodes]
     messages = options.prompts.for_node(
         run.question.messages,
@@ -137,13 +141,14 @@ async def write_node(
         node.id,
         f"node:{node.id}",
         messages,
-        path_up(options.tiers_by_size, options.route(node), node),
+        path,
         node.heading,
         {
             "sgd_node_id": node.id,
             "sgd_difficulty": node.difficulty,
             "sgd_dependencies": list(node.dependencies),
         },
+        tiers[: len(tiers) - len(path)][::-1],
         node,
         planned_s,
         share,
@@ -191,8 +196,9 @@ async def _write(run: RunContext, part: Part, emit: Emit) -> Written:
     best_index: int | None = None
     draft: _Draft | None = None
     until = run.deadline
-    tier = part.path[0]
-    for tier in part.path:
+    for tier in (*part.path, *part.smaller):
+        if tier in part.smaller and not _may_step_down(draft):
+            break
         for repeat in range(run.options.retries + 1):
             if draft is not None:
                 if repeat and not await run.pause(repeat, draft.reply.error, until):
@@ -205,6 +211,9 @@ async def _write(run: RunContext, part: Part, emit: Emit) -> Written:
             )
             attempts.append(draft.reply.attempt(run.clock.at, draft.problem))
             if draft.problem is None:
+                if tier in part.smaller:
+                    failed = ", ".join(each.name for each in part.path)
+                    run.warn(f"{_name(part)}: {failed} could not answer, so {tier.name} wrote it")
                 done = _report(run, part, ready, "complete", draft, attempts, len(attempts) - 1)
                 return Written(done)
             if draft.text and (best is None or _worth(draft) >= _worth(best)):
@@ -221,8 +230,16 @@ async def _write(run: RunContext, part: Part, emit: Emit) -> Written:
             _report(run, part, ready, best.status, best, attempts, best_index, problem=problem),
             None if late or best.reply.error is None or best.reply.ran_on else cause,
         )
-    report = _report(run, part, ready, "failed", draft, attempts, problem=problem, tier=tier)
+    unasked = part.path[0] if draft is None else None
+    report = _report(run, part, ready, "failed", draft, attempts, problem=problem, tier=unasked)
     return Written(report, cause or TimeoutError(problem))
+
+
+def _may_step_down(draft: _Draft | None) -> bool:
+    """Whether a smaller model may stand in: for one that failed, not for a text that was refused."""
+    if draft is None or draft.reply.ending == "refused":
+        return False
+    return draft.reply.error is not None or not draft.text
 
 
 def _worth(draft: _Draft) -> tuple[bool, int]:

@@ -187,8 +187,8 @@ class EmbeddedServer:
         models = {tier: endpoint(tier, temperature) for tier in self.urls if tier in BUNDLED}
         if planner := next((name for name in ("planner", "large") if name in self.urls), None):
             models["planner"] = endpoint(planner, 0.0)
-        prompts = {"prompts": BRIEFS_PROMPTS} if self._bundled else {}
-        return SGDRunnable(**{**models, **prompts, **options})
+        own = {"prompts": BRIEFS_PROMPTS, "opening": False} if self._bundled else {}
+        return SGDRunnable(**{**models, **own, **options})
 
     @property
     def engines(self) -> Mapping[str, Engine]:

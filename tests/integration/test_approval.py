@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from langgraph.types import Command
 
 from langchain_sgd import Report, SGDRunnable
 from langchain_sgd.platform import Options, chat_graph
-from tests.support.models import PLAIN, PLANNER, Say, Stage, cut, plan_text, planning, settle
+from tests.support.models import PLAIN, PLANNER, Say, Stage, planning
 from tests.support.skeletons import skeleton
 
 THREAD: RunnableConfig = {"configurable": {"thread_id": "t"}}

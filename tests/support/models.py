@@ -86,9 +86,9 @@ class Stage:
         """A model on this stage."""
         return ScriptedChat(name=name, stage=self, **options)
 
-    def pair(self) -> dict[str, ScriptedChat]:
-        """`SGDRunnable`'s `small=` and `large=`."""
-        return {"small": self.model("small"), "large": self.model("large")}
+    def pair(self) -> dict[str, Any]:
+        """`SGDRunnable`'s `small=` and `large=`, and no opening: a call that most scripts do not count."""
+        return {"small": self.model("small"), "large": self.model("large"), "opening": False}
 
     def release(self, *parts: str) -> None:
         """Open the gates of these parts."""

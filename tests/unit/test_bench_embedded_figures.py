@@ -11,6 +11,7 @@ from langchain_sgd.bench import _embedded_figures as figures
 from langchain_sgd.bench._embedded_figures import (
     ADAPTIVE,
     METHODS,
+    OPENED,
     PLAIN,
     PLANNED,
     SGD,

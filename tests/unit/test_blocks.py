@@ -78,7 +78,7 @@ def blocks_of(message: AIMessage) -> list[dict[str, Any]]:
 @every_way
 @pytest.mark.parametrize("face", ["runnable", "chat"])
 async def test_citations_point_to_their_places_in_the_answer(ask: Any, face: str) -> None:
-    sgd = SGDRunnable(large=citing())
+    sgd = SGDRunnable(large=citing(), opening=False)
     message = await ask(sgd if face == "runnable" else ChatSGD(sgd))
     text = str(message.text)
     assert text == "## Heading 1\n\nA fact of 1.\n\n## Heading 2\n\nA fact of 2."
@@ -100,7 +100,7 @@ async def test_thoughts_stand_beside_the_answer_part_by_part(ask: Any, kept_in: 
 
 @every_way
 async def test_token_details_add_up_and_models_are_named(ask: Any) -> None:
-    message = await ask(ChatSGD(large=citing(), count_usage=True))
+    message = await ask(ChatSGD(large=citing(), count_usage=True, opening=False))
     assert message.usage_metadata["input_token_details"] == {
         "cache_read": 120,
         "cache_creation": 60,

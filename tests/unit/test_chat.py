@@ -613,7 +613,9 @@ class Structuring(ScriptedChat):
 @pytest.mark.parametrize("sync", [False, True])
 async def test_a_fused_answer_is_decoded_first_and_then_put_into_form(*, sync: bool) -> None:
     on = stage()
-    model = ChatSGD(small=on.model("small"), large=Structuring(name="large", stage=on))
+    model = ChatSGD(
+        small=on.model("small"), large=Structuring(name="large", stage=on), opening=False
+    )
     at_once = model.with_structured_output(Trip)
     assert cast("Trip", await at_once.ainvoke("Where to?")).place == "human: Where to?"
     assert on.calls == []

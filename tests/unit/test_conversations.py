@@ -103,7 +103,10 @@ async def test_a_thread_may_have_any_name(thread: Any) -> None:
         {PLANNER: planning(skeleton("1", "2")), "2": [Say(error=ValueError("no")), Say()]}
     )
     sgd = SGDRunnable(
-        large=stage.model("large"), checkpointer=InMemorySaver(), on_node_error="raise"
+        large=stage.model("large"),
+        checkpointer=InMemorySaver(),
+        on_node_error="raise",
+        opening=False,
     )
     config: Any = {"configurable": {"thread_id": thread}}
     with pytest.raises(Exception, match="no"):

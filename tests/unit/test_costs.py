@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from langchain_sgd import Costs, NodeDecodeError, Price, Report, SGDRunnable
 from langchain_sgd.report import Usage
-from tests.support.models import PLANNER, Say, Stage, planning
+from tests.support.models import PLAIN, PLANNER, Say, Stage, planning
 from tests.support.skeletons import skeleton
 
 PRICES: dict[str, Any] = {"small": (1, 2), "large": (10, 30, 1)}
@@ -192,7 +192,7 @@ async def bounded(on: Stage, max_cost: float, **options: Any) -> Report:
         max_cost=max_cost / MILLION,
         length=240,
         execution="planned",
-        **options,
+        **{"opening": False, **options},
     )
     return Report.from_message(await sgd.ainvoke("Why?"))
 
@@ -227,6 +227,16 @@ async def test_a_bound_that_the_plan_has_passed_leaves_no_answer() -> None:
     on = four()
     with pytest.raises(NodeDecodeError, match="not started: with it the run would cost"):
         await bounded(on, 50)
+    assert on.parts() == [PLANNER]
+
+
+async def test_the_opening_keeps_to_the_bound_too() -> None:
+    on = four(**{PLAIN: Say(["It ", "is ", "so. ", "And"], hang=True)})
+    report = await bounded(on, 4000, opening=True)
+    assert report.opening == "It is so."
+    on = four()
+    with pytest.raises(NodeDecodeError, match="not started: with it the run would cost"):
+        await bounded(on, 50, opening=True)
     assert on.parts() == [PLANNER]
 
 

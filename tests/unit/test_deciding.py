@@ -81,7 +81,11 @@ def calling(*names: str, text: str = "") -> list[AIMessageChunk]:
 def agentic(script: list[AIMessageChunk], on: Stage | None = None, **options: Any) -> ChatSGD:
     on = on or stage()
     large = Agentic(name="large", stage=on, script=script)
-    return ChatSGD(small=on.model("small"), large=large, **{"split_with_tools": True, **options})
+    return ChatSGD(
+        small=on.model("small"),
+        large=large,
+        **{"split_with_tools": True, "opening": False, **options},
+    )
 
 
 @every_way

@@ -107,10 +107,50 @@ def test_a_poor_answer_goes_to_the_larger_tier_at_once(said: Say, reason: str) -
     assert report.status == "complete"
 
 
-def test_a_hard_node_has_no_larger_tier() -> None:
+def test_where_no_larger_tier_can_answer_a_smaller_one_does() -> None:
+    stage = Stage({"large/1": Say(error=WRONG), "small/1": Say("well")})
+    report = run_virtual(reported(stage, skeleton("1!", "2")))
+    assert tiers(report, "1") == ["large", "small"]
+    assert (report["1"].status, report["1"].tier, report["1"].answer) == (
+        "complete",
+        "small",
+        "well",
+    )
+    assert report.status == "complete"
+    assert "node 1: large could not answer, so small wrote it" in report.warnings
+
+
+def test_a_whole_text_of_a_smaller_tier_is_better_than_one_that_broke_off() -> None:
+    stage = Stage({"large/1": Say("so far", error=WRONG), "small/1": Say("well")})
+    assert run_virtual(reported(stage, skeleton("1!", "2")))["1"].answer == "well"
+    stage = Stage({"large/1": Say("so far", error=WRONG), "small/1": Say(error=WRONG)})
+    report = run_virtual(reported(stage, skeleton("1!", "2")))
+    assert (report["1"].status, report["1"].answer) == ("truncated", "so far")
+
+
+def test_a_smaller_tier_stands_in_for_an_empty_answer_too() -> None:
+    stage = Stage({"large/1": Say(""), "small/1": Say("well")})
+    report = run_virtual(reported(stage, skeleton("1!", "2")))
+    assert tiers(report, "1") == [*["large"] * 3, "small"]
+    assert report["1"].answer == "well"
+
+
+@pytest.mark.parametrize(
+    "said", [Say("REFUSED"), Say("cut", finish="length"), Say("", finish="content_filter")]
+)
+def test_a_smaller_tier_does_not_stand_in_for_a_text_that_was_not_taken(said: Say) -> None:
+    stage = Stage({"large/1": said, "small/1": Say("well")})
+    report = run_virtual(
+        reported(stage, skeleton("1!", "2"), accept=lambda _, text: "REFUSED" not in text)
+    )
+    assert set(tiers(report, "1")) == {"large"}
+    assert report["1"].answer != "well"
+
+
+def test_a_part_that_nobody_can_answer_has_failed() -> None:
     stage = Stage({"1": Say(error=WRONG)})
     report = run_virtual(reported(stage, skeleton("1!", "2")))
-    assert tiers(report, "1") == ["large"]
+    assert tiers(report, "1") == ["large", "small"]
     assert report["1"].status == "failed"
 
 

@@ -60,7 +60,8 @@ def test_a_cancellation_at_any_turn_of_the_loop(saved: bool, opening: bool) -> N
             turns += 1
             stage = Stage({PLANNER: planning(PLANNED)}, default=Say(["w "] * 3))
             sgd = SGDRunnable(
-                **stage.pair(), opening=opening, checkpointer=InMemorySaver() if saved else None
+                **{**stage.pair(), "opening": opening},
+                checkpointer=InMemorySaver() if saved else None,
             )
             run = asyncio.ensure_future(sgd.ainvoke("Why?", {"configurable": {"thread_id": "1"}}))
             for _ in range(turns):

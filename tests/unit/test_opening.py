@@ -30,7 +30,7 @@ def stage(planner: Any, **lines: Any) -> Stage:
 
 
 def opening(on: Stage, **options: Any) -> SGDRunnable:
-    return SGDRunnable(**on.pair(), **{"opening": True, **options})
+    return SGDRunnable(**{**on.pair(), "opening": True, **options})
 
 
 @pytest.fixture(autouse=True)

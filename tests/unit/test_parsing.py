@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_sgd.planning.parsing import SkeletonParser, parse_line

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -247,50 +246,6 @@ class TestSkeletons:
         result, nodes, _ = await planned(f"1 {QUESTION[0].content}\n2 A\n3 B <1")
         assert [node.heading for node in nodes] == ["A", "B"]
         assert any("repeats the question" in warning for warning in result.warnings)
-
-
-class TestFirstHeading:
-    @staticmethod
-    async def told(*scripts: str, question: str = "Why?", size: int = 1) -> list[str]:
-        told: list[str] = []
-        ask = Scripted(
-            *([s[i : i + size] for i in range(0, len(s), size)] for s in scripts),
-        )
-        result = await plan(
-            [HumanMessage(question)],
-            ask,
-            prompts=Prompts(),
-            max_nodes=9,
-            mode="auto",
-            on_node=lambda node: told.append(f"node {node.id}"),
-            on_heading=told.append,
-        )
-        return told if result.plain is None else [*told, "plain"]
-
-    async def test_it_is_told_once_and_before_its_node(self) -> None:
-        assert await self.told(THREE) == ["Site", "node 1", "node 2", "node 3"]
-        assert await self.told("1|Site|light|-|2\n2|B|b|-|1\n") == ["Site", "node 1", "node 2"]
-        assert await self.told("1  Site\t plan\n2 B\n") == [
-            "Site plan",
-            "node 1",
-            "node 2",
-        ]
-
-    async def test_it_is_told_before_its_node_however_the_text_is_cut(self) -> None:
-        for size in (2, 5, len(THREE)):
-            assert await self.told(THREE, size=size) == ["Site", "node 1", "node 2", "node 3"]
-
-    async def test_it_is_told_on_trust(self) -> None:
-        assert await self.told("1|Site|light|-|2\n") == ["Site", "plain"]
-        assert await self.told("1 Site\n") == ["Site", "plain"]
-
-    async def test_a_part_that_will_be_left_out_is_not_announced(self) -> None:
-        question = "How do I plan a garden?"
-        text = f"1 {question}\n2 Site\n3 Plants\n"
-        assert await self.told(text, question=question) == ["Site", "node 2", "node 3"]
-        blank = [{"id": n, "heading": h, "difficulty": 1} for n, h in ((1, " \n"), (2, "B"))]
-        assert "" not in await self.told("\n".join(map(json.dumps, blank)))
-        assert await self.told(EXAMPLE, "PLAIN") == ["plain"]
 
 
 class TestPlain:

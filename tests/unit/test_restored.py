@@ -157,6 +157,7 @@ async def test_a_planner_that_was_down_is_asked_again(execution: str) -> None:
         large=stage.model("large"),
         checkpointer=InMemorySaver(),
         execution=execution,
+        opening=False,
     )
     with pytest.raises(NodeDecodeError):
         await sgd.ainvoke("Why?", THREAD)

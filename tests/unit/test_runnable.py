@@ -169,7 +169,7 @@ def test_options_are_checked_when_it_is_made() -> None:
     wrong: list[tuple[dict[str, Any], str]] = [
         ({}, "no model"),
         ({"small": models["small"]}, "no model"),
-        ({**models, "tiers": models}, "not both"),
+        ({"large": models["large"], "tiers": {"a": models["large"]}}, "not both"),
         ({"tiers": {}}, "tiers is empty"),
         ({"large": 7}, "not int"),
         ({"tiers": {"a": object()}}, "not object"),
@@ -217,7 +217,7 @@ async def test_one_model_serves_everything() -> None:
     stage = Stage({PLANNER: planning(PLANNED)})
     report = Report.from_message(await SGDRunnable(large=stage.model("only")).ainvoke("Why?"))
     assert {node.tier for node in report.nodes} == {"large"}
-    assert set(stage.parts("only")) == {PLANNER, "1", "2", "3"}
+    assert set(stage.parts("only")) == {PLANNER, PLAIN, "1", "2", "3"}
 
 
 async def test_a_planner_of_its_own() -> None:
@@ -273,7 +273,7 @@ async def test_planning_alone_gives_a_skeleton_to_give_back() -> None:
 @pytest.mark.parametrize("opening", [False, True])
 async def test_planning_alone_begins_no_answer(opening: bool) -> None:  # noqa: FBT001 - a case
     stage = Stage({PLANNER: Say(["P", "L", "AIN"], each_s=0.001)})
-    plain = await SGDRunnable(**stage.pair(), opening=opening).aplan("Why?")
+    plain = await SGDRunnable(**{**stage.pair(), "opening": opening}).aplan("Why?")
     assert plain.skeleton is None
     assert plain.plain
     assert stage.parts() == [PLANNER]

@@ -15,14 +15,12 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableGenerator
-from langgraph.checkpoint.memory import InMemorySaver
 
 from langchain_sgd import InvalidInputError, NodeDecodeError, Report, SGDRunnable, Skeleton
 from langchain_sgd.answer import AGAIN, CUT, MISSING
-from langchain_sgd.baselines import SkeletonOfThought
 from langchain_sgd.bench.virtual_time import run_virtual
 from langchain_sgd.events import Ended, Event, PlanEnded, Planned, Started, Token
-from tests.support.models import PLANNER, Say, Stage, cut, others, plan_lines, planning, settle
+from tests.support.models import PLANNER, Say, Stage, cut, others, planning, settle
 from tests.support.skeletons import skeleton, skeletons
 
 BROKEN = ConnectionError("lost")

@@ -150,7 +150,7 @@ async def evaluate_models(
 def methods(models: Mapping[str, BaseChatModel], seed: int | None = None) -> dict[str, SGDRunnable]:
     """The ways to answer that are compared, by name; `models` are `small` and `large`."""
     small, large = models["small"], models["large"]
-    common: dict[str, Any] = {"prompts": BRIEFS_PROMPTS, "seed": seed}
+    common: dict[str, Any] = {"prompts": BRIEFS_PROMPTS, "seed": seed, "opening": False}
     return {
         "plain decoding": PlainDecoding(large=large, **common),
         "SGD, large": SGDRunnable(large=large, **common),
