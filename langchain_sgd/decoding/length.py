@@ -132,7 +132,7 @@ def count_words(text: str) -> int:
 
 
 def _weight(word: str) -> float:
-    return max(1.0, len(_WIDE.findall(word)) / _WIDE_PER_WORD)
+    return 1.0 if word.isascii() else max(1.0, len(_WIDE.findall(word)) / _WIDE_PER_WORD)
 
 
 class SentenceEnd:
@@ -160,6 +160,9 @@ class SentenceEnd:
 
     def feed(self, chunk: str) -> str:
         """What of a chunk belongs to the text."""
+        bare = chunk[1:] if chunk[:1] == " " else chunk
+        if bare.isalnum() and bare.isascii() and not self.done:
+            return self._feed_letters(bare, begins=bare is not chunk)
         out: list[str] = []
         for char in chunk:
             if self.done:
@@ -182,6 +185,22 @@ class SentenceEnd:
             self._word += char
             out.append(char)
         return "".join(out)
+
+    def _feed_letters(self, letters: str, *, begins: bool) -> str:
+        """What most chunks are: a word or a piece of one, in one step."""
+        if begins:
+            self._end_word()
+            self._spaces += " "
+        elif self._word and self._word[-1] in _WIDE_ENDING:
+            self._end_word()
+        spaces = ""
+        if not self._word:
+            self._begin_word(letters[0])
+            if self.done:
+                return ""
+            spaces, self._spaces = self._spaces, ""
+        self._word += letters
+        return spaces + letters
 
     def close(self) -> str:
         """What was held back, if the text ended by itself."""

@@ -4,7 +4,7 @@
 
 Needs PyTorch and a GPU. Speed depends on a model's shape and on how many tokens are written, not on what
 its weights hold: so the engine computes with random weights of a real shape (Qwen2.5's), prefill and
-decoding in full, in one batch for all requests as servers do, and each request's text is what the real
+decoding in full, in one batch for all requests as servers do, beginnings of prompts cached, and each request's text is what the real
 model wrote to the same prompt in a run of `bench endpoints` on a CPU. Its rows say which text, and how many
 tokens it had. Around it all is real: TGI's protocol over HTTP, and SGD as users run it.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import collections
 import contextlib
 import itertools
 import json
@@ -31,8 +32,12 @@ from typing import Any
 from langchain_sgd.embedded.app import make_app, serving
 from langchain_sgd.embedded.engine import Counters, EngineInfo, GenerateRequest, Token
 
-SLOTS, CONTEXT, VOCABULARY = 32, 2048, 151_936
-BATCHES = (1, 2, 4, 8, 16, 32)
+SLOTS, CONTEXT, VOCABULARY = 96, 1536, 151_936
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 96)
+_BLOCK = 16
+"""Tokens of a block, as servers cache prompts."""
+_KNOWN_PROMPTS = 256
+"""Prompts whose beginnings are still in the cache."""
 _PART = re.compile(r'Write only part (\d+), "')
 _CHARACTERS_A_TOKEN = 4
 
@@ -52,12 +57,13 @@ SHAPES = {
     "0.5B": Shape(24, 896, 14, 2, 4864),
     "1.5B": Shape(28, 1536, 12, 2, 8960),
     "7B": Shape(28, 3584, 28, 4, 18944),
+    "32B": Shape(64, 5120, 40, 8, 27648),
     "tiny": Shape(2, 64, 4, 2, 128),
 }
 
 
 class Computer:
-    """A decoder of random weights: prefill of one request, and steps of up to 32."""
+    """A decoder of random weights: prefill of one request, and steps of all slots."""
 
     def __init__(self, shape: Shape) -> None:
         import torch  # noqa: PLC0415 - on the GPU
@@ -110,23 +116,29 @@ class Computer:
         made = functional.rms_norm(x, (s.hidden,), self.norm) @ weights.T
         return made.split([s.hidden, s.key_heads * self.size, s.key_heads * self.size], -1)
 
-    def prefill(self, slot: int, count: int) -> None:
-        """Compute a prompt of so many tokens into a slot; what a prefix cache would save is computed, too."""
+    def prefill(self, slot: int, count: int, cached: int = 0) -> None:
+        """Compute a prompt of so many tokens into a slot, but for those that are cached."""
         torch, s = self.torch, self.shape
+        fresh = count - cached
         with torch.inference_mode():
-            ids = torch.arange(count, device=self.device) % self.embedding.shape[0]
+            ids = torch.arange(fresh, device=self.device) % self.embedding.shape[0]
             x = self.embedding[ids]
-            cos, sin = self.cos[:count, None], self.sin[:count, None]
+            cos, sin = self.cos[cached:count, None], self.sin[cached:count, None]
+            seen_by = self.places[None, :count] <= self.places[cached:count, None]
             for qkv, out, inner, last, keys, values in self.layers:
                 q, k, v = self._qkv(x, qkv)
-                q = self._turn(q.view(count, s.heads, self.size), cos, sin).transpose(0, 1)
-                k = self._turn(k.view(count, s.key_heads, self.size), cos, sin).transpose(0, 1)
-                v = v.view(count, s.key_heads, self.size).transpose(0, 1)
-                keys[slot, :, :count], values[slot, :, :count] = k, v
+                q = self._turn(q.view(fresh, s.heads, self.size), cos, sin).transpose(0, 1)
+                k = self._turn(k.view(fresh, s.key_heads, self.size), cos, sin).transpose(0, 1)
+                v = v.view(fresh, s.key_heads, self.size).transpose(0, 1)
+                keys[slot, :, cached:count], values[slot, :, cached:count] = k, v
                 seen = torch.nn.functional.scaled_dot_product_attention(
-                    q[None], k[None], v[None], is_causal=True, enable_gqa=True
+                    q[None],
+                    keys[slot, None, :, :count],
+                    values[slot, None, :, :count],
+                    attn_mask=seen_by,
+                    enable_gqa=True,
                 )[0]
-                x = x + seen.transpose(0, 1).reshape(count, s.hidden) @ out.T
+                x = x + seen.transpose(0, 1).reshape(fresh, s.hidden) @ out.T
                 x = self._ends(x, inner, last)
             self.tokens[slot] = (x[-1] @ self.embedding.T).argmax(-1)
             self.positions[slot] = count
@@ -187,10 +199,23 @@ class Computer:
 @dataclass(eq=False)
 class _Job:
     prompt_tokens: int
+    cached: int
     left: int
     told: asyncio.Queue[int]
     loop: asyncio.AbstractEventLoop
     slot: int = -1
+
+
+def _same(one: str, other: str) -> int:
+    """Characters that both begin with."""
+    least, most = 0, min(len(one), len(other))
+    while least < most:
+        middle = (least + most + 1) // 2
+        if one[:middle] == other[:middle]:
+            least = middle
+        else:
+            most = middle - 1
+    return least
 
 
 class ReplayEngine:
@@ -208,6 +233,7 @@ class ReplayEngine:
             self._computer.step(batch)
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._gone: set[_Job] = set()
+        self._prompts: collections.deque[str] = collections.deque(maxlen=_KNOWN_PROMPTS)
         threading.Thread(target=self._work, daemon=True).start()
 
     def _work(self) -> None:
@@ -223,7 +249,7 @@ class ReplayEngine:
                     return
                 job.slot = min(free)
                 free.remove(job.slot)
-                self._computer.prefill(job.slot, job.prompt_tokens)
+                self._computer.prefill(job.slot, job.prompt_tokens, job.cached)
                 active.append(job)
             self._computer.step(max(job.slot for job in active) + 1)
             for job in list(active):
@@ -253,6 +279,13 @@ class ReplayEngine:
         cuts = [round(len(text) * n / count) for n in range(count + 1)]
         return [text[a:b] for a, b in itertools.pairwise(cuts)]
 
+    def _cached(self, prompt: str) -> int:
+        """Tokens of a prompt that a prefix cache holds, in whole blocks; the last one is always computed."""
+        same = max((_same(prompt, known) for known in self._prompts), default=0)
+        self._prompts.append(prompt)
+        same = min(same, len(prompt) - 1)
+        return same // _CHARACTERS_A_TOKEN // _BLOCK * _BLOCK
+
     async def generate(
         self, request: GenerateRequest, counters: Counters
     ) -> AsyncGenerator[Token, None]:
@@ -260,7 +293,11 @@ class ReplayEngine:
         counters.prompt_tokens = min(
             CONTEXT - len(pieces) - 2, len(request.prompt) // _CHARACTERS_A_TOKEN + 1
         )
-        job = _Job(counters.prompt_tokens, len(pieces), asyncio.Queue(), asyncio.get_running_loop())
+        counters.cached_tokens = min(self._cached(request.prompt), counters.prompt_tokens - 1)
+        loop = asyncio.get_running_loop()
+        job = _Job(
+            counters.prompt_tokens, counters.cached_tokens, len(pieces), asyncio.Queue(), loop
+        )
         self._jobs.put(job)
         try:
             for number, piece in enumerate(pieces):
