@@ -24,7 +24,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from langchain_sgd.embedded.engine import Counters, EngineInfo, GenerateRequest,
 
 SLOTS, CONTEXT, VOCABULARY = 96, 1536, 151_936
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 96)
+PREFILLS = (32, 64, 128, 256, 512, 1024, CONTEXT)
 _BLOCK = 16
 """Tokens of a block, as servers cache prompts."""
 _KNOWN_PROMPTS = 256
@@ -99,7 +100,9 @@ class Computer:
         self.places = torch.arange(CONTEXT, device=self.device)
         self.positions = torch.zeros(SLOTS, dtype=torch.long, device=self.device)
         self.tokens = torch.zeros(SLOTS, dtype=torch.long, device=self.device)
-        self.graphs: dict[int, Any] = {}
+        self.graphs: dict[tuple[str, int], Any] = {}
+        self.fill_slot = torch.zeros(1, dtype=torch.long, device=self.device)
+        self.fill_from = torch.zeros(1, dtype=torch.long, device=self.device)
 
     def _turn(self, x: Any, cos: Any, sin: Any) -> Any:
         half = self.size // 2
@@ -116,32 +119,35 @@ class Computer:
         made = functional.rms_norm(x, (s.hidden,), self.norm) @ weights.T
         return made.split([s.hidden, s.key_heads * self.size, s.key_heads * self.size], -1)
 
+    def _fill(self, size: int) -> None:
+        """Compute so many tokens of one prompt, from `fill_from` on, into the slot `fill_slot`."""
+        s = self.shape
+        at = (self.fill_from + self.places[:size]).clamp(max=CONTEXT - 1)
+        x = self.embedding[at % self.embedding.shape[0]]
+        cos, sin = self.cos[at][:, None], self.sin[at][:, None]
+        hidden = (self.places[None] > at[:, None]) * -1e4
+        for qkv, out, inner, last, keys, values in self.layers:
+            q, k, v = self._qkv(x, qkv)
+            q = self._turn(q.view(size, s.heads, self.size), cos, sin)
+            k = self._turn(k.view(size, s.key_heads, self.size), cos, sin)
+            keys[self.fill_slot, :, at] = k
+            values[self.fill_slot, :, at] = v.view(size, s.key_heads, self.size)
+            group = s.heads // s.key_heads
+            q = q.view(size, s.key_heads, group, self.size).permute(1, 2, 0, 3)
+            own_keys, own_values = keys[self.fill_slot][0], values[self.fill_slot][0]
+            scores = q @ own_keys[:, None].transpose(-1, -2) / self.size**0.5 + hidden.to(q.dtype)
+            seen = (scores.softmax(-1) @ own_values[:, None]).permute(2, 0, 1, 3)
+            x = x + seen.reshape(size, s.hidden) @ out.T
+            x = self._ends(x, inner, last)
+        self.tokens[self.fill_slot] = (x[-1] @ self.embedding.T).argmax(-1)
+        self.positions[self.fill_slot] = self.fill_from + size
+
     def prefill(self, slot: int, count: int, cached: int = 0) -> None:
         """Compute a prompt of so many tokens into a slot, but for those that are cached."""
-        torch, s = self.torch, self.shape
-        fresh = count - cached
-        with torch.inference_mode():
-            ids = torch.arange(fresh, device=self.device) % self.embedding.shape[0]
-            x = self.embedding[ids]
-            cos, sin = self.cos[cached:count, None], self.sin[cached:count, None]
-            seen_by = self.places[None, :count] <= self.places[cached:count, None]
-            for qkv, out, inner, last, keys, values in self.layers:
-                q, k, v = self._qkv(x, qkv)
-                q = self._turn(q.view(fresh, s.heads, self.size), cos, sin).transpose(0, 1)
-                k = self._turn(k.view(fresh, s.key_heads, self.size), cos, sin).transpose(0, 1)
-                v = v.view(fresh, s.key_heads, self.size).transpose(0, 1)
-                keys[slot, :, cached:count], values[slot, :, cached:count] = k, v
-                seen = torch.nn.functional.scaled_dot_product_attention(
-                    q[None],
-                    keys[slot, None, :, :count],
-                    values[slot, None, :, :count],
-                    attn_mask=seen_by,
-                    enable_gqa=True,
-                )[0]
-                x = x + seen.transpose(0, 1).reshape(fresh, s.hidden) @ out.T
-                x = self._ends(x, inner, last)
-            self.tokens[slot] = (x[-1] @ self.embedding.T).argmax(-1)
-            self.positions[slot] = count
+        size = next(n for n in PREFILLS if n >= count - cached)
+        self.fill_slot.fill_(slot)
+        self.fill_from.fill_(max(0, count - size))  # some of the cached ones again
+        self._run(("prefill", size), lambda: self._fill(size))
 
     def _step(self, batch: int) -> None:
         torch, s = self.torch, self.shape
@@ -166,25 +172,36 @@ class Computer:
 
     def step(self, batch: int) -> None:
         """One token for the first so many slots, and wait for it."""
-        torch = self.torch
         size = next(b for b in BATCHES if b >= batch)
+        self._run(("step", size), lambda: self._step(size))
+
+    def _run(self, name: tuple[str, int], work: Callable[[], None]) -> None:
+        """Do the work, on a GPU as a graph that is recorded once, and wait for it."""
+        torch = self.torch
         with torch.inference_mode():
             if self.device == "cpu":
-                self._step(size)
+                work()
                 return
-            if size not in self.graphs:
+            if name not in self.graphs:
                 side = torch.cuda.Stream()
                 side.wait_stream(torch.cuda.current_stream())
                 with torch.cuda.stream(side):
                     for _ in range(2):
-                        self._step(size)
+                        work()
                 torch.cuda.current_stream().wait_stream(side)
                 graph = torch.cuda.CUDAGraph()
                 with torch.cuda.graph(graph):
-                    self._step(size)
-                self.graphs[size] = graph
-            self.graphs[size].replay()
+                    work()
+                self.graphs[name] = graph
+            self.graphs[name].replay()
             torch.cuda.synchronize()
+
+    def warm_up(self) -> None:
+        """Record all graphs, so that no request waits for one."""
+        for batch in BATCHES:
+            self.step(batch)
+        for size in PREFILLS:
+            self.prefill(0, size)
 
     def step_ms(self, batch: int, context: int = 400, rounds: int = 50) -> float:
         """Milliseconds of a step."""
@@ -229,8 +246,7 @@ class ReplayEngine:
         )
         self._texts, self._tier = texts, tier
         self._computer = Computer(shape)
-        for batch in BATCHES:
-            self._computer.step(batch)
+        self._computer.warm_up()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._gone: set[_Job] = set()
         self._prompts: collections.deque[str] = collections.deque(maxlen=_KNOWN_PROMPTS)
@@ -345,10 +361,16 @@ def _line(node: Mapping[str, Any]) -> str:
     return f"{node['id']} {node['heading']}{needs}{' *' if node['difficulty'] >= 4 else ''}"
 
 
-def _steps(name: str) -> dict[int, float]:
+def _steps(name: str) -> dict[str, float]:
     computer = Computer(SHAPES[name])
     rounds = 50 if computer.device == "cuda" else 2
-    return {b: round(computer.step_ms(b, rounds=rounds), 2) for b in BATCHES}
+    steps = {str(b): round(computer.step_ms(b, rounds=rounds), 2) for b in BATCHES}
+    for size in PREFILLS:
+        computer.prefill(0, size)
+        began = time.perf_counter()
+        computer.prefill(0, size)
+        steps[f"prompt of {size}"] = round(1000 * (time.perf_counter() - began), 2)
+    return steps
 
 
 async def _serve(name: str, tier: str, texts: Mapping[str, Any]) -> None:
