@@ -199,6 +199,14 @@ class Options(BaseModel):
         description="Your own test `(node, text) -> bool` of an answer; False tries the next larger tier.",
     )
 
+    least_share: float = Field(
+        default=0.4,
+        ge=0,
+        le=1,
+        description="A smaller tier's part with fewer of the words that it was asked for goes to the next"
+        " larger tier, unseen: small models leave some parts nearly empty. 0 takes every text.",
+    )
+
     approve: bool = Field(
         default=False,
         description="Interrupt after planning, so that a human accepts, edits or rejects the skeleton.",

@@ -11,7 +11,8 @@ from langchain_core.runnables import Runnable
 
 from langchain_sgd.decoding.caller import TIME_USED_UP, Patience, Reply, call_model
 from langchain_sgd.decoding.context import TOKENS_A_WORD, RunContext
-from langchain_sgd.decoding.length import SentenceEnd, Share, whole_sentences
+from langchain_sgd.decoding.hearing import Hearing
+from langchain_sgd.decoding.length import Share, count_words, whole_sentences
 from langchain_sgd.decoding.prefixes import with_hints
 from langchain_sgd.errors import (
     DependencyFailedError,
@@ -19,13 +20,12 @@ from langchain_sgd.errors import (
     RunDeadlineError,
     SkeletonGraphError,
 )
-from langchain_sgd.events import PLAIN_ID, Discarded, Emit, Ended, Started, Token
+from langchain_sgd.events import PLAIN_ID, Discarded, Emit, Ended, Started
 from langchain_sgd.planning.forms import with_options
 from langchain_sgd.report import Attempt, NodeReport, NodeStatus, Usage
 from langchain_sgd.retry import describe, is_retryable
 from langchain_sgd.routing import path_up
 from langchain_sgd.skeleton import Node, NodeId
-from langchain_sgd.text import AnswerFilter
 from langchain_sgd.tiers import Tier
 
 
@@ -60,6 +60,12 @@ class Part:
     """Its length; None: as long as the writer likes."""
     outline: str = ""
     """What is planned, as its prompt shows it."""
+
+    def least_words(self, tier: Tier, least_share: float) -> int:
+        """With fewer words, the text of a tier that has a larger one beside it is not taken."""
+        if self.share is None or self.node is None or tier is self.path[-1]:
+            return 0
+        return 0 if tier in self.smaller else round(self.share.words * least_share)
 
     @property
     def expected_tokens(self) -> int:
@@ -244,7 +250,7 @@ def _may_step_down(draft: _Draft | None) -> bool:
 
 def _worth(draft: _Draft) -> tuple[bool, int]:
     """A whole text that the user's check did not take is worth more than one that breaks off."""
-    return draft.status == "unaccepted", len(draft.text)
+    return draft.status in {"unaccepted", "complete"}, len(draft.text)
 
 
 async def _attempt(
@@ -268,33 +274,8 @@ async def _attempt(
         until: Loop time at which the part must have ended.
     """
     draft = _Draft(Reply(tier.name))
-    written = AnswerFilter(part.heading, opened=tier.shared.opens_thoughts)
-    ending = None if part.share is None else SentenceEnd(part.share.most_words)
-    pieces: list[str] = []
-    said: list[str] = []
-
-    def hear(text: str) -> bool:
-        said.append(text)
-        begun = written.begun
-        enough = show(written.feed(text))
-        _tell_begun(run, part, emit, now=written.begun and not begun and not pieces)
-        return enough
-
-    def show(text: str) -> bool:
-        """Give a text to whoever listens; whether the part is long enough."""
-        nonlocal ending
-        if written.restarted and not tier.shared.opens_thoughts:
-            # All so far was a thought that the model's template had opened; next time it is known.
-            tier.shared.opens_thoughts = True
-            pieces.clear()
-            emit(Discarded(part.id, "it was a thought", run.clock.now()))
-            ending = None if part.share is None else SentenceEnd(part.share.most_words)
-        if ending is not None:
-            text = ending.feed(text)
-        if text:
-            pieces.append(text)
-            emit(Token(part.id, text, run.clock.now()))
-        return ending is not None and ending.done
+    least = part.least_words(tier, run.options.least_share)
+    hearing = Hearing(part.id, part.heading, part.share, least, tier, emit, run.clock.now)
 
     def started() -> float | None:
         nonlocal until
@@ -318,7 +299,7 @@ async def _attempt(
             Tier(tier.name, model, tier.limit, tier.shared),
             messages,
             run.child(part.run_name, tier.name, number, part.metadata),
-            hear,
+            hearing.feed,
             draft.reply,
             limits=[run.limit],
             patience=Patience(run.options.stall_timeout_s, until),
@@ -329,26 +310,20 @@ async def _attempt(
         if _leaves_the_run(error):
             raise
         draft.retryable = is_retryable(error, on_tier) and not draft.reply.ran_on
-    show(written.close())
-    draft.text = "".join(pieces)
-    if written.thinking and draft.reply.ending is None and draft.reply.error is None:
+    hearing.close()
+    draft.text = hearing.text
+    if hearing.thinking and draft.reply.ending is None and draft.reply.error is None:
         draft.reply.ending = "cut"
-    if ending is not None and ending.done:
+    if hearing.done:
         draft.reply.ending, draft.reply.error = "complete", None
         if draft.reply.usage is None:
             characters = sum(len(str(message.text)) for message in part.messages)
             draft.reply.usage = Usage(
                 input_tokens=characters // 4, output_tokens=draft.reply.pieces, estimated=True
             )
-    _judge(run, part, draft)
-    draft.annotations = _placed(draft.reply.annotations, "".join(said), draft.text)
+    _judge(run, part, draft, nearly_empty=hearing.is_nearly_empty)
+    draft.annotations = _placed(draft.reply.annotations, hearing.said, draft.text)
     return draft, until
-
-
-def _tell_begun(run: RunContext, part: Part, emit: Emit, *, now: bool) -> None:
-    """Most texts begin with words of their heading, and are held back until that is clear."""
-    if now:
-        emit(Token(part.id, "", run.clock.now()))
 
 
 def _placed(
@@ -391,7 +366,7 @@ def _leaves_the_run(error: Exception) -> bool:
     return any(base.__name__ == "GraphBubbleUp" for base in type(error).__mro__)
 
 
-def _judge(run: RunContext, part: Part, draft: _Draft) -> None:
+def _judge(run: RunContext, part: Part, draft: _Draft, *, nearly_empty: bool) -> None:
     """Whether the text is taken, and if not, why and what it is still good for."""
     reply = draft.reply
     if reply.error is not None and reply.ending == "complete" and draft.text:
@@ -414,6 +389,9 @@ def _judge(run: RunContext, part: Part, draft: _Draft) -> None:
         draft.problem, draft.status = "a token limit cut the answer", "truncated"
     elif reply.ending == "refused":
         draft.problem, draft.status = "a content filter cut the answer", "truncated"
+    elif nearly_empty and part.share is not None:
+        words = count_words(draft.text)
+        draft.problem = f"the text is nearly empty: {words} of about {part.share.words} words"
     elif (
         run.options.accept is not None
         and part.node is not None

@@ -87,8 +87,10 @@ class Stage:
         return ScriptedChat(name=name, stage=self, **options)
 
     def pair(self) -> dict[str, Any]:
-        """`SGDRunnable`'s `small=` and `large=`, and no opening: a call that most scripts do not count."""
-        return {"small": self.model("small"), "large": self.model("large"), "opening": False}
+        """`SGDRunnable`'s `small=` and `large=`, without what most scripts do not write for: openings, and
+        texts of some length."""
+        models = {"small": self.model("small"), "large": self.model("large")}
+        return {**models, "opening": False, "least_share": 0}
 
     def release(self, *parts: str) -> None:
         """Open the gates of these parts."""

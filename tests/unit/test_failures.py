@@ -31,7 +31,7 @@ TWO = skeleton("1", "2 <- 1")
 
 
 async def reported(stage: Stage, planned: Any = TWO, **options: Any) -> Report:
-    sgd = SGDRunnable(**stage.pair(), **options)
+    sgd = SGDRunnable(**{**stage.pair(), **options})
     message = await sgd.ainvoke({"question": "Why?", "skeleton": planned})
     report = Report.from_message(message)
     assert not any("SECRET-DETAIL" in call.prompt for call in stage.calls)
@@ -152,6 +152,41 @@ def test_a_part_that_nobody_can_answer_has_failed() -> None:
     report = run_virtual(reported(stage, skeleton("1!", "2")))
     assert tiers(report, "1") == ["large", "small"]
     assert report["1"].status == "failed"
+
+
+WHOLE = "word " * 40
+
+
+def test_a_part_that_a_smaller_tier_leaves_nearly_empty_goes_to_a_larger_one_unseen() -> None:
+    lines = {"small/1": Say(["Too ", "short."]), "large/1": Say(WHOLE), "2": Say(WHOLE)}
+    sgd = SGDRunnable(**{**Stage(lines).pair(), "least_share": 0.4})
+    given = {"question": "Why?", "skeleton": skeleton("1", "2")}
+
+    async def streamed() -> tuple[str, Report]:
+        chunks = [chunk async for chunk in sgd.astream(given)]
+        return "".join(str(chunk.text) for chunk in chunks), Report.from_message(chunks[-1])
+
+    text, report = run_virtual(streamed())
+    assert tiers(report, "1") == ["small", "large"]
+    assert tiers(report, "2") == ["small"]
+    assert report["1"].attempts[0].error == "the text is nearly empty: 2 of about 45 words"
+    assert (report.status, report.restarted) == ("complete", False)
+    assert text == f"## Heading 1\n\n{WHOLE.strip()}\n\n## Heading 2\n\n{WHOLE.strip()}"
+
+
+def test_it_is_taken_if_nothing_else_comes() -> None:
+    stage = Stage({"small/1": Say("Too short."), "large/1": Say(error=WRONG)})
+    report = run_virtual(reported(stage, skeleton("1", "2!"), least_share=0.4))
+    assert tiers(report, "1") == ["small", "large"]
+    assert (report["1"].status, report["1"].answer) == ("complete", "Too short.")
+    assert any("node 1" in warning for warning in report.warnings)
+
+
+def test_of_the_largest_tier_every_length_is_taken() -> None:
+    stage = Stage({"large/1": Say("Short.")})
+    report = run_virtual(reported(stage, skeleton("1!", "2!"), least_share=1))
+    assert tiers(report, "1") == ["large"]
+    assert report["1"].answer == "Short."
 
 
 def test_all_tiers_are_tried_in_order() -> None:
