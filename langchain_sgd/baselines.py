@@ -62,6 +62,7 @@ class PlainDecoding(SGDRunnable):
     """One model answers the question undivided: the large one, or whichever is given as `large`."""
 
     mode: Mode = "never"
+    opening: bool = False
 
 
 class SkeletonOfThought(SGDRunnable):

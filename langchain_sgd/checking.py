@@ -379,8 +379,8 @@ class _Checking:
             f"{tier}: parts",
             "note" if thin else "ok",
             f"{', '.join(map(str, words))} words, asked for about {share.words}",
-            "Parts that are nearly empty spoil the answer: leave the small model out, or use a larger"
-            " one. Read what it writes with langchain-sgd ask before you trust it."
+            "The large model has to write nearly empty parts again: leave the small model out, or use a"
+            " larger one. Read what it writes with langchain-sgd ask before you trust it."
             if thin
             else "",
         )

@@ -157,11 +157,11 @@ async def _work(place: str, folder: Path, *, hang: bool) -> None:
     async with AsyncSqliteSaver.from_conn_string(str(folder / "runs.sqlite")) as saver:
         model = _LoggedModel(folder / "calls", HANGING if hang else frozenset())
         if place == PLACES[0]:
-            sgd = SGDRunnable(large=model, stall_timeout_s=None, checkpointer=saver)
+            sgd = SGDRunnable(large=model, stall_timeout_s=None, opening=False, checkpointer=saver)
             run: Any = sgd.ainvoke
             question: Any = "Which?"
         else:
-            sgd = SGDRunnable(large=model, stall_timeout_s=None)
+            sgd = SGDRunnable(large=model, stall_timeout_s=None, opening=False)
             run = _nested(sgd, saver).ainvoke
             question = {"question": "Which?"}
         if hang:

@@ -25,6 +25,7 @@ from langchain_sgd.events import (
 )
 from langchain_sgd.journal import Journal
 from langchain_sgd.owner import Owner
+from langchain_sgd.planning.forms import is_chat_model
 from langchain_sgd.report import Attempt, Usage
 
 _OPENING_KEY = "opening"
@@ -50,8 +51,10 @@ class PlainAnswer:
             and options.mode == "auto"
             and question.skeleton is None
             and not question.approve
+            and is_chat_model(options.largest.model)
         )
-        """Whether it begins together with the planner, to open the answer."""
+        """Whether it begins together with the planner, to open the answer. An agent's first words come late,
+        and cost a whole answer."""
         self.run = replace(run, emit=self._pass_on) if self.opens else run
         """The run for all that is not this answer: its parts are shown after the opening."""
         self._given = run

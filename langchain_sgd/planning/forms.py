@@ -246,6 +246,13 @@ def _leaves(model: Any) -> list[Any]:
     return [model] if inner is None else _leaves(inner)
 
 
+def is_chat_model(model: Any) -> bool:
+    """Whether whoever may answer is a chat model, however wrapped: no graph, agent or function."""
+    return all(
+        isinstance(leaf, BaseChatModel) or _is_configurable_model(leaf) for leaf in _leaves(model)
+    )
+
+
 def _unwrapped(model: Any) -> Any:
     """What stands inside a wrapper; a list where one of several answers; None if it is no wrapper."""
     names = class_names(model)

@@ -58,7 +58,7 @@ async def server() -> AsyncIterator[TGITestServer]:
 
 def sgd_on(server: TGITestServer, **options: Any) -> SGDRunnable:
     models = {"small": server.url_of("small"), "large": server.url_of("large")}
-    return SGDRunnable(**{**models, **options})
+    return SGDRunnable(**{**models, "opening": False, "least_share": 0, **options})
 
 
 # -- SGD as a tool
@@ -182,6 +182,7 @@ async def test_a_node_looks_something_up(server: TGITestServer) -> None:
         planner=server.url_of("large"),
         threshold=4,
         seed=7,
+        least_share=0,
     )
     collector, counter = RunCollectorCallbackHandler(), UsageMetadataCallbackHandler()
     message = await sgd.ainvoke("Invent a game.", {"callbacks": [collector, counter]})
@@ -209,7 +210,8 @@ async def test_a_node_looks_something_up(server: TGITestServer) -> None:
 
 async def test_an_agents_words_do_not_show_in_the_chat(server: TGITestServer) -> None:
     clerk = create_agent(ChatTGI(base_url=server.url_of("clerk")), name="clerk")
-    model = ChatSGD(small=server.url_of("small"), large=clerk, planner=server.url_of("large"))
+    models = {"small": server.url_of("small"), "large": clerk, "planner": server.url_of("large")}
+    model = ChatSGD(**models, least_share=0)
     shown = [
         cast("Any", item)[0]
         async for item in create_agent(model).astream(

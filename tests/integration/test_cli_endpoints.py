@@ -21,6 +21,8 @@ from tests.support.travel import REPLIES
 from tests.tgi_server import Fault, TGITestServer
 
 ANSWER = """\
+An undivided answer.
+
 ## Trains
 
 Trains are slow.
@@ -84,8 +86,8 @@ async def test_ask_writes_answer_and_report(server: TGITestServer, tmp_path: Pat
     assert found["question"] == "Which?"
     assert found["answer"] + "\n" == ANSWER
     report = Report.model_validate(found["report"])
-    assert {node.tier for node in report.nodes} == {"small"}
-    assert report.nodes[0].model == "lab/small"
+    assert {node.attempts[0].tier for node in report.nodes} == {"small"}
+    assert report.nodes[0].attempts[0].model == "lab/small"
 
 
 async def test_json_on_standard_output_is_all_that_stands_there(
@@ -199,7 +201,7 @@ async def test_ctrl_c_closes_the_streams(server: TGITestServer) -> None:
     assert process.stdout is not None
     try:
         async with asyncio.timeout(30):
-            assert await process.stdout.readline() == b"## Trains\n"
+            assert await process.stdout.readline() == b"An undivided answer.\n"
         process.send_signal(signal.SIGINT)
     except BaseException:
         process.kill()
@@ -223,6 +225,6 @@ async def test_a_reader_that_has_gone_ends_the_run_quietly(server: TGITestServer
         "bash", "-c", command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     out, error = await process.communicate()
-    assert out == b"## Trains\n"
+    assert out == b"An undivided answer.\n"
     assert b"Traceback" not in error
     assert b"Exception" not in error

@@ -182,7 +182,7 @@ async def test_runs_against_tgi_carry_names_counts_and_no_secret(tracing: Tracin
             for name in engines
         }
         with tracing():
-            sgd = SGDRunnable(**tiers)
+            sgd = SGDRunnable(**tiers, opening=False, least_share=0)
             await sgd.abatch(
                 ["Why?", "How?"],
                 {"configurable": {"api_key": "key-of-the-user"}, "max_concurrency": 3},

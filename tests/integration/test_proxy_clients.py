@@ -43,9 +43,7 @@ def stage() -> Stage:
 
 @pytest.fixture
 def url(stage: Stage) -> Iterator[str]:
-    sgd = SGDRunnable(
-        small=stage.model("small"), large=Tooled(name="large", stage=stage), retries=0
-    )
+    sgd = SGDRunnable(**{**stage.pair(), "large": Tooled(name="large", stage=stage)}, retries=0)
     with serving(sgd, key="a-secret") as url:
         yield f"{url}/v1"
 

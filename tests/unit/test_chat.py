@@ -614,7 +614,10 @@ class Structuring(ScriptedChat):
 async def test_a_fused_answer_is_decoded_first_and_then_put_into_form(*, sync: bool) -> None:
     on = stage()
     model = ChatSGD(
-        small=on.model("small"), large=Structuring(name="large", stage=on), opening=False
+        small=on.model("small"),
+        large=Structuring(name="large", stage=on),
+        opening=False,
+        least_share=0,
     )
     at_once = model.with_structured_output(Trip)
     assert cast("Trip", await at_once.ainvoke("Where to?")).place == "human: Where to?"

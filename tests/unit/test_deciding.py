@@ -84,7 +84,7 @@ def agentic(script: list[AIMessageChunk], on: Stage | None = None, **options: An
     return ChatSGD(
         small=on.model("small"),
         large=large,
-        **{"split_with_tools": True, "opening": False, **options},
+        **{"split_with_tools": True, "opening": False, "least_share": 0, **options},
     )
 
 
