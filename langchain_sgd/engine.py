@@ -48,7 +48,6 @@ async def answer(run: RunContext, journal: Journal, *, decode_all: DecodeAll | N
     question = run.question
     async with Owner() as owner:
         plain = PlainAnswer(run, owner, journal)
-        run = plain.run
         schedule = Schedule(run, journal, owner)
         if question.skeleton is not None:
             await _decode(run, schedule, question.skeleton, "given", decode_all)

@@ -127,10 +127,10 @@ class Options(BaseModel):
     )
     opening: bool = Field(
         default=True,
-        description='Begin the plain answer beside the planner (with `mode="auto"` only), and show its first'
-        " sentence at once, as the opening of the answer. A question that is not split goes on from there, as"
-        " soon as by plain decoding; of one that is, the call is stopped after that sentence. It never waits"
-        " for a slot. From the first text on, a fallback can no longer take over.",
+        description="Begin the plain answer beside the planner, and show its first sentence at once, as the"
+        " opening of the answer. A question that is not split goes on from there, as soon as by plain"
+        " decoding; of one that is, the call is stopped after that sentence. It never waits for a slot, and"
+        " an agent or graph gives no opening. From the first text on, a fallback can no longer take over.",
     )
     max_nodes: int = Field(
         default=12,

@@ -47,6 +47,13 @@ _END = "plan"
 """Key of what planning came to; `plan 1`, `plan 2` and so on are its nodes."""
 
 
+class _AnsweredError(Exception):
+    """The undivided answer was whole before there was a plan, so nobody needs one."""
+
+    def __str__(self) -> str:
+        return "stopped: the undivided answer was whole first"
+
+
 class Asking:
     """One run's planner.
 
@@ -179,6 +186,8 @@ class Asking:
                     begun=begun,
                     plain_above=options.plain_above,
                 )
+            except _AnsweredError:
+                return Plan(plain="the answer was whole before its plan")
             except PlannerError as error:
                 if await may_go_on(error):
                     continue
@@ -213,6 +222,8 @@ class Asking:
         def heard(text: str) -> bool | None:
             nonlocal said
             if self._plain is not None:
+                if self._plain.opened and not self._given and self._plain.is_whole:
+                    raise _AnsweredError
                 said = self._weigh(self._plain, said, text)
             return on_text(text, reply.first_logprob)
 
@@ -248,6 +259,8 @@ class Asking:
                     options=looks,
                     on_start=self._started,
                 )
+            except _AnsweredError:
+                raise
             except Exception as error:
                 if constrained and reply.first_at is None and is_refusal(error):
                     refused = error

@@ -7,7 +7,6 @@ opens the answer, whatever follows. Without, it begins with the planner's word f
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 from langchain_sgd.decoding.context import RunContext
 from langchain_sgd.decoding.opening import BROKEN_OFF, ENDINGS, OPENING_TOKENS, OpeningText
@@ -48,16 +47,17 @@ class PlainAnswer:
         question, options = run.question, run.options
         self.opens = (
             options.opening
-            and options.mode == "auto"
+            and options.mode != "never"
             and question.skeleton is None
             and not question.approve
             and is_chat_model(options.largest.model)
         )
         """Whether it begins together with the planner, to open the answer. An agent's first words come late,
         and cost a whole answer."""
-        self.run = replace(run, emit=self._pass_on) if self.opens else run
-        """The run for all that is not this answer: its parts are shown after the opening."""
-        self._given = run
+        self._run = run
+        self._emit = run.emit
+        if self.opens:  # what the rest of the run tells passes by here: parts follow the opening
+            run.emit = self._pass_on
         self._owner = owner
         self._journal = journal
         self._task: asyncio.Task[Written] | None = None
@@ -71,17 +71,32 @@ class PlainAnswer:
         self._dropped = False
         if self.opens and (kept := journal.kept.get(_OPENING_KEY)):
             self._dropped, self._reading = True, None
-            run.emit(Opened(kept, run.clock.now(), last=True))
+            self._emit(Opened(kept, run.clock.now(), last=True))
 
     @property
     def opened(self) -> bool:
         """Whether it has begun together with the planner."""
         return self.opens and self._task is not None
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it has been written already, and may be the answer."""
+        task = self._task
+        if (
+            task is None
+            or self._run.options.mode != "auto"
+            or self._dropped
+            or not task.done()
+            or task.cancelled()
+        ):
+            return False
+        return task.exception() is None and task.result().has_come_to_its_end
+
     def begin(self) -> None:
         """Begin beside the planner, if the question may yet stay whole and there is room."""
-        run = self._given
-        if run.options.mode != "auto" or self._task is not None or self._dropped:
+        run = self._run
+        may_stay_whole = run.options.mode == "auto" or self.opens
+        if not may_stay_whole or self._task is not None or self._dropped:
             return
         largest = run.options.largest
         messages = run.question.messages
@@ -110,7 +125,7 @@ class PlainAnswer:
         self._shown += text
         if self._shown and not self._whole:
             self._whole = last
-            self._given.emit(Opened(text, self._given.clock.now(), last))
+            self._emit(Opened(text, self._run.clock.now(), last))
         if last and self._dropped:
             self._stop()
 
@@ -139,7 +154,7 @@ class PlainAnswer:
                 self._stop()
             elif isinstance(event, Ended):
                 self._break_off()
-        self._given.emit(event)
+        self._emit(event)
 
     def drop(self) -> None:
         """The question is split: nobody wants more of it than its opening."""
@@ -158,8 +173,8 @@ class PlainAnswer:
         started = next((event for event in self._held if isinstance(event, Started)), None)
         if started is not None:
             said = [event for event in self._held if isinstance(event, Token)]
-            now = self._given.clock.now()
-            characters = sum(len(str(m.text)) for m in self._given.question.messages)
+            now = self._run.clock.now()
+            characters = sum(len(str(m.text)) for m in self._run.question.messages)
             attempt = Attempt(
                 tier=started.tier,
                 started_s=started.at_s,
@@ -168,23 +183,23 @@ class PlainAnswer:
                 usage=Usage(input_tokens=characters // 4, output_tokens=len(said), estimated=True),
                 error="stopped: the question is split",
             )
-            self._given.emit(HedgeDropped(attempt, now))
+            self._emit(HedgeDropped(attempt, now))
         self._held.clear()
 
     def restored(self, reason: str) -> None:
         """It is chosen, and an earlier life of the run has written it."""
-        self._given.emit(PlainChosen(reason, self._given.clock.now()))
+        self._emit(PlainChosen(reason, self._run.clock.now()))
 
     async def choose(self, reason: str) -> Written:
         """The answer: what came so far at once, and the rest as it comes."""
-        run = self._given
+        run = self._run
         self._reading = None
-        run.emit(PlainChosen(reason, run.clock.now()))
+        self._emit(PlainChosen(reason, run.clock.now()))
         if self._task is None or self._dropped:
-            return await write_plain(run, reason, run.emit)
+            return await write_plain(run, reason, self._emit)
         for event in self._held:
-            run.emit(event)
+            self._emit(event)
         self._held.clear()
-        self._listener = run.emit
+        self._listener = self._emit
         await asyncio.wait([self._task])
         return self._task.result()

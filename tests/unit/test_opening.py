@@ -40,7 +40,7 @@ async def no_task_is_left() -> AsyncIterator[None]:
 
 
 async def streamed(sgd: SGDRunnable, value: Any) -> AIMessageChunk:
-    total = AIMessageChunk("")
+    total = AIMessageChunk(content="")
     async for chunk in sgd.astream(value):
         total += chunk
     return total
@@ -275,11 +275,38 @@ async def test_without_it_nothing_is_begun() -> None:
     assert report.planner.hedge is None
 
 
-@pytest.mark.parametrize("mode", ["always", "never"])
-async def test_it_needs_a_planner_that_may_refuse(mode: Any) -> None:
+async def test_it_opens_what_must_be_split_too() -> None:
+    on = stage(SPLIT, **{PLAIN: Say(SENTENCES), "1": Say("one"), "2": Say("two")})
+    text, report = await answer(opening(on, mode="always"))
+    assert text == "It is so.\n\n## Heading 1\n\none\n\n## Heading 2\n\ntwo"
+    assert report.status == "complete"
+
+
+async def test_where_nothing_is_split_there_is_no_opening() -> None:
     on = stage(SPLIT)
-    await answer(opening(on, mode=mode))
-    assert (PLAIN in on.parts()) == (mode == "never")
+    _, report = await answer(opening(on, mode="never"))
+    assert on.parts() == [PLAIN]
+    assert report.opening == ""
+
+
+async def test_an_answer_that_is_whole_before_its_plan_needs_none() -> None:
+    on = stage(planning(skeleton("1", "2"), each_s=0.01))
+    text, report = await answer(opening(on))
+    assert text == "It is so."
+    assert (report.status, report.reason) == ("plain", "the answer was whole before its plan")
+    assert on.parts() == [PLANNER, PLAIN]
+    assert report.warnings == ()
+
+
+async def test_what_it_costs_counts_with_the_parts() -> None:
+    said = {"1": Say("one"), "2": Say("two"), PLANNER: planning(skeleton("1", "2"), each_s=0.05)}
+    prices = {"small": (1, 1), "large": (1, 1)}
+    most: dict[str, Any] = {"prices": prices, "max_cost": 3000 / 1_000_000, "length": 20}
+    short = Stage({**said, PLAIN: Say(["It ", "is ", "so. ", "More "], hang=True)})
+    assert (await answer(opening(short, **most)))[1].status == "complete"
+    long = Stage({**said, PLAIN: Say(["It ", "is ", "so. ", *["more "] * 4000], hang=True)})
+    with pytest.raises(NodeDecodeError, match="not started"):
+        await opening(long, **most).ainvoke("Why?")
 
 
 async def test_under_load_there_is_nothing_to_hedge() -> None:
@@ -351,7 +378,7 @@ async def test_when_the_planner_fails_its_answer_is_there() -> None:
 
 
 async def test_a_plan_of_one_part_is_answered_by_the_same_call() -> None:
-    on = stage(Say(["1", "|A|a|-|1\n"], each_s=0.001))
+    on = stage(Say("1|A|a|-|1\n"))
     text, report = await answer(opening(on))
     assert text == "It is so."
     assert report.reason == "the plan has one part only"
