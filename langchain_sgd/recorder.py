@@ -179,7 +179,7 @@ def _troubled_tiers(nodes: Sequence[NodeReport]) -> list[str]:
                 if node.answered_by is not None and node.tier != attempt.tier:
                     instead.setdefault(attempt.tier, Counter())[node.tier] += 1
     return [
-        f"tier {tier} gave no answer: {count} calls failed ({errors[tier]});"
+        f"tier {tier} gave no answer: {count} calls came to nothing ({errors[tier]});"
         f" {', '.join(f'{other} answered instead' for other in instead.get(tier, ())) or 'none answered'}"
         for tier, count in failed.items()
         if tier not in good

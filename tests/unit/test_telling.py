@@ -63,7 +63,7 @@ async def test_every_warning_is_one_line_of_the_log(caplog: pytest.LogCaptureFix
         report = Report.from_message(await sgd.ainvoke("Why?"))
     assert report.status == "complete"
     [warning] = report.warnings
-    assert "tier small gave no answer: 2 calls failed" in warning
+    assert "tier small gave no answer: 2 calls came to nothing" in warning
     assert "large answered instead" in warning
     logged = [record for record in caplog.records if record.name.startswith("langchain_sgd")]
     assert [(record.levelname, record.getMessage()) for record in logged] == [("WARNING", warning)]
