@@ -197,18 +197,18 @@ class TestGrammars:
             ("[]", 'grammar is not valid: [] is not of types "boolean", "object"'),
             ([], "grammar is not supported"),
             (None, "grammar is not supported"),
-            ({"properties": []}, 'grammar is not valid: [] is not of type "object"'),
-            ({"properties": {}, "required": "a"}, 'is not of type "array"'),
-            ({"properties": {"a": 3}}, "cannot compile regex from schema: Unsupported JSON Schema"),
+            ({"properties": []}, "grammar is not valid: [] is not of type 'object'"),
+            ({"properties": {}, "required": "a"}, "is not of type 'array'"),
+            ({"properties": {"a": 3}}, "grammar is not valid: 3 is not of type 'object', 'boolean'"),
             (
                 {"properties": {"a": {"title": "A"}}},
                 "cannot compile regex from schema: Unsupported",
             ),
             ({"properties": {"a": {"type": ["string", "null"]}}}, "'type' must be a string"),
-            ({"properties": {"a": {"type": "text"}}}, '"text" is not valid under any of'),
-            ({"properties": {"a": {"anyOf": []}}}, 'is not of type "array"'),
-            ({"properties": {"a": {"enum": []}}}, 'is not of type "array"'),
-            ({"properties": {"a": {"type": "array", "items": {"type": "x"}}}}, '"x" is not valid'),
+            ({"properties": {"a": {"type": "text"}}}, "'text' is not valid under any of"),
+            ({"properties": {"a": {"anyOf": []}}}, "grammar is not valid: [] "),
+            ({"properties": {"a": {"type": "string", "pattern": "("}}}, "is not a 'regex'"),
+            ({"properties": {"a": {"type": "array", "items": {"type": "x"}}}}, "'x' is not valid"),
             ({"properties": {"a": {"$ref": "#/$defs/B"}}}, "unresolved reference #/$defs/B"),
             ({"properties": {"a": {"$ref": "http://x"}}}, "external references"),
             (
@@ -232,7 +232,7 @@ class TestGrammars:
             for n in range(40)
         }
         schema = {"properties": {"a": {"$ref": "#/$defs/d0"}}, "$defs": {**parts, "d40": {}}}
-        with pytest.raises(ProtocolError, match="more than 2000 parts"):
+        with pytest.raises(ProtocolError, match="more than 5000 parts"):
             compile_grammar(GrammarForm("json", schema))
 
     def test_regular_expressions(self) -> None:
