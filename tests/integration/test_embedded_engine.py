@@ -84,6 +84,19 @@ async def test_both_engines_say_the_same(model: Path) -> None:
     assert said[0] == said[1]
 
 
+@needs_openvino
+async def test_requests_that_begin_alike_do_not_disturb_each_other(model: Path) -> None:
+    engine = load(model, engine="openvino", slots=4)
+    requests = [GenerateRequest(f"{'the and in ' * 12}{n} {'x' * n}", 24) for n in range(8)]
+    alone = [await text_of(engine, request) for request in requests]
+    for _ in range(3):
+        await engine.forget()
+        async with asyncio.TaskGroup() as group:
+            runs = [group.create_task(text_of(engine, request)) for request in requests]
+        assert [each.result() for each in runs] == alone
+    await engine.aclose()
+
+
 async def test_a_seed_repeats_a_text_and_greedy_decoding_needs_none(engine: LocalEngine) -> None:
     warm = GenerateRequest("hello", 12, Sampling(temperature=1.0, seed=2**40 + 3))
     other = GenerateRequest("hello", 12, Sampling(temperature=1.0, seed=7))
@@ -248,8 +261,8 @@ async def test_closing_the_engine_ends_what_runs(own: LocalEngine) -> None:
 
 
 def process_of(engine: LocalEngine) -> Any:
-    child = engine._worker._child if isinstance(engine, OpenVINOEngine) else engine._server._child
-    return child._process
+    keeper = engine._worker if isinstance(engine, OpenVINOEngine) else engine._server
+    return keeper._keeper.child._process
 
 
 async def test_a_process_that_dies_is_reported_and_started_anew(own: LocalEngine) -> None:
