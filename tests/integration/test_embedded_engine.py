@@ -13,10 +13,12 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import gguf
 import pytest
 
 from langchain_sgd.embedded._gguf import as_q8_0, read_gguf
+from langchain_sgd.embedded.app import make_app, serving
 from langchain_sgd.embedded.engine import (
     Counters,
     EngineError,
@@ -29,6 +31,7 @@ from langchain_sgd.embedded.engine import (
 from langchain_sgd.embedded.llamacpp import LlamaCppEngine
 from langchain_sgd.embedded.load import EngineName, LocalEngine, choose, load
 from langchain_sgd.embedded.openvino import OpenVINOEngine, unfit_machine
+from tests.support.hostile import hostile_requests
 from tests.support.tiny_gguf import SPECIAL, write_tiny_model
 
 BOTH: tuple[EngineName, ...] = ("openvino", "llamacpp")
@@ -297,6 +300,20 @@ async def test_a_fork_is_told_at_once(engine: LocalEngine) -> None:
     with os.fdopen(reader) as said:
         assert "belongs to the process that made it" in said.read()
     await asyncio.to_thread(os.waitpid, child, 0)
+    assert await text_of(engine, GREEDY)
+
+
+@pytest.mark.timeout(180)
+async def test_hostile_requests_end_neither_server_nor_engine(engine: LocalEngine) -> None:
+    process = process_of(engine)
+    headers = {"Content-Type": "application/json"}
+    async with serving(make_app({"m": engine})) as url, aiohttp.ClientSession() as session:
+        for path, data in hostile_requests(300):
+            async with session.post(url + path, data=data, headers=headers) as response:
+                await response.read()
+                assert response.status < 500, (path, data[:200])
+    assert process.poll() is None
+    assert process_of(engine) is process
     assert await text_of(engine, GREEDY)
 
 

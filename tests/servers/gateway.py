@@ -3,8 +3,8 @@
     pip install sglang-router        # in an environment of its own
     python -m tests.servers.gateway --router "PYTHON -m sglang_router.launch_router"
 
-For each policy of the gateway, plain decoding and SGD by as many users as are named, each user with questions
-of his own. Every run starts its servers anew, so that it finds nothing of another's prompts in their caches.
+For each policy of the gateway, plain decoding and SGD by as many users as are named, who share the questions
+among themselves. Every run starts its servers anew, so that it finds nothing of another's prompts in their caches.
 Prompt tokens that a cached prefix saved are counted by the servers. At last one server is killed while all
 users wait: what is lost, and what was asked again, is counted in the reports.
 """
@@ -38,7 +38,7 @@ from langchain_sgd.planning.forms import bound
 from langchain_sgd.report import Report
 
 _SERVERS = 2
-_START_S = 120.0
+_START_S = 600.0
 
 
 class Cluster:
@@ -176,7 +176,7 @@ def figures(rows: Sequence[Row], wall_s: float) -> dict[str, Any]:
 
 async def measured(args: argparse.Namespace, policy: str, method: str, users: int) -> Row:
     """One run, on servers of its own."""
-    questions = [q.text for q in bundled_questions(args.questions * users, 0, args.seed)]
+    questions = [q.text for q in bundled_questions(max(args.answers, users), 0, args.seed)]
     with cluster(args, policy) as running:
         runnable = methods(running.gateway, args.max_tokens)[method]
         await ask(runnable, "Warm up.")
@@ -201,7 +201,7 @@ async def measured(args: argparse.Namespace, policy: str, method: str, users: in
 
 async def killed(args: argparse.Namespace, policy: str, method: str, users: int) -> Row:
     """One server is killed when a third of the answers is there."""
-    questions = [q.text for q in bundled_questions(args.questions * users, 0, args.seed)]
+    questions = [q.text for q in bundled_questions(max(args.answers, users), 0, args.seed)]
     left = len(questions) // 3
     with cluster(args, policy) as running:
         runnable = methods(running.gateway, args.max_tokens)[method]
@@ -242,7 +242,9 @@ async def main() -> None:
     )
     options.add_argument("--policies", nargs="+", default=["cache_aware", "round_robin", "random"])
     options.add_argument("--users", nargs="+", type=int, default=[1, 4, 16])
-    options.add_argument("--questions", type=int, default=6, help="of each user; default 6")
+    options.add_argument(
+        "--answers", type=int, default=32, help="of a run, at least one for each user; default 32"
+    )
     options.add_argument("--max-tokens", type=int, default=640)
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--json", type=Path, default=None)

@@ -250,7 +250,25 @@ class TestGrammars:
             compile_grammar(GrammarForm("regex", expression))
         assert (caught.value.status, caught.value.error_type) == (424, "generation")
 
-    def test_what_would_take_for_ever_is_refused(self) -> None:
+    @pytest.mark.parametrize(
+        "expression",
+        [
+            "a{100000000}",
+            "(((a{0,1000}){0,1000}){0,1000}){0,1000}",
+            "((a{100}){100}){100}",
+            "[^a]" * 9000,
+        ],
+    )
+    def test_what_would_take_for_ever_is_refused(self, expression: str) -> None:
         with pytest.raises(ProtocolError, match="states") as caught:
-            compile_grammar(GrammarForm("regex", "a{100000000}"))
+            compile_grammar(GrammarForm("regex", expression))
         assert caught.value.status == 422
+
+    def test_what_is_nested_without_end_is_refused(self) -> None:
+        with pytest.raises(ProtocolError, match="groups in one another"):
+            compile_grammar(GrammarForm("regex", "(?:" * 200_000 + "a" + ")" * 200_000))
+        deep: Any = {"type": "string"}
+        for _ in range(3000):
+            deep = {"type": "array", "items": deep}
+        with pytest.raises(ProtocolError, match="recursion"):
+            compile_grammar(GrammarForm("json", {"properties": {"a": deep}}))
