@@ -186,9 +186,11 @@ def _tool(raw: Any) -> Tool:
         case {"type": str(), "function": {"name": str(name), **function}} if function.keys() & {
             "arguments",
             "parameters",
-        } and isinstance(function.get("description"), str | None):
-            parameters = function.get("arguments", function.get("parameters"))
-            return Tool(name, function.get("description"), parameters)
+        }:
+            description: Any = function.get("description")
+            if isinstance(description, str | None):
+                parameters = function.get("arguments", function.get("parameters"))
+                return Tool(name, description, parameters)
     msg = "expected {type, function: {name, description, parameters}}"
     raise ValueError(msg)
 

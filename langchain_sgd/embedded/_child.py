@@ -16,6 +16,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -159,7 +160,7 @@ class Keeper:
         ended: Callable[[Child], None] = Child.free,
     ) -> None:
         self.closed = False
-        self._make = lambda: Child(program, options)
+        self._make: Callable[[], Child] = partial(Child, program, options)
         self._name = name
         self._started, self._ended = started, ended
         self._lock = threading.Lock()
