@@ -18,7 +18,7 @@ ROOT = Path(langchain_sgd.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 
 LAYERS = (
-    {"_version", "portal", "errors", "stops", "text", "repetition"},
+    {"_version", "portal", "errors", "expressions", "stops", "text", "repetition"},
     {"_extras", "skeleton", "limits", "owner", "retry", "wire", "server_urls"},
     {"costs", "models", "prompts"},
     {"planning"},
