@@ -37,8 +37,9 @@ test: setup
 	$(BIN)/python -m pytest
 
 # The same beliefs asked of real servers: llama.cpp's, on GGUF (default: the bundled model), and those at URLS.
+# TGI_URL, a real TGI, is asked langchain-tests' standard suite, too.
 servers: setup
-	SGD_TEST_GGUF="$(GGUF)" SGD_TEST_URLS="$(URLS)" $(BIN)/python -m pytest tests/servers
+	SGD_TEST_GGUF="$(GGUF)" SGD_TEST_URLS="$(URLS) $(TGI_URL)" TGI_URL="$(TGI_URL)" $(BIN)/python -m pytest tests/servers
 
 # The live page in a real browser: needs chromium on the path, and npm for the accessibility checks.
 browser: setup

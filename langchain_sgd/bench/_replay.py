@@ -26,8 +26,6 @@ class Replay:
 
     question: str
     report: Report
-    forced_tokens: int = 0
-    """Of the plan: tokens that its grammar left no choice about, so that no step was spent on them."""
 
     def __post_init__(self) -> None:
         if problem := unfit(self.report):
@@ -42,7 +40,7 @@ class Replay:
             return _written(self.report, self.report.nodes[0].id)
         planner = self.report.planner
         assert planner is not None  # noqa: S101 - only runs with a planner ask for one
-        steps = max(1, _output(planner.attempts[0]) - self.forced_tokens)
+        steps = max(1, _output(planner.attempts[0]))
         skeleton = self.report.skeleton
         return cut("".join(lines_of(skeleton)) if skeleton else "PLAIN\n", steps)
 

@@ -113,8 +113,6 @@ class Calibration:
     """What the calibrating runs came to."""
 
     runs: list[Observation] = field(default_factory=list)
-    counts: Statistics = field(default_factory=Statistics)
-    """Of all runs together."""
     written: list[tuple[str, NodeReport]] = field(default_factory=list)
     """The plain runs: question and answer."""
 
@@ -166,9 +164,8 @@ async def _calibrate(server: Served, task: _Task, found: Calibration) -> None:
     if row["error"] is not None or row["report"] is None:
         msg = f"a calibrating run ({kind}) failed: {row['error']}"
         raise RuntimeError(msg)
-    report, spent = Report.model_validate(row["report"]), row["spent"]
-    found.runs.append(_observed(kind, row["wall_s"], waits, report, spent))
-    found.counts += spent
+    report = Report.model_validate(row["report"])
+    found.runs.append(_observed(kind, row["wall_s"], waits, report, row["spent"]))
     if kind == _PLAIN_KIND:
         found.written.append((value, report.nodes[0]))
 
@@ -226,8 +223,9 @@ def _observed(
         for attempt in attempts
         if attempt.usage is not None
     )
-    tokens = spent.generated_tokens - spent.forced_tokens
-    return Observation(kind, wall_s, waits, spent.steps, tokens, prompts, spent.busy_s)
+    return Observation(
+        kind, wall_s, waits, spent.steps, spent.generated_tokens, prompts, spent.busy_s
+    )
 
 
 async def _measured(server: Served, runnable: SGDRunnable, value: Any) -> Row:
@@ -280,7 +278,7 @@ def compared(model: LatencyModel, rows: Sequence[Row]) -> dict[str, Any]:
 
 def _beside(model: LatencyModel, question: Question, row: Row, report: Report) -> dict[str, float]:
     spent: Statistics = row["spent"]
-    predicted = predict(model, Replay(question.text, report, spent.forced_tokens), BRIEFS_PROMPTS)
+    predicted = predict(model, Replay(question.text, report), BRIEFS_PROMPTS)
     seen = _observed(row["method"], row["wall_s"], 1, report, spent)
     return {
         "measured_s": row["wall_s"],
@@ -310,7 +308,7 @@ def _summed_up(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
 # -- the command
 
 
-async def measure(args: argparse.Namespace) -> tuple[Fit, Statistics, list[Row]]:
+async def measure(args: argparse.Namespace) -> tuple[Fit, list[Row]]:
     """Serve the model, calibrate, ask the questions of the check."""
     fixed = args.model_size == "60m"
     file = cached_model() if fixed else bundled_models()["large"]
@@ -329,7 +327,7 @@ async def measure(args: argparse.Namespace) -> tuple[Fit, Statistics, list[Row]]
         characters_a_token=seen.characters_a_token,
         source=f"langchain-sgd bench calibrate, {len(seen.runs)} runs",
     )
-    return made, seen.counts, rows
+    return made, rows
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -343,8 +341,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--save", type=Path, metavar="FILE", help="write the latency model")
     args = options.parse_args(argv)
-    made, counts, rows = asyncio.run(measure(args))
-    _show_fit(made, counts)
+    made, rows = asyncio.run(measure(args))
+    _show_fit(made)
     if args.save is not None:
         made.model.write(args.save)
     # Only now, outside any event loop: replays have a clock of their own.
@@ -358,7 +356,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         "model": made.model.to_json(),
         "runs": made.by_kind(),
         "typical_error": made.typical,
-        "batches": {size: list(each) for size, each in counts.by_size.items()},
         "observations": [asdict(seen) for seen in made.observations],
         "check": found,
     }
@@ -366,7 +363,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _show_fit(made: Fit, counts: Statistics) -> None:
+def _show_fit(made: Fit) -> None:
     model = made.model
     show(
         f"Measured: {model.name}, what a decode step takes, and what the latency model says",
@@ -389,13 +386,6 @@ def _show_fit(made: Fit, counts: Statistics) -> None:
         f" a call: {model.call_s * 1e3:.2f} ms. Residual of a run's wall time, median without sign:"
         f" {made.typical:.1%}. Model: in the engine alone; step: with all that is around it.",
     )
-    sizes = {n: each for n, each in counts.by_size.items() if n <= model.slots}
-    if sizes:
-        show(
-            "Measured: batches of so many tokens, ms in the engine",
-            ("", *map(str, sizes)),
-            [("ms", *(f"{1e3 * seconds / count:.3f}" for count, seconds in sizes.values()))],
-        )
 
 
 def _show_check(model: LatencyModel, found: Mapping[str, Any]) -> None:

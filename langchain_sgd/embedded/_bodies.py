@@ -1,27 +1,106 @@
-"""The request bodies of TGI's routes as typed values; shape only, no rules.
+"""The request bodies of TGI's routes, read by pydantic; shape only, no rules.
 
-A body that does not fit raises `RejectionError` (422, `text/plain`), as TGI's deserializer does. Fields
-that TGI ignores are checked for their type and dropped.
+A body that does not fit raises `RejectionError` (422, `text/plain`), as TGI's deserializer does, though in
+pydantic's words. Fields that TGI ignores are checked for their type and dropped.
 """
 
 from __future__ import annotations
 
+import json
+import math
+import struct
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass
-from typing import Any, Final, Literal, NoReturn
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, Final, Literal, NoReturn, Self, TypeVar
 
-from langchain_sgd.embedded._serde import (
-    Value,
-    anything,
-    boolean,
-    f32,
-    i32,
-    string,
-    strings,
-    u32,
-    u64,
-    usize,
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    model_validator,
 )
+
+from langchain_sgd.embedded._errors import RejectionError
+
+_PREFIX: Final = "Failed to deserialize the JSON body into the target type: "
+_INTEGER_DIGITS: Final = 20
+"""Of the longest integer; beyond, JSON's numbers are read as floating."""
+
+
+# --- JSON
+
+
+def parse_json(raw: bytes, content_type: str | None) -> Any:
+    """Parse a request's body.
+
+    Raises:
+        RejectionError: 415 for another content type, 400 for what is not JSON, 422 for a field that stands
+            there twice.
+    """
+    kind, _, subtype = (content_type or "").partition(";")[0].strip().lower().partition("/")
+    if kind != "application" or not (subtype == "json" or subtype.endswith("+json")):
+        raise RejectionError(415, "Expected request with `Content-Type: application/json`")
+    try:
+        # What stands after the first value is not read.
+        value, _ = _DECODER.raw_decode(raw.decode().lstrip(" \t\r\n"))
+        if b"\\u" in raw:
+            # Python lets an escaped half of a surrogate pair through; it could not be encoded.
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError:
+        reason = "recursion limit exceeded"
+    except ValueError as error:
+        reason = str(error)
+    else:
+        return value
+    raise RejectionError(400, f"Failed to parse the request body as JSON: {reason}")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise RejectionError(422, f"{_PREFIX}duplicate field `{twice}`")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    msg = f"expected value, not {name}"
+    raise ValueError(msg)
+
+
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_once,
+    parse_constant=_no_constant,
+    parse_int=lambda digits: int(digits) if len(digits) <= _INTEGER_DIGITS else float(digits),
+)
+
+
+# --- what bodies are made of
+
+
+def _single(value: float) -> float:
+    """A number of single precision, as TGI holds it."""
+    try:
+        single: float = struct.unpack("f", struct.pack("f", value))[0]
+    except OverflowError:
+        return math.copysign(math.inf, value)
+    return single
+
+
+F32 = Annotated[float, AfterValidator(_single)]
+I32 = Annotated[int, Field(ge=-(2**31), lt=2**31)]
+U32 = Annotated[int, Field(ge=0, lt=2**32)]
+U64 = Annotated[int, Field(ge=0, lt=2**64)]
+Texts = Annotated[tuple[str, ...], Field(strict=False)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,41 +111,59 @@ class GrammarForm:
     value: Any
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parameters:
-    """How to generate; names and defaults are TGI's."""
+def _grammar(raw: Any) -> GrammarForm | None:
+    match raw:
+        case None | GrammarForm():
+            return raw
+        case {"type": "regex", "value": str(text)}:
+            return GrammarForm("regex", text)
+        case {"type": "json" | "json_object", "value": value}:
+            return GrammarForm("json", value)
+        case {"type": "json_schema", "value": {"schema": schema, **rest}} if isinstance(
+            rest.get("name", ""), str
+        ):
+            return GrammarForm("json", schema)
+    msg = (
+        "expected a `type`, one of `json`, `json_object`, `regex`, `json_schema`, and its `value`: a schema,"
+        " an expression, or {name, schema}"
+    )
+    raise ValueError(msg)
 
-    best_of: int | None = None
-    temperature: float | None = None
-    repetition_penalty: float | None = None
-    frequency_penalty: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    typical_p: float | None = None
+
+_GrammarField = Annotated[GrammarForm | None, PlainValidator(_grammar)]
+
+
+class GenerateParameters(_Body):
+    """How to generate, as clients of `/generate` say it; names and defaults are TGI's."""
+
+    best_of: U64 | None = None
+    temperature: F32 | None = None
+    repetition_penalty: F32 | None = None
+    frequency_penalty: F32 | None = None
+    top_k: I32 | None = None
+    top_p: F32 | None = None
+    typical_p: F32 | None = None
     do_sample: bool = False
-    greedy: bool = False
-    """Set by chat and completions for a temperature of 0: no other field turns sampling on."""
-    max_new_tokens: int | None = None
+    max_new_tokens: U32 | None = None
     return_full_text: bool | None = None
-    stop: tuple[str, ...] = ()
-    truncate: int | None = None
+    stop: Texts = ()
+    truncate: U64 | None = None
+    watermark: bool | None = None
+    adapter_id: str | None = None
     details: bool = False
     decoder_input_details: bool = False
-    seed: int | None = None
-    top_n_tokens: int | None = None
+    seed: U64 | None = None
+    top_n_tokens: U32 | None = None
+    grammar: _GrammarField = None
+
+
+class Parameters(GenerateParameters):
+    """How to generate, for every route."""
+
+    greedy: bool = False
+    """Set by chat and completions for a temperature of 0: no other field turns sampling on."""
     logprobs: bool = False
     """Whether the answer shows log-probabilities; computing them slows engines down."""
-    grammar: GrammarForm | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class GenerateBody:
-    """Body of `/generate`, `/generate_stream`, `/tokenize` and, with `stream`, of `/`."""
-
-    inputs: str
-    parameters: Parameters
-    _: KW_ONLY
-    stream: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +181,20 @@ class Tool:
         return {"type": "function", "function": {**function, "arguments": self.parameters}}
 
 
+def _tool(raw: Any) -> Tool:
+    match raw:
+        case {"type": str(), "function": {"name": str(name), **function}} if function.keys() & {
+            "arguments",
+            "parameters",
+        }:
+            description: Any = function.get("description")
+            if isinstance(description, str | None):
+                parameters = function.get("arguments", function.get("parameters"))
+                return Tool(name, description, parameters)
+    msg = "expected {type, function: {name, description, parameters}}"
+    raise ValueError(msg)
+
+
 @dataclass(frozen=True, slots=True)
 class ToolChoice:
     """Which functions may or must be called."""
@@ -95,252 +206,217 @@ class ToolChoice:
 AUTO: Final = ToolChoice("auto")
 
 
-@dataclass(frozen=True, slots=True)
-class ChatBody:
-    """Body of `/v1/chat/completions` and `/chat_tokenize`."""
-
-    messages: tuple[Mapping[str, Any], ...]
-    """Text messages: `role`, `content` and what else templates may use, `name` and `tool_call_id`."""
-    parameters: Parameters
-    _: KW_ONLY
-    model: str | None = None
-    stream: bool = False
-    include_usage: bool = False
-    tools: tuple[Tool, ...] | None = None
-    tool_choice: ToolChoice = AUTO
-    tool_prompt: str | None = None
+def _tool_choice(raw: Any) -> ToolChoice:
+    match raw:
+        case None:
+            return AUTO
+        case "auto" | "none" | "required":
+            return ToolChoice(raw)
+        case str(name) | {"type": "function", "function": {"name": str(name)}}:
+            return ToolChoice("function", name)
+    return _no_variant("ToolTypeDeserializer")
 
 
-@dataclass(frozen=True, slots=True)
-class CompletionBody:
-    """Body of `/v1/completions`."""
-
-    prompts: tuple[str, ...]
-    parameters: Parameters
-    _: KW_ONLY
-    model: str | None = None
-    stream: bool = False
-    suffix: str | None = None
-
-
-# --- generate
-
-
-def generate_body(body: Value) -> GenerateBody:
-    """Read a `GenerateRequest` or `CompatGenerateRequest`."""
-    body.named("GenerateRequest")
-    return GenerateBody(
-        string(body.required("inputs")),
-        # TGI samples when `parameters` is absent and decodes greedily when it is there.
-        body.default("parameters", _parameters, Parameters(do_sample=True)),
-        stream=body.default("stream", boolean, default=False),
-    )
-
-
-def _parameters(body: Value) -> Parameters:
-    body.named("GenerateParameters")
-    body.option("watermark", boolean)
-    body.option("adapter_id", string)
-    best_of = body.option("best_of", usize)
-    details = body.default("details", boolean, default=False)
-    return Parameters(
-        best_of=best_of,
-        temperature=body.option("temperature", f32),
-        repetition_penalty=body.option("repetition_penalty", f32),
-        frequency_penalty=body.option("frequency_penalty", f32),
-        top_k=body.option("top_k", i32),
-        top_p=body.option("top_p", f32),
-        typical_p=body.option("typical_p", f32),
-        do_sample=body.default("do_sample", boolean, default=False),
-        max_new_tokens=body.option("max_new_tokens", u32),
-        return_full_text=body.option("return_full_text", boolean),
-        stop=body.default("stop", strings, ()),
-        truncate=body.option("truncate", usize),
-        details=details,
-        logprobs=details or (best_of is not None and best_of > 1),
-        decoder_input_details=body.default("decoder_input_details", boolean, default=False),
-        seed=body.option("seed", u64),
-        top_n_tokens=body.option("top_n_tokens", u32),
-        grammar=body.option("grammar", _grammar),
-    )
-
-
-def _grammar(body: Value) -> GrammarForm:
-    if not isinstance(body.raw, dict):
-        body.wrong("adjacently tagged enum GrammarType")
-    kind = body.required("type")
-    tag = string(kind)
-    if tag not in ("json", "json_object", "regex", "json_schema"):
-        known = "`json`, `json_object`, `regex`, `json_schema`"
-        kind.refuse(f"unknown variant `{tag}`, expected one of {known}")
-
-    content = body.required("value")
-    match tag:
-        case "regex":
-            return GrammarForm("regex", string(content))
-        case "json_schema":
-            content.option("name", string)
-            return GrammarForm("json", content.required("schema").raw)
+def _message(raw: Any) -> dict[str, Any]:
+    """A message as chat templates take it: text, or calls of functions."""
+    match raw:
+        case {"role": str(role)}:
+            message: dict[str, Any] = {"role": role}
         case _:
-            return GrammarForm("json", content.raw)
-
-
-# --- chat
-
-
-def chat_body(body: Value) -> ChatBody:
-    """Read a `ChatRequest`."""
-    messages = tuple(_message(item) for item in body.required("messages").items())
-    _check_ignored(body)
-    temperature = body.option("temperature", f32)
-    presence_penalty = body.option("presence_penalty", f32)
-    logprobs = bool(body.option("logprobs", boolean))
-    parameters = Parameters(
-        # In chat, a temperature of 0 asks for greedy decoding and no temperature for sampling.
-        do_sample=temperature != 0,
-        greedy=temperature == 0,
-        temperature=temperature if temperature != 0 else None,
-        # TGI's own mapping: a presence penalty of 0 is a repetition penalty of 2.
-        repetition_penalty=None if presence_penalty is None else presence_penalty + 2,
-        frequency_penalty=body.option("frequency_penalty", f32),
-        top_p=body.option("top_p", f32),
-        max_new_tokens=body.option("max_tokens", u32, "max_completion_tokens"),
-        stop=body.option("stop", strings) or (),
-        seed=body.option("seed", u64),
-        top_n_tokens=body.option("top_logprobs", u32),
-        logprobs=logprobs,
-        grammar=body.option("response_format", _grammar),
-        details=True,
-    )
-    return ChatBody(
-        messages,
-        parameters,
-        model=body.option("model", string),
-        stream=body.default("stream", boolean, default=False),
-        include_usage=bool(body.option("stream_options", _include_usage)),
-        tools=body.option("tools", _tools),
-        tool_choice=body.option("tool_choice", _tool_choice) or AUTO,
-        tool_prompt=body.option("tool_prompt", string),
-    )
-
-
-def _check_ignored(body: Value) -> None:
-    body.option("n", u32)
-    body.option("guideline", string)
-    body.option("logit_bias", lambda value: [f32(item) for item in value.items()])
-
-
-def _include_usage(options: Value) -> bool:
-    return options.default("include_usage", boolean, default=False)
-
-
-def _message(body: Value) -> dict[str, Any]:
-    body.named("Message")
-    message: dict[str, Any] = {"role": string(body.required("role"))}
+            msg = "expected a message with a `role`"
+            raise ValueError(msg)
     for extra in ("name", "tool_call_id"):
-        text = body.option(extra, string)
-        if text is not None:
-            message[extra] = text
-
-    content = body.field("content")
-    calls = body.field("tool_calls")
-    if content is not None and isinstance(content.raw, str):
-        message["content"] = content.raw
-    elif content is not None and isinstance(content.raw, list):
-        message["content"] = "".join(_chunk(item, body) for item in content.items())
-    elif calls is not None and isinstance(calls.raw, list):
-        message["tool_calls"] = [_tool_call(call, body) for call in calls.raw]
-    else:
-        _no_variant(body)
-    return message
-
-
-def _no_variant(body: Value) -> NoReturn:
-    body.refuse("data did not match any variant of untagged enum MessageBody")
+        match raw.get(extra):
+            case str(text):
+                message[extra] = text
+            case None:
+                pass
+            case _:
+                msg = f"expected a string as `{extra}`"
+                raise ValueError(msg)
+    match raw:
+        case {"content": str(text)}:
+            return {**message, "content": text}
+        case {"content": [*chunks]}:
+            return {**message, "content": "".join(map(_chunk, chunks))}
+        case {"tool_calls": [*calls]}:
+            return {**message, "tool_calls": [_tool_call(call) for call in calls]}
+    return _no_variant("MessageBody")
 
 
-def _chunk(chunk: Value, message: Value) -> str:
+def _chunk(chunk: Any) -> str:
     """The text of a content chunk; an image is shown as Markdown, as to TGI's text models."""
-    match chunk.raw:
+    match chunk:
         case {"type": "text", "text": str(text)}:
             return text
         case {"type": "image_url", "image_url": {"url": str(url)}}:
             return f"![]({url})"
-        case _:
-            _no_variant(message)
+    return _no_variant("MessageBody")
 
 
-def _tool_call(call: Any, message: Value) -> dict[str, Any]:
+def _tool_call(call: Any) -> dict[str, Any]:
     match call:
         case {"id": str(), "type": str(), "function": {"name": str(), **function}} if (
-            "arguments" in function or "parameters" in function
+            function.keys() & {"arguments", "parameters"}
         ):
             return dict(call)
-        case _:
-            _no_variant(message)
+    return _no_variant("MessageBody")
 
 
-def _tools(body: Value) -> tuple[Tool, ...]:
-    return tuple(_tool(item) for item in body.items())
-
-
-def _tool(body: Value) -> Tool:
-    string(body.required("type"))
-    function = body.required("function")
-    parameters = function.field("arguments") or function.field("parameters")
-    if parameters is None:
-        function.refuse("missing field `arguments`")
-    return Tool(
-        string(function.required("name")),
-        function.option("description", string),
-        anything(parameters),
-    )
-
-
-def _tool_choice(body: Value) -> ToolChoice:
-    match body.raw:
-        case "auto" | "none" | "required" as mode:
-            return ToolChoice(mode)
-        case str(name):
-            return ToolChoice("function", name)
-        case {"type": "function", "function": {"name": str(name)}}:
-            return ToolChoice("function", name)
-    return body.refuse("data did not match any variant of untagged enum ToolTypeDeserializer")
-
-
-# --- completions
-
-
-def completion_body(body: Value) -> CompletionBody:
-    """Read a `CompletionRequest`."""
-    temperature = body.option("temperature", f32)
-    parameters = Parameters(
-        do_sample=temperature != 0,
-        greedy=temperature == 0,
-        temperature=temperature if temperature != 0 else None,
-        repetition_penalty=body.option("repetition_penalty", f32),
-        frequency_penalty=body.option("frequency_penalty", f32),
-        top_p=body.option("top_p", f32),
-        max_new_tokens=body.option("max_tokens", u32),
-        stop=body.option("stop", strings) or (),
-        seed=body.option("seed", u64),
-        details=True,
-    )
-    return CompletionBody(
-        _prompts(body.required("prompt")),
-        parameters,
-        model=body.option("model", string),
-        stream=body.default("stream", boolean, default=False),
-        suffix=body.option("suffix", string),
-    )
-
-
-def _prompts(body: Value) -> tuple[str, ...]:
-    match body.raw:
+def _prompts(raw: Any) -> tuple[str, ...]:
+    match raw:
         case str(text):
             return (text,)
         case []:
-            body.refuse("Empty array detected. Do not use an empty array for the prompt.")
+            msg = "Empty array detected. Do not use an empty array for the prompt."
+            raise ValueError(msg)
         case [*texts] if all(isinstance(text, str) for text in texts):
             return tuple(texts)
-    return body.refuse("data did not match any variant of untagged enum PromptDeserializer")
+    return _no_variant("PromptDeserializer")
+
+
+def _no_variant(of: str) -> NoReturn:
+    msg = f"data did not match any variant of untagged enum {of}"
+    raise ValueError(msg)
+
+
+# --- the bodies
+
+
+class GenerateBody(_Body):
+    """Body of `/generate`, `/generate_stream`, `/tokenize` and, with `stream`, of `/`."""
+
+    inputs: str
+    # TGI samples when `parameters` is absent and decodes greedily when it is there.
+    given: GenerateParameters = Field(GenerateParameters(do_sample=True), alias="parameters")
+    stream: bool = False
+
+    @cached_property
+    def parameters(self) -> Parameters:
+        """How to generate."""
+        logprobs = self.given.details or (self.given.best_of or 1) > 1
+        return Parameters.model_construct(**dict(self.given), logprobs=logprobs)
+
+
+class _OpenAIBody(_Body):
+    """What chat and completions share."""
+
+    model: str | None = None
+    stream: bool = False
+    temperature: F32 | None = None
+    frequency_penalty: F32 | None = None
+    top_p: F32 | None = None
+    max_tokens: U32 | None = None
+    stop: Texts | None = None
+    seed: U64 | None = None
+
+    def _parameters(self, **more: Any) -> Parameters:
+        # Here a temperature of 0 asks for greedy decoding, and no temperature for sampling.
+        greedy = self.temperature == 0
+        return Parameters.model_construct(
+            do_sample=not greedy,
+            greedy=greedy,
+            temperature=None if greedy else self.temperature,
+            frequency_penalty=self.frequency_penalty,
+            top_p=self.top_p,
+            stop=self.stop or (),
+            seed=self.seed,
+            details=True,
+            **more,
+        )
+
+
+class StreamOptions(_Body):
+    """What else a stream tells."""
+
+    include_usage: bool = False
+
+
+class ChatBody(_OpenAIBody):
+    """Body of `/v1/chat/completions` and `/chat_tokenize`."""
+
+    messages: list[Annotated[dict[str, Any], PlainValidator(_message)]]
+    """Text messages: `role`, `content` and what else templates may use, `name` and `tool_call_id`."""
+    presence_penalty: F32 | None = None
+    max_completion_tokens: U32 | None = None
+    logprobs: bool | None = None
+    top_logprobs: U32 | None = None
+    response_format: _GrammarField = None
+    stream_options: StreamOptions | None = None
+    tools: list[Annotated[Tool, PlainValidator(_tool)]] | None = None
+    tool_choice: Annotated[ToolChoice, PlainValidator(_tool_choice)] = AUTO
+    tool_prompt: str | None = None
+    n: U32 | None = None
+    guideline: str | None = None
+    logit_bias: list[F32] | None = None
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> Self:
+        if self.model_fields_set >= {"max_tokens", "max_completion_tokens"}:
+            msg = "duplicate field `max_tokens`"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether a stream ends with its usage."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    @cached_property
+    def parameters(self) -> Parameters:
+        """How to generate."""
+        limit = self.max_completion_tokens if self.max_tokens is None else self.max_tokens
+        penalty = self.presence_penalty
+        return self._parameters(
+            # TGI's own mapping: a presence penalty of 0 is a repetition penalty of 2.
+            repetition_penalty=None if penalty is None else penalty + 2,
+            max_new_tokens=limit,
+            top_n_tokens=self.top_logprobs,
+            logprobs=bool(self.logprobs),
+            grammar=self.response_format,
+        )
+
+
+class CompletionBody(_OpenAIBody):
+    """Body of `/v1/completions`."""
+
+    prompts: Annotated[tuple[str, ...], PlainValidator(_prompts)] = Field(alias="prompt")
+    repetition_penalty: F32 | None = None
+    suffix: str | None = None
+
+    @cached_property
+    def parameters(self) -> Parameters:
+        """How to generate."""
+        return self._parameters(
+            repetition_penalty=self.repetition_penalty, max_new_tokens=self.max_tokens
+        )
+
+
+class VertexBody(_Body):
+    """Body of `/vertex`."""
+
+    instances: list[Any]
+
+
+_T = TypeVar("_T", bound=_Body)
+
+
+def read(kind: type[_T], raw: Any) -> _T:
+    """A body of this kind.
+
+    Raises:
+        RejectionError: It does not fit; the text says where.
+    """
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+    where = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in first["loc"])
+    reason = first["msg"].removeprefix("Value error, ")
+    where = f"{where.removeprefix('.')}: " if where else ""
+    raise RejectionError(422, f"{_PREFIX}{where}{reason}")
+
+
+def is_of(name: str, raw: Any) -> bool:
+    """Whether a body has this field."""
+    return isinstance(raw, Mapping) and name in raw

@@ -6,6 +6,7 @@ the day on which it dies, and shown to nobody before.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -13,8 +14,9 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -132,6 +134,82 @@ class Child:
         for pipe in (self._stdin, self._stdout, self._errors):
             with suppress(OSError, ValueError):
                 pipe.close()
+
+
+class Keeper:
+    """A child that is started anew when it has died, until it is closed.
+
+    Args:
+        program: As of `Child`.
+        options: As of `Child`.
+        name: What its engine is called in errors.
+        started: Told of a child that follows another.
+        ended: Told of a child that has ended, before another follows.
+
+    Raises:
+        EngineError: The first one cannot be started.
+    """
+
+    def __init__(
+        self,
+        program: str,
+        options: Mapping[str, Any],
+        name: str,
+        *,
+        started: Callable[[Child], None] = lambda _: None,
+        ended: Callable[[Child], None] = Child.free,
+    ) -> None:
+        self.closed = False
+        self._make: Callable[[], Child] = partial(Child, program, options)
+        self._name = name
+        self._started, self._ended = started, ended
+        self._lock = threading.Lock()
+        self.child = self._make()
+
+    async def ready(self) -> Child:
+        """One that runs.
+
+        Raises:
+            EngineError: It was closed, belongs to another process, or cannot be started.
+        """
+        if not self.child.mine:
+            msg = (
+                f"The engine {self._name} belongs to the process that made it; make one of your own"
+                " after the fork, or use its server's URL"
+            )
+            raise EngineError(msg)
+        if self.closed or not self.child.alive:
+            await asyncio.to_thread(self._revive)
+        return self.child
+
+    def _revive(self) -> None:
+        with self._lock:
+            if self.closed:
+                raise EngineError(self.last_words())
+            if not self.child.alive:
+                self._ended(self.child)
+                self.child = self._make()
+                self._started(self.child)
+
+    async def restart(self) -> None:
+        """End the child and start another."""
+        await asyncio.to_thread(self.child.close)
+        await self.ready()
+
+    def last_words(self) -> str:
+        """Why it stopped in the middle."""
+        if self.closed:
+            return f"The engine {self._name} was closed"
+        return f"{self.child.last_words('while it worked')}; the next request starts it anew"
+
+    def close(self) -> None:
+        """End it for good and wait for it; may be called again, and from a fork, where it does nothing."""
+        if not self.child.mine:
+            return
+        with self._lock:
+            self.closed = True
+            self.child.close()
+            self._ended(self.child)
 
 
 def _pipe(pipe: IO[str] | None) -> IO[str]:

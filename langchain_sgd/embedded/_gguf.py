@@ -7,13 +7,11 @@ small instruct models (50,000 to 150,000 tokens); this takes 0.2 to 1 s. Weights
 from __future__ import annotations
 
 import hashlib
-import math
 import mmap
 import os
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,14 +22,10 @@ _VERSIONS: Final = (2, 3)
 _STRING: Final = 8
 _ARRAY: Final = 9
 _NUMBERS: Final = dict(enumerate("BbHhIif?", start=0)) | {10: "Q", 11: "q", 12: "d"}
-_FILE_TYPE: Final = "general.file_type"
-_Q8_0: Final = 8
-_F16: Final = 1
-_F32: Final = 0
-_Q8_0_FILE: Final = 7
-_BLOCK: Final = 32
 _MOST_DIMENSIONS: Final = 4
 _ALIGNMENT: Final = 32
+_BLOCK: Final = 32
+_WRITTEN_ANEW: Final = ("general.architecture", "general.file_type", "general.alignment")
 
 TENSOR_TYPES: Final = {
     0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0", 9: "Q8_1", 10: "Q2_K",
@@ -41,28 +35,13 @@ TENSOR_TYPES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Tensor:
-    """Where one matrix stands in the file."""
-
-    name: str
-    shape: tuple[int, ...]
-    """Innermost dimension first, as the file has it."""
-    kind: int
-    offset: int
-    """From the beginning of the tensors."""
-
-
-@dataclass(frozen=True, slots=True)
 class GGUF:
     """The description of a model file."""
 
     path: Path
     fields: Mapping[str, Any]
-    tensors: tuple[Tensor, ...]
-    metadata: tuple[int, int]
-    """Where the fields begin and end."""
-    data: int
-    """Where the tensors begin."""
+    tensor_types: frozenset[str]
+    """The number formats that occur."""
 
     @property
     def architecture(self) -> str:
@@ -72,12 +51,6 @@ class GGUF:
     def of_model(self, name: str, default: Any = None) -> Any:
         """A field of the architecture, such as `context_length`."""
         return self.fields.get(f"{self.architecture}.{name}", default)
-
-    @property
-    def tensor_types(self) -> frozenset[str]:
-        """The number formats that occur."""
-        kinds = {tensor.kind for tensor in self.tensors}
-        return frozenset(TENSOR_TYPES.get(kind, f"type {kind}") for kind in kinds)
 
 
 class _Cursor:
@@ -153,28 +126,29 @@ def _read(path: Path, data: mmap.mmap) -> GGUF:
         msg = f"version {version} is unknown"
         raise ValueError(msg)
     tensor_count, field_count = cursor.count(), cursor.count()
-    begin = cursor.at
     fields = {cursor.string(): cursor.value(cursor.take("<I")) for _ in range(field_count)}
-    end = cursor.at
-    tensors = tuple(_tensor(cursor) for _ in range(tensor_count))
+    tensors = [_tensor(cursor) for _ in range(tensor_count)]
     alignment = fields.get("general.alignment", _ALIGNMENT)
     if not isinstance(alignment, int) or alignment < 1 or not tensors:
         msg = "it holds no tensors, or does not say where they stand"
         raise ValueError(msg)
     start = -(-cursor.at // alignment) * alignment
-    if any(start + tensor.offset >= len(data) for tensor in tensors):
+    if any(start + offset >= len(data) for _, offset in tensors):
         msg = "tensors stand beyond its end; it may not have been copied to the end"
         raise ValueError(msg)
-    return GGUF(path, fields, tensors, (begin, end), start)
+    return GGUF(
+        path, fields, frozenset(TENSOR_TYPES.get(kind, f"type {kind}") for kind, _ in tensors)
+    )
 
 
-def _tensor(cursor: _Cursor) -> Tensor:
+def _tensor(cursor: _Cursor) -> tuple[int, int]:
+    """A matrix' number format, and where it stands."""
     name, dimensions = cursor.string(), cursor.take("<I")
     if not 1 <= dimensions <= _MOST_DIMENSIONS:
         msg = f"tensor {name!r} has {dimensions} dimensions"
         raise ValueError(msg)
-    shape = tuple(cursor.take("<Q") for _ in range(dimensions))
-    return Tensor(name, shape, cursor.take("<I"), cursor.take("<Q"))
+    cursor.take(f"<{8 * dimensions}s")
+    return cursor.take("<I"), cursor.take("<Q")
 
 
 # -- the same model in other numbers
@@ -215,51 +189,33 @@ def as_q8_0(model: GGUF, folder: Path | None = None) -> Path:
 
 
 def _write_q8_0(model: GGUF, target: Path) -> None:
-    import numpy as np  # noqa: PLC0415 - only here
-    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, quants  # noqa: PLC0415
+    import gguf  # noqa: PLC0415 - only here
+    import numpy as np  # noqa: PLC0415
 
-    entries: list[bytes] = []
-    writers: list[Callable[[], Any]] = []
-    at = 0
-    whole = np.memmap(model.path, mode="r")
-
-    def converted(tensor: Tensor, kind: int) -> Any:
-        form = GGMLQuantizationType(tensor.kind)
-        block, size = GGML_QUANT_SIZES[form]
-        begin = model.data + tensor.offset
-        rows, row = math.prod(tensor.shape[1:]), tensor.shape[0] // block * size
-        raw = whole[begin : begin + rows * row].reshape(rows, row)
-        if tensor.kind == kind:
-            return raw
-        return quants.quantize(quants.dequantize(raw, form), GGMLQuantizationType(kind))
-
-    for tensor in model.tensors:
-        vector = len(tensor.shape) == 1
-        kind = _F32 if vector else _F16 if tensor.shape[0] % _BLOCK else _Q8_0
-        block, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
-        name = tensor.name.encode()
-        shape = struct.pack(f"<I{len(tensor.shape)}Q", len(tensor.shape), *tensor.shape)
-        entries.append(struct.pack("<Q", len(name)) + name + shape + struct.pack("<IQ", kind, at))
-        writers.append(partial(converted, tensor, kind))
-        at += -(-math.prod(tensor.shape) // block * size // _ALIGNMENT) * _ALIGNMENT
-    with target.open("wb") as file:
-        file.write(_header(model, whole) + b"".join(entries))
-        for write in writers:
-            file.write(bytes(-file.tell() % _ALIGNMENT))
-            write().tofile(file)
-
-
-def _header(model: GGUF, whole: Any) -> bytes:
-    """The fields as they are, but for the type of the file and the alignment."""
-    begin, end = model.metadata
-    fields: bytes = whole[begin:end].tobytes()
-    count = len(model.fields)
-    for key, value in ((_FILE_TYPE, _Q8_0_FILE), ("general.alignment", _ALIGNMENT)):
-        name = key.encode()
-        entry = struct.pack("<Q", len(name)) + name + struct.pack("<II", 4, value)
-        at = fields.find(entry[:-4])
-        if at >= 0:
-            fields = fields[:at] + entry + fields[at + len(entry) :]
-        else:
-            fields, count = fields + entry, count + 1
-    return _MAGIC + struct.pack("<IQQ", 3, len(model.tensors), count) + fields
+    reader = gguf.GGUFReader(model.path)
+    writer = gguf.GGUFWriter(target, model.architecture)
+    try:
+        writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
+        for field in reader.fields.values():
+            if not field.name.startswith("GGUF.") and field.name not in _WRITTEN_ANEW:
+                inner = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
+                writer.add_key_value(field.name, field.contents(), field.types[0], inner)
+        kinds = []
+        for tensor in reader.tensors:
+            shape = [int(size) for size in reversed(tensor.shape)]
+            vector, even = len(shape) == 1, shape[-1] % _BLOCK == 0
+            kind = gguf.GGMLQuantizationType["F32" if vector else "Q8_0" if even else "F16"]
+            block, size = gguf.GGML_QUANT_SIZES[kind]
+            whole = int(tensor.n_elements) // block * size
+            writer.add_tensor_info(tensor.name, shape, np.dtype("f4"), whole, raw_dtype=kind)
+            kinds.append(kind)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        for tensor, kind in zip(reader.tensors, kinds, strict=True):
+            data = tensor.data
+            if tensor.tensor_type != kind:
+                data = gguf.quantize(gguf.dequantize(data, tensor.tensor_type), kind)
+            writer.write_tensor_data(data)
+    finally:
+        writer.close()

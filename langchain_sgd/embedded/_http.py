@@ -6,12 +6,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
+from langchain_sgd.embedded._bodies import parse_json
 from langchain_sgd.embedded._errors import RejectionError
-from langchain_sgd.embedded._serde import Value, parse_json
 from langchain_sgd.embedded.protocol import KEEPALIVE, Output, dumps
 
 PAYLOAD_LIMIT: Final = 2_000_000
@@ -22,7 +22,7 @@ _PAUSE_S: Final = 0.01
 """Between two writes of a stream; short enough that text still flows."""
 
 
-async def read_body(request: web.Request) -> Value:
+async def read_body(request: web.Request) -> Any:
     """Read and parse a request's body.
 
     Raises:
@@ -36,7 +36,7 @@ async def read_body(request: web.Request) -> Value:
     except web.HTTPRequestEntityTooLarge:
         text = "Failed to buffer the request body: length limit exceeded"
         raise RejectionError(413, text) from None
-    return Value(parse_json(raw, request.headers.get("Content-Type")), end=len(raw))
+    return parse_json(raw, request.headers.get("Content-Type"))
 
 
 class Events:

@@ -7,7 +7,7 @@ import hmac
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
+from typing import Any
 
 from aiohttp import web
 
@@ -17,10 +17,11 @@ from langchain_sgd.embedded._bodies import (
     CompletionBody,
     GenerateBody,
     GrammarForm,
+    Parameters,
     Tool,
-    chat_body,
-    completion_body,
-    generate_body,
+    VertexBody,
+    is_of,
+    read,
 )
 from langchain_sgd.embedded._errors import (
     ProtocolError,
@@ -37,7 +38,6 @@ from langchain_sgd.embedded._http import (
     timing_headers,
 )
 from langchain_sgd.embedded._model import Model
-from langchain_sgd.embedded._serde import Value
 from langchain_sgd.embedded._streams import Line
 from langchain_sgd.embedded._tools import (
     NO_TOOL,
@@ -130,9 +130,9 @@ class Routes:
 
     async def _compat(self, request: web.Request) -> web.StreamResponse:
         body = await self._generate_request(request)
-        if body.parameters.return_full_text is None:
-            parameters = replace(body.parameters, return_full_text=True)
-            body = replace(body, parameters=parameters)
+        if body.given.return_full_text is None:
+            given = body.given.model_copy(update={"return_full_text": True})
+            body = body.model_copy(update={"given": given})
         if body.stream:
             return await self._stream_generate(request, body)
         return await self._whole_generate(body, as_list=True)
@@ -144,7 +144,7 @@ class Routes:
         return await self._stream_generate(request, await self._generate_request(request))
 
     async def _generate_request(self, request: web.Request) -> GenerateBody:
-        body = generate_body(await read_body(request))
+        body = read(GenerateBody, await read_body(request))
         self._model.metrics.requested()
         return body
 
@@ -176,7 +176,7 @@ class Routes:
 
             try:
                 check_stream(body.parameters)
-                parameters = replace(body.parameters, logprobs=True)
+                parameters = body.parameters.model_copy(update={"logprobs": True})
                 output = await self._model.run(body.inputs, parameters, on_token)
                 await events.send(answer.last(output))
             except ProtocolError as error:
@@ -193,7 +193,7 @@ class Routes:
 
         started = time.monotonic()
         answer = self._chat_answer(body)
-        output = await self._model.run(prompt, _with_grammar(body, tools).parameters)
+        output = await self._model.run(prompt, _with_grammar(body, tools))
         call = parse_call(output.text) if tools else None
         if _answered(body):
             call = free_call(output.text, body.tools or ())
@@ -204,7 +204,7 @@ class Routes:
         return json_response(answer.body(output, call), headers=headers)
 
     async def _chat_request(self, request: web.Request) -> tuple[ChatBody, tuple[Tool, ...], str]:
-        body = chat_body(await read_body(request))
+        body = read(ChatBody, await read_body(request))
         self._model.metrics.requested()
         if body.tools is not None and body.parameters.grammar is not None:
             msg = "Grammar and tools are mutually exclusive"
@@ -291,7 +291,7 @@ class Routes:
                 await events.send(answer.call(arguments, None if named else call.name))
 
         try:
-            parameters = _with_grammar(body, tools).parameters
+            parameters = _with_grammar(body, tools)
             output = await self._model.run(prompt, parameters, on_token)
             await on_token(output.tokens[-1])
         except _NoToolChosenError:
@@ -315,7 +315,7 @@ class Routes:
     # --- completions
 
     async def _completions(self, request: web.Request) -> web.StreamResponse:
-        body = completion_body(await read_body(request))
+        body = read(CompletionBody, await read_body(request))
         self._model.metrics.requested()
         if body.suffix is not None:
             raise suffix_unsupported()
@@ -362,23 +362,27 @@ class Routes:
         body = await read_body(request)
         forms = {"inputs": self._compat, "messages": self._chat, "prompt": self._completions}
         for name, handler in forms.items():
-            if isinstance(body.raw, dict) and name in body.raw:
+            if is_of(name, body):
                 return await handler(request)
-        return body.refuse("data did not match any variant of untagged enum SagemakerRequest")
+        raise RejectionError(
+            422,
+            "Failed to deserialize the JSON body into the target type: expected `inputs`, `messages` or"
+            " `prompt`",
+        )
 
     async def _vertex(self, request: web.Request) -> web.StreamResponse:
-        instances = list((await read_body(request)).required("instances").items())
+        instances = read(VertexBody, await read_body(request)).instances
         if not instances:
             wrong = "Input validation error"
             return json_response({"error": wrong, "error_type": wrong}, status=422)
         texts = [await self._prediction(instance) for instance in instances]
         return json_response({"predictions": texts})
 
-    async def _prediction(self, instance: Value) -> str:
-        if instance.field("messages") is None:
-            body = generate_body(instance)
+    async def _prediction(self, instance: Any) -> str:
+        if not is_of("messages", instance):
+            body = read(GenerateBody, instance)
             return (await self._model.run(body.inputs, body.parameters)).text
-        chat = chat_body(instance)
+        chat = read(ChatBody, instance)
         return (await self._model.run(await self._model.prompt(chat, ()), chat.parameters)).text
 
     async def _tokenize(self, request: web.Request) -> web.StreamResponse:
@@ -415,11 +419,11 @@ class _NoToolChosenError(Exception):
     """Ends a stream in which the model chose to call no function."""
 
 
-def _with_grammar(body: ChatBody, tools: Sequence[Tool]) -> ChatBody:
+def _with_grammar(body: ChatBody, tools: Sequence[Tool]) -> Parameters:
     if not tools:
-        return body
+        return body.parameters
     grammar = GrammarForm("json", tool_schema(tools))
-    return replace(body, parameters=replace(body.parameters, grammar=grammar))
+    return body.parameters.model_copy(update={"grammar": grammar})
 
 
 def _generate_answer(body: GenerateBody) -> GenerateAnswer:

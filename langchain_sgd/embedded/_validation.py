@@ -12,12 +12,7 @@ from typing import Final, NoReturn
 
 from langchain_sgd.embedded._bodies import GrammarForm, Parameters
 from langchain_sgd.embedded._errors import generation_failed, invalid
-from langchain_sgd.embedded._grammar import (
-    BadExpressionError,
-    check_regex,
-    json_regex,
-    read_schema,
-)
+from langchain_sgd.embedded._grammar import BadExpressionError, grammar_regex, read_schema
 from langchain_sgd.embedded.engine import EngineInputError, Grammar, Sampling
 
 _MAX_FREQUENCY_PENALTY: Final = 2.0
@@ -182,16 +177,16 @@ def compile_grammar(form: GrammarForm) -> Grammar | None:
     """
     try:
         if form.kind == "json":
-            schema = read_schema(form.value)
-            check_regex(json_regex(schema))
-            return Grammar("json", schema)
-        if not form.value:
+            grammar = Grammar("json", read_schema(form.value))
+        elif form.value:
+            grammar = Grammar("regex", form.value)
+        else:
             return None
-        check_regex(form.value)
+        grammar_regex(grammar)
     except BadExpressionError as error:
         # The router does not look at expressions; the server behind it stumbles over them.
         msg = f"Server error: {error}"
         raise generation_failed(msg) from None
     except EngineInputError as error:
         _fail(str(error))
-    return Grammar("regex", form.value)
+    return grammar

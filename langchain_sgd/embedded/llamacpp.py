@@ -15,7 +15,6 @@ import json
 import os
 import re
 import secrets
-import threading
 import urllib.error
 import urllib.request
 import weakref
@@ -27,11 +26,11 @@ from typing import Any, Final
 
 import aiohttp
 
-from langchain_sgd.embedded._child import Child
+from langchain_sgd.embedded._child import Keeper
 from langchain_sgd.embedded._gguf import read_gguf
 from langchain_sgd.embedded._grammar import grammar_regex
 from langchain_sgd.embedded._statistics import Statistics
-from langchain_sgd.embedded._text import DEFAULT_CONTEXT, Chats, check_length, check_numbers
+from langchain_sgd.embedded._text import DEFAULT_CONTEXT, Chats, TextEngine
 from langchain_sgd.embedded._tokenizer import controls_pattern
 from langchain_sgd.embedded.engine import (
     Counters,
@@ -66,7 +65,7 @@ def installed_version() -> str | None:
         return None
 
 
-class LlamaCppEngine:
+class LlamaCppEngine(TextEngine):
     """One GGUF model in llama.cpp's server; an `engine.Engine`.
 
     May be used from several event loops and threads at once. If its process dies, so do the requests in it;
@@ -74,16 +73,10 @@ class LlamaCppEngine:
 
     Args:
         path: The GGUF file.
-        slots: Requests decoded together; more wait.
-        context: Most tokens of a request, prompt and answer together; no more than the model was trained
-            for. 4096 by default. Memory is reserved for `slots * context` tokens.
-        threads: Threads that compute. None chooses: 1 for files below 32 MB, else all cores.
-        model_id: What the model is called; the name in the file by default.
-        progress: Told what takes long.
+        slots: These and the others as of `load.load`. Memory is reserved for `slots * context` tokens.
 
     Raises:
         EngineError: The file cannot be used, or xllamacpp cannot.
-        ValueError: A number is below 1.
     """
 
     def __init__(
@@ -96,7 +89,6 @@ class LlamaCppEngine:
         model_id: str | None = None,
         progress: Callable[[str], object] | None = None,
     ) -> None:
-        check_numbers(slots=slots, context=context, threads=threads)
         path = Path(path)
         model = read_gguf(path)
         if importlib.util.find_spec("xllamacpp") is None:
@@ -160,11 +152,6 @@ class LlamaCppEngine:
         self._close = weakref.finalize(self, self._server.close)
 
     @property
-    def info(self) -> EngineInfo:
-        """What the model is and what it can hold."""
-        return self._info
-
-    @property
     def statistics(self) -> Statistics:
         """Steps and tokens so far; asks the server, which takes some milliseconds."""
         steps = self._steps_before + self._server.steps()
@@ -182,7 +169,7 @@ class LlamaCppEngine:
         regex = None if request.grammar is None else grammar_regex(request.grammar)
         ids = [token["id"] for token in await self._ids(request.prompt)]
         ids = ids if request.truncate is None else ids[-request.truncate :]
-        check_length(len(ids), request.max_new_tokens, self._info.max_total_tokens)
+        self._check_length(len(ids), request.max_new_tokens)
         counters.prompt_tokens = len(ids)
         if not request.max_new_tokens:
             return
@@ -222,17 +209,6 @@ class LlamaCppEngine:
             computed_prompt_tokens=timings.get("prompt_n", 0),
             generated_tokens=said["tokens_predicted"],
         )
-
-    async def render_chat(
-        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None
-    ) -> str:
-        """Apply the model's chat template, generation prompt included.
-
-        Raises:
-            EngineInputError: The model has no template, or the template refuses these messages.
-            EngineError: The template is broken, or jinja2 is not installed.
-        """
-        return self._chats.render(messages, tools)
 
     async def tokenize(self, text: str) -> list[Token]:
         """Split text into the model's tokens, the beginning-of-sequence token included."""
@@ -278,15 +254,7 @@ class LlamaCppEngine:
     async def forget(self) -> None:
         """Start the server anew, whose cache is then empty; for measuring."""
         self._steps_before += self._server.steps()
-        await asyncio.to_thread(self._server.restart)
-
-    async def aclose(self) -> None:
-        """Free the model; requests in flight end with an `EngineError`. May be called again."""
-        self.close()
-
-    def close(self) -> None:
-        """As `aclose`, for code without an event loop."""
-        self._close()
+        await self._server.restart()
 
 
 def _body(request: GenerateRequest, ids: Sequence[int], regex: str | None) -> dict[str, Any]:
@@ -332,17 +300,15 @@ class _Server:
     """The child process, started anew when it has died, and the requests to it."""
 
     def __init__(self, options: Mapping[str, Any], name: str) -> None:
-        self._options = options
-        self._name = name
-        self._lock = threading.Lock()
-        self._closed = False
-        self._child = Child("_llamacpp_worker.py", options)
+        self._keeper = Keeper("_llamacpp_worker.py", options, name)
         self._headers = {"Authorization": f"Bearer {options['key']}"}
+        self.restart = self._keeper.restart
+        self.close = self._keeper.close
 
     def steps(self) -> int:
         """Batches computed; 0 where it does not answer."""
         request = urllib.request.Request(  # noqa: S310 - our own server
-            f"{self._child.said['url']}/metrics", headers=self._headers
+            f"{self._keeper.child.said['url']}/metrics", headers=self._headers
         )
         try:
             with urllib.request.urlopen(request, timeout=_ASK_TIMEOUT_S) as answer:  # noqa: S310
@@ -354,36 +320,9 @@ class _Server:
 
     def last_words(self) -> str:
         """Why it stopped in the middle."""
-        if self._closed:
-            return f"The engine {self._name} was closed"
-        if self._child.ends_soon():
-            return f"{self._child.last_words('while it worked')}; the next request starts it anew"
+        if self._keeper.closed or self._keeper.child.ends_soon():
+            return self._keeper.last_words()
         return "llama.cpp's server ended an answer early"
-
-    async def _url(self) -> str:
-        if not self._child.mine:
-            msg = (
-                f"The engine {self._name} belongs to the process that made it; make one of your own"
-                " after the fork, or use its server's URL"
-            )
-            raise EngineError(msg)
-        if self._closed or not self._child.alive:
-            await asyncio.to_thread(self._revive)
-        return str(self._child.said["url"])
-
-    def _revive(self) -> None:
-        with self._lock:
-            if self._closed:
-                msg = f"The engine {self._name} was closed"
-                raise EngineError(msg)
-            if not self._child.alive:
-                self._child.free()
-                self._child = Child("_llamacpp_worker.py", self._options)
-
-    def restart(self) -> None:
-        """End the process and start another."""
-        self._child.close()
-        self._revive()
 
     @asynccontextmanager
     async def post(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[Any]]:
@@ -393,7 +332,7 @@ class _Server:
             EngineInputError: It was refused.
             EngineError: The server failed.
         """
-        url = await self._url()
+        url = (await self._keeper.ready()).said["url"]
         try:
             # A session for each request: the engine may be used from several event loops.
             async with (
@@ -405,13 +344,6 @@ class _Server:
                 yield _events(response)
         except (aiohttp.ClientError, ConnectionError) as error:
             raise EngineError(await asyncio.to_thread(self.last_words)) from error
-
-    def close(self) -> None:
-        """End it; may be called again."""
-        with self._lock:
-            self._closed = True
-            self._child.close()
-            self._child.free()
 
 
 async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from langchain_sgd.embedded import openvino
 from langchain_sgd.embedded._gguf import read_gguf
@@ -67,32 +67,36 @@ def load(
     Args:
         path: The file or folder.
         engine: What runs it. "auto" is OpenVINO where it runs and reads the file rightly, else llama.cpp.
-        slots: Requests decoded together.
-        context: Most tokens of a request, 4096 by default, and no more than the model was trained for.
-        threads: Threads that compute; None chooses.
-        model_id: What the model is called.
+        slots: Requests decoded together; more wait.
+        context: Most tokens of a request, prompt and answer together; 4096 by default, and no more than the
+            model was trained for.
+        threads: Threads that compute. None chooses: 1 for files below 32 MB, else all cores.
+        model_id: What the model is called; the name in the file by default.
         progress: Told what takes long, and which engine was chosen why.
 
     Raises:
         EngineError: It cannot be loaded; the message says what to do.
+        ValueError: A number is below 1.
     """
+    for name, number in (("slots", slots), ("context", context), ("threads", threads)):
+        if number is not None and number < 1:
+            msg = f"{name} must be at least 1, not {number}"
+            raise ValueError(msg)
     tell = progress or (lambda _: None)
+    options: dict[str, Any] = {
+        "slots": slots,
+        "context": context,
+        "threads": threads,
+        "model_id": model_id,
+        "progress": progress,
+    }
     kind, reason = choose(path, engine)
     if reason is not None:
         tell(f"{Path(path).name} runs on llama.cpp: {reason}. {SLOW}")
     try:
-        return kind(
-            path,
-            slots=slots,
-            context=context,
-            threads=threads,
-            model_id=model_id,
-            progress=progress,
-        )
+        return kind(path, **options)
     except EngineError as error:
         if engine != "auto" or kind is LlamaCppEngine or Path(path).is_dir():
             raise
         tell(f"{Path(path).name} runs on llama.cpp: {error}. {SLOW}")
-    return LlamaCppEngine(
-        path, slots=slots, context=context, threads=threads, model_id=model_id, progress=progress
-    )
+    return LlamaCppEngine(path, **options)

@@ -23,12 +23,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from langchain_sgd.embedded._child import Child
+from langchain_sgd.embedded._child import Child, Keeper
 from langchain_sgd.embedded._gguf import GGUF, as_q8_0, read_gguf
 from langchain_sgd.embedded._grammar import grammar_regex
 from langchain_sgd.embedded._statistics import Statistics
-from langchain_sgd.embedded._streams import Outbox, Outboxes, TokenStream
-from langchain_sgd.embedded._text import DEFAULT_CONTEXT, Chats, check_length, check_numbers
+from langchain_sgd.embedded._streams import Mail, TokenStream
+from langchain_sgd.embedded._text import DEFAULT_CONTEXT, Chats, TextEngine
 from langchain_sgd.embedded._tokenizer import (
     TextDecoder,
     Tokenizer,
@@ -117,7 +117,7 @@ class _Request:
         }
 
 
-class OpenVINOEngine:
+class OpenVINOEngine(TextEngine):
     """One model on OpenVINO GenAI's continuous batching; an `engine.Engine`.
 
     May be used from several event loops and threads at once. What it cannot do: `typical_p` is refused, and
@@ -127,16 +127,10 @@ class OpenVINOEngine:
 
     Args:
         path: A GGUF file, or a folder in OpenVINO's format with its `tokenizer.json`.
-        slots: Requests decoded together; more wait.
-        context: Most tokens of a request, prompt and answer together; no more than the model was trained
-            for. 4096 by default.
-        threads: Threads that compute. None chooses: 1 for files below 32 MB, else all cores.
-        model_id: What the model is called; the name in the file by default.
-        progress: Told what takes long.
+        slots: These and the others as of `load.load`.
 
     Raises:
         EngineError: The model cannot be used, or openvino-genai is not installed.
-        ValueError: A number is below 1.
     """
 
     def __init__(
@@ -149,7 +143,6 @@ class OpenVINOEngine:
         model_id: str | None = None,
         progress: Callable[[str], object] | None = None,
     ) -> None:
-        check_numbers(slots=slots, context=context, threads=threads)
         if (reason := unfit_machine()) is not None:
             raise EngineError(reason)
         tell = progress or (lambda _: None)
@@ -172,7 +165,6 @@ class OpenVINOEngine:
             template_uses_tools=self._chats.uses_tools,
         )
         tell(f"loading {self._info.model_id} ({source.size / 1e6:.0f} MB) with OpenVINO")
-        self._outboxes = Outboxes()
         self._worker = _Worker(
             {
                 "path": str(source.path),
@@ -184,11 +176,6 @@ class OpenVINOEngine:
         )
         # Also runs when the process ends.
         self._close = weakref.finalize(self, self._worker.close)
-
-    @property
-    def info(self) -> EngineInfo:
-        """What the model is and what it can hold."""
-        return self._info
 
     @property
     def statistics(self) -> Statistics:
@@ -207,7 +194,7 @@ class OpenVINOEngine:
         tokenizer = self._tokenizer
         ids = tokenizer.encode(request.prompt)
         ids = ids if request.truncate is None else ids[-request.truncate :]
-        check_length(len(ids), request.max_new_tokens, self._info.max_total_tokens)
+        self._check_length(len(ids), request.max_new_tokens)
         regex = None
         if request.grammar is not None:
             regex = await asyncio.to_thread(grammar_regex, request.grammar)
@@ -215,7 +202,7 @@ class OpenVINOEngine:
         counters.prompt_tokens = len(ids)
         if not request.max_new_tokens:
             return
-        stream = TokenStream(self._outboxes.mine())
+        stream = TokenStream()
         self._worker.submit(
             _Request(
                 ids=ids,
@@ -232,17 +219,6 @@ class OpenVINOEngine:
             async for token in tokens:
                 yield token
 
-    async def render_chat(
-        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None
-    ) -> str:
-        """Apply the model's chat template, generation prompt included.
-
-        Raises:
-            EngineInputError: The model has no template, or the template refuses these messages.
-            EngineError: The template is broken, or jinja2 is not installed.
-        """
-        return self._chats.render(messages, tools)
-
     async def tokenize(self, text: str) -> list[Token]:
         """Split text into the model's tokens, the beginning-of-sequence token included."""
         return self._tokenizer.tokens(text)
@@ -255,14 +231,6 @@ class OpenVINOEngine:
         """
         await self._worker.ready()
         await asyncio.wrap_future(self._worker.forget())
-
-    async def aclose(self) -> None:
-        """Free the model; requests in flight end with an `EngineError`. May be called again."""
-        await asyncio.to_thread(self.close)
-
-    def close(self) -> None:
-        """As `aclose`, for code without an event loop; waits for the step in progress."""
-        self._close()
 
 
 # -- what is loaded
@@ -370,26 +338,32 @@ class _Worker:
         Raises:
             EngineError: OpenVINO cannot read the file.
         """
-        self._options = options
         self._name = name
         self._running: dict[int, _Request] = {}
-        self._outboxes: set[Outbox] = set()
+        self._mail = Mail()
         self._lock = threading.Lock()
-        self._starting = threading.Lock()
         self._forgetting: deque[Future[None]] = deque()
-        self._closed = False
         self._number = self._generated = self._prompted = self._steps = 0
         self._busy_s = 0.0
-        self._before = (0, 0.0)
-        self._start()
+        self._keeper = Keeper(
+            "_openvino_worker.py", options, name, started=self._listen, ended=self._join
+        )
+        self.ready = self._keeper.ready
+        self.close = self._keeper.close
+        self._listen(self._keeper.child)
 
-    def _start(self) -> None:
-        self._child = child = Child("_openvino_worker.py", self._options)
+    def _listen(self, child: Child) -> None:
+        self._before = (self._steps, self._busy_s)
         # A daemon, because a forgotten engine must not keep the process alive; closing joins it.
         self._thread = threading.Thread(
             target=self._run, args=(child,), name=f"openvino:{self._name}", daemon=True
         )
         self._thread.start()
+
+    def _join(self, _: Child) -> None:
+        # An engine that is collected as garbage may be collected in its own thread.
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
 
     @property
     def statistics(self) -> Statistics:
@@ -400,28 +374,6 @@ class _Worker:
             busy_s=self._busy_s,
         )
 
-    async def ready(self) -> None:
-        """Complain if it cannot be used; start it anew if it has died.
-
-        Raises:
-            EngineError: It was closed, belongs to another process, or cannot be started.
-        """
-        if not self._child.mine:
-            msg = (
-                f"The engine {self._name} belongs to the process that made it; make one of your own"
-                " after the fork, or use its server's URL"
-            )
-            raise EngineError(msg)
-        if not self._closed and not self._child.alive:
-            await asyncio.to_thread(self._revive)
-
-    def _revive(self) -> None:
-        with self._starting:
-            if not self._closed and not self._child.alive:
-                self._thread.join()
-                self._before = (self._steps, self._busy_s)
-                self._start()
-
     def submit(self, request: _Request) -> None:
         """Hand a request over; its tokens, or why there are none, come by its stream.
 
@@ -429,53 +381,37 @@ class _Worker:
             EngineError: The engine was closed.
         """
         with self._lock:
-            if self._closed:
-                msg = f"The engine {self._name} was closed"
-                raise EngineError(msg)
+            if self._keeper.closed:
+                raise EngineError(self._keeper.last_words())
             self._number += 1
             self._running[self._number] = request
             self._prompted += len(request.ids)
-            self._child.tell({"add": {"number": self._number, **request.to_json()}})
+            self._keeper.child.tell({"add": {"number": self._number, **request.to_json()}})
 
     def forget(self) -> Future[None]:
         """Empty the cache."""
         with self._lock:
             waiting: Future[None] = Future()
             self._forgetting.append(waiting)
-            self._child.tell({"forget": True})
+            self._keeper.child.tell({"forget": True})
         return waiting
-
-    def close(self) -> None:
-        """End the process and wait for it; may be called again."""
-        if not self._child.mine:
-            return
-        with self._starting:
-            self._closed = True
-            self._child.close()
-            # An engine that is collected as garbage may be collected in its own thread.
-            if threading.current_thread() is not self._thread:
-                self._thread.join()
 
     def _run(self, child: Child) -> None:
         try:
             for message in child.lines():
                 self._read(message)
-                self._send()
+                self._mail.send()
         finally:
             self._end_all(child)
 
     def _end_all(self, child: Child) -> None:
-        words = (
-            f"The engine {self._name} was closed"
-            if self._closed
-            else f"{child.last_words('while it worked')}; the next request starts it anew"
-        )
+        words = self._keeper.last_words()
         child.free()
         while self._forgetting:
             self._forgetting.popleft().set_exception(EngineError(words))
         for number in list(self._running):
             self._post(self._running.pop(number), ended=True, error=EngineError(words))
-        self._send()
+        self._mail.send()
 
     def _read(self, message: Mapping[str, Any]) -> None:
         if "refused" in message:
@@ -497,7 +433,7 @@ class _Worker:
             for number, request in list(self._running.items()):
                 if request.stream.abandoned:
                     del self._running[number]
-                    self._child.tell({"cancel": number})
+                    self._keeper.child.tell({"cancel": number})
 
     def _take(
         self,
@@ -534,12 +470,5 @@ class _Worker:
         self._post(request, ended=True, error=error)
 
     def _post(self, request: _Request, *, ended: bool, error: EngineError | None = None) -> None:
-        outbox = request.stream.outbox
-        outbox.post(request.stream, request.out, ended=ended, error=error)
+        self._mail.add(request.stream, request.out, ended=ended, error=error)
         request.out = []
-        self._outboxes.add(outbox)
-
-    def _send(self) -> None:
-        for outbox in self._outboxes:
-            outbox.flush()
-        self._outboxes.clear()

@@ -12,14 +12,14 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
 from langchain_sgd.embedded._statistics import Statistics
 from langchain_sgd.embedded.engine import EngineError
-from langchain_sgd.embedded.load import EngineName, LocalEngine, load
+from langchain_sgd.embedded.load import EngineName
 
 __all__ = ["EngineName", "Served", "Snapshot", "served", "spawned"]
 
@@ -125,49 +125,23 @@ def _serve(
     slots: int,
     context: int | None,
 ) -> None:
+    from langchain_sgd.embedded.server import EmbeddedServer  # noqa: PLC0415 - the server's process only
+
     # Interrupting the program in the terminal is the client's affair; it ends this process, too.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        asyncio.run(_serving(pipe, files, engine, slots, context))
+        with EmbeddedServer(files, engine=engine, slots=slots, context=context) as server:
+            pipe.send(dict(server.urls))
+            engines: Any = server.engines
+            # The end of the pipe ends the server.
+            with suppress(EOFError, OSError):
+                while True:
+                    if pipe.recv() == "forget":
+                        for each in engines.values():
+                            asyncio.run(each.forget())
+                        pipe.send(None)
+                    else:
+                        counts = {name: each.statistics for name, each in engines.items()}
+                        pipe.send((counts, time.process_time()))
     except EngineError as error:
         pipe.send(error)
-
-
-async def _serving(
-    pipe: Connection,
-    files: Mapping[str, str],
-    engine: EngineName,
-    slots: int,
-    context: int | None,
-) -> None:
-    from langchain_sgd.embedded.app import make_app, serving  # noqa: PLC0415 - the server's process only
-    from langchain_sgd.embedded.server import loaded_all  # noqa: PLC0415
-
-    async with AsyncExitStack() as stack:
-        engines: dict[str, LocalEngine] = {}
-
-        async def loaded(name: str, file: str) -> None:
-            engines[name] = await asyncio.to_thread(
-                load, file, engine=engine, slots=slots, context=context
-            )
-            stack.push_async_callback(engines[name].aclose)
-
-        await loaded_all(loaded, files)
-        url = await stack.enter_async_context(serving(make_app(engines)))
-        pipe.send({name: f"{url}/{name}" for name in files})
-        while (asked := await asyncio.to_thread(_next, pipe)) is not None:
-            if asked == "forget":
-                for each in engines.values():
-                    await each.forget()
-                pipe.send(None)
-            else:
-                counts = {name: engines[name].statistics for name in files}
-                pipe.send((counts, time.process_time()))
-
-
-def _next(pipe: Connection) -> str | None:
-    """What is asked next; None when the other side has gone."""
-    try:
-        return str(pipe.recv())
-    except (EOFError, OSError):
-        return None

@@ -13,15 +13,16 @@ import os
 import signal
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from aiohttp.web import Application
 from pydantic import SecretStr
 
 from langchain_sgd.embedded._connections import is_loopback
@@ -55,25 +56,6 @@ def bundled_models() -> dict[str, Path]:
             )
             raise EngineError(msg)
     return models
-
-
-async def loaded_all(
-    load_one: Callable[[str, Any], Coroutine[Any, Any, None]], models: Mapping[str, Any]
-) -> None:
-    """Load models at once.
-
-    Raises:
-        EngineError: The first that cannot be loaded.
-    """
-    failed: BaseExceptionGroup[EngineError] | None = None
-    try:
-        async with asyncio.TaskGroup() as group:
-            for name, model in models.items():
-                group.create_task(load_one(name, model))
-    except* EngineError as errors:
-        failed = errors
-    if failed is not None:
-        raise failed.exceptions[0]
 
 
 class EmbeddedServer:
@@ -124,18 +106,15 @@ class EmbeddedServer:
             raise InvalidInputError(msg)
         if models is not None and not isinstance(models, Mapping):
             models = {"large": models}
-        self._plan = _Plan(
-            models=dict(bundled_models() if models is None else models),
-            host=host,
-            port=port,
-            api_key=SecretStr(api_key) if isinstance(api_key, str) else api_key,
-            slots=slots,
-            context=context,
-            threads=threads,
-            engine=engine,
-            max_concurrent_requests=max_concurrent_requests,
-            progress=progress,
+        self._models = dict(bundled_models() if models is None else models)
+        self._key = SecretStr(api_key) if isinstance(api_key, str) else api_key
+        self._load = partial(
+            load, engine=engine, slots=slots, context=context, threads=threads, progress=progress
         )
+        self._app = partial(
+            make_app, api_key=self._key, max_concurrent_requests=max_concurrent_requests
+        )
+        self._address = {"host": host, "port": port}
         self._bundled = models is None
         self._engines: dict[str, Engine] = {}
         self._url: str | None = None
@@ -160,7 +139,7 @@ class EmbeddedServer:
         Raises:
             RuntimeError: The server is not running.
         """
-        return MappingProxyType({name: f"{self.url}/{name}" for name in self._plan.models})
+        return MappingProxyType({name: f"{self.url}/{name}" for name in self._models})
 
     def runnable(self, *, temperature: float = 0.7, **options: Any) -> SGDRunnable:
         """An `SGDRunnable` on the `small` and the `large` model, and a `planner` if there is one.
@@ -182,7 +161,7 @@ class EmbeddedServer:
 
         def endpoint(name: str, heat: float) -> TGIEndpoint:
             options = {"temperature": heat}
-            return TGIEndpoint(self.urls[name], api_key=self._plan.api_key, options=options)
+            return TGIEndpoint(self.urls[name], api_key=self._key, options=options)
 
         models = {tier: endpoint(tier, temperature) for tier in self.urls if tier in BUNDLED}
         if planner := next((name for name in ("planner", "large") if name in self.urls), None):
@@ -211,7 +190,11 @@ class EmbeddedServer:
         # The thread must not hold this object: a server that is forgotten is stopped with it.
         thread = threading.Thread(
             target=_run,
-            args=(self._plan, self._engines, ready, stop),
+            args=(
+                _serving(self._models, self._engines, self._load, self._app, self._address),
+                ready,
+                stop,
+            ),
             name="langchain-sgd-server",
             daemon=True,
         )
@@ -278,58 +261,44 @@ class EmbeddedServer:
         await asyncio.to_thread(self.close)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
-    """What to serve and where."""
-
-    models: Mapping[str, ModelSource]
-    host: str
-    port: int
-    api_key: SecretStr | None
-    slots: int
-    context: int | None
-    threads: int | None
-    engine: EngineName
-    max_concurrent_requests: int
-    progress: Callable[[str], object] | None
-
-    def load(self, path: str | os.PathLike[str]) -> Engine:
-        """The engine for a file."""
-        return load(
-            path,
-            engine=self.engine,
-            slots=self.slots,
-            context=self.context,
-            threads=self.threads,
-            progress=self.progress,
-        )
-
-
-async def _serve(
-    plan: _Plan, engines: dict[str, Engine], ready: Future[str], stop: Future[None]
-) -> None:
+@asynccontextmanager
+async def _serving(
+    models: Mapping[str, ModelSource],
+    engines: dict[str, Engine],
+    load_file: Callable[[str | os.PathLike[str]], Engine],
+    app: Callable[[Mapping[str, Engine]], Application],
+    address: Mapping[str, Any],
+) -> AsyncIterator[str]:
+    """Serve models while the block runs; yields the URL and fills `engines`."""
     async with AsyncExitStack() as stack:
 
         async def loaded(name: str, model: ModelSource) -> None:
             if isinstance(model, str | os.PathLike):
-                engine = await asyncio.to_thread(plan.load, model)
-                stack.push_async_callback(engine.aclose)
+                engines[name] = await asyncio.to_thread(load_file, model)
+                stack.push_async_callback(engines[name].aclose)
             else:
-                engine = model
-            engines[name] = engine
+                engines[name] = model
 
-        await loaded_all(loaded, plan.models)
-        app = make_app(
-            engines, api_key=plan.api_key, max_concurrent_requests=plan.max_concurrent_requests
-        )
-        url = await stack.enter_async_context(serving(app, host=plan.host, port=plan.port))
-        ready.set_result(url)
-        await asyncio.wrap_future(stop)
+        failed: BaseExceptionGroup[EngineError] | None = None
+        try:
+            async with asyncio.TaskGroup() as group:
+                for name, model in models.items():
+                    group.create_task(loaded(name, model))
+        except* EngineError as errors:
+            failed = errors
+        if failed is not None:
+            raise failed.exceptions[0]
+        yield await stack.enter_async_context(serving(app(engines), **address))
 
 
-def _run(plan: _Plan, engines: dict[str, Engine], ready: Future[str], stop: Future[None]) -> None:
+def _run(running: AbstractAsyncContextManager[str], ready: Future[str], stop: Future[None]) -> None:
+    async def run() -> None:
+        async with running as url:
+            ready.set_result(url)
+            await asyncio.wrap_future(stop)
+
     try:
-        asyncio.run(_serve(plan, engines, ready, stop))
+        asyncio.run(run())
     except BaseException as error:
         if ready.done():
             raise

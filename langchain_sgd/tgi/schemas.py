@@ -14,9 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
+from langchain_sgd.expressions import Expression, ExpressionError, states_of
 from langchain_sgd.tgi import wire
 from langchain_sgd.tgi.errors import TGIGrammarError
-from langchain_sgd.tgi.expressions import Expression, ExpressionError, states_of
 
 Schema = Mapping[str, Any]
 

@@ -123,7 +123,7 @@ class TestRejections:
         url = f"{tgi_server.url}/generate"
         async with http.post(url, json={"prompt": "Hi"}) as response:
             assert (response.status, response.content_type) == (422, "text/plain")
-            assert "missing field `inputs` at line 1 column 16" in await response.text()
+            assert "inputs: Field required" in await response.text()
         async with http.post(url, data=b"{", headers={"Content-Type": "application/json"}) as other:
             assert (other.status, other.content_type) == (400, "text/plain")
         async with http.post(url, data=b"{}", headers={"Content-Type": "text/plain"}) as other:

@@ -9,9 +9,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from langchain_sgd.embedded._bodies import ChatBody, Tool, chat_body
+from langchain_sgd.embedded._bodies import ChatBody, Tool, read
 from langchain_sgd.embedded._model import Model
-from langchain_sgd.embedded._serde import Value
 from langchain_sgd.embedded._tools import free_call, may_be_call, selected_tools
 from langchain_sgd.embedded._validation import Limits
 from langchain_sgd.embedded.app import make_app, serving
@@ -46,7 +45,7 @@ class Recording(ScriptedEngine):
 
 def body() -> ChatBody:
     tools = [{"type": "function", "function": WEATHER}]
-    return chat_body(Value({"messages": TURNS, "tools": tools}, end=1))
+    return read(ChatBody, {"messages": TURNS, "tools": tools})
 
 
 async def given(*, template_uses_tools: bool) -> list[Mapping[str, Any]]:

@@ -13,10 +13,12 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import gguf
 import pytest
 
 from langchain_sgd.embedded._gguf import as_q8_0, read_gguf
+from langchain_sgd.embedded.app import make_app, serving
 from langchain_sgd.embedded.engine import (
     Counters,
     EngineError,
@@ -29,6 +31,7 @@ from langchain_sgd.embedded.engine import (
 from langchain_sgd.embedded.llamacpp import LlamaCppEngine
 from langchain_sgd.embedded.load import EngineName, LocalEngine, choose, load
 from langchain_sgd.embedded.openvino import OpenVINOEngine, unfit_machine
+from tests.support.hostile import hostile_requests
 from tests.support.tiny_gguf import SPECIAL, write_tiny_model
 
 BOTH: tuple[EngineName, ...] = ("openvino", "llamacpp")
@@ -84,6 +87,19 @@ async def test_both_engines_say_the_same(model: Path) -> None:
     assert said[0] == said[1]
 
 
+@needs_openvino
+async def test_requests_that_begin_alike_do_not_disturb_each_other(model: Path) -> None:
+    engine = load(model, engine="openvino", slots=4)
+    requests = [GenerateRequest(f"{'the and in ' * 12}{n} {'x' * n}", 24) for n in range(8)]
+    alone = [await text_of(engine, request) for request in requests]
+    for _ in range(3):
+        await engine.forget()
+        async with asyncio.TaskGroup() as group:
+            runs = [group.create_task(text_of(engine, request)) for request in requests]
+        assert [each.result() for each in runs] == alone
+    await engine.aclose()
+
+
 async def test_a_seed_repeats_a_text_and_greedy_decoding_needs_none(engine: LocalEngine) -> None:
     warm = GenerateRequest("hello", 12, Sampling(temperature=1.0, seed=2**40 + 3))
     other = GenerateRequest("hello", 12, Sampling(temperature=1.0, seed=7))
@@ -133,13 +149,13 @@ async def test_grammars_hold(engine: LocalEngine, grammar: Grammar, pattern: str
     [
         (Grammar("regex", "a{100000000}"), "states"),
         (Grammar("regex", "((a{99}){99}){99}"), "states"),
-        (Grammar("regex", "[0-9"), "not valid"),
+        (Grammar("regex", "[0-9"), "does not close it"),
         (Grammar("regex", "^ab$"), "anchor"),
         (Grammar("regex", "(?=a)b"), "looks ahead"),
         (Grammar("regex", r"(a)\1"), "refers back"),
         (Grammar("regex", "(?i)a"), "flags"),
         (Grammar("regex", r"(?P<n>a)"), "names"),
-        (Grammar("regex", "(" * 500 + ")" * 500), "nested too deeply"),
+        (Grammar("regex", "(" * 500 + ")" * 500), "groups in one another"),
         (Grammar("regex", 3), "string"),  # type: ignore[arg-type]
         (Grammar("json", {"properties": {"a": {"$ref": "#"}}}), "recursive"),
         (Grammar("json", {"properties": {"a": {"type": "string", "maxLength": 10**8}}}), "states"),
@@ -248,8 +264,8 @@ async def test_closing_the_engine_ends_what_runs(own: LocalEngine) -> None:
 
 
 def process_of(engine: LocalEngine) -> Any:
-    child = engine._worker._child if isinstance(engine, OpenVINOEngine) else engine._server._child
-    return child._process
+    keeper = engine._worker if isinstance(engine, OpenVINOEngine) else engine._server
+    return keeper._keeper.child._process
 
 
 async def test_a_process_that_dies_is_reported_and_started_anew(own: LocalEngine) -> None:
@@ -284,6 +300,20 @@ async def test_a_fork_is_told_at_once(engine: LocalEngine) -> None:
     with os.fdopen(reader) as said:
         assert "belongs to the process that made it" in said.read()
     await asyncio.to_thread(os.waitpid, child, 0)
+    assert await text_of(engine, GREEDY)
+
+
+@pytest.mark.timeout(180)
+async def test_hostile_requests_end_neither_server_nor_engine(engine: LocalEngine) -> None:
+    process = process_of(engine)
+    headers = {"Content-Type": "application/json"}
+    async with serving(make_app({"m": engine})) as url, aiohttp.ClientSession() as session:
+        for path, data in hostile_requests(300):
+            async with session.post(url + path, data=data, headers=headers) as response:
+                await response.read()
+                assert response.status < 500, (path, data[:200])
+    assert process.poll() is None
+    assert process_of(engine) is process
     assert await text_of(engine, GREEDY)
 
 

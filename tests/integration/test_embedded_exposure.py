@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -19,6 +18,7 @@ from langchain_sgd.embedded.app import make_app, serving
 from langchain_sgd.embedded.server import EmbeddedServer
 from langchain_sgd.errors import InvalidInputError
 from tests.scripted_engine import ScriptedEngine
+from tests.support.hostile import hostile_requests
 
 BODY = {"inputs": "Hi", "parameters": {"max_new_tokens": 2}}
 
@@ -200,56 +200,11 @@ async def test_bad_schemas_of_tools_are_the_clients_error(
 
 async def test_hostile_requests_end_nothing(url: str) -> None:
     """300 of them, from a seed: the server answers each, and the next one well."""
-    hostile = list(_hostile(300))
     async with aiohttp.ClientSession() as session:
-        for path, body in hostile:
-            data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        for path, data in hostile_requests(300):
             headers = {"Content-Type": "application/json"}
             async with session.post(url + path, data=data, headers=headers) as response:
                 await response.read()
                 assert response.status < 500, (path, data[:200])
         async with session.post(f"{url}/generate", json=BODY) as response:
             assert (await response.json())["generated_text"] == "one two"
-
-
-def _hostile(count: int) -> Any:
-    import random  # noqa: PLC0415 - only here
-
-    rng = random.Random(14)
-    odd: list[Any] = [
-        None, True, -1, 0, 2**40, 2**70, 1e400, -1e39, 1e-46, "", "x", "\ud800", [], {}, [[]], {"a": {}},
-        "(" * 300, "a{99999}", "[", "(?=a)", {"properties": {"a": {"$ref": "#"}}}, ["a"] * 9, "<|im_end|>",
-    ]  # fmt: skip
-    names = [
-        "temperature", "top_p", "top_k", "typical_p", "seed", "stop", "truncate", "best_of", "max_new_tokens",
-        "grammar", "top_n_tokens", "repetition_penalty", "frequency_penalty", "details", "do_sample",
-    ]  # fmt: skip
-    for _ in range(count):
-        kind = rng.choice(["generate", "grammar", "chat", "tools", "completions", "bytes"])
-        one, two = rng.choice(odd), rng.choice(odd)
-        if kind == "generate":
-            parameters = {rng.choice(names): one, rng.choice(names): two, "max_new_tokens": 3}
-            yield (
-                rng.choice(["/generate", "/", "/tokenize"]),
-                {"inputs": "a", "parameters": parameters},
-            )
-        elif kind == "grammar":
-            form = {"type": rng.choice(["json", "regex", "json_schema"]), "value": one}
-            yield "/generate", {"inputs": "a", "parameters": {"grammar": form, "max_new_tokens": 3}}
-        elif kind == "chat":
-            message = {"role": rng.choice(["user", "assistant", "tool", 3]), "content": one}
-            yield (
-                "/v1/chat/completions",
-                {"messages": [message], "max_tokens": 3, "tool_choice": two},
-            )
-        elif kind == "tools":
-            tool = {
-                "type": "function",
-                "function": {"name": "f", "parameters": one, "description": two},
-            }
-            message = {"role": "user", "content": "Hi", "tool_calls": two}
-            yield "/v1/chat/completions", {"messages": [message], "max_tokens": 3, "tools": [tool]}
-        elif kind == "completions":
-            yield "/v1/completions", {"prompt": one, "max_tokens": 3, "stop": two}
-        else:
-            yield "/generate", bytes(rng.randrange(256) for _ in range(rng.randrange(60)))

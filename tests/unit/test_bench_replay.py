@@ -51,8 +51,8 @@ def split(plan: int, tokens: dict[str, int], *needs: tuple[str, str]) -> Report:
     )
 
 
-def wall_s(report: Report, forced: int = 0, model: LatencyModel = SECONDS) -> float:
-    return predict(model, Replay("Why?", report, forced), PROMPTS).wall_s
+def wall_s(report: Report, model: LatencyModel = SECONDS) -> float:
+    return predict(model, Replay("Why?", report), PROMPTS).wall_s
 
 
 def test_a_plain_run_takes_a_step_for_each_token() -> None:
@@ -76,13 +76,6 @@ def test_parts_that_need_nothing_are_written_together() -> None:
     found = wall_s(split(4, {"1": 3, "2": 6}))
     assert found == pytest.approx(4 + 6, abs=1)
     assert found < 4 + 3 + 6
-
-
-def test_forced_tokens_of_the_plan_take_no_step() -> None:
-    report = split(8, {"1": 3, "2": 2}, ("2", "1"))
-    assert wall_s(report, forced=4) == pytest.approx(9)
-    # Four steps a line: known at 5, joined at 6.
-    assert wall_s(report) == pytest.approx(6 + 3 + 2)
 
 
 def test_more_steps_a_stream_cost_what_the_model_says() -> None:

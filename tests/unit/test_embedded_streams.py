@@ -3,74 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-import weakref
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 
-from langchain_sgd.embedded._streams import Outbox, Outboxes, TokenStream
+from langchain_sgd.embedded._streams import Mail, TokenStream
 from langchain_sgd.embedded.engine import EngineError, Token
-
-
-class CountingLoop:
-    """Stands for a busy event loop: remembers what it was asked to call, and calls it on demand."""
-
-    def __init__(self, *, closed: bool = False) -> None:
-        self.calls: list[object] = []
-        self.closed = closed
-
-    def call_soon_threadsafe(self, callback: object) -> None:
-        if self.closed:
-            raise RuntimeError("Event loop is closed")
-        self.calls.append(callback)
-
-    def run(self) -> None:
-        while self.calls:
-            self.calls.pop(0)()  # type: ignore[operator]
-
-
-def outbox(loop: CountingLoop) -> Outbox:
-    return Outbox(weakref.ref(loop))  # type: ignore[arg-type]
 
 
 def token(number: int) -> Token:
     return Token(number, str(number))
 
 
-def test_a_busy_loop_is_woken_once_for_all_tokens_of_all_streams() -> None:
-    loop = CountingLoop()
-    box = outbox(loop)
-    first, second = TokenStream(box), TokenStream(box)
-    for number in range(3):
-        box.post(first, [token(number)])
-        box.post(second, [token(number + 10)])
-        box.flush()
-    assert len(loop.calls) == 1
-    loop.run()
-    assert [each.id for each in first._tokens] == [0, 1, 2]
-    assert [each.id for each in second._tokens] == [10, 11, 12]
+async def test_a_loop_is_woken_once_for_all_that_a_step_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    woken: list[Any] = []
+    monkeypatch.setattr(
+        asyncio.get_running_loop(), "call_soon_threadsafe", lambda *call: woken.append(call)
+    )
+    first, second, mail = TokenStream(), TokenStream(), Mail()
+    mail.add(first, [token(1)])
+    mail.add(second, [token(11)])
+    mail.add(first, [token(2)], ended=True)
+    mail.send()
+    mail.send()
+    ((deliver, *letters),) = woken
+    deliver(*letters)
+    assert [each.id for each in await _collect(first)] == [1, 2]
+    assert [each.id for each in second._tokens] == [11]
 
 
-def test_what_comes_after_a_delivery_asks_for_another_one() -> None:
-    loop = CountingLoop()
-    box = outbox(loop)
-    stream = TokenStream(box)
-    for number in range(2):
-        box.post(stream, [token(number)])
-        box.flush()
-        loop.run()
-    assert [each.id for each in stream._tokens] == [0, 1]
+def test_streams_of_a_loop_that_is_closed_are_abandoned() -> None:
+    async def begun() -> TokenStream:
+        return TokenStream()
 
-
-@pytest.mark.parametrize("gone", ["closed", "collected"])
-def test_streams_of_a_loop_that_is_gone_are_abandoned(gone: str) -> None:
-    loop = CountingLoop(closed=gone == "closed")
-    box = outbox(loop)
-    stream = TokenStream(box)
-    if gone == "collected":
-        del loop
-    box.post(stream, [token(1)])
-    box.flush()
+    stream, mail = asyncio.run(begun()), Mail()
+    mail.add(stream, [token(1)])
+    mail.send()
     assert stream.abandoned
 
 
@@ -79,12 +50,8 @@ async def _collect(stream: TokenStream) -> list[Token]:
         return [each async for each in tokens]
 
 
-def of_this_loop() -> TokenStream:
-    return TokenStream(Outboxes().mine())
-
-
 async def test_an_error_comes_after_the_tokens_before_it() -> None:
-    stream = of_this_loop()
+    stream = TokenStream()
     stream.arrive([token(1)], ended=True, error=EngineError("broke"))
     tokens = stream.tokens()
     assert (await anext(tokens)).id == 1
@@ -93,7 +60,7 @@ async def test_an_error_comes_after_the_tokens_before_it() -> None:
 
 
 async def test_a_waiting_reader_is_woken_by_tokens_and_by_the_end() -> None:
-    stream = of_this_loop()
+    stream = TokenStream()
     read: list[int] = []
 
     async def reader() -> None:
@@ -112,7 +79,7 @@ async def test_a_waiting_reader_is_woken_by_tokens_and_by_the_end() -> None:
 
 
 async def test_leaving_a_stream_abandons_it() -> None:
-    stream = of_this_loop()
+    stream = TokenStream()
     stream.arrive([token(1)], ended=False, error=None)
     async with aclosing(stream.tokens()) as tokens:
         await anext(tokens)
@@ -121,15 +88,10 @@ async def test_leaving_a_stream_abandons_it() -> None:
 
 
 async def test_tokens_for_a_reader_that_was_cancelled_do_no_harm() -> None:
-    stream = of_this_loop()
+    stream = TokenStream()
     async with asyncio.TaskGroup() as group:
         reading = group.create_task(_collect(stream))
         await asyncio.sleep(0)
         reading.cancel()
     stream.arrive([token(1)], ended=True, error=None)
     assert stream.abandoned
-
-
-async def test_a_loop_has_one_outbox_per_engine() -> None:
-    outboxes = Outboxes()
-    assert outboxes.mine() is outboxes.mine()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from langchain_sgd.embedded._chat_template import ChatTemplate
+from langchain_sgd.embedded._text import Chats
 from langchain_sgd.embedded.engine import EngineError, EngineInputError
 
 HELLO = [{"role": "user", "content": "Hello <b>"}]
 
 
-def template(source: str, *, strip_bos: bool = True) -> ChatTemplate:
-    return ChatTemplate(source, bos="<s>", eos="</s>", strip_bos=strip_bos)
+def template(source: str, *, strip_bos: bool = True) -> Chats:
+    return Chats(source, bos="<s>", eos="</s>", strip_bos=strip_bos, controls=None)
 
 
 def test_messages_come_out_as_they_are_and_the_assistant_is_asked() -> None:
@@ -58,7 +58,7 @@ def test_what_the_template_cannot_do_is_an_input_error(source: str) -> None:
 
 def test_a_template_that_is_no_jinja_is_an_engine_error() -> None:
     with pytest.raises(EngineError, match=r"not valid.*line 1"):
-        template("{% if %}")
+        template("{% if %}").render(HELLO, None)
 
 
 @pytest.mark.parametrize(

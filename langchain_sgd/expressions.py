@@ -72,9 +72,14 @@ class Expression:
         """Raise an `ExpressionError` where it is none."""
         self._tree = _Reader(text).whole()
 
+    @property
+    def positions(self) -> int:
+        """How many characters it names, counted repetitions written out: quick, and near its states."""
+        return _size(self._tree)
+
     def states(self, bound: int) -> int:
         """Count the states of its automaton; `bound + 1` stands for any number above the bound."""
-        if _size(self._tree) > bound * _POSITIONS_PER_STATE:
+        if self.positions > bound * _POSITIONS_PER_STATE:
             return bound + 1
         return _Automaton(self._tree).states(bound)
 

@@ -1,6 +1,6 @@
 """langchain-tests' standard suite, and what only a real server shows, against a real TGI.
 
-    TGI_URL=http://127.0.0.1:3100 pytest tests/integration/test_chat_tgi_real.py
+    make servers TGI_URL=http://127.0.0.1:3100
 
 Skipped where `TGI_URL` is not set. A tiny model fails what needs understanding, such as the answer to a
 tool's result; what must hold with any model stands in the second part.

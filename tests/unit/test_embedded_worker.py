@@ -1,0 +1,92 @@
+"""OpenVINO's process, on a pipeline that only notes what it is told."""
+
+from __future__ import annotations
+
+import io
+import json
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+
+from langchain_sgd.embedded._openvino_worker import Worker
+
+
+class Handle:
+    """A request that never says anything."""
+
+    def __init__(self, pipeline: NotedPipeline, number: int) -> None:
+        self._pipeline, self._number = pipeline, number
+
+    def can_read(self) -> bool:
+        return False
+
+    def get_status(self) -> object:
+        return self._pipeline.running
+
+    def cancel(self) -> None:
+        self._pipeline.did.append(f"cancel {self._number}")
+
+
+class NotedPipeline:
+    running = object()
+
+    def __init__(self, *, fails: bool = False) -> None:
+        self.did: list[str] = []
+        self._fails = fails
+
+    def build(self) -> None:
+        self.did.append("build")
+
+    def add(self, request: dict[str, Any]) -> Handle:
+        self.did.append(f"add {request['number']}")
+        return Handle(self, request["number"])
+
+    def step(self) -> None:
+        self.did.append("step")
+        if self._fails:
+            msg = "somewhere.cpp:7\nno"
+            raise RuntimeError(msg)
+
+
+def request(number: int) -> dict[str, Any]:
+    return {"add": {"number": number, "ids": [1], "limit": 9, "ends": [], "logprobs": False}}
+
+
+def run(pipeline: NotedPipeline, *messages: Any) -> list[dict[str, Any]]:
+    inbox: SimpleQueue[Any] = SimpleQueue()
+    for message in (*messages, None):
+        inbox.put(message)
+    out = io.StringIO()
+    Worker(pipeline, inbox, out).run()  # type: ignore[arg-type]
+    return [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+def test_requests_are_taken_in_one_a_step() -> None:
+    """Two in one step may be given the same part of a cached block, and then write over each other."""
+    pipeline = NotedPipeline()
+    run(pipeline, request(1), request(2), request(3))
+    assert pipeline.did[:6] == ["add 1", "step", "add 2", "step", "add 3", "step"]
+
+
+def test_a_request_that_is_cancelled_is_told_to_the_pipeline() -> None:
+    pipeline = NotedPipeline()
+    run(pipeline, request(1), {"cancel": 1}, {"cancel": 7}, request(2))
+    assert pipeline.did[:5] == ["add 1", "step", "cancel 1", "add 2", "step"]
+
+
+def test_a_pipeline_that_breaks_is_built_anew_and_says_who_was_lost() -> None:
+    pipeline = NotedPipeline(fails=True)
+    told = run(pipeline, request(1), request(2))
+    assert told == [{"broken": "no", "lost": [number], "fresh": [number]} for number in (1, 2)]
+    assert pipeline.did.count("build") == 2
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_its_cache_is_emptied_by_a_new_pipeline(*, running: bool) -> None:
+    pipeline = NotedPipeline()
+    told = run(pipeline, *([request(1)] if running else []), {"forget": True})
+    assert [next(iter(each)) for each in told if "steps" not in each] == (
+        ["broken", "forgotten"] if running else ["forgotten"]
+    )
+    assert "build" in pipeline.did
