@@ -8,6 +8,7 @@ and ignore it.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -34,6 +35,10 @@ Kind = Literal["tgi", "vllm", "vllm-guided", "sglang", "llama.cpp", "ollama", "o
 """`vllm-guided` is vLLM before 0.11; `examples` is no form at all."""
 
 _REFUSALS: Final = frozenset({400, 404, 405, 415, 422, 500, 501})
+_FULL: Final = re.compile(
+    r"context (?:size|length|window)|maximum context|prompt is too long", re.IGNORECASE
+)
+"""How servers say that a prompt does not fit, where their clients have no class for it."""
 _SCHEMA: Final = frozenset({"ollama", "openai"})
 _OPENAI_HOST: Final = "api.openai.com"
 _AGAIN_AFTER_S: Final = 60.0
@@ -221,6 +226,8 @@ def is_refusal(error: BaseException) -> bool:
     500 or 501; clients that do not know an option raise a `TypeError`.
     """
     if isinstance(error, EndpointError | EndpointKeyError | ContextOverflowError):
+        return False
+    if _FULL.search(str(error)):  # asked without the form, the prompt would be as long
         return False
     return status_of(error) in _REFUSALS or isinstance(error, TypeError | InvalidInputError)
 

@@ -300,8 +300,8 @@ async def test_a_refused_form_is_not_tried_again_on_that_server_and_model() -> N
     refused(EXAMPLES, "nothing", endpoints=endpoints)
 
 
-def failure(status: int) -> Exception:
-    error = RuntimeError("refused")
+def failure(status: int, words: str = "refused") -> Exception:
+    error = RuntimeError(words)
     error.status_code = status  # type: ignore[attr-defined]
     return error
 
@@ -314,6 +314,8 @@ def failure(status: int) -> Exception:
         (TypeError("unexpected keyword argument 'extra_body'"), True),
         (InvalidInputError("TGI cannot take this expression"), True),
         (ContextOverflowError("too long"), False),
+        (failure(400, "the request (1200 tokens) exceeds the available context size"), False),
+        (failure(400, "This model's maximum context length is 4096 tokens"), False),
         (EndpointError("no such model"), False),
         (EndpointUnreachableError("nothing answers"), False),
         (TimeoutError(), False),
