@@ -133,6 +133,8 @@ _DEPENDENCY = "\n\n{fence} {id}. {heading}\n{answer}\n{fence}"
 
 _NODE = '\n\nWrite only part {id}, "{heading}"{scope}: {length}.'
 
+_EXPAND = '\n\nOnly part {id}, "{heading}"{scope}, is wanted now: {length}. What follows is about it alone.'
+
 _FUSE = """Give your answer above in the required form. Keep everything it says; leave out what has no place \
 in the form, and add nothing."""
 
@@ -153,6 +155,7 @@ _FIELDS = {
     "dependencies": set[str](),
     "dependency": {"id", "heading", "answer", "fence"},
     "node": {"id", "heading", "scope", "difficulty", "length"},
+    "expand": {"id", "heading", "scope", "difficulty", "length"},
     "fuse": set[str](),
     "findings": set[str](),
     "finding": {"name", "text", "fence"},
@@ -206,6 +209,8 @@ class Prompts(BaseModel):
     """One dependency answer. Fields: `id`, `heading`, `answer`, `fence`: a line that no answer holds."""
     node: str = _NODE
     """The node's own part, last. Fields: `id`, `heading`, `scope`, `difficulty`, `length`."""
+    expand: str = _EXPAND
+    """In place of `node`, where the part is planned and written in parts itself. Fields as in `node`."""
     fuse: str = _FUSE
     """After the finished answer, where it is to be put into a schema's form. No field."""
     findings: str = _FINDINGS
@@ -318,6 +323,7 @@ class Prompts(BaseModel):
         answers: Mapping[NodeId, str],
         lines: Sequence[str] | None = None,
         length: str = "",
+        expand: bool = False,
     ) -> list[BaseMessage]:
         """What the model that decodes `node` is asked.
 
@@ -328,6 +334,7 @@ class Prompts(BaseModel):
             answers: The texts of the node's dependencies by id.
             lines: `line_of` of every planned node, if it is at hand.
             length: How long the part is to be, in words for the writer.
+            expand: The part is a question of its own, to be planned and written in parts.
         """
         parts = [self.outline.format(), *(lines or map(self.line_of, planned))]
         if answers:
@@ -340,8 +347,9 @@ class Prompts(BaseModel):
                 for n in planned
                 if n.id in answers
             ]
+        template = self.expand if expand else self.node
         parts.append(
-            self.node.format(
+            template.format(
                 id=node.id,
                 heading=node.heading,
                 scope=f" ({node.scope})" if node.scope else "",
@@ -349,7 +357,8 @@ class Prompts(BaseModel):
                 length=length or "one paragraph",
             )
         )
-        told = self.writer.format()
+        # Of a question of its own, each part's writer is told that anew.
+        told = "" if expand else self.writer.format()
         if told and self._is_short(conversation):
             *before, last = conversation
             return [*before, *_wrapped(last, f"{told}\n\n", "".join(parts))]
