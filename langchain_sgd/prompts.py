@@ -246,6 +246,11 @@ class Prompts(BaseModel):
         fields = string.Formatter().parse(self.node)
         return any(name == "length" for _, name, _, _ in fields)
 
+    @property
+    def for_questions(self) -> Self:
+        """`for_node` then makes a part a question of its own, whose writers are told what they are anew."""
+        return self.model_copy(update={"node": self.expand, "writer": ""})
+
     def for_planner(
         self,
         conversation: Sequence[BaseMessage],
@@ -323,7 +328,6 @@ class Prompts(BaseModel):
         answers: Mapping[NodeId, str],
         lines: Sequence[str] | None = None,
         length: str = "",
-        expand: bool = False,
     ) -> list[BaseMessage]:
         """What the model that decodes `node` is asked.
 
@@ -334,7 +338,6 @@ class Prompts(BaseModel):
             answers: The texts of the node's dependencies by id.
             lines: `line_of` of every planned node, if it is at hand.
             length: How long the part is to be, in words for the writer.
-            expand: The part is a question of its own, to be planned and written in parts.
         """
         parts = [self.outline.format(), *(lines or map(self.line_of, planned))]
         if answers:
@@ -347,9 +350,8 @@ class Prompts(BaseModel):
                 for n in planned
                 if n.id in answers
             ]
-        template = self.expand if expand else self.node
         parts.append(
-            template.format(
+            self.node.format(
                 id=node.id,
                 heading=node.heading,
                 scope=f" ({node.scope})" if node.scope else "",
@@ -357,8 +359,7 @@ class Prompts(BaseModel):
                 length=length or "one paragraph",
             )
         )
-        # Of a question of its own, each part's writer is told that anew.
-        told = "" if expand else self.writer.format()
+        told = self.writer.format()
         if told and self._is_short(conversation):
             *before, last = conversation
             return [*before, *_wrapped(last, f"{told}\n\n", "".join(parts))]

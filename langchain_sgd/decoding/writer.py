@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -27,6 +26,7 @@ from langchain_sgd.journal import Forgetful, Journal
 from langchain_sgd.limits import Limit
 from langchain_sgd.options import nested_in
 from langchain_sgd.planning.forms import with_options
+from langchain_sgd.prompts import Prompts
 from langchain_sgd.report import Attempt, NodeReport, NodeStatus, Report, Usage
 from langchain_sgd.retry import describe, is_retryable
 from langchain_sgd.routing import path_up
@@ -153,16 +153,18 @@ async def write_node(
     if _expands(run, node, share):  # what it is then asked is asked of the run's own kind
         itself = cast("Runnable[Any, Any]", options)
         path = (replace(path[0], model=itself, limit=Limit(None)), *path)
-    ask = functools.partial(
-        options.prompts.for_node,
-        run.question.messages,
-        node,
-        planned=outline.nodes,
-        answers={d: text for d, text in answers.items() if text is not None},
-        lines=lines,
-        length=str(share or ""),
-    )
-    messages = ask()
+
+    def ask(prompts: Prompts) -> list[BaseMessage]:
+        return prompts.for_node(
+            run.question.messages,
+            node,
+            planned=outline.nodes,
+            answers={d: text for d, text in answers.items() if text is not None},
+            lines=lines,
+            length=str(share or ""),
+        )
+
+    messages = ask(options.prompts)
     part = Part(
         node.id,
         f"node:{run.place}{node.id}",
@@ -179,7 +181,7 @@ async def write_node(
         planned_s,
         share,
         "".join([options.prompts.outline.format(), *lines]),
-        ask(expand=True) if any(nested_in(tier.model) for tier in path) else (),
+        ask(options.prompts.for_questions) if any(nested_in(t.model) for t in path) else (),
         InnerJournal(journal or Forgetful(), f"{key}/"),
     )
     refusal = run.spending.refusal(part.path[0].name, messages, part.expected_tokens)

@@ -49,7 +49,7 @@ three"""
 SAID = {"1": "one", "21": "two one", "22": "two two", "23": "two three", "3": "three", "2": "two"}
 
 
-def stage(*plans: Say | Skeleton, then_s: float = 0.0, **lines: Any) -> Stage:
+def stage(*plans: Say | Skeleton, then_s: Any = 0.0, **lines: Any) -> Stage:
     """Plans in the order in which they are asked for; without any, OUTER's and INNER's."""
     said = [
         plan if isinstance(plan, Say) else planning(plan, usage=(100, 10))
@@ -431,7 +431,7 @@ async def test_what_is_missing_inside_is_asked_for_on_resume() -> None:
     saver = InMemorySaver()
 
     def hosting(on: Stage) -> Any:
-        graph = StateGraph(MessagesState)
+        graph: StateGraph[Any] = StateGraph(MessagesState)
         graph.add_node("write", expanding(on, on_node_error="raise", retries=0).as_node())
         graph.add_edge(START, "write")
         return graph.compile(checkpointer=saver)
@@ -470,7 +470,7 @@ async def test_traces_show_a_tree(make: Any) -> None:
 
 @both
 async def test_progress_tells_the_levels_apart(make: Any) -> None:
-    graph = StateGraph(MessagesState)
+    graph: StateGraph[Any] = StateGraph(MessagesState)
     graph.add_node("write", make(stage()).as_node())
     graph.add_edge(START, "write")
     told: list[Any] = [
