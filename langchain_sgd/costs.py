@@ -52,6 +52,13 @@ class Price(_Value):
         ) / _MILLION
 
 
+if TYPE_CHECKING:
+    PriceLike = Price | tuple[float, ...]
+    """A price, or its two to four numbers, of which a price is made when they are read."""
+else:
+    PriceLike = Price
+
+
 class Pricing(_Value):
     """What a report needs to know its costs."""
 

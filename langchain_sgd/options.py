@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from langchain_sgd.costs import Price
+from langchain_sgd.costs import Price, PriceLike
 from langchain_sgd.limits import Limit
 from langchain_sgd.models import resolve
 from langchain_sgd.planning.planner import Mode
@@ -87,7 +87,7 @@ class Options(BaseModel):
         default_factory=dict,
         description="Most calls in flight for each tier, by name (`planner` too), in this process.",
     )
-    prices: Mapping[str, Price] | None = Field(
+    prices: Mapping[str, PriceLike] | None = Field(
         default=None,
         description="Per million tokens, `(input, output)`, `(input, output, cached)` or"
         " `(input, output, cached, cache_write)` by tier, `planner` too if it is a model of its own: the"
@@ -440,7 +440,10 @@ class Options(BaseModel):
         """With the planner's, which is the largest tier's unless it is a model of its own."""
         if self.prices is None:
             return None
-        return {PLANNER: self.prices[self.largest.name], **self.prices}
+        prices = cast(
+            "Mapping[str, Price]", self.prices
+        )  # tuples have become prices when they were read
+        return {PLANNER: prices[self.largest.name], **prices}
 
 
 def nested_in(model: Any) -> Options | None:
