@@ -435,7 +435,7 @@ async def _attempt_in_parts(
             reply.first_at = run.clock.began + parts.ttft_s
         for warning in parts.warnings:
             run.warn(f"{_name(part)}: {warning}")
-    _judge(run, part, draft)
+    _judge(run, part, draft, nearly_empty=False)
     if draft.problem is None and draft.parts is not None and draft.parts.status == "partial":
         draft.status = "partial"
     draft.annotations = tuple(reply.annotations)
