@@ -69,9 +69,10 @@ def expanding(on: Stage, **options: Any) -> SGDRunnable:
 
 def tiered(on: Stage, inner: dict[str, Any] | None = None, **options: Any) -> SGDRunnable:
     """Hard parts go to a tier that is an SGDRunnable."""
-    deep = SGDRunnable(small=on.model("little"), large=on.model("big"), **(inner or {}))
+    inner = {"least_share": 0, **(inner or {})}
+    deep = SGDRunnable(small=on.model("little"), large=on.model("big"), **inner)
     tiers = {"small": on.model("small"), "deep": deep}
-    return SGDRunnable(tiers=tiers, planner=on.model("large"), **options)
+    return SGDRunnable(tiers=tiers, planner=on.model("large"), least_share=0, **options)
 
 
 both = pytest.mark.parametrize("make", [expanding, tiered])
@@ -234,7 +235,8 @@ async def test_a_part_that_its_planner_leaves_whole_is_written_as_usual(make: An
 async def test_a_chat_model_made_of_one_is_a_tier_as_well() -> None:
     on = stage()
     deep = ChatSGD(large=on.model("big"))
-    sgd = SGDRunnable(tiers={"small": on.model("small"), "deep": deep}, planner=on.model("large"))
+    tiers = {"small": on.model("small"), "deep": deep}
+    sgd = SGDRunnable(tiers=tiers, planner=on.model("large"), least_share=0)
     message = await sgd.ainvoke("Why?")
     assert message.text == TEXT
     assert "2.21" in Report.from_message(message).leaves
@@ -498,7 +500,7 @@ async def test_seeds_differ_on_all_levels() -> None:
 async def test_the_planner_of_a_largest_tier_that_plans_is_that_tiers() -> None:
     on = stage()
     deep = SGDRunnable(large=on.model("big"), planner=on.model("planning"))
-    await SGDRunnable(small=on.model("small"), large=deep).ainvoke("Why?")
+    await SGDRunnable(small=on.model("small"), large=deep, least_share=0).ainvoke("Why?")
     assert [call.model for call in on.of(PLANNER)] == ["planning", "planning"]
 
 
