@@ -56,7 +56,7 @@ ecosystem:
 # 32 users on two workers of a LangGraph server and the PostgreSQL at SGD_TEST_POSTGRES_URL; one worker is killed.
 workers: setup
 	$(PYTHON) -m venv $(VENV)-workers
-	$(VENV)-workers/bin/python -m pip install --quiet --upgrade --editable . aegra-api "sqlalchemy[asyncio]"
+	$(VENV)-workers/bin/python -m pip install --quiet --upgrade --editable ".[tgi]" aegra-api "sqlalchemy[asyncio]"
 	$(BIN)/python -m tests.ecosystem.workers --python $(VENV)-workers/bin/python
 
 lint: setup

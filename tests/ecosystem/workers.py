@@ -112,7 +112,7 @@ async def ask(http: httpx.AsyncClient, urls: list[str], user: int) -> dict[str, 
     asked = f"Train or plane? User {user} asks."
     question: Any = {"input": {"messages": [{"role": "user", "content": asked}]}}
     moved, errors = 0, list[str]()
-    for attempt in range(20):
+    for attempt in range(8):
         url = urls[(user + moved) % len(urls)]
         try:
             if thread is None:
