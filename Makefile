@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo recording docs test servers browser ecosystem lint types format lock newest clean
+.PHONY: setup demo recording docs test servers browser ecosystem workers lint types format lock newest pythons clean
 
 # What the demo needs.
 $(VENV)/.demo: pyproject.toml constraints.txt
@@ -54,6 +54,12 @@ ecosystem:
 	$(VENV)-ecosystem/bin/python -m pip install --quiet --upgrade --editable . --group ecosystem
 	$(VENV)-ecosystem/bin/python -m pytest tests/ecosystem
 
+# 32 users on two workers of a LangGraph server and the PostgreSQL at SGD_TEST_POSTGRES_URL; one worker is killed.
+workers: setup
+	$(PYTHON) -m venv $(VENV)-workers
+	$(VENV)-workers/bin/python -m pip install --quiet --upgrade --editable ".[tgi]" aegra-api "sqlalchemy[asyncio]"
+	$(BIN)/python -m tests.ecosystem.workers --python $(VENV)-workers/bin/python
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -79,5 +85,16 @@ newest:
 	$(VENV)-newest/bin/python -m pip install --quiet --upgrade --editable ".[embedded]" --group dev
 	$(VENV)-newest/bin/python -m pytest
 
+# The unit tests on each Python that is found, warnings as errors, each in an environment of its own.
+PYTHONS ?= $(foreach minor,11 12 13 14,$(shell command -v python3.$(minor)))
+pythons:
+	@set -e; for python in $(PYTHONS); do \
+	  here=$(VENV)-$$(basename $$python); \
+	  $$python -m venv $$here; \
+	  $$here/bin/python -m pip install --quiet --upgrade pip; \
+	  $$here/bin/python -m pip install --quiet --upgrade --editable ".[embedded]" --group test; \
+	  $$here/bin/python -VV; $$here/bin/python -m pytest tests/unit; \
+	done
+
 clean:
-	rm -rf $(VENV) $(VENV)-newest $(VENV)-ecosystem build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-newest $(VENV)-ecosystem $(VENV)-workers $(VENV)-python3* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -32,10 +32,22 @@ CUT_PLAN = "*[The plan of this answer broke off; parts may be missing.]*"
 AGAIN = "*[The text breaks off here; this part starts again.]*"
 
 
-def section(node: Node, status: NodeStatus, text: str, *, headings: bool = True) -> str:
+TOP_LEVEL = 2
+"""Of the headings of an answer's parts; those of parts of parts are deeper."""
+_DEEPEST = 6
+
+
+def titled(heading: str, level: int = TOP_LEVEL) -> str:
+    """A heading and the gap after it."""
+    return f"{'#' * min(level, _DEEPEST)} {heading}\n\n"
+
+
+def section(
+    node: Node, status: NodeStatus, text: str, *, headings: bool = True, level: int = TOP_LEVEL
+) -> str:
     """One node's part of the answer; what is missing or cut is said."""
     body = assemble_plain(status, text)
-    return f"## {node.heading}\n\n{body}" if headings else body
+    return titled(node.heading, level) + body if headings else body
 
 
 def assemble_plain(status: NodeStatus, text: str) -> str:
@@ -49,6 +61,8 @@ def mark_of(status: NodeStatus, text: str) -> str:
         return ""
     if not text:
         return MISSING
+    if status == "partial":
+        return ""  # it stands inside
     return UNACCEPTED if status == "unaccepted" else CUT
 
 
@@ -57,11 +71,12 @@ def assemble(
     ended: Mapping[NodeId, tuple[NodeStatus, str]],
     *,
     headings: bool = True,
+    level: int = TOP_LEVEL,
     cut: bool = False,
     opening: str = "",
 ) -> str:
     """The answer: its opening if it has one, then the nodes' parts in skeleton order."""
-    parts = [section(node, *ended[node.id], headings=headings) for node in nodes]
+    parts = [section(node, *ended[node.id], headings=headings, level=level) for node in nodes]
     return "\n\n".join([*filter(None, [opening]), *parts, *([CUT_PLAN] if cut else [])])
 
 
@@ -84,6 +99,7 @@ class Assembler:
     """Feed it a run's events; it gives the next pieces of the answer."""
 
     headings: bool = True
+    level: int = TOP_LEVEL
     interrupted: list[NodeId] = field(default_factory=list)
     """Nodes whose shown text broke off and was started again with other words."""
     voided: bool = False
@@ -166,7 +182,7 @@ class Assembler:
             if not self._opened:
                 out.append(self._gap())
                 if part.heading is not None:
-                    out.append(f"## {part.heading}\n\n")
+                    out.append(titled(part.heading, self.level))
                 self._opened = True
             out.append(self._more(node_id, part))
             if part.status is None:

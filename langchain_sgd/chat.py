@@ -55,7 +55,9 @@ from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.streams import Stream
 from langchain_sgd.undivided import Undivided
 
-_NO_PART_IN_THE_ANSWER = frozenset({"name", "limits", "prices", "checkpointer", "plan_cache"})
+_NO_PART_IN_THE_ANSWER = frozenset(
+    {"name", "limits", "prices", "cache_hints", "checkpointer", "plan_cache"}
+)
 
 
 class ChatSGD(Batches, Undivided):

@@ -52,6 +52,13 @@ class Price(_Value):
         ) / _MILLION
 
 
+if TYPE_CHECKING:
+    PriceLike = Price | tuple[float, ...]
+    """A price, or its two to four numbers, of which a price is made when they are read."""
+else:
+    PriceLike = Price
+
+
 class Pricing(_Value):
     """What a report needs to know its costs."""
 
@@ -84,23 +91,25 @@ def costs_of(report: Report) -> Costs | None:
     """The costs of a run; None without prices."""
     if (pricing := report.pricing) is None:
         return None
+    prices = _prices(report)
     nodes: dict[str, float] = {}
     tiers: dict[str, float] = {}
     uncounted = 0
 
-    def cost(attempt: Attempt) -> float:
+    def cost(tier: str, attempt: Attempt) -> float:
         nonlocal uncounted
-        price = pricing.prices.get(attempt.tier)
+        price = price_of(prices, tier)
         if attempt.usage is None or price is None:
             uncounted += 1
             return 0.0
         paid = price.of(attempt.usage)
-        tiers[attempt.tier] = tiers.get(attempt.tier, 0.0) + paid
+        tiers[tier] = tiers.get(tier, 0.0) + paid
         return paid
 
-    planner = sum(cost(attempt) for attempt in (report.planner.attempts if report.planner else ()))
+    attempts = report.planner.attempts if report.planner else ()
+    planner = sum(cost(PLANNER, attempt) for attempt in attempts)
     for node in report.nodes:
-        nodes[node.id] = sum(cost(attempt) for attempt in node.attempts)
+        nodes[node.id] = sum(cost(tier, attempt) for tier, attempt in node.calls)
     return Costs(
         total=planner + sum(nodes.values()),
         planner=planner,
@@ -111,8 +120,24 @@ def costs_of(report: Report) -> Costs | None:
     )
 
 
+def _prices(report: Report) -> dict[str, Price]:
+    """By tier, those of parts' own runs included where they have prices of their own."""
+    prices = dict(report.pricing.prices) if report.pricing else {}
+    for parts in (node.parts for node in report.nodes if node.parts is not None):
+        prices |= {f"{parts.prefix}{tier}": price for tier, price in _prices(parts).items()}
+    return prices
+
+
+def price_of(prices: Mapping[str, Price], tier: str) -> Price | None:
+    """A tier's, or that of the tier that it is inside."""
+    while tier not in prices and "/" in tier:
+        tier = tier.rpartition("/")[0]
+    return prices.get(tier)
+
+
 def _plain_estimate(report: Report, pricing: Pricing) -> float | None:
-    written = [node.attempts[-1].usage for node in report.nodes if node.answer and node.attempts]
+    leaves = report.leaves.values()
+    written = [leaf.attempts[-1].usage for leaf in leaves if leaf.answer and leaf.attempts]
     counted = [usage for usage in written if usage is not None]
     if pricing.question_tokens is None or len(counted) < len(written):
         return None

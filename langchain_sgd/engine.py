@@ -139,7 +139,7 @@ async def _answer_plainly(
         plain.restored(reason)
     else:
         written = await plain.choose(reason)
-        if written.has_come_to_its_end:
+        if written.has_come_to_its_end and written.report.status != "partial":
             await journal.keep(_PLAIN_KEY, written.report.model_dump(mode="json"))
     run.emit(written.ended())
     if not written.has_come_to_its_end:

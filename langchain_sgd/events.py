@@ -146,23 +146,28 @@ Emit = Callable[[Event], None]
 """Takes note of an event, at once."""
 
 
-def progress_of(event: Event) -> dict[str, Any] | None:
-    """What a progress display is told of an event, as plain JSON types; None for what is no progress."""
+def progress_of(event: Event, place: str = "") -> dict[str, Any] | None:
+    """What a progress display is told of an event, as plain JSON types; None for what is no progress.
+
+    Args:
+        event: The event.
+        place: What stands before ids in a part that is written in parts itself: `3.` makes `3.1` of `1`.
+    """
     match event:
         case Planned(node, at_s):
             return {
                 "event": "planned",
-                "id": node.id,
+                "id": f"{place}{node.id}",
                 "heading": node.heading,
-                "dependencies": list(node.dependencies),
+                "dependencies": [f"{place}{dependency}" for dependency in node.dependencies],
                 "at_s": at_s,
             }
         case PlainChosen(reason, at_s):
             return {"event": "plain", "reason": reason, "at_s": at_s}
         case Started(node_id, tier, attempt, at_s):
-            told = {"event": "started", "id": node_id, "tier": tier}
+            told = {"event": "started", "id": f"{place}{node_id}", "tier": tier}
             return {**told, "attempt": attempt, "at_s": at_s}
         case Ended(node_id, status, _, at_s):
-            return {"event": "ended", "id": node_id, "status": status, "at_s": at_s}
+            return {"event": "ended", "id": f"{place}{node_id}", "status": status, "at_s": at_s}
         case _:
             return None

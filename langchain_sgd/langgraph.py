@@ -27,7 +27,7 @@ from typing_extensions import TypedDict
 
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.journal import Forgetful, Journal
-from langchain_sgd.options import Options
+from langchain_sgd.options import Options, nested_in
 from langchain_sgd.question import Question, continued, digest, one_system_message, read_input
 from langchain_sgd.skeleton import Skeleton
 from langchain_sgd.tiers import described
@@ -378,12 +378,17 @@ def fingerprint(options: Options) -> str:
     """What decides an answer beside the question: models, prompts, options."""
     return digest(
         [
-            [[tier.name, described(tier.model)] for tier in options.tiers_by_size],
+            [[tier.name, _described(tier.model)] for tier in options.tiers_by_size],
             described(options.planning_tier.model),
             options.prompts.model_dump(),
             [options.max_nodes, options.mode, options.seed],
         ]
     )
+
+
+def _described(model: Any) -> Any:
+    inner = nested_in(model)
+    return described(model) if inner is None else fingerprint(inner)
 
 
 def stream_writer() -> Callable[[Any], None] | None:

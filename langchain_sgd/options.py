@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from langchain_sgd.costs import Price
+from langchain_sgd.costs import Price, PriceLike
 from langchain_sgd.limits import Limit
 from langchain_sgd.models import resolve
 from langchain_sgd.planning.planner import Mode
@@ -28,11 +28,13 @@ from langchain_sgd.prompts import Prompts
 from langchain_sgd.retry import Backoff
 from langchain_sgd.routing import Router, ShareRouter, ThresholdRouter
 from langchain_sgd.skeleton import Node
-from langchain_sgd.tiers import LARGE, PLANNER, SMALL, ModelLike, Tier
+from langchain_sgd.tiers import LARGE, PLANNER, SMALL, ModelLike, Tier, innermost
 
 _THRESHOLD = 3
 Accept = Callable[[Node, str], bool]
 """The user's own test of a node's answer; False sends the node to the next larger tier."""
+Expand = Callable[[Node], bool]
+"""The user's own test whether a node is split further."""
 
 
 class Options(BaseModel):
@@ -85,7 +87,7 @@ class Options(BaseModel):
         default_factory=dict,
         description="Most calls in flight for each tier, by name (`planner` too), in this process.",
     )
-    prices: Mapping[str, Price] | None = Field(
+    prices: Mapping[str, PriceLike] | None = Field(
         default=None,
         description="Per million tokens, `(input, output)`, `(input, output, cached)` or"
         " `(input, output, cached, cache_write)` by tier, `planner` too if it is a model of its own: the"
@@ -137,6 +139,15 @@ class Options(BaseModel):
         ge=2,
         le=99,
         description="Nodes taken from the planner; the rest of its plan is left out with a warning.",
+    )
+    expand: int | Expand | None = Field(
+        default=None,
+        description="Which parts are planned and written in parts themselves, under headings one level"
+        " deeper: those that are to have at least this many words, or those that your own test takes. A"
+        " part that the planner leaves whole is written as usual.",
+    )
+    expand_depth: int = Field(
+        default=1, ge=1, le=3, description="How many levels of parts `expand` may add."
     )
     length: int | None = Field(
         default=None,
@@ -247,6 +258,14 @@ class Options(BaseModel):
             raise ValueError(msg)
         return value
 
+    @field_validator("expand", mode="before")
+    @classmethod
+    def _expand_from(cls, value: Any) -> Any:
+        if isinstance(value, bool) or (isinstance(value, int) and value < 1):
+            msg = f"expand must be a number of words from 1 on, or a function, not {value!r}"
+            raise ValueError(msg)
+        return value
+
     @field_validator("limits", mode="before")
     @classmethod
     def _shared_limits(cls, value: Any) -> Any:
@@ -299,7 +318,10 @@ class Options(BaseModel):
                 " name; give it another one, and the model as planner= if it is to plan"
             )
             raise ValueError(msg)
-        for name in ("router", "accept", "busy"):
+        if self.planner is not None and nested_in(self.planner):
+            msg = "planner must be a model; an SGDRunnable plans for itself, and can be a tier"
+            raise ValueError(msg)
+        for name in ("router", "accept", "busy", "expand"):
             if _is_async(getattr(self, name)):
                 msg = (
                     f"{name} must not be async: it is asked between two pieces of work, and at once"
@@ -348,6 +370,10 @@ class Options(BaseModel):
         if not self._tiers:
             return  # the validator that follows says what is missing
         largest = self._tiers[-1]
+        while (
+            inner := nested_in(largest.model)
+        ) is not None:  # it plans by what it plans with itself
+            largest = inner.planning_tier
         self._planner = (
             Tier(PLANNER, largest.model, limits.get(PLANNER) or largest.limit, largest.shared)
             if self.planner is None
@@ -414,7 +440,17 @@ class Options(BaseModel):
         """With the planner's, which is the largest tier's unless it is a model of its own."""
         if self.prices is None:
             return None
-        return {PLANNER: self.prices[self.largest.name], **self.prices}
+        prices = cast(
+            "Mapping[str, Price]", self.prices
+        )  # tuples have become prices when they were read
+        return {PLANNER: prices[self.largest.name], **prices}
+
+
+def nested_in(model: Any) -> Options | None:
+    """The options of the `SGDRunnable` that a model is, or, as a `ChatSGD`, is made of."""
+    model = innermost(model)
+    model = model if isinstance(model, Options) else getattr(model, "sgd", None)
+    return model if isinstance(model, Options) else None
 
 
 def _is_async(function: Any) -> bool:

@@ -133,6 +133,8 @@ _DEPENDENCY = "\n\n{fence} {id}. {heading}\n{answer}\n{fence}"
 
 _NODE = '\n\nWrite only part {id}, "{heading}"{scope}: {length}.'
 
+_EXPAND = '\n\nOnly part {id}, "{heading}"{scope}, is wanted now: {length}. What follows is about it alone.'
+
 _FUSE = """Give your answer above in the required form. Keep everything it says; leave out what has no place \
 in the form, and add nothing."""
 
@@ -153,6 +155,7 @@ _FIELDS = {
     "dependencies": set[str](),
     "dependency": {"id", "heading", "answer", "fence"},
     "node": {"id", "heading", "scope", "difficulty", "length"},
+    "expand": {"id", "heading", "scope", "difficulty", "length"},
     "fuse": set[str](),
     "findings": set[str](),
     "finding": {"name", "text", "fence"},
@@ -206,6 +209,8 @@ class Prompts(BaseModel):
     """One dependency answer. Fields: `id`, `heading`, `answer`, `fence`: a line that no answer holds."""
     node: str = _NODE
     """The node's own part, last. Fields: `id`, `heading`, `scope`, `difficulty`, `length`."""
+    expand: str = _EXPAND
+    """In place of `node`, where the part is planned and written in parts itself. Fields as in `node`."""
     fuse: str = _FUSE
     """After the finished answer, where it is to be put into a schema's form. No field."""
     findings: str = _FINDINGS
@@ -240,6 +245,11 @@ class Prompts(BaseModel):
         """Whether a writer is told how long its part is to be; otherwise it is not held to it."""
         fields = string.Formatter().parse(self.node)
         return any(name == "length" for _, name, _, _ in fields)
+
+    @property
+    def for_questions(self) -> Self:
+        """`for_node` then makes a part a question of its own, whose writers are told what they are anew."""
+        return self.model_copy(update={"node": self.expand, "writer": ""})
 
     def for_planner(
         self,

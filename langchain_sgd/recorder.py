@@ -11,6 +11,7 @@ from langchain_core.messages import BaseMessage
 from langchain_sgd.costs import Pricing
 from langchain_sgd.decoding.context import RunContext
 from langchain_sgd.events import (
+    PLAIN_ID,
     Ended,
     Event,
     HedgeDropped,
@@ -110,8 +111,9 @@ class Recorder:
             *(f"{_name(n)}: {n.error}" for n in nodes if n.error),
             *_troubled_tiers(nodes),
         ]
-        for warning in dict.fromkeys(warnings):
-            _log.warning("%s", warning)
+        if run.within is None:  # the run around it tells of them too
+            for warning in dict.fromkeys(warnings):
+                _log.warning("%s", warning)
         planner = PlannerReport(
             source=self._source,
             attempts=tuple(self._planner),
@@ -128,7 +130,7 @@ class Recorder:
             warnings=tuple(dict.fromkeys(warnings)),
             ttft_s=ttft_s,
             wall_s=run.clock.now(),
-            restarted=restarted,
+            restarted=restarted or any(n.parts is not None and n.parts.restarted for n in nodes),
             thread_id=thread_id,
             pricing=self._pricing(run, nodes),
         )
@@ -158,7 +160,7 @@ class Recorder:
 
 
 def _name(node: NodeReport) -> str:
-    return f"node {node.id}" if node.heading or node.id[:1] != "@" else "undivided answer"
+    return "undivided answer" if node.id == PLAIN_ID else f"node {node.id}"
 
 
 def _troubled_tiers(nodes: Sequence[NodeReport]) -> list[str]:

@@ -7,7 +7,7 @@ that restored it; its attempts keep the times of the run that made them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, Self
 
 from langchain_core.messages import AIMessage
@@ -23,9 +23,10 @@ REPORT_KEY = "sgd"
 AWAITING_APPROVAL = "awaiting_approval"
 """In the place of a status: the run stands still until a human has seen its skeleton."""
 
-NodeStatus = Literal["complete", "truncated", "unaccepted", "failed", "skipped"]
-"""`truncated`: the answer breaks off; `unaccepted`: the user's own check took none of the texts, and the
-last one is given; `skipped`: a dependency has no answer, or `max_cost` left it out."""
+NodeStatus = Literal["complete", "partial", "truncated", "unaccepted", "failed", "skipped"]
+"""`partial`: one of its own parts is not complete; `truncated`: the answer breaks off; `unaccepted`: the
+user's own check took none of the texts, and the last one is given; `skipped`: a dependency has no answer,
+or `max_cost` left it out."""
 
 RunStatus = Literal["complete", "partial", "plain"]
 """`partial`: a part is missing or cut; `plain`: one model answered undivided."""
@@ -98,6 +99,9 @@ class NodeReport(_Value):
     error: str | None = None
     restored: bool = False
     """Taken from a checkpoint; no model was called for it in this run."""
+    parts: Report | None = None
+    """Of a part that was planned and written in parts itself, the report of that: in place of the attempt
+    that answered, whose tokens are their total. Its times are seconds since the whole run began."""
 
     @property
     def answering(self) -> Attempt | None:
@@ -130,6 +134,19 @@ class NodeReport(_Value):
     def usage(self) -> Usage:
         """Tokens of all attempts, those that were discarded included."""
         return sum((a.usage for a in self.attempts if a.usage), Usage())
+
+    @property
+    def calls(self) -> Iterator[tuple[str, Attempt]]:
+        """Every model call, by the name of its tier."""
+        yield from ((attempt.tier, attempt) for attempt in self.own_attempts)
+        if self.parts is not None:
+            yield from ((f"{self.parts.prefix}{name}", call) for name, call in self.parts.calls)
+
+    @property
+    def own_attempts(self) -> tuple[Attempt, ...]:
+        """Those that called a model, and not an `SGDRunnable` whose report is `parts`."""
+        answered = None if self.parts is None else self.answered_by
+        return tuple(a for index, a in enumerate(self.attempts) if index != answered)
 
 
 class PlannerReport(_Value):
@@ -167,6 +184,9 @@ class Report(_Value):
     """The checkpointer's thread, if the run was saved."""
     pricing: Pricing | None = None
     """From `prices=`; `costs` follows from it."""
+    tier: str | None = None
+    """Of a part's own run, by a tier that is an `SGDRunnable`: its name. It stands before those of its
+    tiers, as in `deep/large`."""
 
     @classmethod
     def from_message(cls, message: AIMessage) -> Self:
@@ -196,9 +216,35 @@ class Report(_Value):
             raise InvalidInputError(msg) from error
 
     @property
+    def prefix(self) -> str:
+        """What stands before the names of its tiers in the report that it is a part of."""
+        return f"{self.tier}/" if self.tier else ""
+
+    @property
+    def leaves(self) -> dict[str, NodeReport]:
+        """What was written by one model each, in order: parts of parts under ids such as `3.1`."""
+        found: dict[str, NodeReport] = {}
+        for node in self.nodes:
+            if node.parts is None or node.parts.skeleton is None:
+                found[node.id] = node
+            else:
+                found |= {f"{node.id}.{name}": leaf for name, leaf in node.parts.leaves.items()}
+        return found
+
+    @property
     def overlap(self) -> Overlap:
         """How much the parts repeat each other, and which: by runs of four words, linear in the text."""
-        return overlap({node.id: node.answer for node in self.nodes})
+        return overlap({name: leaf.answer for name, leaf in self.leaves.items()})
+
+    @property
+    def calls(self) -> Iterator[tuple[str, Attempt]]:
+        """Every model call, by the name of its tier; the planner's under `planner`."""
+        for attempt in self.planner.attempts if self.planner else ():
+            yield PLANNER, attempt
+        if self.planner is not None and (hedge := self.planner.hedge) is not None:
+            yield hedge.tier, hedge
+        for node in self.nodes:
+            yield from node.calls
 
     @property
     def total_usage(self) -> Usage:
@@ -220,13 +266,9 @@ class Report(_Value):
     def usage(self) -> dict[str, Usage]:
         """Tokens by tier, the planner's under `planner`; attempts that were discarded included."""
         totals: dict[str, Usage] = {}
-        for attempt in self.planner.attempts if self.planner else ():
-            _add(totals, PLANNER, attempt)
-        if self.planner is not None and (hedge := self.planner.hedge) is not None:
-            _add(totals, hedge.tier, hedge)
-        for node in self.nodes:
-            for attempt in node.attempts:
-                _add(totals, attempt.tier, attempt)
+        for name, attempt in self.calls:
+            if attempt.usage is not None:
+                totals[name] = totals.get(name, Usage()) + attempt.usage
         return totals
 
     @computed_field  # type: ignore[prop-decorator]
@@ -250,8 +292,9 @@ class Report(_Value):
     @property
     def decode_s(self) -> float:
         """Seconds of decoding, one node after the other; over `wall_s` it is the parallelism won."""
-        fresh = (node for node in self.nodes if not node.restored)
-        return sum(a.ended_s - a.started_s for node in fresh for a in node.attempts)
+        fresh = [node for node in self.nodes if not node.restored]
+        parts = sum(node.parts.decode_s for node in fresh if node.parts is not None)
+        return parts + sum(a.ended_s - a.started_s for node in fresh for a in node.own_attempts)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -268,7 +311,12 @@ class Report(_Value):
         Args:
             planned_first: Whether no node started before the plan was complete.
         """
-        written = {node.id: float(node.usage.output_tokens) for node in self.nodes}
+        written = {
+            node.id: float(node.usage.output_tokens)
+            if node.parts is None
+            else node.parts.sequential_tokens(planned_first=planned_first)
+            for node in self.nodes
+        }
         attempts = self.planner.attempts if self.planner else ()
         plan = sum(a.usage.output_tokens for a in attempts if a.usage)
         if self.skeleton is None:
@@ -283,9 +331,7 @@ class Report(_Value):
     @property
     def models(self) -> dict[str, str]:
         """By tier, and the planner's under `planner`, the models' own names; the last one counts."""
-        named = [(PLANNER, a.model) for a in (self.planner.attempts if self.planner else ())]
-        named += [(a.tier, a.model) for node in self.nodes for a in node.attempts]
-        return {tier: model for tier, model in named if model}
+        return {name: attempt.model for name, attempt in self.calls if attempt.model}
 
     @property
     def answers(self) -> dict[NodeId, str]:
@@ -318,13 +364,11 @@ def _planned(skeleton: Skeleton, plan: int, *, planned_first: bool) -> dict[Node
     return out
 
 
-def _add(totals: dict[str, Usage], name: str, attempt: Attempt) -> None:
-    if attempt.usage is not None:
-        totals[name] = totals.get(name, Usage()) + attempt.usage
-
-
 def status_of(nodes: Iterable[NodeReport], *, plain: bool, cut: bool) -> RunStatus:
     """What the run as a whole came to."""
     if cut or any(node.status != "complete" for node in nodes):
         return "partial"
     return "plain" if plain else "complete"
+
+
+NodeReport.model_rebuild()

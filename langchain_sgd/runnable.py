@@ -27,7 +27,8 @@ from langgraph.types import Checkpointer
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from langchain_sgd.batches import Batches, limit_of
-from langchain_sgd.decoding.context import RunContext, for_models
+from langchain_sgd.decoding.context import Clock, RunContext, for_models
+from langchain_sgd.decoding.nesting import place_in
 from langchain_sgd.engine import plan_only
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.events import Event, progress_of
@@ -161,16 +162,29 @@ class SGDRunnable(Batches, Options, RunnableSerializable[Any, AIMessage]):
         self, value: Any, config: RunnableConfig, options: Mapping[str, Any], telling: Telling
     ) -> AIMessage:
         """One run; everything that comes of it is told to `telling`."""
-        show = stream_writer()
+        show, within = stream_writer(), place_in(config)
+        place = "" if within is None else within.place
 
         def emit(event: Event) -> None:
             telling.feed(event)
-            if show is not None and (progress := progress_of(event)) is not None:
+            if show is not None and (progress := progress_of(event, place)) is not None:
                 show({"sgd_progress": progress})
 
         def context(question: Question) -> RunContext:
-            return RunContext(question, self, for_models(config), limit_of(config), emit)
+            return RunContext(
+                question,
+                self,
+                for_models(config),
+                limit_of(config),
+                emit,
+                Clock() if within is None else within.run.clock,
+                within,
+                telling.is_watched,
+            )
 
+        if within is not None:
+            question = Question(tuple(read_input(value)[0]), options=options)
+            return await telling.working(context)(question, within.journal, None)
         result = await run_in_graph(
             self._graph, value, config, self, telling.working(context), options
         )
@@ -201,8 +215,17 @@ class SGDRunnable(Batches, Options, RunnableSerializable[Any, AIMessage]):
         ) -> AsyncIterator[AIMessageChunk]:
             async def work(give: Callable[[str | AIMessage], None]) -> None:
                 value = _added([item async for item in inputs])
-                telling = Telling(self, on_text=give)
-                give(await self._answer(value, config, options, telling))
+                within = place_in(config)
+                watched = within is None or within.run.watched
+                telling = Telling(
+                    self,
+                    on_text=give if watched else None,
+                    depth=0 if within is None else within.depth,
+                )
+                message = await self._answer(value, config, options, telling)
+                if not watched:  # nothing was given yet
+                    give(str(message.text))
+                give(message)
 
             return Stream(AnswerChunks(Working(work)))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from langchain_core.messages import AIMessage
 from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 
-from langchain_sgd.answer import Assembler, assemble, assemble_plain
+from langchain_sgd.answer import TOP_LEVEL, Assembler, assemble, assemble_plain
 from langchain_sgd.decoding.context import RunContext
 from langchain_sgd.engine import answer
 from langchain_sgd.events import Ended, Event, Opened, Token
@@ -32,6 +32,7 @@ class Telling:
         on_text: Called with every piece of the answer, in document order. Without it nobody sees the
             answer grow, so a part that is started again leaves no mark.
         on_event: Called with every event, in order.
+        depth: How many times the question was split before this run.
     """
 
     def __init__(
@@ -40,12 +41,14 @@ class Telling:
         *,
         on_text: Callable[[str], None] | None = None,
         on_event: Callable[[Event], None] | None = None,
+        depth: int = 0,
     ) -> None:
         self._options = options
         self._on_text = on_text
         self._on_event = on_event
         self._recorder = Recorder(options.known_faults)
-        self._assembler = Assembler(headings=options.headings)
+        self._level = TOP_LEVEL + depth
+        self._assembler = Assembler(headings=options.headings, level=self._level)
         self._told = False
         self._text: list[str] = []
         self._ttft_s: float | None = None
@@ -53,6 +56,11 @@ class Telling:
         self._hopeless = False
         """The run will raise once its nodes have ended; nothing more is shown."""
         self._held = ""
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody sees the answer grow."""
+        return self._on_text is not None or self._on_event is not None
 
     @property
     def warnings(self) -> Sequence[str]:
@@ -138,6 +146,7 @@ class Telling:
             report.skeleton.nodes,
             ended,
             headings=self._options.headings,
+            level=self._level,
             cut=self._recorder.cut,
             opening=report.opening,
         )

@@ -95,7 +95,7 @@ class Asking:
             on_node(node)
         if (ended := kept.get(_END)) is not None:
             paid = [Attempt.model_validate(attempt) for attempt in ended["attempts"]]
-            run.spending.restore(paid)
+            run.spending.restore((attempt.tier, attempt) for attempt in paid)
             for attempt in paid:
                 run.emit(PlannerCalled(attempt, run.clock.now()))
             return Plan(begun, ended["plain"], list(ended["warnings"]), ended["cut"])
@@ -254,7 +254,7 @@ class Asking:
                     run.child("planner", tier.name, self._calls, {}),
                     heard,
                     reply,
-                    limits=[run.limit],
+                    limits=run.limits,
                     patience=Patience(run.options.stall_timeout_s, run.deadline),
                     options=looks,
                     on_start=self._started,

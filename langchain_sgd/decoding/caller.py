@@ -20,7 +20,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_sgd.decoding.endings import Ending, ending_of, worse
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.limits import Limit, in_line, slots
-from langchain_sgd.report import Attempt, Usage
+from langchain_sgd.report import REPORT_KEY, Attempt, Usage
 from langchain_sgd.retry import describe, is_timeout
 from langchain_sgd.tiers import Shared, Tier, innermost
 
@@ -97,6 +97,8 @@ class Reply:
     """What came as a thought beside the text."""
     annotations: list[dict[str, Any]] = field(default_factory=list)
     """Citations and the like."""
+    report: Mapping[str, Any] | None = None
+    """Of a call that was a whole run: its report."""
 
     @property
     def ran_on(self) -> bool:
@@ -449,6 +451,8 @@ def _note_metadata(metadata: Mapping[str, Any], reply: Reply) -> None:
         if isinstance(value := metadata.get(name), str) and value:
             reply.model = value
             break
+    if isinstance(report := metadata.get(REPORT_KEY), Mapping):
+        reply.report = report
     reply.ending = worse(reply.ending, ending_of(metadata))
     if reply.first_logprob is None and "logprobs" in metadata:
         reply.first_logprob = _first_logprob(metadata["logprobs"])

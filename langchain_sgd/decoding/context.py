@@ -7,16 +7,20 @@ import functools
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import RunnableConfig
 
 from langchain_sgd.decoding.length import LEAST_WORDS, Length
 from langchain_sgd.decoding.spending import Spending
 from langchain_sgd.events import Emit, Warned
+from langchain_sgd.journal import Journal
 from langchain_sgd.limits import Limit
 from langchain_sgd.options import Options
 from langchain_sgd.question import Question
+
+if TYPE_CHECKING:
+    from langchain_sgd.decoding.writer import Part
 
 TOKENS_A_WORD = 1.5
 """About what a word takes, where the user bounds the whole answer in tokens."""
@@ -48,6 +52,33 @@ class Clock:
         return until is not None and self.loop.time() >= until
 
 
+@dataclass(slots=True)
+class Within:
+    """A run's place in another one, of whose answer it writes a part, or the whole."""
+
+    run: RunContext
+    """The other run."""
+    part: Part
+    journal: Journal
+    """Where it keeps what is finished."""
+    limit: Limit
+    """The user's bound of calls to the tier that it is."""
+    began: float
+    """Loop time."""
+    until: float | None
+    """Loop time at which it must have ended."""
+
+    @property
+    def depth(self) -> int:
+        """How many times the question was split before this run."""
+        return self.run.depth + (self.part.node is not None)
+
+    @property
+    def place(self) -> str:
+        """What stands before its nodes' ids to make them unique among those of all levels."""
+        return self.run.place if self.part.node is None else f"{self.run.place}{self.part.id}."
+
+
 @dataclass
 class RunContext:
     """One run: what was asked, how it is decoded, who listens."""
@@ -60,15 +91,47 @@ class RunContext:
     """Most model calls in flight in this run, or in the batch it belongs to."""
     emit: Emit
     clock: Clock = field(default_factory=Clock)
+    """Of a run within another one, that one's."""
+    within: Within | None = None
+    """None for a run that nobody made a part of."""
+    watched: bool = True
+    """Somebody sees the answer grow."""
+
+    @property
+    def depth(self) -> int:
+        """How many times the question was split before this run."""
+        return 0 if self.within is None else self.within.depth
+
+    @property
+    def place(self) -> str:
+        """What stands before a node's id to make it unique among those of all levels."""
+        return "" if self.within is None else self.within.place
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """What each call holds a slot of, beside its tier's own. No run holds one: only calls do."""
+        if self.within is None:
+            return (self.limit,)
+        return (*self.within.run.limits, self.within.limit)
 
     @functools.cached_property
     def length(self) -> Length:
         """How long the answer is to be."""
-        return Length.of(str(self.question.messages[-1].text), self.options.length)
+        share = None if self.within is None else self.within.part.share
+        own = None if self.is_expansion else self.options.length
+        words = own or (self.options.length if share is None else share.words)
+        return Length.of(str(self.question.messages[-1].text), words)
+
+    @property
+    def is_expansion(self) -> bool:
+        """Whether it is a part that `expand` splits: the other run's models and options are its own."""
+        return self.within is not None and self.within.run.options is self.options
 
     @functools.cached_property
     def spending(self) -> Spending:
         """What the run has cost so far."""
+        if self.within is not None and self.is_expansion:
+            return self.within.run.spending
         return Spending(self.options.all_prices, self.options.max_cost)
 
     @functools.cached_property
@@ -80,8 +143,11 @@ class RunContext:
     @property
     def deadline(self) -> float | None:
         """Loop time at which the run must have ended."""
-        seconds = self.options.deadline_s
-        return None if seconds is None else self.clock.began + seconds
+        seconds, within = self.options.deadline_s, self.within
+        ends = [] if within is None or within.until is None else [within.until]
+        if seconds is not None:
+            ends.append((self.clock.began if within is None else within.began) + seconds)
+        return min(ends, default=None)
 
     def warn(self, text: str) -> None:
         """Tell what the answer lacks or costs more."""
@@ -107,7 +173,8 @@ class RunContext:
         """A seed of its own for each part, so that parts do not all make the same choices."""
         if self.options.seed is None:
             return {}
-        digest = hashlib.sha256(f"{self.options.seed}:{part}".encode()).digest()
+        said = f"{self.options.seed}:{self.place}{part}"
+        digest = hashlib.sha256(said.encode()).digest()
         return {"seed": int.from_bytes(digest[:4], "big") >> 1}
 
     async def pause(self, number: int, error: BaseException | None, until: float | None) -> bool:

@@ -23,6 +23,7 @@ from langchain_sgd.events import (
     Token,
 )
 from langchain_sgd.journal import Journal
+from langchain_sgd.options import nested_in
 from langchain_sgd.owner import Owner
 from langchain_sgd.planning.forms import is_chat_model
 from langchain_sgd.report import Attempt, Usage
@@ -51,6 +52,8 @@ class PlainAnswer:
             and question.skeleton is None
             and not question.approve
             and is_chat_model(options.largest.model)
+            and nested_in(options.largest.model) is None
+            and run.within is None
         )
         """Whether it begins together with the planner, to open the answer. An agent's first words come late,
         and cost a whole answer."""
@@ -102,8 +105,9 @@ class PlainAnswer:
         messages = run.question.messages
         if run.spending.refusal(largest.name, messages, OPENING_TOKENS) is not None:
             return
-        if all(limit.has_room() for limit in (run.limit, *largest.limits)):
-            work = write_plain(run, "begun beside the planner", self._hear)
+        if all(limit.has_room() for limit in (*run.limits, *largest.limits)):
+            reason = "begun beside the planner"
+            work = write_plain(run, reason, self._hear, self._journal)
             self._task = self._owner.start(work)
             self._task.add_done_callback(self._ended)
 
@@ -196,7 +200,7 @@ class PlainAnswer:
         self._reading = None
         self._emit(PlainChosen(reason, run.clock.now()))
         if self._task is None or self._dropped:
-            return await write_plain(run, reason, self._emit)
+            return await write_plain(run, reason, self._emit, self._journal)
         for event in self._held:
             self._emit(event)
         self._held.clear()

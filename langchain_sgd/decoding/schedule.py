@@ -74,12 +74,14 @@ class Schedule:
         run, kept = self._run, self._journal.kept.get(key)
         if kept is not None:
             report = NodeReport.model_validate(kept)
-            run.spending.restore(report.attempts)
+            run.spending.restore(report.calls)
             written = Written(_restored(report, node, run.clock.now()))
         else:
             outline = Outline(tuple(self._planned), tuple(self._lines), complete=self._complete)
-            written = await write_node(run, node, outline, answers, planned_s=planned_s)
-            if written.has_come_to_its_end:
+            written = await write_node(
+                run, node, outline, answers, planned_s=planned_s, journal=self._journal, key=key
+            )
+            if written.has_come_to_its_end and written.report.status != "partial":
                 await self._journal.keep(key, written.report.model_dump(mode="json"))
         run.emit(written.ended())
         return written

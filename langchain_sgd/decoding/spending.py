@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from langchain_core.messages import BaseMessage
 
-from langchain_sgd.costs import Price
+from langchain_sgd.costs import Price, price_of
 from langchain_sgd.decoding.caller import Reply
 from langchain_sgd.report import Attempt, Usage
 
@@ -59,9 +59,9 @@ class Spending:
         if self._most is not None:
             self._calls.append(_Call(reply, _tokens_of(messages), expected))
 
-    def restore(self, attempts: Iterable[Attempt]) -> None:
-        """Calls of an earlier life of the run."""
-        self._earlier += sum(self._price(a.tier, a.usage) for a in attempts if a.usage)
+    def restore(self, calls: Iterable[tuple[str, Attempt]]) -> None:
+        """Calls of an earlier life of the run, by the names of their tiers."""
+        self._earlier += sum(self._price(tier, call.usage) for tier, call in calls if call.usage)
 
     def refusal(self, tier: str, messages: Sequence[BaseMessage], expected: int) -> str | None:
         """Why a node must not be started; None if it may be.
@@ -82,7 +82,8 @@ class Spending:
         )
 
     def _price(self, tier: str, usage: Usage) -> float:
-        return self._prices[tier].of(usage) if self._prices and tier in self._prices else 0.0
+        price = None if self._prices is None else price_of(self._prices, tier)
+        return 0.0 if price is None else price.of(usage)
 
 
 def _tokens_of(messages: Sequence[BaseMessage]) -> int:

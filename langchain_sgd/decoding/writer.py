@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable
 
 from langchain_sgd.decoding.caller import TIME_USED_UP, Patience, Reply, call_model
-from langchain_sgd.decoding.context import TOKENS_A_WORD, RunContext
+from langchain_sgd.decoding.context import TOKENS_A_WORD, RunContext, Within
 from langchain_sgd.decoding.hearing import Hearing
 from langchain_sgd.decoding.length import Share, count_words, whole_sentences
+from langchain_sgd.decoding.nesting import InnerJournal, placed
 from langchain_sgd.decoding.prefixes import with_hints
 from langchain_sgd.errors import (
     DependencyFailedError,
@@ -20,9 +21,13 @@ from langchain_sgd.errors import (
     RunDeadlineError,
     SkeletonGraphError,
 )
-from langchain_sgd.events import PLAIN_ID, Discarded, Emit, Ended, Started
+from langchain_sgd.events import PLAIN_ID, Discarded, Emit, Ended, Started, Token
+from langchain_sgd.journal import Forgetful, Journal
+from langchain_sgd.limits import Limit
+from langchain_sgd.options import nested_in
 from langchain_sgd.planning.forms import with_options
-from langchain_sgd.report import Attempt, NodeReport, NodeStatus, Usage
+from langchain_sgd.prompts import Prompts
+from langchain_sgd.report import Attempt, NodeReport, NodeStatus, Report, Usage
 from langchain_sgd.retry import describe, is_retryable
 from langchain_sgd.routing import path_up
 from langchain_sgd.skeleton import Node, NodeId
@@ -60,6 +65,10 @@ class Part:
     """Its length; None: as long as the writer likes."""
     outline: str = ""
     """What is planned, as its prompt shows it."""
+    question: Sequence[BaseMessage] = ()
+    """What is asked where it is planned and written in parts itself."""
+    journal: Journal = field(default_factory=Forgetful)
+    """Where those are kept."""
 
     def least_words(self, tier: Tier, least_share: float) -> int:
         """With fewer words, the text of a tier that has a larger one beside it is not taken."""
@@ -104,6 +113,8 @@ class _Draft:
     """What the part is if nothing better comes."""
     retryable: bool = False
     annotations: tuple[Mapping[str, Any], ...] = ()
+    parts: Report | None = None
+    """Of a text that was written in parts."""
 
 
 async def write_node(
@@ -113,6 +124,8 @@ async def write_node(
     answers: Mapping[NodeId, str | None],
     *,
     planned_s: float = 0.0,
+    journal: Journal | None = None,
+    key: str = "",
 ) -> Written:
     """One node's answer, or why it has none; every dependency has answered or failed.
 
@@ -122,6 +135,8 @@ async def write_node(
         outline: What is planned, this node included.
         answers: Its dependencies' texts; None for one that has none, which skips the node.
         planned_s: When the node was planned.
+        journal: Where its own parts are kept, if it is written in parts.
+        key: The node's, in the journal.
     """
     options = run.options
     if missing := [d for d in node.dependencies if answers.get(d) is None]:
@@ -135,22 +150,29 @@ async def write_node(
     tiers = options.tiers_by_size
     path = path_up(tiers, options.route(node), node)
     lines = outline.lines or [options.prompts.line_of(each) for each in outline.nodes]
-    messages = options.prompts.for_node(
-        run.question.messages,
-        node,
-        planned=outline.nodes,
-        answers={d: text for d, text in answers.items() if text is not None},
-        lines=lines,
-        length=str(share or ""),
-    )
+    if _expands(run, node, share):  # what it is then asked is asked of the run's own kind
+        itself = cast("Runnable[Any, Any]", options)
+        path = (replace(path[0], model=itself, limit=Limit(None)), *path)
+
+    def ask(prompts: Prompts) -> list[BaseMessage]:
+        return prompts.for_node(
+            run.question.messages,
+            node,
+            planned=outline.nodes,
+            answers={d: text for d, text in answers.items() if text is not None},
+            lines=lines,
+            length=str(share or ""),
+        )
+
+    messages = ask(options.prompts)
     part = Part(
         node.id,
-        f"node:{node.id}",
+        f"node:{run.place}{node.id}",
         messages,
         path,
         node.heading,
         {
-            "sgd_node_id": node.id,
+            "sgd_node_id": f"{run.place}{node.id}",
             "sgd_difficulty": node.difficulty,
             "sgd_dependencies": list(node.dependencies),
         },
@@ -159,6 +181,8 @@ async def write_node(
         planned_s,
         share,
         "".join([options.prompts.outline.format(), *lines]),
+        ask(options.prompts.for_questions) if any(nested_in(t.model) for t in path) else (),
+        InnerJournal(journal or Forgetful(), f"{key}/"),
     )
     refusal = run.spending.refusal(part.path[0].name, messages, part.expected_tokens)
     if refusal is not None:
@@ -181,8 +205,23 @@ def _share(run: RunContext, node: Node, outline: Outline) -> Share | None:
     return min(shares, key=lambda share: share.words)
 
 
-async def write_plain(run: RunContext, reason: str, emit: Emit) -> Written:
-    """The whole question, undivided, by the largest tier, or why there is no answer."""
+def _expands(run: RunContext, node: Node, share: Share | None) -> bool:
+    """Whether the user wants the part to be planned and written in parts."""
+    wanted = run.options.expand
+    if wanted is None or run.depth >= run.options.expand_depth:
+        return False
+    if isinstance(wanted, int):
+        return share is not None and share.words >= wanted
+    return wanted(node)
+
+
+async def write_plain(
+    run: RunContext, reason: str, emit: Emit, journal: Journal | None = None
+) -> Written:
+    """The whole question, undivided, by the largest tier, or why there is no answer.
+
+    A part that was to be split and is left whole is written as any other part.
+    """
     part = Part(
         PLAIN_ID,
         "plain",
@@ -190,7 +229,18 @@ async def write_plain(run: RunContext, reason: str, emit: Emit) -> Written:
         (run.options.largest,),
         metadata={"sgd_plain": reason},
         planned_s=run.clock.now(),
+        question=run.question.messages,
+        journal=InnerJournal(journal or Forgetful(), "plain/"),
     )
+    if run.within is not None and (node := run.within.part.node) is not None:
+        part = replace(
+            part,
+            messages=run.within.part.messages,
+            path=path_up(run.options.tiers_by_size, run.options.route(node), node),
+            heading=node.heading,
+            node=node,
+            share=run.within.part.share,
+        )
     return await _write(run, part, emit)
 
 
@@ -205,6 +255,11 @@ async def _write(run: RunContext, part: Part, emit: Emit) -> Written:
     for tier in (*part.path, *part.smaller):
         if tier in part.smaller and not _may_step_down(draft):
             break
+        if attempts and (
+            refusal := run.spending.refusal(tier.name, part.messages, part.expected_tokens)
+        ):
+            run.warn(f"{_name(part)}: {refusal}")
+            break
         for repeat in range(run.options.retries + 1):
             if draft is not None:
                 if repeat and not await run.pause(repeat, draft.reply.error, until):
@@ -212,7 +267,8 @@ async def _write(run: RunContext, part: Part, emit: Emit) -> Written:
                 emit(Discarded(part.id, draft.problem or "", run.clock.now()))
             if run.clock.is_late(until):
                 break
-            draft, until = await _attempt(
+            attempt = _attempt if nested_in(tier.model) is None else _attempt_in_parts
+            draft, until = await attempt(
                 run, part, tier, len(attempts) + 1, repeat + 1, emit, until
             )
             attempts.append(draft.reply.attempt(run.clock.at, draft.problem))
@@ -220,7 +276,7 @@ async def _write(run: RunContext, part: Part, emit: Emit) -> Written:
                 if tier in part.smaller:
                     failed = ", ".join(each.name for each in part.path)
                     run.warn(f"{_name(part)}: {failed} could not answer, so {tier.name} wrote it")
-                done = _report(run, part, ready, "complete", draft, attempts, len(attempts) - 1)
+                done = _report(run, part, ready, draft.status, draft, attempts, len(attempts) - 1)
                 return Written(done)
             if draft.text and (best is None or _worth(draft) >= _worth(best)):
                 best, best_index = draft, len(attempts) - 1
@@ -279,10 +335,7 @@ async def _attempt(
 
     def started() -> float | None:
         nonlocal until
-        if number == 1 and (seconds := run.options.node_timeout_s) is not None:
-            ends = run.clock.loop.time() + seconds
-            until = ends if until is None else min(ends, until)
-        emit(Started(part.id, tier.name, number, run.clock.now()))
+        until = _started(run, part, tier, number, emit, until)
         return until
 
     model, options = _bound(run, part, tier)
@@ -301,7 +354,7 @@ async def _attempt(
             run.child(part.run_name, tier.name, number, part.metadata),
             hearing.feed,
             draft.reply,
-            limits=[run.limit],
+            limits=run.limits,
             patience=Patience(run.options.stall_timeout_s, until),
             options=options,
             on_start=started,
@@ -323,6 +376,69 @@ async def _attempt(
             )
     _judge(run, part, draft, nearly_empty=hearing.is_nearly_empty)
     draft.annotations = _placed(draft.reply.annotations, hearing.said, draft.text)
+    return draft, until
+
+
+def _started(
+    run: RunContext, part: Part, tier: Tier, number: int, emit: Emit, until: float | None
+) -> float | None:
+    """A call goes out; when its part's time ends, which is counted from the first one."""
+    if number == 1 and (seconds := run.options.node_timeout_s) is not None:
+        ends = run.clock.loop.time() + seconds
+        until = ends if until is None else min(ends, until)
+    emit(Started(part.id, tier.name, number, run.clock.now()))
+    return until
+
+
+async def _attempt_in_parts(
+    run: RunContext,
+    part: Part,
+    tier: Tier,
+    number: int,
+    _: int,
+    emit: Emit,
+    until: float | None,
+) -> tuple[_Draft, float | None]:
+    """As `_attempt`, by an `SGDRunnable`, which repeats by itself what fails in it."""
+    draft = _Draft(Reply(tier.name))
+    reply = draft.reply
+    pieces: list[str] = []
+    until = _started(run, part, tier, number, emit, until)
+    within = Within(run, part, part.journal, tier.limit, run.clock.loop.time(), until)
+    expands = nested_in(tier.model) is run.options
+    if not expands:
+        run.spending.note(reply, part.question, part.expected_tokens)
+
+    def hear(text: str) -> None:
+        pieces.append(text)
+        emit(Token(part.id, text, run.clock.now()))
+
+    try:
+        await call_model(
+            Tier(tier.name, tier.model),  # its calls hold the slots
+            part.question,
+            placed(run.child(part.run_name, tier.name, number, part.metadata), within),
+            hear,
+            reply,
+            patience=Patience(),  # it ends itself in time, with what is finished
+            options={k: v for k, v in run.question.options.items() if k != "max_tokens"},
+        )
+    except Exception as error:
+        if _leaves_the_run(error):
+            raise
+    draft.text = "".join(pieces)
+    if reply.report is not None:
+        parts = Report.model_validate(reply.report)
+        draft.parts = parts.model_copy(update={"tier": None if expands else tier.name})
+        reply.usage = parts.total_usage if parts.usage else None
+        if parts.ttft_s is not None:
+            reply.first_at = run.clock.began + parts.ttft_s
+        for warning in parts.warnings:
+            run.warn(f"{_name(part)}: {warning}")
+    _judge(run, part, draft, nearly_empty=False)
+    if draft.problem is None and draft.parts is not None and draft.parts.status == "partial":
+        draft.status = "partial"
+    draft.annotations = tuple(reply.annotations)
     return draft, until
 
 
@@ -410,7 +526,9 @@ def failure(run: RunContext, node: Node | None, written: Written) -> SkeletonGra
         return written.cause
     if run.clock.is_late(run.deadline):
         what = f"node {node.id} ({node.heading!r})" if node else "the question"
-        msg = f"The deadline of {run.options.deadline_s:g} s passed before {what} had an answer"
+        seconds = run.options.deadline_s
+        time = "Its time" if seconds is None else f"The deadline of {seconds:g} s"
+        msg = f"{time} passed before {what} had an answer"
         error: SkeletonGraphError = RunDeadlineError(msg)
     else:
         error = NodeDecodeError(node, written.report.tier, written.report.error or "")
@@ -442,6 +560,7 @@ def _report(
         answered_by=answered_by,
         reasoning=draft.reply.reasoning if text and draft is not None else "",
         annotations=draft.annotations if text and draft is not None else (),
+        parts=draft.parts if text and draft is not None else None,
         planned_s=part.planned_s,
         ready_s=ready,
         ended_s=run.clock.now(),

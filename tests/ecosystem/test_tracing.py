@@ -88,6 +88,23 @@ async def test_openinference_sees_one_tree(
     assert (writer.attributes or {})["openinference.span.kind"] == "LLM"
 
 
+async def test_a_part_written_in_parts_is_a_branch_of_the_tree(
+    exporter: InMemorySpanExporter,
+) -> None:
+    sgd = SGDRunnable(**stage().pair(), expand=lambda node: node.id == "2")
+    await sgd.ainvoke("Why?")
+    spans = [*exporter.get_finished_spans()]
+    (root,) = [span for span in spans if span.parent is None]
+    (branch,) = named(spans, "node:2")
+    assert branch.parent is not None
+    assert branch.context is not None
+    assert branch.parent.span_id == root.context.span_id if root.context else False
+    inside = [s.name for s in spans if s.parent and s.parent.span_id == branch.context.span_id]
+    assert sorted(inside) == ["node:2.1", "node:2.2", "planner"]
+    counted = [(span.attributes or {}).get("llm.token_count.total") for span in spans]
+    assert [count for count in counted if count] == [15] * 5
+
+
 @every_thing
 @pytest.mark.parametrize("inline", [False, True])
 async def test_langfuse_sees_one_tree(name: str, *, inline: bool) -> None:

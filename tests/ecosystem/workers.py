@@ -1,0 +1,245 @@
+"""Many users on two workers of a LangGraph server, with one PostgreSQL behind them; one worker is killed.
+
+    python -m tests.ecosystem.workers --postgres postgresql://user:password@127.0.0.1:5432/database
+
+The server is Aegra, which speaks LangGraph Server's protocol and keeps threads and checkpoints in PostgreSQL.
+A client whose worker is gone asks the other one to go on with its thread. The models are scripted: they say in
+their log what they were asked for, and when. Prints one JSON object; its exit status says whether all answers
+came whole and no finished part was asked for again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.scripted_engine import Pace, ScriptedEngine
+from tests.support.travel import REPLIES
+from tests.tgi_server import TGITestServer, WireEntry
+
+ROOT = Path(__file__).parents[2]
+ANSWER = (
+    "## Trains\n\nTrains are slow.\n\n## Planes\n\nPlanes are loud.\n\n## Advice\n\nStay at home."
+)
+TOKEN_S = 0.4
+"""A part of three words takes two seconds, an answer with what it rests on four."""
+GO_ON: dict[str, Any] = {"update": {"messages": []}}
+"""A command that changes nothing: the thread goes on from what was saved. Aegra takes no empty input."""
+SAVED_S = 0.5
+"""A part is saved well within this time after its last token."""
+_PART = re.compile(r"User (\d+)\b.*Write only part (\d),", re.DOTALL)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+@contextmanager
+def worker(
+    python: str, folder: Path, postgres: str, models: dict[str, str]
+) -> Iterator[tuple[str, Any]]:
+    """One process of the server: its URL and itself."""
+    port = free_port()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder),
+        "PYTHONPATH": str(ROOT),
+        "AEGRA_CONFIG": str(folder / "aegra.json"),
+        "DATABASE_URL": postgres,
+        "SQLALCHEMY_POOL_SIZE": "10",
+        "LANGGRAPH_MAX_POOL_SIZE": "20",
+        "LOG_LEVEL": "WARNING",
+        "LANGSMITH_TRACING": "false",
+        **models,
+    }
+    command = [python, "-m", "uvicorn", "aegra_api.main:app", "--port", str(port)]
+    with (
+        (folder / f"{port}.log").open("wb") as log,
+        subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log) as process,  # noqa: S603
+    ):
+        try:
+            yield f"http://127.0.0.1:{port}", process
+        finally:
+            process.send_signal(signal.SIGTERM)
+
+
+async def wait_until_up(http: httpx.AsyncClient, url: str, process: Any, folder: Path) -> None:
+    async with asyncio.timeout(300):
+        while True:
+            if process.poll() is not None:
+                msg = f"The worker did not start: {last_lines(folder)}"
+                raise RuntimeError(msg)
+            try:
+                if (await http.get(f"{url}/health")).is_success:
+                    return
+            except httpx.TransportError:
+                pass
+            await asyncio.sleep(0.5)
+
+
+async def conversation(http: httpx.AsyncClient, url: str, thread: str) -> list[dict[str, Any]]:
+    """What is saved of a thread."""
+    said = await http.get(f"{url}/threads/{thread}/state")
+    if said.status_code == httpx.codes.NOT_FOUND:
+        return []
+    found: list[dict[str, Any]] = said.raise_for_status().json()["values"].get("messages", [])
+    return found
+
+
+async def ask(http: httpx.AsyncClient, urls: list[str], user: int) -> dict[str, Any]:
+    """One user's question, asked until there is an answer; of a worker that is gone, the next one goes on."""
+    began, thread = time.monotonic(), None
+    asked = f"Train or plane? User {user} asks."
+    question: Any = {"input": {"messages": [{"role": "user", "content": asked}]}}
+    moved, errors = 0, list[str]()
+    for attempt in range(8):
+        url = urls[(user + moved) % len(urls)]
+        try:
+            if thread is None:
+                made = await http.post(f"{url}/threads", json={})
+                thread = made.raise_for_status().json()["thread_id"]
+            saved = await conversation(http, url, thread) if attempt else []
+            run = {"assistant_id": "sgd", **({"command": GO_ON} if saved else question)}
+            answered = await http.post(f"{url}/threads/{thread}/runs/wait", json=run)
+            answered.raise_for_status()
+            messages = await conversation(http, url, thread)
+            if messages and messages[-1]["type"] == "ai":
+                return {
+                    "user": user,
+                    "text": messages[-1]["content"],
+                    "seconds": time.monotonic() - began,
+                    "moved": moved,
+                    "asked": attempt + 1,
+                }
+        except httpx.TransportError:
+            moved += 1
+        except httpx.HTTPStatusError as error:
+            errors.append(error.response.text[:300])
+        await asyncio.sleep(0.5)
+    seconds = time.monotonic() - began
+    return {"user": user, "text": None, "seconds": seconds, "moved": moved, "errors": errors[:3]}
+
+
+def last_lines(folder: Path) -> str:
+    return "".join(path.read_text()[-2000:] for path in folder.glob("*.log"))
+
+
+def parts(log: list[WireEntry]) -> dict[tuple[str, str], list[WireEntry]]:
+    """The calls for each user's parts, in the order in which they came."""
+    found = defaultdict(list)
+    for entry in log:
+        for prompt in entry.prompts:
+            if named := _PART.search(prompt):
+                found[named[1], named[2]].append(entry)
+    return found
+
+
+async def measure(
+    postgres: str, users: int, *, kill_after_s: float | None, python: str = sys.executable
+) -> dict[str, Any]:
+    pace = Pace(token_s=TOKEN_S)
+    engines = {
+        name: ScriptedEngine(REPLIES, model_id=f"lab/{name}", pace=pace, slots=4 * users)
+        for name in ("small", "large")
+    }
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "graph.py").write_text(
+            "from langchain_sgd.platform import make_graph\n\ngraph = make_graph()\n"
+        )
+        (folder / "aegra.json").write_text(json.dumps({"graphs": {"sgd": "./graph.py:graph"}}))
+        async with (
+            TGITestServer(engines, max_concurrent_requests=8 * users) as models,
+            httpx.AsyncClient(timeout=120, limits=httpx.Limits(max_connections=None)) as http,
+        ):
+            named = {f"SGD_{tier.upper()}": models.url_of(tier) for tier in engines}
+            with ExitStack() as workers:
+                urls: list[str] = []
+                processes: list[Any] = []
+                for _ in range(2):  # one after the other: the first one makes the tables
+                    url, process = workers.enter_context(worker(python, folder, postgres, named))
+                    await wait_until_up(http, url, process, folder)
+                    urls.append(url)
+                    processes.append(process)
+                killed: list[float] = []
+
+                async def kill() -> None:
+                    if kill_after_s is not None:
+                        await asyncio.sleep(kill_after_s)
+                        killed.append(time.monotonic())
+                        processes[0].kill()
+
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(kill())
+                    asked = [group.create_task(ask(http, urls, n)) for n in range(users)]
+                answers = [task.result() for task in asked]
+            calls = parts(models.log)
+            logs = last_lines(folder)
+    whole = [answer for answer in answers if answer["text"] == ANSWER]
+    finished_before = {
+        part: [entry for entry in entries if is_saved(entry, killed)]
+        for part, entries in calls.items()
+    }
+    again = [part for part, done in finished_before.items() if done and len(calls[part]) > 1]
+    seconds = sorted(answer["seconds"] for answer in answers)
+    return {
+        "users": users,
+        "killed_after_s": kill_after_s,
+        "whole_answers": len(whole),
+        "moved_users": sum(bool(answer["moved"]) for answer in answers),
+        "parts": 3 * users,
+        "parts_finished_before_the_kill": sum(map(bool, finished_before.values())),
+        "of_those_asked_again": len(again),
+        "calls_for_parts": sum(map(len, calls.values())),
+        "median_s": round(statistics.median(seconds), 1),
+        "longest_s": round(seconds[-1], 1),
+        **({} if len(whole) == users else {"logs": logs, "wrong": answers[:3]}),
+    }
+
+
+def is_saved(entry: WireEntry, killed: list[float]) -> bool:
+    """Whether a call's text was whole, and kept, when the worker was killed."""
+    ended = entry.ended is not None and not entry.disconnected
+    return bool(killed) and ended and entry.ended < killed[0] - SAVED_S  # type: ignore[operator]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--postgres", default=os.environ.get("SGD_TEST_POSTGRES_URL"))
+    parser.add_argument("--users", type=int, default=32)
+    parser.add_argument("--kill-after", type=float, default=4.5, metavar="S", help="0: kill none")
+    parser.add_argument("--python", default=sys.executable, help="Of the workers, with aegra-api")
+    args = parser.parse_args()
+    if not args.postgres:
+        parser.error("give --postgres, or set SGD_TEST_POSTGRES_URL")
+    kill_after = args.kill_after or None
+    said = asyncio.run(
+        measure(args.postgres, args.users, kill_after_s=kill_after, python=args.python)
+    )
+    print(json.dumps(said, indent=1))  # noqa: T201 - it is a program
+    good = said["whole_answers"] == args.users and not said["of_those_asked_again"]
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
