@@ -211,7 +211,7 @@ class Options(BaseModel):
     )
 
     least_share: float = Field(
-        default=0.4,
+        default=0.5,
         ge=0,
         le=1,
         description="A smaller tier's part with fewer of the words that it was asked for goes to the next"
