@@ -210,7 +210,11 @@ async def test_a_node_looks_something_up(server: TGITestServer) -> None:
 
 async def test_an_agents_words_do_not_show_in_the_chat(server: TGITestServer) -> None:
     clerk = create_agent(ChatTGI(base_url=server.url_of("clerk")), name="clerk")
-    models = {"small": server.url_of("small"), "large": clerk, "planner": server.url_of("large")}
+    models: dict[str, Any] = {
+        "small": server.url_of("small"),
+        "large": clerk,
+        "planner": server.url_of("large"),
+    }
     model = ChatSGD(**models, least_share=0)
     shown = [
         cast("Any", item)[0]

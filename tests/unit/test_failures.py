@@ -158,7 +158,11 @@ WHOLE = "word " * 40
 
 
 def test_a_part_that_a_smaller_tier_leaves_nearly_empty_goes_to_a_larger_one_unseen() -> None:
-    lines = {"small/1": Say(["Too ", "short."]), "large/1": Say(WHOLE), "2": Say(WHOLE)}
+    lines: dict[str, Any] = {
+        "small/1": Say(["Too ", "short."]),
+        "large/1": Say(WHOLE),
+        "2": Say(WHOLE),
+    }
     sgd = SGDRunnable(**{**Stage(lines).pair(), "least_share": 0.4})
     given = {"question": "Why?", "skeleton": skeleton("1", "2")}
 
