@@ -15,6 +15,7 @@ export class Run {
     this.firstText = null;
     this.planEnded = null;
     this.plain = null;
+    this.plannerAsked = false;
     this.heading = null;
     this.graph = null;
     this.report = null;
@@ -45,6 +46,9 @@ export class Run {
       case "voided": // what was planned was a part of a thought
         this.nodes = new Map();
         this.graph = null;
+        break;
+      case "planner_called":
+        this.plannerAsked = true;
         break;
       case "plan_ended":
         this.planEnded = event.at;

@@ -77,7 +77,7 @@ function set(element, text) { if (element.textContent !== text) element.textCont
 function rowsOf(run, now, isSecond) {
   const rows = [];
   const nodes = [...run.nodes.values()];
-  if (run.model !== "plain") {
+  if (run.plain === null || run.plannerAsked) {
     const end = run.planEnded ?? now;
     const bars = [{ kind: "", tier: "planner", from: 0, to: end }];
     for (const node of nodes) if (run.plain === null) bars.push({ kind: "tick", from: node.planned });
@@ -87,10 +87,17 @@ function rowsOf(run, now, isSecond) {
   return rows;
 }
 
+const ENDS = { failed: "✕ failed", skipped: "∅ skipped", truncated: "✂ cut short" };
+
 function nodeRow(run, node, now, lead) {
   const bars = [];
   const start = node.attempts[0]?.start ?? node.ended ?? now;
-  if (run.plain === null && start > node.planned) bars.push({ kind: "wait", from: node.planned, to: start });
+  if (run.plain === null) {
+    const needed = node.dependencies.map((id) => run.nodes.get(id)?.ended ?? start);
+    const ready = Math.min(start, Math.max(node.planned, ...needed));
+    if (ready > node.planned) bars.push({ kind: "wait", from: node.planned, to: ready });
+    if (start > ready) bars.push({ kind: "place", tier: node.attempts[0]?.tier, from: ready, to: start });
+  }
   for (const { tier, start, first, end, lost } of node.attempts) {
     const to = end ?? now;
     if (lost) bars.push({ kind: "lost", tier, from: start, to });
@@ -99,9 +106,9 @@ function nodeRow(run, node, now, lead) {
       if (first !== null) bars.push({ kind: "", tier, from: first, to });
     }
   }
-  const bad = ["failed", "skipped", "truncated"].includes(node.status);
+  const bad = node.status in ENDS;
   const took = node.ended === null ? "" : seconds(node.ended - start);
-  const note = bad ? `${{ failed: "✕ failed", skipped: "∅ skipped", truncated: "✂ cut" }[node.status]}` : took;
+  const note = bad ? ENDS[node.status] : took;
   const label = run.plain === null ? `${node.id} ${node.heading}` : `${run.model === "plain" ? "plain" : node.heading}`;
   return { label, bars, note, bad, lead };
 }
