@@ -102,7 +102,7 @@ def _sgd(
     lines["plain"] = Say(cut(whole, 6), each_s=each_s, usage=USAGE)
     stage = stage or Stage()
     stage.lines = {**lines, **(others or {})}
-    return SGDRunnable(**stage.pair(), **options)
+    return SGDRunnable(**{"opening": False, **stage.pair(), **options})
 
 
 def travel(each_s: float = 0.004, **options: Any) -> SGDRunnable:
@@ -125,6 +125,13 @@ def failing(each_s: float = 0.004, stage: Stage | None = None) -> SGDRunnable:
         stage=stage,
         retries=1,
     )
+
+
+def opening(stage: Stage) -> SGDRunnable:
+    """The answer begins beside the planner."""
+    whole = Say(["All three ways ", "take a day. ", "And more that is not shown."], usage=USAGE)
+    plan = skeleton_of(_PARTS)
+    return _sgd(plan, _TEXTS, each_s=0, others={"plain": whole}, stage=stage, opening=True)
 
 
 def long_answer(pieces: int, each_s: float) -> SGDRunnable:

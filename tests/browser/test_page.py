@@ -111,6 +111,22 @@ def test_the_text_grows_in_order_while_later_parts_are_written(serve: Any, new_p
     assert page.locator(".answer h3").count() == 6
 
 
+def test_the_opening_stands_before_all_parts(serve: Any, new_page: Any) -> None:
+    stage = scenes.ByHand()
+    stage.hold("planner")
+    page = new_page(serve(scenes.opening(stage)))
+    ask(page)
+    page.wait_for_function(
+        "() => document.querySelector('.answer')?.textContent.trim() === 'All three ways take a day.'"
+    )
+    stage.let("planner", 100)
+    ended(page)
+    assert page.locator(".answer p").first.text_content() == "All three ways take a day."
+    assert page.locator(".answer h3").count() == 6
+    labels = page.locator("#timeline .row .label").all_text_contents()
+    assert labels[:3] == ["planner", "opening", "1 Going by train"]
+
+
 def test_a_race_is_told_in_one_sentence_and_can_be_replayed(serve: Any, new_page: Any) -> None:
     page = new_page(serve(scenes.travel(0.01)))
     ask(page, race=True)

@@ -51,7 +51,7 @@ export class Graph {
   }
 
   #say(run) {
-    const text = run.plain !== null ? `No plan: ${run.plain}.` : run.heading ? `First part: ${run.heading}` : run.over ? "No plan." : "The planner is thinking …";
+    const text = run.plain !== null ? `No plan: ${run.plain}.` : run.over ? "No plan." : "The planner is thinking …";
     const note = this.parent.firstChild ?? document.createElement("p");
     note.className = "none";
     if (note.textContent !== text) note.textContent = text;

@@ -16,7 +16,7 @@ export class Run {
     this.planEnded = null;
     this.plain = null;
     this.plannerAsked = false;
-    this.heading = null;
+    this.opening = null;
     this.graph = null;
     this.report = null;
     this.error = null;
@@ -34,8 +34,12 @@ export class Run {
     if (typeof event.at === "number") this.at = Math.max(this.at, event.at);
     const node = this.nodes.get(event.node);
     switch (event.type) {
-      case "heading_planned":
-        this.heading = event.heading;
+      case "opened":
+        this.opening ??= { from: event.at, to: null };
+        if (event.last) this.opening.to = event.at;
+        break;
+      case "hedge_dropped":
+        if (this.opening) this.opening.to ??= event.at;
         break;
       case "planned":
         this.nodes.set(event.node.id, { ...BLANK, ...event.node, attempts: [], planned: event.at });

@@ -16,7 +16,7 @@ export class Timeline {
   show(runs) {
     const span = Math.max(0.5, ...runs.map(({ now }) => now)) * 1.02;
     this.#ticks(span);
-    const wanted = runs.flatMap(({ run, now }, index) => rowsOf(run, now, index > 0));
+    const wanted = runs.flatMap(({ run, now }, index) => rowsOf(run, now, index > 0, Object.keys(this.colors).at(-1)));
     // In a race: where the first one was done.
     const goal = runs.length > 1 && runs[0].run.report ? runs[0].now : null;
     if (goal !== null) for (const { bars } of wanted) bars.push({ kind: "goal", from: goal });
@@ -74,7 +74,7 @@ function row(kind) {
 
 function set(element, text) { if (element.textContent !== text) element.textContent = text; }
 
-function rowsOf(run, now, isSecond) {
+function rowsOf(run, now, isSecond, largest) {
   const rows = [];
   const nodes = [...run.nodes.values()];
   if (run.plain === null || run.plannerAsked) {
@@ -82,6 +82,10 @@ function rowsOf(run, now, isSecond) {
     const bars = [{ kind: "", tier: "planner", from: 0, to: end }];
     for (const node of nodes) if (run.plain === null) bars.push({ kind: "tick", from: node.planned });
     rows.push({ label: "planner", bars, note: run.planEnded === null ? "" : seconds(end), lead: isSecond });
+  }
+  if (run.opening && run.plain === null) {
+    const { from, to } = run.opening;
+    rows.push({ label: "opening", bars: [{ kind: "", tier: largest, from, to: to ?? now }], note: to === null ? "" : seconds(to - from) });
   }
   for (const node of nodes) rows.push(nodeRow(run, node, now, isSecond && !rows.length));
   return rows;
