@@ -51,7 +51,8 @@ def draw_graph(
             rx=10,
             fill=colors[tier],
             fill_opacity=0.04 if broken else 0.15,
-            stroke=STATUS_COLORS[status] if broken else colors[tier],
+            stroke=colors[tier],
+            stroke_opacity=0.5 if broken else 1,
             stroke_width=2.6 if node.id in critical else 1.4,
             class_="sgd-node",
         )
