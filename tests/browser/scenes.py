@@ -129,7 +129,7 @@ def failing(each_s: float = 0.004, stage: Stage | None = None) -> SGDRunnable:
 
 def opening(stage: Stage) -> SGDRunnable:
     """The answer begins beside the planner."""
-    whole = Say(["All three ways ", "take a day. ", "And more that is not shown."], usage=USAGE)
+    whole = Say(["All three ways ", "take a day. And ", "more that is not shown."], usage=USAGE)
     plan = skeleton_of(_PARTS)
     return _sgd(plan, _TEXTS, each_s=0, others={"plain": whole}, stage=stage, opening=True)
 

@@ -113,9 +113,10 @@ def test_the_text_grows_in_order_while_later_parts_are_written(serve: Any, new_p
 
 def test_the_opening_stands_before_all_parts(serve: Any, new_page: Any) -> None:
     stage = scenes.ByHand()
-    stage.hold("planner")
+    stage.hold("planner", "plain")  # a plain answer that were whole before the plan would be kept
     page = new_page(serve(scenes.opening(stage)))
     ask(page)
+    stage.let("plain", 2)
     page.wait_for_function(
         "() => document.querySelector('.answer')?.textContent.trim() === 'All three ways take a day.'"
     )
