@@ -122,6 +122,7 @@ def test_the_opening_stands_before_all_parts(serve: Any, new_page: Any) -> None:
     )
     stage.let("planner", 100)
     ended(page)
+    stage.let("plain", 100)  # its thread waits though its call was stopped
     assert page.locator(".answer p").first.text_content() == "All three ways take a day."
     assert page.locator(".answer h3").count() == 6
     labels = page.locator("#timeline .row .label").all_text_contents()
