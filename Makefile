@@ -5,17 +5,17 @@ BIN := $(VENV)/bin
 
 .PHONY: setup demo recording docs test servers browser ecosystem workers lint types format lock newest pythons clean
 
-# What the demo needs.
+# What the demo needs. Bytecode is left to the first import: most modules are never imported.
 $(VENV)/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[embedded]"
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[embedded]"
 	touch $@
 
 # What developing and testing need beside it.
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: $(VENV)/.demo
+	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[embedded]" --group dev
 	touch $@
 
@@ -29,6 +29,7 @@ recording: $(VENV)/.demo
 
 # The pages of docs/, with the options and the API from the code, in build/site. Broken links are errors.
 docs: $(VENV)/.demo
+	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs
 	$(BIN)/python docs/option_table.py
 	$(BIN)/python -m mkdocs build --quiet

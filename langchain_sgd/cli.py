@@ -30,23 +30,26 @@ BENCHES = {
     "embedded": "all methods on the bundled models: speed, steps, tokens, quality",
     "endpoints": "all methods on your servers and your questions",
     "planner": "plans alone: validity, routing, width, tokens, time",
-    "calibrate": "the simulation's latency model, measured, and checked against real runs",
-    "simulate": "SIMULATION: the gain on models of real size, by a stated latency model",
+    "calibrate": "the simulation's latency model, measured and checked",
+    "simulate": "SIMULATION: the gain on models of real size",
     "load": "plain and SGD at 1 to 64 concurrent users; simulated, or --real",
 }
 """Each is a module of `langchain_sgd.bench` with a `main(argv)`."""
 
 _EPILOG = """\
 models:
-  --small, --large and --planner, or the environment variables SGD_SMALL, SGD_LARGE and SGD_PLANNER,
-  name a model: the URL of a server (TGI, vLLM, SGLang, llama.cpp, Ollama, LiteLLM, a gateway), with
-  #model behind it where several are served, or provider:model, such as openai:gpt-5-nano. The
-  planner is the large model if not named; without a small model the large one writes every part.
-  Keys come from the environment only: for URLs SGD_SMALL_API_KEY, SGD_LARGE_API_KEY,
-  SGD_PLANNER_API_KEY, or SGD_API_KEY for all, or the variable that --api-key-env names; for
-  providers their own. Without any model the bundled demonstration models answer, which know launch
-  briefs only. The judge has SGD_JUDGE and SGD_JUDGE_API_KEY.
-  What clients of proxy and mcp --http must send is the value of SGD_PROXY_API_KEY.
+  --small, --large and --planner name a model; so do the environment variables
+  SGD_SMALL, SGD_LARGE and SGD_PLANNER. A model is the URL of a server (TGI, vLLM,
+  SGLang, llama.cpp, Ollama, LiteLLM, a gateway), with #model behind it where several
+  are served; or provider:model, such as openai:gpt-5-nano. The large model plans if
+  no planner is named, and writes every part if no small model is. If none is named,
+  the bundled demonstration models answer. They know launch briefs only.
+
+keys:
+  Keys come from the environment only. For URLs: SGD_SMALL_API_KEY, SGD_LARGE_API_KEY
+  and SGD_PLANNER_API_KEY, or SGD_API_KEY for all, or the variable that --api-key-env
+  names. Providers have their own. The judge has SGD_JUDGE and SGD_JUDGE_API_KEY.
+  Clients of proxy and mcp --http must send the value of SGD_PROXY_API_KEY, if it is set.
 
 exit codes:
   0 done; 1 failed, or parts of the answer are missing; 2 wrong usage; 130 interrupted

@@ -137,16 +137,18 @@ def sentence(compared: Mapping[str, Compared]) -> str:
     """What one remembers: how much sooner, over all questions, and what it costs in facts."""
     count = len(compared[PLAIN].walls_s)
     where = (
-        "This question" if count == 1 else f"{count} questions, this one the first, in the median"
+        "On this question"
+        if count == 1
+        else f"This was the first of {count} questions. In the median"
     )
-    plain = f"Plain decoding: {compared[PLAIN].facts:.0%} of the facts agree."
-    parts = [f"{where}. {plain}"]
+    told = []
     for name in (SGD, OUTLINED):
         if name in compared:
             times = _ratio(compared[PLAIN].walls_s, compared[name].walls_s)
             speed = f"{times:.1f}x sooner" if times >= 1 else f"{1 / times:.1f}x later"
-            parts.append(f"{name}: whole answer {speed}, {compared[name].facts:.0%} agree.")
-    return " ".join(parts)
+            facts = f"{compared[name].facts:.0%} of its facts agree"
+            told.append(f"{name}'s whole answer came {speed}, and {facts}")
+    return f"{where}, {'. '.join(told)}. Plain decoding: {compared[PLAIN].facts:.0%}."
 
 
 def _ratio(plain: Sequence[float], other: Sequence[float]) -> float:

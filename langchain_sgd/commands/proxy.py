@@ -134,7 +134,7 @@ def _models(args: argparse.Namespace) -> Iterator[tuple[dict[str, Any], list[str
         asked = itertools.islice(briefs(7, held_out=True), 40)
         long = sorted((brief.question for brief in asked), key=len)[-3:]
         sys.stderr.write(
-            "note: no model is named (--large or SGD_LARGE_URL), so the bundled demonstration models"
+            "note: no model is named (--large MODEL or SGD_LARGE), so the bundled demonstration models"
             " answer. They know launch briefs only.\n"
         )
         yield models, long

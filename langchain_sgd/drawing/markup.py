@@ -29,13 +29,13 @@ def element(tag: str, /, *children: Element | str | None, **attributes: Any) -> 
     made = Element(tag)
     for name, value in attributes.items():
         if value is not None:
-            text = _clean(value) if isinstance(value, str) else number(value)
+            text = clean(value) if isinstance(value, str) else number(value)
             made.set(name.rstrip("_").replace("_", "-"), text)
     for child in children:
         if isinstance(child, Element):
             made.append(child)
         elif child:
-            _append_text(made, _clean(child))
+            _append_text(made, clean(child))
     return made
 
 
@@ -117,7 +117,8 @@ def _append_text(parent: Element, text: str) -> None:
         parent.text = (parent.text or "") + text
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
+    """The text without controls, and without what would reverse the direction of the text behind it."""
     return _NOT_SHOWN.sub("\ufffd", text)
 
 

@@ -226,6 +226,11 @@ def _rows(report: Report, say: Callable[[float], str]) -> Iterator[_Row]:
         begun, ended = asked[0].started_s, max(a.ended_s for a in asked)
         note = spent(say(ended - begun), usage)
         yield _Row("planner", "planner", asked, begun, begun, ended, note=note)
+    if report.opening and report.planner is not None and (opened := report.planner.hedge):
+        note = say(opened.ended_s - opened.started_s)
+        begun = opened.started_s
+        shown = opened.model_copy(update={"error": None})  # it was stopped on purpose
+        yield _Row("opening", opened.tier, [shown], begun, begun, opened.ended_s, note=note)
     for node in report.nodes:
         took = node.ended_s - node.started_s
         if node.restored:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from markdown_it import MarkdownIt
+
 from langchain_sgd.drawing import report_html
-from langchain_sgd.drawing.markup import FONT, element, to_text
+from langchain_sgd.drawing.markup import FONT, clean, element, to_text
 from langchain_sgd.drawing.words import seconds
 from langchain_sgd.proxy.history import Record
 
@@ -15,14 +17,26 @@ _STYLE = f"""
 body {{ font: 15px/1.55 {FONT}; max-width: 1080px; margin: 32px auto; padding: 0 16px; }}
 h1 {{ font-size: 22px; white-space: pre-wrap; overflow-wrap: anywhere; }}
 h2 {{ font-size: 17px; margin: 36px 0 8px; }}
-pre {{ font: inherit; white-space: pre-wrap; overflow-wrap: anywhere; margin: 12px 0; }}
-.answer {{ border-left: 3px solid #80889066; padding-left: 16px; }}
+.answer {{ border-left: 3px solid #80889066; padding-left: 16px; overflow-wrap: anywhere; max-width: 46em; }}
+.answer h1, .answer h2, .answer h3 {{ font-size: 16px; margin: 20px 0 4px; }}
+pre, code {{ font-size: 13px; background: #80889022; border-radius: 4px; padding: 1px 4px; }}
+pre {{ padding: 10px 14px; overflow-x: auto; }}
+pre code {{ background: none; padding: 0; }}
+blockquote {{ margin: 8px 0; padding-left: 14px; border-left: 3px solid #80889066; }}
+.answer table {{ border-collapse: collapse; }}
+.answer td, .answer th {{ border: 1px solid #80889066; padding: 4px 10px; text-align: left; }}
 footer {{ margin-top: 40px; font-size: 12px; opacity: .75; }}
 """
+_MARKDOWN = (
+    MarkdownIt("commonmark", {"html": False})
+    .enable("table")
+    .disable(["link", "image", "autolink", "reference"])
+)
+"""Nothing in a model's text becomes markup of its own, nor is anything asked for or led to elsewhere."""
 
 
 def share_page(records: Sequence[Record]) -> str:
-    """Question, answers and reports; every text is shown as text."""
+    """Question, answers and reports; of Markdown only what loads nothing and leads nowhere."""
     first = records[0]
     walls = [record.report.wall_s for record in records if record.report is not None]
     span_s = max(walls, default=None)  # one scale for all
@@ -64,8 +78,8 @@ def _run(record: Record, span_s: float | None) -> str:
         if record.report is None
         else report_html(record.report, span_s=span_s)
     )
-    answer = element("pre", record.text, class_="answer")
-    return to_text(element("h2", record.model)) + shown + to_text(answer)
+    answer = f'<div class="answer">{_MARKDOWN.render(clean(record.text))}</div>'
+    return to_text(element("h2", record.model)) + shown + answer
 
 
 def _when(record: Record) -> str:

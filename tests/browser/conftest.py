@@ -6,13 +6,22 @@ import functools
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.proxy import serving
 
+PATIENCE_S = 120
+"""Of each wait and of each test: on a machine that does other work too, all of it takes its time."""
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(2 * PATIENCE_S))
 
 
 @pytest.fixture
@@ -31,9 +40,19 @@ def browser() -> Iterator[Any]:
         pytest.skip("there is no chromium on this machine")
     with api.sync_playwright() as playwright:
         # Without its sandbox it runs as root too; it sees nothing but our own pages.
-        launched = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        launched = playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox"], timeout=1000 * PATIENCE_S
+        )
         yield launched
         launched.close()
+
+
+def opened(page: Any, url: str) -> Any:
+    """The page at this URL, ready to be asked."""
+    page.set_default_timeout(1000 * PATIENCE_S)
+    page.goto(url)
+    page.wait_for_selector("#model option", state="attached")
+    return page
 
 
 @pytest.fixture
@@ -58,10 +77,7 @@ def new_page(browser: Any) -> Iterator[Callable[..., Any]]:
             page.on("pageerror", lambda error: problems.append(str(error)))
             page.on("console", heard)
             page.on("request", functools.partial(asked, url))
-            page.set_default_timeout(20_000)
-            page.goto(url)
-            page.wait_for_selector("#model option", state="attached")
-            return page
+            return opened(page, url)
 
         yield make
     assert problems == []

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
+
+from langchain_core.messages import BaseMessage
 
 from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.skeleton import Node, NodeId, Skeleton
-from tests.support.models import Say, Stage, cut, planning
+from tests.support.models import Say, Stage, cut, part_of, planning
 
 _PARTS: Sequence[tuple[str, str, str, int]] = (
     ("Going by train", "route, duration, comfort with children; no prices", "", 2),
@@ -54,12 +59,38 @@ def skeleton_of(parts: Sequence[tuple[str, str, str, int]]) -> Skeleton:
     )
 
 
+@dataclass
+class ByHand(Stage):
+    """A stage whose models say a piece only when the test's thread lets them: no moment is missed."""
+
+    _let: dict[str, threading.Semaphore] = field(default_factory=dict)
+
+    def hold(self, *parts: str) -> None:
+        """From now on these parts wait before each piece."""
+        self._let = {part: threading.Semaphore(0) for part in parts}
+
+    def let(self, part: str, pieces: int = 1) -> None:
+        """Let a part go on."""
+        self._let[part].release(pieces)
+
+    async def perform(
+        self, model: str, messages: Sequence[BaseMessage], options: Mapping[str, Any]
+    ) -> AsyncIterator[tuple[str, Say | None]]:
+        """As any stage, but held."""
+        held = self._let.get(part_of("\n".join(f"{m.type}: {m.text}" for m in messages)))
+        async for piece in super().perform(model, messages, options):
+            if held is not None:
+                await asyncio.to_thread(held.acquire, timeout=60)
+            yield piece
+
+
 def _sgd(
     plan: Skeleton,
     texts: Mapping[str, str],
     *,
     each_s: float,
     others: Mapping[str, Say | Sequence[Say]] | None = None,
+    stage: Stage | None = None,
     **options: Any,
 ) -> SGDRunnable:
     lines: dict[str, Say | Sequence[Say]] = {
@@ -69,7 +100,9 @@ def _sgd(
         lines[node.id] = Say(cut(texts[node.id], 6), each_s=each_s, usage=USAGE)
     whole = "\n\n".join(f"## {node.heading}\n\n{texts[node.id]}" for node in plan.nodes)
     lines["plain"] = Say(cut(whole, 6), each_s=each_s, usage=USAGE)
-    return SGDRunnable(**Stage({**lines, **(others or {})}).pair(), **options)
+    stage = stage or Stage()
+    stage.lines = {**lines, **(others or {})}
+    return SGDRunnable(**{"opening": False, **stage.pair(), **options})
 
 
 def travel(each_s: float = 0.004, **options: Any) -> SGDRunnable:
@@ -77,7 +110,7 @@ def travel(each_s: float = 0.004, **options: Any) -> SGDRunnable:
     return _sgd(skeleton_of(_PARTS), _TEXTS, each_s=each_s, **options)
 
 
-def failing(each_s: float = 0.004) -> SGDRunnable:
+def failing(each_s: float = 0.004, stage: Stage | None = None) -> SGDRunnable:
     """Part 2 never gets an answer, and part 4 needs it; part 5 gets one on the second try."""
     broken = Say("", then_s=each_s * 20, error=ValueError("the GPU is on fire"))
     lost = [
@@ -89,8 +122,16 @@ def failing(each_s: float = 0.004) -> SGDRunnable:
         _TEXTS,
         each_s=each_s,
         others={"2": broken, "5": lost},
+        stage=stage,
         retries=1,
     )
+
+
+def opening(stage: Stage) -> SGDRunnable:
+    """The answer begins beside the planner."""
+    whole = Say(["All three ways ", "take a day. And ", "more that is not shown."], usage=USAGE)
+    plan = skeleton_of(_PARTS)
+    return _sgd(plan, _TEXTS, each_s=0, others={"plain": whole}, stage=stage, opening=True)
 
 
 def long_answer(pieces: int, each_s: float) -> SGDRunnable:

@@ -8,8 +8,10 @@ import re
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from langchain_core.messages import HumanMessage, SystemMessage, ToolMessage
@@ -209,3 +211,35 @@ async def test_the_command_serves_prints_where_and_ends_with_ctrl_c() -> None:
             if process.returncode is None:
                 process.kill()
             await process.communicate()
+
+
+@pytest.mark.timeout(180)  # it loads the bundled models
+async def test_the_demo_opens_the_page(tmp_path: Path) -> None:
+    opened = tmp_path / "opened"
+    browser = tmp_path / "browser"
+    browser.write_text(f"#!/bin/sh\nprintf '%s' \"$1\" > '{opened}'\n")
+    browser.chmod(0o755)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "langchain_sgd", "demo", "--web",
+        env={"BROWSER": str(browser), "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(150):
+            said = (await process.stdout.readuntil(b"Ctrl-C")).decode()
+            found = re.search(r"^page +(\S+/)$", said, re.MULTILINE)
+            assert found is not None
+            async with httpx.AsyncClient() as client:
+                page = await client.get(found[1])
+                config = (await client.get(f"{found[1]}api/config")).json()
+        assert "<title>langchain-sgd" in page.text
+        assert len(config["samples"]) == 3  # briefs, which the bundled models know
+        process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(20):
+            assert await process.wait() == 0
+        assert opened.read_text() == found[1]
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()

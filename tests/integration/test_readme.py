@@ -192,4 +192,4 @@ def test_demo_runs() -> None:
     command = [sys.executable, "-m", "langchain_sgd", "demo", "--questions", "1", "--plain"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)  # noqa: S603 - ours
     assert done.returncode == 0, done.stderr
-    assert "SGD: whole answer" in done.stdout
+    assert "SGD's whole answer came" in " ".join(done.stdout.split())

@@ -60,7 +60,11 @@ async def test_every_way_answers_every_question_and_is_checked() -> None:
     assert found[PLAIN].facts == 1.0
     assert found[SGD].facts == 0.0
     assert [len(each.lanes) for each in found.values()] == [2, 2]
-    assert "100% of the facts agree" in sentence(found)
+    said = sentence(found)
+    assert said.startswith(
+        "This was the first of 2 questions. In the median, SGD's whole answer came "
+    )
+    assert said.endswith(", and 0% of its facts agree. Plain decoding: 100%.")
 
 
 async def test_the_sentence_takes_the_median_of_the_questions_ratios_and_says_what_is_slower() -> (
@@ -70,8 +74,8 @@ async def test_the_sentence_takes_the_median_of_the_questions_ratios_and_says_wh
     walls = {PLAIN: [2.0, 9.0, 4.0], SGD: [1.0, 3.0, 4.0], OUTLINED: [4.0, 9.0, 8.0]}
     said = sentence({name: Compared(tally.tally, times) for name, times in walls.items()})
     assert "3 questions" in said
-    assert "SGD: whole answer 2.0x sooner" in said
-    assert "Skeleton-of-Thought: whole answer 2.0x later" in said
+    assert "SGD's whole answer came 2.0x sooner" in said
+    assert "Skeleton-of-Thought's whole answer came 2.0x later" in said
 
 
 async def test_a_picture_shows_what_was_written_by_then() -> None:

@@ -241,6 +241,19 @@ def test_bars_lie_where_the_times_say() -> None:
     assert sum(writing) == at(3.5)
 
 
+def test_an_opening_has_a_row_of_its_own_and_was_not_lost() -> None:
+    report = every_case()
+    assert report.planner is not None
+    stopped = attempt("large", 0.0, 0.2, 0.7, error="stopped: the question is split")
+    planner = report.planner.model_copy(update={"hedge": stopped})
+    opened = report.model_copy(update={"planner": planner, "opening": "It is so."})
+    shown = texts(parsed(timeline_svg(opened)))
+    assert shown.index("planner") < shown.index("opening")
+    assert timeline_svg(opened).count("l6 6m0 -6l-6 6") == 3
+    unopened = report.model_copy(update={"planner": planner})
+    assert "opening" not in texts(parsed(timeline_svg(unopened)))
+
+
 def test_attempts_that_were_not_taken_are_crossed() -> None:
     text = timeline_svg(every_case())
     # One of node 3, one of node 6, one in the legend; the cut text of node 4 counts.

@@ -160,7 +160,11 @@ class Tags(HTMLParser):
 
 
 async def test_a_report_is_one_file_without_script_and_without_addresses() -> None:
-    evil = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+    evil = (
+        "<script>alert(1)</script><img src=x onerror=alert(2)>\n\n![leak](https://evil.example/a.png)"
+        " [click](javascript:alert(3)) <https://evil.example> \u202e\n\n[a]\n\n[a]: https://evil.example\n"
+        "\n**Bold** and:\n\n| a | b |\n|---|---|\n| <b>c | d |"
+    )
     app = an_app(a_stage(**{"1": Say(evil)}))
     await run(app, evil)
     [kept] = (await ask(app, "/api/runs")).json["runs"]
@@ -168,10 +172,13 @@ async def test_a_report_is_one_file_without_script_and_without_addresses() -> No
     assert shared.headers["content-disposition"].startswith("attachment")
     assert "sandbox" in shared.headers["content-security-policy"]
     page = Tags(shared.body.decode())
-    assert {"html", "svg", "table", "pre"} <= set(page.tags)
-    assert not {"script", "img", "link", "iframe"} & set(page.tags)
+    assert {"html", "svg", "table", "strong"} <= set(page.tags)
+    assert page.tags.count("table") == 2  # the model's and that of all numbers
+    assert not {"script", "img", "link", "iframe", "a", "b"} & set(page.tags)
     assert page.links == []
     assert "alert(1)" in shared.body.decode()
+    assert "![leak](https://evil.example/a.png)" in shared.body.decode()
+    assert "\u202e" not in shared.body.decode()
 
 
 async def test_a_race_is_shared_with_both_runs() -> None:

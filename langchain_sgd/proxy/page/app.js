@@ -306,8 +306,9 @@ function legend() {
   };
   $("legend").replaceChildren(
     ...Object.entries(colors).map(([name, color]) => sign("", name, color)),
-    sign("pale", "before its first token"), sign("dashes", "waiting"), sign("dots", "difficulty"),
-    sign("tick", "part planned"), sign("lost", "attempt lost"), sign("goal", "first one done"));
+    sign("dots", "difficulty, 1 to 5"), sign("tick", "a part is planned"), sign("dashes", "waits for other parts"),
+    sign("dashes place", "waits for a free place"), sign("pale", "waits for a token"), sign("lost", "not taken"),
+    sign("goal", "first one done"));
 }
 
 async function start() {

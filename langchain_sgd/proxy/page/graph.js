@@ -2,7 +2,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const DIFFICULTIES = 5;
-const SIGNS = { complete: "✓ ", truncated: "✂ cut, ", failed: "✕ failed", skipped: "∅ skipped" };
+const SIGNS = { complete: "✓ ", truncated: "✂ cut short, ", failed: "✕ failed", skipped: "∅ skipped" };
 const measure = document.createElement("canvas").getContext("2d");
 
 function make(tag, attributes = {}, ...children) {
@@ -22,6 +22,15 @@ export class Graph {
     this.parent = parent;
     this.colors = colors;
     this.onPick = onPick;
+    parent.addEventListener("scroll", () => this.#edges(), { passive: true });
+    new ResizeObserver(() => this.#edges()).observe(parent);
+  }
+
+  /** Fade out where there is more to be scrolled to. */
+  #edges() {
+    const { scrollLeft, clientWidth, scrollWidth, classList } = this.parent;
+    classList.toggle("before", scrollLeft > 8);
+    classList.toggle("beyond", scrollLeft + clientWidth < scrollWidth - 8);
   }
 
   clear() {
@@ -42,7 +51,7 @@ export class Graph {
   }
 
   #say(run) {
-    const text = run.plain !== null ? `No plan: ${run.plain}.` : run.heading ? `First part: ${run.heading}` : run.over ? "No plan." : "The planner is thinking …";
+    const text = run.plain !== null ? `No plan: ${run.plain}.` : run.over ? "No plan." : "The planner is thinking …";
     const note = this.parent.firstChild ?? document.createElement("p");
     note.className = "none";
     if (note.textContent !== text) note.textContent = text;
@@ -59,7 +68,7 @@ export class Graph {
     }
     this.#drawn = run.graph;
     const room = this.parent.clientWidth - 8;
-    const scale = Math.min(1.15, Math.max(0.62, room / width));
+    const scale = Math.min(1.15, Math.max(0.75, room / width));
     this.svg.setAttribute("viewBox", `-2 -2 ${width + 4} ${height + 4}`);
     this.svg.setAttribute("width", (width + 4) * scale);
     this.svg.setAttribute("height", (height + 4) * scale);
@@ -74,6 +83,7 @@ export class Graph {
       return make("path", { class: "head", d: `M${x - 7} ${y + h / 2 - 4}L${x - 1} ${y + h / 2}L${x - 7} ${y + h / 2 + 4}` });
     });
     this.under.replaceChildren(...this.#lines.map(({ line }) => line), ...heads);
+    this.#edges();
   }
 
   #add(node, [, , width, height]) {

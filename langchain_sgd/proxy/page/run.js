@@ -15,7 +15,8 @@ export class Run {
     this.firstText = null;
     this.planEnded = null;
     this.plain = null;
-    this.heading = null;
+    this.plannerAsked = false;
+    this.opening = null;
     this.graph = null;
     this.report = null;
     this.error = null;
@@ -33,8 +34,12 @@ export class Run {
     if (typeof event.at === "number") this.at = Math.max(this.at, event.at);
     const node = this.nodes.get(event.node);
     switch (event.type) {
-      case "heading_planned":
-        this.heading = event.heading;
+      case "opened":
+        this.opening ??= { from: event.at, to: null };
+        if (event.last) this.opening.to = event.at;
+        break;
+      case "hedge_dropped":
+        if (this.opening) this.opening.to ??= event.at;
         break;
       case "planned":
         this.nodes.set(event.node.id, { ...BLANK, ...event.node, attempts: [], planned: event.at });
@@ -45,6 +50,9 @@ export class Run {
       case "voided": // what was planned was a part of a thought
         this.nodes = new Map();
         this.graph = null;
+        break;
+      case "planner_called":
+        this.plannerAsked = true;
         break;
       case "plan_ended":
         this.planEnded = event.at;

@@ -16,7 +16,7 @@ export class Timeline {
   show(runs) {
     const span = Math.max(0.5, ...runs.map(({ now }) => now)) * 1.02;
     this.#ticks(span);
-    const wanted = runs.flatMap(({ run, now }, index) => rowsOf(run, now, index > 0));
+    const wanted = runs.flatMap(({ run, now }, index) => rowsOf(run, now, index > 0, Object.keys(this.colors).at(-1)));
     // In a race: where the first one was done.
     const goal = runs.length > 1 && runs[0].run.report ? runs[0].now : null;
     if (goal !== null) for (const { bars } of wanted) bars.push({ kind: "goal", from: goal });
@@ -74,23 +74,34 @@ function row(kind) {
 
 function set(element, text) { if (element.textContent !== text) element.textContent = text; }
 
-function rowsOf(run, now, isSecond) {
+function rowsOf(run, now, isSecond, largest) {
   const rows = [];
   const nodes = [...run.nodes.values()];
-  if (run.model !== "plain") {
+  if (run.plain === null || run.plannerAsked) {
     const end = run.planEnded ?? now;
     const bars = [{ kind: "", tier: "planner", from: 0, to: end }];
     for (const node of nodes) if (run.plain === null) bars.push({ kind: "tick", from: node.planned });
     rows.push({ label: "planner", bars, note: run.planEnded === null ? "" : seconds(end), lead: isSecond });
   }
+  if (run.opening && run.plain === null) {
+    const { from, to } = run.opening;
+    rows.push({ label: "opening", bars: [{ kind: "", tier: largest, from, to: to ?? now }], note: to === null ? "" : seconds(to - from) });
+  }
   for (const node of nodes) rows.push(nodeRow(run, node, now, isSecond && !rows.length));
   return rows;
 }
 
+const ENDS = { failed: "✕ failed", skipped: "∅ skipped", truncated: "✂ cut short" };
+
 function nodeRow(run, node, now, lead) {
   const bars = [];
   const start = node.attempts[0]?.start ?? node.ended ?? now;
-  if (run.plain === null && start > node.planned) bars.push({ kind: "wait", from: node.planned, to: start });
+  if (run.plain === null) {
+    const needed = node.dependencies.map((id) => run.nodes.get(id)?.ended ?? start);
+    const ready = Math.min(start, Math.max(node.planned, ...needed));
+    if (ready > node.planned) bars.push({ kind: "wait", from: node.planned, to: ready });
+    if (start > ready) bars.push({ kind: "place", tier: node.attempts[0]?.tier, from: ready, to: start });
+  }
   for (const { tier, start, first, end, lost } of node.attempts) {
     const to = end ?? now;
     if (lost) bars.push({ kind: "lost", tier, from: start, to });
@@ -99,9 +110,9 @@ function nodeRow(run, node, now, lead) {
       if (first !== null) bars.push({ kind: "", tier, from: first, to });
     }
   }
-  const bad = ["failed", "skipped", "truncated"].includes(node.status);
+  const bad = node.status in ENDS;
   const took = node.ended === null ? "" : seconds(node.ended - start);
-  const note = bad ? `${{ failed: "✕ failed", skipped: "∅ skipped", truncated: "✂ cut" }[node.status]}` : took;
+  const note = bad ? ENDS[node.status] : took;
   const label = run.plain === null ? `${node.id} ${node.heading}` : `${run.model === "plain" ? "plain" : node.heading}`;
   return { label, bars, note, bad, lead };
 }
