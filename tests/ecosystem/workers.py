@@ -35,11 +35,15 @@ from tests.support.travel import REPLIES
 from tests.tgi_server import TGITestServer, WireEntry
 
 ROOT = Path(__file__).parents[2]
+TRAINS = "Trains are slow, but they stop in the middle of towns, show the land on the way, and leave room for legs and for books."
+"""Long enough for a small model's part."""
 ANSWER = (
-    "## Trains\n\nTrains are slow.\n\n## Planes\n\nPlanes are loud.\n\n## Advice\n\nStay at home."
+    f"An undivided answer.\n\n## Trains\n\n{TRAINS}\n\n## Planes\n\nPlanes are loud.\n\n"
+    "## Advice\n\nStay at home."
 )
-TOKEN_S = 0.4
-"""A part of three words takes two seconds, an answer with what it rests on four."""
+TOKEN_S = 0.15
+"""The parts take from half a second to four."""
+SAID = {**REPLIES, "Write only part 1,": TRAINS}
 GO_ON: dict[str, Any] = {"update": {"messages": []}}
 """A command that changes nothing: the thread goes on from what was saved. Aegra takes no empty input."""
 SAVED_S = 0.5
@@ -159,7 +163,7 @@ async def measure(
 ) -> dict[str, Any]:
     pace = Pace(token_s=TOKEN_S)
     engines = {
-        name: ScriptedEngine(REPLIES, model_id=f"lab/{name}", pace=pace, slots=4 * users)
+        name: ScriptedEngine(SAID, model_id=f"lab/{name}", pace=pace, slots=4 * users)
         for name in ("small", "large")
     }
     with tempfile.TemporaryDirectory() as name:
@@ -227,7 +231,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--postgres", default=os.environ.get("SGD_TEST_POSTGRES_URL"))
     parser.add_argument("--users", type=int, default=32)
-    parser.add_argument("--kill-after", type=float, default=4.5, metavar="S", help="0: kill none")
+    parser.add_argument("--kill-after", type=float, default=12.0, metavar="S", help="0: kill none")
     parser.add_argument("--python", default=sys.executable, help="Of the workers, with aegra-api")
     args = parser.parse_args()
     if not args.postgres:
