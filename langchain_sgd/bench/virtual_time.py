@@ -49,6 +49,11 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """The virtual time in seconds."""
         return self._jumping.now
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        """Wait for threads as long as they take: their time is real, and a timeout here is not."""
+        del timeout  # given from Python 3.12 on
+        await super().shutdown_default_executor()
+
 
 def run_virtual(work: Coroutine[Any, Any, T]) -> T:
     """`asyncio.run` on a virtual-time loop."""
