@@ -15,7 +15,7 @@ OPENING_TOKENS: Final = 64
 """About what an opening costs, with what is written until the plan is known."""
 _LEAST_WORDS: Final = 3
 """Of an opening: "Sure!" is followed by another sentence."""
-_UNCLEAR = re.compile(r"\s*|[*_]{1,3}|\d{1,3}|`{1,3}|~{1,3}")
+_UNCLEAR = re.compile(r"[*_]{1,3}|\d{1,3}|`{1,3}|~{1,3}")
 _NO_SENTENCE = re.compile(r"[-+\u2022|>\[{<$]|[*_]{1,3}\s|\d{1,3}[.)]|```|~~~")
 """How lists, tables, quotations, code and data begin: a text that begins so has no opening."""
 _TITLE = re.compile(r"#|[*_]{2,3}\S[^\n]*[*_]{2,3}$")
@@ -31,10 +31,11 @@ class OpeningText:
         self.done = False
         """The opening is whole, or there is none: nothing more is let through."""
         self._end = SentenceEnd(_LEAST_WORDS)
-        self._line = ""
-        """The current line as far as it has come."""
+        self._line: list[str] = []
+        """The current line as far as it has come, without its indentation."""
         self._held = ""
         """The first letters of a line, until it is clear whether they begin a sentence."""
+        self._is_clear = False
 
     def feed(self, chunk: str) -> str:
         """What of a chunk belongs to the opening."""
@@ -46,22 +47,25 @@ class OpeningText:
         return "".join(out)
 
     def _take(self, char: str) -> str:
-        self._line += char
-        self._held += char
-        begun = self._line.lstrip()
-        if _UNCLEAR.fullmatch(begun):
-            return ""
-        if _NO_SENTENCE.match(begun):
-            self.done = True
-            return ""
-        shown = self._end.feed(self._held)
-        self._held = ""
+        if not self._line and char.isspace():
+            return self._end.feed(char)
+        self._line.append(char)
+        if not self._is_clear:
+            self._held += char
+            if _UNCLEAR.fullmatch(self._held):
+                return ""
+            if _NO_SENTENCE.match(self._held):
+                self.done = True
+                return ""
+            self._is_clear = True
+            char, self._held = self._held, ""
+        shown = self._end.feed(char)
         self.done = self._end.done
         return shown
 
     def _end_line(self) -> str:
-        line, self._line = self._line.strip(), ""
-        held, self._held = self._held, ""
+        line, held = "".join(self._line).strip(), self._held
+        self._line, self._held, self._is_clear = [], "", False
         if _NO_SENTENCE.match(line):
             self.done = True
             return ""

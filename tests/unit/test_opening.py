@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, ClassVar
 
@@ -261,6 +262,13 @@ class TestText:
     @given(st.sampled_from(sorted(CASES)), st.data())
     def test_cuts_make_no_difference(self, text: str, data: st.DataObject) -> None:
         assert self.of(data.draw(cuts(text))) == (self.CASES[text], True)
+
+    @pytest.mark.parametrize("junk", ["x", " ", "x ", "\n ", "*", "# x", "1"])
+    def test_the_cost_is_linear(self, junk: str) -> None:
+        began = time.process_time()
+        self.of([junk] * 100_000)
+        # Quadratic work on this much takes a minute.
+        assert time.process_time() - began < 5.0
 
     @given(st.text())
     def test_it_is_always_the_beginning(self, text: str) -> None:
