@@ -18,129 +18,9 @@ from typing import Any, Final, Self
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from langchain_sgd.skeleton import HARD, Node, NodeId
-from langchain_sgd.wire import JSON_KEY, PLAIN_WORD, Form, as_json
-
-_LINES = {
-    "lines": "one heading a line",
-    "json": f'as strings of the list {{"{JSON_KEY}":[]}}, one heading a string',
-}
-_PLANNER = """Plan long answers for several writers who write at the same time. Answer each question \
-with the parts of a good answer, {lines}, in reading order and in the language of the question.
-After a heading, < names the earlier parts that its writer must have read; only a part that weighs or \
-sums up the others needs them. * marks a hard part. Write at most {max_nodes} parts.
-Answer {plain} only if the result is one text or one number: a program, a calculation or estimate, a letter \
-or e-mail, a script, a review, a story, a speech of a character."""
-
-_EXAMPLES = (
-    (
-        "How can I sleep better?",
-        "1 Fixed sleep times\n2 Dark and quiet bedroom\n3 Food and drink\n4 Winding down\n5 Seeing doctors *",
-    ),
-    (
-        "Write a Python function that reverses a string.",
-        "PLAIN",
-    ),
-    (
-        "Compare solar panels and wind turbines for a farm and recommend one.",
-        "1 Solar panels on farms\n2 Wind turbines on farms\n3 Costs of both *\n4 Recommendation <1,2,3 *",
-    ),
-    (
-        "What if Napoleon had won at Waterloo?",
-        "1 Power in Europe *\n2 Britain's position\n3 Laws and reforms\n4 Trade and colonies",
-    ),
-    (
-        "What are the differences between C and Rust?",
-        "1 Memory and safety *\n2 Speed and tooling\n3 Learning each language\n4 Where each is used",
-    ),
-    (
-        "You are an astronaut. Tell us how you feel before the launch.",
-        "PLAIN",
-    ),
-    (
-        "Explain the basics of photosynthesis.",
-        "1 Light and chlorophyll\n2 Making sugar from carbon dioxide *\n3 Why it matters for life",
-    ),
-    (
-        "How many piano tuners work in Chicago? Show your reasoning.",
-        "PLAIN",
-    ),
-    (
-        "Was sind die Vor- und Nachteile von Elektroautos?",
-        "1 Umwelt und Klima *\n2 Kosten im Alltag\n3 Reichweite und Laden\n4 Fahrgefühl und Technik",
-    ),
-    (
-        "Describe how smartphones change schools, and derive advice for teachers.",
-        "1 Learning with apps\n2 Distraction in class\n3 Fairness and access *\n4 Advice for teachers <1,2,3",
-    ),
-    (
-        "Write a thank-you letter to my teacher.",
-        "PLAIN",
-    ),
-    (
-        "Why do some people keep old newspapers?",
-        "1 Memories and family\n2 Research and collecting *\n3 Difficulty letting go",
-    ),
-    (
-        "What if electricity had been discovered in antiquity?",
-        "1 Work and machines\n2 Light and cities\n3 War and power *\n4 Daily life",
-    ),
-    (
-        "How can you tell whether a used car is sound?",
-        "1 Papers and history\n2 Body and rust\n3 Engine and test drive *",
-    ),
-    (
-        "How do I become better at public speaking?",
-        "1 Preparing the talk\n2 Voice and posture\n3 Dealing with nerves *\n4 Practice and feedback",
-    ),
-)
-
-_ASK = "{question}"
-
-_AFTER = """
-
----
-Do not answer yet. {instructions}
-
-Examples, for other questions:
-{examples}
-The examples end here. Now write the plan for the question above the line ---."""
-
-_EXAMPLE = "\nQuestion: {question}\n{plan}\n"
-
-_REPAIR = """
-
-Your last plan could not be used: {problem}
-Write it again in the form shown."""
-
-_RESUME = """
-
-The plan was begun and not finished. It begins with these lines:
-{lines}
-Write it again from its first line on, these lines word for word, and then those that are missing."""
-
-_WRITER = """Several writers answer a question together, each a part of it at the same time. Write your \
-part in plain sentences: no list, no heading, no introduction, no conclusion. Say at once what matters: \
-facts, reasons, an example. Leave to the others what belongs to their parts."""
-
-_OUTLINE = "\n\nThe parts of the answer, as far as planned:"
-
-_LINE = "\n{id}. {heading}"
-
-_DEPENDENCIES = "\n\nThese parts are already written, and yours must agree with them:"
-
-_DEPENDENCY = "\n\n{fence} {id}. {heading}\n{answer}\n{fence}"
-
-_NODE = '\n\nWrite only part {id}, "{heading}"{scope}: {length}.'
-
-_EXPAND = '\n\nOnly part {id}, "{heading}"{scope}, is wanted now: {length}. What follows is about it alone.'
-
-_FUSE = """Give your answer above in the required form. Keep everything it says; leave out what has no place \
-in the form, and add nothing."""
-
-_FINDINGS = "\n\nThis has been found out for it:"
-
-_FINDING = "\n\n{fence} {name}\n{text}\n{fence}"
+from langchain_sgd import prompt_texts as texts
+from langchain_sgd.skeleton import DEFAULT_DIFFICULTY, HARD, Node, NodeId
+from langchain_sgd.wire import PLAIN_WORD, Form, as_json
 
 _FIELDS = {
     "planner": {"max_nodes", "lines", "plain"},
@@ -170,6 +50,30 @@ _MARK: Final = "\0"
 """Where the question stands in a template; no prompt holds it."""
 
 
+class PartExample(BaseModel):
+    """A part of an answer, for writers to see how one is written."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    question: str
+    headings: tuple[str, ...]
+    """Of all parts of the answer."""
+    part: int
+    """Which of them the text is, from 1."""
+    length: str
+    """How long it was to be, in words for the writer."""
+    text: str
+
+    @model_validator(mode="after")
+    def _is_one_of_the_parts(self) -> Self:
+        if not 1 <= self.part <= len(self.headings):
+            msg = (
+                f"part {self.part} is none of the {len(self.headings)} headings; they count from 1"
+            )
+            raise ValueError(msg)
+        return self
+
+
 class Prompts(BaseModel):
     """Templates in `str.format` syntax; write `{{` for a brace.
 
@@ -183,42 +87,55 @@ class Prompts(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    planner: str = _PLANNER
+    planner: str = texts.PLANNER
     """How a skeleton is written. Fields: `max_nodes`; `lines` and `plain`, the form in words."""
-    examples: tuple[tuple[str, str], ...] = _EXAMPLES
+    examples: tuple[tuple[str, str], ...] = texts.EXAMPLES
     """Questions and their plans as lines, or `PLAIN`. None: the planner is told after the conversation."""
-    ask: str = _ASK
+    ask: str = texts.ASK
     """One question, of an example or the user's own, where the examples stand first. Field: `question`."""
-    after: str = _AFTER
+    after: str = texts.AFTER
     """After a long conversation, to ask for a skeleton. Fields: `instructions`, `examples`."""
-    example: str = _EXAMPLE
+    example: str = texts.EXAMPLE
     """One of the examples in `after`. Fields: `question`, `plan`."""
-    repair: str = _REPAIR
+    repair: str = texts.REPAIR
     """After the planner's prompt when its first plan was unusable. Field: `problem`."""
-    resume: str = _RESUME
+    resume: str = texts.RESUME
     """After the planner's prompt when an interrupted run goes on. Field: `lines`."""
-    writer: str = _WRITER
+    writer: str = texts.WRITER
     """What every writer is told: before a short question, else after the conversation. No field."""
-    outline: str = _OUTLINE
+    writer_examples: tuple[PartExample, ...] = tuple(
+        PartExample(question=question, headings=headings, part=part, length=length, text=text)
+        for question, headings, part, length, text in texts.WRITER_EXAMPLES
+    )
+    """Parts that every writer is shown, as turns before a short conversation. With a `writer` or `node` of
+    your own there are none unless you give them: the package's would contradict yours."""
+    outline: str = texts.OUTLINE
     """After the question in every node's prompt, before the nodes planned so far. No field."""
-    line: str = _LINE
+    line: str = texts.LINE
     """One planned node. Fields: `id`, `heading`, `scope`, `dependencies`, `difficulty`."""
-    dependencies: str = _DEPENDENCIES
+    dependencies: str = texts.DEPENDENCIES
     """Before the dependency answers; left out if there are none. No field."""
-    dependency: str = _DEPENDENCY
+    dependency: str = texts.DEPENDENCY
     """One dependency answer. Fields: `id`, `heading`, `answer`, `fence`: a line that no answer holds."""
-    node: str = _NODE
+    node: str = texts.NODE
     """The node's own part, last. Fields: `id`, `heading`, `scope`, `difficulty`, `length`."""
-    expand: str = _EXPAND
+    expand: str = texts.EXPAND
     """In place of `node`, where the part is planned and written in parts itself. Fields as in `node`."""
-    fuse: str = _FUSE
+    fuse: str = texts.FUSE
     """After the finished answer, where it is to be put into a schema's form. No field."""
-    findings: str = _FINDINGS
+    findings: str = texts.FINDINGS
     """After an agent's question, before what its tools have found. No field."""
-    finding: str = _FINDING
+    finding: str = texts.FINDING
     """What one tool has found. Fields: `name`, `text`, `fence`: a line that no finding holds."""
     grammar: str | None = None
     """A regular expression for plans in a form of your own, beside a `read_line`; None: the package's."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_examples_of_another_style(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.keys() & {"writer", "node"}:
+            return {"writer_examples": (), **given}
+        return given
 
     @model_validator(mode="after")
     def _known_fields_only(self) -> Self:
@@ -249,7 +166,7 @@ class Prompts(BaseModel):
     @property
     def for_questions(self) -> Self:
         """`for_node` then makes a part a question of its own, whose writers are told what they are anew."""
-        return self.model_copy(update={"node": self.expand, "writer": ""})
+        return self.model_copy(update={"node": self.expand, "writer": "", "writer_examples": ()})
 
     def for_planner(
         self,
@@ -271,7 +188,7 @@ class Prompts(BaseModel):
         """
         spell = as_json if form == "json" else str
         instructions = self.planner.format(
-            max_nodes=max_nodes, lines=_LINES[form], plain=spell(PLAIN_WORD)
+            max_nodes=max_nodes, lines=texts.LINES[form], plain=spell(PLAIN_WORD)
         )
         examples = [(question, spell(plan)) for question, plan in self.examples]
         repair = "" if problem is None else self.repair.format(problem=problem)
@@ -289,13 +206,10 @@ class Prompts(BaseModel):
                 HumanMessage(asked if turns else f"{instructions}\n\n{asked}"),
                 AIMessage(plan),
             ]
-        before = next(
-            (n for n, m in enumerate(conversation) if not isinstance(m, SystemMessage)),
-            len(conversation),
-        )
-        *history, last = conversation[before:]
+        systems = _systems(conversation)
+        *history, last = conversation[systems:]
         head, _, tail = self.ask.format(question=_MARK).partition(_MARK)
-        return [*conversation[:before], *turns, *history, *_wrapped(last, head, tail + repair)]
+        return [*conversation[:systems], *turns, *history, *_wrapped(last, head, tail + repair)]
 
     def _examples_first(
         self,
@@ -350,26 +264,54 @@ class Prompts(BaseModel):
                 for n in planned
                 if n.id in answers
             ]
+        scope = f" ({node.scope})" if node.scope else ""
         parts.append(
             self.node.format(
                 id=node.id,
                 heading=node.heading,
-                scope=f" ({node.scope})" if node.scope else "",
+                scope=scope,
                 difficulty=node.difficulty,
                 length=length or "one paragraph",
             )
         )
-        told = self.writer.format()
-        if told and self._is_short(conversation):
-            *before, last = conversation
-            return [*before, *_wrapped(last, f"{told}\n\n", "".join(parts))]
-        return extended(conversation, "".join([f"{_RULE}{told}" if told else "", *parts]))
+        told, text = self.writer.format(), "".join(parts)
+        # The same order as the planner's, so that it computes what the writers share, and they what it does.
+        if not self._examples_first(conversation, self.planner, self.examples):
+            shown = "".join(map(self._shown, self.writer_examples))
+            rule = f"{_RULE}{told}{shown}" if told or shown else ""
+            return extended(conversation, rule + text)
+        systems = _systems(conversation)
+        *history, last = conversation[systems:]
+        head = f"{told}\n\n" if told else ""
+        if turns := [turn for each in self.writer_examples for turn in self._turns(each)]:
+            turns[0] = HumanMessage(f"{head}{turns[0].text}")
+        elif history:
+            return extended(conversation, (f"{_RULE}{told}" if told else "") + text)
+        else:
+            return [*conversation[:systems], *_wrapped(last, head, text)]
+        return [*conversation[:systems], *turns, *history, *_wrapped(last, "", text)]
 
-    def _is_short(self, conversation: Sequence[BaseMessage]) -> bool:
-        """Whether nothing stands beside system prompts but one question, which the planner gets last."""
-        return sum(
-            not isinstance(m, SystemMessage) for m in conversation
-        ) == 1 and self._examples_first(conversation, self.planner, self.examples)
+    def _turns(self, example: PartExample) -> list[BaseMessage]:
+        """What the writer of an example was asked, as any writer is, and what it wrote."""
+        nodes = [
+            Node(id=NodeId(str(number)), heading=heading, difficulty=DEFAULT_DIFFICULTY)
+            for number, heading in enumerate(example.headings, 1)
+        ]
+        node = nodes[example.part - 1]
+        asked = self.node.format(
+            id=node.id,
+            heading=node.heading,
+            scope="",
+            difficulty=node.difficulty,
+            length=example.length,
+        )
+        outline = "".join([self.outline.format(), *map(self.line_of, nodes)])
+        return [HumanMessage(f"{example.question}{outline}{asked}"), AIMessage(example.text)]
+
+    def _shown(self, example: PartExample) -> str:
+        """An example in one text, after a long conversation."""
+        asked, written = self._turns(example)
+        return self.example.format(question=asked.text, plan=written.text)
 
     def for_fusing(self, conversation: Sequence[BaseMessage], answer: str) -> list[BaseMessage]:
         """What the large model is asked when the answer is to be put into a schema's form."""
@@ -384,6 +326,14 @@ class Prompts(BaseModel):
         fence = _fence(text for _, text in findings)
         found = [self.finding.format(name=n, text=t, fence=fence) for n, t in findings]
         return extended(conversation, "".join([self.findings.format(), *found]))
+
+
+def _systems(conversation: Sequence[BaseMessage]) -> int:
+    """How many system messages stand before all others."""
+    return next(
+        (n for n, m in enumerate(conversation) if not isinstance(m, SystemMessage)),
+        len(conversation),
+    )
 
 
 def wire_line(node: Node, number: int) -> str:

@@ -243,8 +243,8 @@ def part_of(prompt: str) -> str:
     """Which part a prompt asks for."""
     if "Plan long answers for several writers" in prompt:
         return PLANNER
-    if found := _NODE.search(prompt):
-        return found[1]
+    if found := _NODE.findall(prompt):  # the last one; those before it are examples
+        return str(found[-1])
     return PLAIN
 
 

@@ -20,6 +20,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 LAYERS = (
     {"_version", "portal", "errors", "expressions", "stops", "text", "repetition"},
     {"_extras", "skeleton", "limits", "owner", "retry", "wire", "server_urls"},
+    {"prompt_texts"},
     {"costs", "models", "prompts"},
     {"planning"},
     {"report"},

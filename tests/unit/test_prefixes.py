@@ -123,7 +123,19 @@ def test_own_marks_and_short_prompts_are_left_alone() -> None:
     prompt = node_prompt(own_conversation)
     assert marked(own_conversation, prompt) == prompt
     short = [HumanMessage("Why?")]
-    assert marked(short, node_prompt(short)) == node_prompt(short)
+    bare = Prompts(writer_examples=()).for_node(short, NODES[0], planned=NODES, answers={})
+    assert marked(short, bare) == bare
+
+
+def test_the_examples_before_a_short_question_are_marked() -> None:
+    short = [HumanMessage("Why?")]
+    *turns, last = shown(marked(short, node_prompt(short)))
+    assert [kind for kind, text, mark in turns if mark] == ["ai", "human"]
+    assert [text for _, text, _ in turns[-2:]] == ["Why?", OUTLINE]
+    assert last[1] == PROMPTS.node.format(
+        id="1", heading="Heading 1", scope="", length="one paragraph", difficulty=2
+    )
+    assert not last[2]
 
 
 def test_a_key_leads_the_turns_of_one_conversation_to_one_machine() -> None:

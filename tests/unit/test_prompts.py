@@ -15,8 +15,9 @@ from langchain_core.messages import (
 )
 from pydantic import ValidationError
 
+from langchain_sgd.decoding.length import Share, count_words
 from langchain_sgd.planning.planner import example_drafts
-from langchain_sgd.prompts import Prompts, extended
+from langchain_sgd.prompts import PartExample, Prompts, extended
 from langchain_sgd.skeleton import Node, Repairer, Skeleton
 from langchain_sgd.wire import PLAIN_WORD, as_json, skeleton_regex
 from tests.support.skeletons import skeleton, skeletons
@@ -41,7 +42,7 @@ odd_texts = st.text(st.sampled_from("ab{}|%\\\n\"'<é😀 ")) | st.text(max_size
 
 
 def node_prompt(value: Skeleton, node: Node, answers: dict[str, str] | None = None) -> str:
-    (message,) = PROMPTS.for_node(
+    *_, message = PROMPTS.for_node(
         QUESTION,
         node,
         planned=value.up_to(node),
@@ -107,11 +108,11 @@ class TestTemplates:
             return
         value = Skeleton.parse(nodes)
         asked = [HumanMessage(question)]
-        (message,) = PROMPTS.for_node(
+        *_, message = PROMPTS.for_node(
             asked, value["2"], planned=value.nodes, answers={value["1"].id: answer}
         )
         text = str(message.content)
-        assert text.startswith(f"{PROMPTS.writer}\n\n{question}")
+        assert text.startswith(f"{question}{PROMPTS.outline}")
         assert f"===== 1. {value['1'].heading}\n{answer}\n=====" in text
         messages = PROMPTS.for_planner(asked, max_nodes=5, problem=answer)
         assert str(messages[-1].content).startswith(question)
@@ -141,7 +142,7 @@ class TestPrefix:
     @given(skeletons())
     def test_two_nodes_share_all_up_to_the_earlier_ones_line(self, value: Skeleton) -> None:
         prompts = [node_prompt(value, node) for node in value.nodes]
-        outline = f"{PROMPTS.writer}\n\n{QUESTION[0].content}{PROMPTS.outline}"
+        outline = f"{QUESTION[0].content}{PROMPTS.outline}"
         for index, node in enumerate(value.nodes):
             outline += PROMPTS.line_of(node)
             for later in prompts[index:]:
@@ -164,8 +165,12 @@ class TestPrefix:
         assert one[-1].content == "How do tides work?"
         assert len(one) == 2 * len(PROMPTS.examples) + 1
 
-    def test_what_every_writer_is_told_comes_before_a_short_question_alone(self) -> None:
+    @pytest.mark.parametrize("shown", [True, False])
+    def test_what_every_writer_is_told_comes_before_a_short_conversation(
+        self, *, shown: bool
+    ) -> None:
         value = skeleton("1")
+        prompts = PROMPTS if shown else Prompts(writer_examples=())
         short, earlier = (
             HumanMessage("How do tides work?"),
             [HumanMessage("Hi"), AIMessage("Hello")],
@@ -174,14 +179,74 @@ class TestPrefix:
         for asked, first in (
             ([short], True),
             ([system, short], True),
-            ([*earlier, short], False),
+            ([system, *earlier, short], shown),
             ([long], False),
         ):
-            messages = PROMPTS.for_node(asked, value["1"], planned=value.nodes, answers={})
-            assert messages[:-1] == asked[:-1]
-            text = str(messages[-1].content)
-            assert text.startswith(PROMPTS.writer if first else str(asked[-1].content))
-            assert text.count(PROMPTS.writer) == 1
+            messages = prompts.for_node(asked, value["1"], planned=value.nodes, answers={})
+            whole = "\0".join(str(message.content) for message in messages)
+            assert whole.count(PROMPTS.writer) == 1
+            assert (whole.index(PROMPTS.writer) < whole.index(str(asked[-1].content))) is first
+            assert messages[: isinstance(asked[0], SystemMessage)] == [
+                m for m in asked if isinstance(m, SystemMessage)
+            ]
+            turns = 2 * len(prompts.writer_examples) if first else 0
+            assert len(messages) == len(asked) + turns
+            history = asked[isinstance(asked[0], SystemMessage) : -1]
+            assert messages[len(messages) - 1 - len(history) : -1] == history
+
+    def test_writers_are_shown_parts_in_the_form_in_which_they_are_asked(self) -> None:
+        value = skeleton("1", "2")
+        messages = PROMPTS.for_node(
+            QUESTION, value["2"], planned=value.nodes, answers={}, length="60 words"
+        )
+        *turns, _ = messages
+        assert [m.type for m in turns] == ["human", "ai"] * len(PROMPTS.writer_examples)
+        assert str(turns[0].content).startswith(f"{PROMPTS.writer}\n\n")
+        for asked, written, example in zip(
+            turns[::2], turns[1::2], PROMPTS.writer_examples, strict=True
+        ):
+            assert f"{example.question}{PROMPTS.outline}\n1. {example.headings[0]}\n" in asked.text
+            heading = example.headings[example.part - 1]
+            assert asked.text.endswith(f'only part {example.part}, "{heading}": {example.length}.')
+            assert written.text == example.text
+
+    def test_examples_are_as_long_as_they_were_to_be(self) -> None:
+        for example in PROMPTS.writer_examples:
+            assert str(Share(count_words(example.text))) == example.length
+
+    def test_no_example_repeats_its_heading_or_its_question(self) -> None:
+        for example in PROMPTS.writer_examples:
+            begun = example.text.casefold().split()[:5]
+            heading = example.headings[example.part - 1].casefold().split()
+            assert begun[: len(heading)] != heading
+
+    def test_after_a_long_conversation_the_examples_are_in_its_text(self) -> None:
+        value = skeleton("1")
+        long = [HumanMessage("A long document. " * 500)]
+        (message,) = PROMPTS.for_node(long, value["1"], planned=value.nodes, answers={})
+        text = str(message.content)
+        places = [
+            text.index(part)
+            for part in (
+                str(long[0].content),
+                PROMPTS.writer,
+                *(e.text for e in PROMPTS.writer_examples),
+                "\n1. Heading 1",
+            )
+        ]
+        assert places == sorted(places)
+
+    @pytest.mark.parametrize("own", [{"writer": "Write."}, {"node": "Write part {id}."}])
+    def test_a_style_of_ones_own_has_none_of_the_packages_examples(self, own: Any) -> None:
+        assert Prompts(**own).writer_examples == ()
+        given = Prompts(**own, writer_examples=PROMPTS.writer_examples[:1])
+        assert given.writer_examples == PROMPTS.writer_examples[:1]
+        assert Prompts(planner="Plan.").writer_examples == PROMPTS.writer_examples
+        assert PROMPTS.for_questions.writer_examples == ()
+
+    def test_an_example_of_no_part_is_refused(self) -> None:
+        with pytest.raises(ValidationError, match="part 3 is none of the 2 headings"):
+            PartExample(question="Why?", headings=("A", "B"), part=3, length="", text="So.")
 
     def test_without_a_text_for_writers_the_question_comes_first(self) -> None:
         value = skeleton("1")
@@ -230,7 +295,6 @@ class TestOrder:
         places = [
             text.index(part)
             for part in (
-                PROMPTS.writer,
                 "Compare",
                 "The parts of the answer, as far as planned:",
                 "\n1. Heading 1",
@@ -254,14 +318,14 @@ class TestOrder:
 
     def test_the_length_is_said(self) -> None:
         value = skeleton("1")
-        (message,) = PROMPTS.for_node(
+        *_, message = PROMPTS.for_node(
             QUESTION, value["1"], planned=value.nodes, answers={}, length="60 words"
         )
         assert ": 60 words." in str(message.content)
 
     def test_later_parts_that_are_planned_already_are_shown(self) -> None:
         value = skeleton("1", "2", "3")
-        (message,) = PROMPTS.for_node(QUESTION, value["1"], planned=value.nodes, answers={})
+        *_, message = PROMPTS.for_node(QUESTION, value["1"], planned=value.nodes, answers={})
         assert "3. Heading 3" in str(message.content)
 
 

@@ -49,8 +49,9 @@ async def test_a_node_is_decoded_with_its_dependencies_answers() -> None:
     assert written.report.status == "complete"
     assert (written.report.heading, written.report.dependencies) == (TWO.heading, ("1",))
     assert "FIRST" in stage.calls[0].prompt
-    told = run.options.prompts.writer
-    assert stage.calls[0].prompt.startswith(f"human: {told}\n\nWhy?")
+    prompts = run.options.prompts
+    assert stage.calls[0].prompt.startswith(f"human: {prompts.writer}\n\n")
+    assert f"\nhuman: Why?{prompts.outline}" in stage.calls[0].prompt
 
 
 async def test_the_models_config_says_what_is_asked() -> None:
