@@ -13,7 +13,7 @@ from typing import Final
 
 from langchain_sgd.skeleton import HARD
 
-PART_WORDS: Final = 60
+PART_WORDS: Final = 50
 """Words of a part where nothing else is known: a solid paragraph."""
 LEAST_WORDS: Final = 20
 _EXPECTED_PARTS: Final = 4
