@@ -30,7 +30,7 @@ from langchain_sgd.planning.forms import (
     logprob_options,
 )
 from langchain_sgd.planning.forms import refused as forget_form
-from langchain_sgd.planning.planner import OnText, Plan, plan
+from langchain_sgd.planning.planner import Heard, OnText, Plan, plan
 from langchain_sgd.report import Attempt
 from langchain_sgd.retry import describe, is_retryable
 from langchain_sgd.skeleton import Node
@@ -45,13 +45,7 @@ from langchain_sgd.wire import (
 
 _END = "plan"
 """Key of what planning came to; `plan 1`, `plan 2` and so on are its nodes."""
-
-
-class _AnsweredError(Exception):
-    """The undivided answer was whole before there was a plan, so nobody needs one."""
-
-    def __str__(self) -> str:
-        return "stopped: the undivided answer was whole first"
+_NEEDLESS = "stopped: the undivided answer was whole first"
 
 
 class Asking:
@@ -186,8 +180,6 @@ class Asking:
                     begun=begun,
                     plain_above=options.plain_above,
                 )
-            except _AnsweredError:
-                return Plan(plain="the answer was whole before its plan")
             except PlannerError as error:
                 if await may_go_on(error):
                     continue
@@ -216,14 +208,15 @@ class Asking:
         /,
         *,
         plain: bool,
-    ) -> bool:
-        run, tier, said = self._run, self._run.options.planning_tier, ""
+    ) -> Heard:
+        run, tier, said, needless = self._run, self._run.options.planning_tier, "", False
 
-        def heard(text: str) -> bool | None:
-            nonlocal said
+        def hear(text: str) -> bool | None:
+            nonlocal said, needless
             if self._plain is not None:
                 if self._plain.opened and not self._given and self._plain.is_whole:
-                    raise _AnsweredError
+                    needless = True
+                    return True
                 said = self._weigh(self._plain, said, text)
             return on_text(text, reply.first_logprob)
 
@@ -252,15 +245,13 @@ class Asking:
                     Tier(tier.name, model, tier.limit, tier.shared),
                     messages,
                     run.child("planner", tier.name, self._calls, {}),
-                    heard,
+                    hear,
                     reply,
                     limits=run.limits,
                     patience=Patience(run.options.stall_timeout_s, run.deadline),
                     options=looks,
                     on_start=self._started,
                 )
-            except _AnsweredError:
-                raise
             except Exception as error:
                 if constrained and reply.first_at is None and is_refusal(error):
                     refused = error
@@ -274,9 +265,11 @@ class Asking:
             else:
                 if refused is not None:  # it was the form: remembered for every later question
                     forget_form(form, describe(refused))
-                return reply.ending == "cut"
+                if needless:
+                    return "needless"
+                return "cut" if reply.ending == "cut" else "all"
             finally:
-                attempt = reply.attempt(run.clock.at)
+                attempt = reply.attempt(run.clock.at, _NEEDLESS if needless else None)
                 attempts.append(attempt)
                 run.emit(PlannerCalled(attempt, run.clock.now()))
 

@@ -61,7 +61,7 @@ class PlanCache:
 
     async def keep(self, plan: Plan) -> None:
         """Keep a plan, if nothing is wrong with it."""
-        if plan.failed or plan.cut or plan.warnings:
+        if plan.failed or plan.needless or plan.cut or plan.warnings:
             return
         said = {"nodes": _NODES.dump_python(plan.nodes, mode="json"), "plain": plan.plain}
         await self.cache.aupdate(self.question, self.planner, [Generation(text=json.dumps(said))])

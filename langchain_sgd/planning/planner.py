@@ -39,13 +39,18 @@ class OnText(Protocol):
         ...
 
 
+Heard = Literal["all", "cut", "needless"]
+"""How listening to the planner ended: nothing more was to come or to be read, a token limit cut the text, or
+nobody needs a plan any more."""
+
+
 class Ask(Protocol):
     """Streams one call of the planner's model."""
 
     async def __call__(
         self, messages: Sequence[BaseMessage], on_text: OnText, /, *, plain: bool
-    ) -> bool:
-        """Feed the text to `on_text` until it returns True; whether a token limit cut the text.
+    ) -> Heard:
+        """Feed the text to `on_text` until it returns True, or nobody needs a plan any more.
 
         If `plain`, the grammar allows the plain word, else lines only.
         """
@@ -66,6 +71,8 @@ class Plan:
     """What broke the plan off, if it was the planner's model that failed."""
     failed: bool = False
     """The planner's model failed: whether the question splits is not known."""
+    needless: bool = False
+    """Nobody needed it any more: whether the question splits is not known."""
     cached: bool = False
     """The planner was not asked: it has answered this question before."""
 
@@ -122,7 +129,7 @@ async def plan(
             conversation, max_nodes=max_nodes, form=form, problem=problem, begun=begun
         )
         try:
-            cut = await ask(messages, reading.feed, plain=plain)
+            heard = await ask(messages, reading.feed, plain=plain)
         except Exception as error:
             if not reading.given or len(reading.nodes) == len(begun):
                 raise
@@ -130,6 +137,9 @@ async def plan(
             return Plan(
                 reading.nodes, warnings=[*warnings, *reading.warnings], cut=True, error=error
             )
+        if heard == "needless":
+            return Plan(plain="the answer was whole before its plan", needless=True)
+        cut = heard == "cut"
         broken = reading.close(cut=cut)
         warnings += reading.warnings
         if reading.given:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import AsyncCallbackHandler
 from langchain_core.messages import AIMessageChunk
 from langgraph.checkpoint.memory import InMemorySaver
@@ -304,6 +305,20 @@ async def test_an_answer_that_is_whole_before_its_plan_needs_none() -> None:
     assert (report.status, report.reason) == ("plain", "the answer was whole before its plan")
     assert on.parts() == [PLANNER, PLAIN]
     assert report.warnings == ()
+    assert report.planner is not None
+    assert [attempt.error for attempt in report.planner.attempts] == [
+        "stopped: the undivided answer was whole first"
+    ]
+
+
+async def test_that_a_plan_came_too_late_is_no_plan_to_keep() -> None:
+    cache = InMemoryCache()
+    late = stage(planning(skeleton("1", "2"), each_s=0.01))
+    await answer(opening(late, plan_cache=cache))
+    in_time = stage(SPLIT, **{"1": Say("one"), "2": Say("two")})
+    _, report = await answer(opening(in_time, plan_cache=cache))
+    assert in_time.parts()[0] == PLANNER
+    assert report.status == "complete"
 
 
 async def test_what_it_costs_counts_with_the_parts() -> None:

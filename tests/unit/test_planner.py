@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import BaseMessage, HumanMessage
 
-from langchain_sgd.planning.planner import Mode, OnText, Plan, plan
+from langchain_sgd.planning.planner import Heard, Mode, OnText, Plan, plan
 from langchain_sgd.prompts import Prompts
 from langchain_sgd.skeleton import Draft, Node, Skeleton
 from tests.support.chunks import cut
@@ -38,7 +38,7 @@ class Scripted:
 
     async def __call__(
         self, messages: Sequence[BaseMessage], on_text: OnText, /, *, plain: bool
-    ) -> bool:
+    ) -> Heard:
         self.asked.append(str(messages[-1].content))
         self.plain.append(plain)
         said: list[str] = []
@@ -48,11 +48,11 @@ class Scripted:
             if isinstance(chunk, Exception):
                 raise chunk
             if chunk == CUT:
-                return True
+                return "cut"
             said.append(chunk)
             if on_text(chunk, self.logprob):
-                return False
-        return False
+                return "all"
+        return "all"
 
 
 async def planned(
@@ -99,11 +99,11 @@ class TestSkeletons:
         at: list[int] = []
         parts = ["1 Site\n", "\n", "2", " ", "P", "lants <1 *", "\n"]
 
-        async def ask(_: Sequence[BaseMessage], on_text: OnText, /, *, plain: bool) -> bool:  # noqa: ARG001
+        async def ask(_: Sequence[BaseMessage], on_text: OnText, /, *, plain: bool) -> Heard:  # noqa: ARG001
             for part in parts:
                 on_text(part)
                 at.append(len(seen))
-            return False
+            return "all"
 
         await plan(
             QUESTION,
@@ -126,11 +126,11 @@ class TestSkeletons:
                 /,
                 *,
                 plain: bool,  # noqa: ARG001
-            ) -> bool:
+            ) -> Heard:
                 on_text(TWO)
                 await second.wait()  # the model goes on only when node 2 has been handed out
                 on_text("3 Care\n")
-                return False
+                return "all"
 
             result = await plan(
                 QUESTION,
@@ -227,7 +227,9 @@ class TestSkeletons:
         ask = Scripted(['{"parts":["1 A","2 B"]}'])
         seen: list[Sequence[BaseMessage]] = []
 
-        async def note(messages: Sequence[BaseMessage], on_text: OnText, /, *, plain: bool) -> bool:
+        async def note(
+            messages: Sequence[BaseMessage], on_text: OnText, /, *, plain: bool
+        ) -> Heard:
             seen.append(messages)
             return await ask(messages, on_text, plain=plain)
 
@@ -388,14 +390,31 @@ class TestEnds:
         assert result.cut
         assert "reset by peer" in str(result.error)
 
+    async def test_one_that_is_told_that_nobody_needs_a_plan_is_not_asked_again(self) -> None:
+        async def ask(_: Sequence[BaseMessage], on_text: OnText, /, *, plain: bool) -> Heard:  # noqa: ARG001
+            on_text("1 Site\n")
+            return "needless"
+
+        given_nodes: list[Node] = []
+        result = await plan(
+            QUESTION,
+            ask,
+            prompts=Prompts(),
+            max_nodes=9,
+            mode="auto",
+            on_node=given_nodes.append,
+        )
+        assert result == Plan(plain="the answer was whole before its plan", needless=True)
+        assert given_nodes == []
+
     async def test_being_cancelled_is_no_failure_of_the_planner(self) -> None:
         began = asyncio.Event()
 
-        async def ask(_: Sequence[BaseMessage], on_text: OnText, /, *, plain: bool) -> bool:  # noqa: ARG001
+        async def ask(_: Sequence[BaseMessage], on_text: OnText, /, *, plain: bool) -> Heard:  # noqa: ARG001
             on_text(TWO)
             began.set()
             await asyncio.Event().wait()
-            return False
+            return "all"
 
         async with asyncio.TaskGroup() as group:
             task = group.create_task(
