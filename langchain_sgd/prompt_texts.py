@@ -142,6 +142,11 @@ spread even faster.""",
     ),
 )
 
+WRITER_EXAMPLE: Final = """
+
+To the question "{question}", a part "{heading}", {length}, reads for example:
+{text}"""
+
 OUTLINE: Final = "\n\nThe parts of the answer, as far as planned:"
 
 LINE: Final = "\n{id}. {heading}"

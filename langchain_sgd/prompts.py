@@ -30,6 +30,7 @@ _FIELDS = {
     "repair": {"problem"},
     "resume": {"lines"},
     "writer": set[str](),
+    "writer_example": {"question", "heading", "length", "text"},
     "outline": set[str](),
     "line": {"id", "heading", "scope", "dependencies", "difficulty"},
     "dependencies": set[str](),
@@ -109,6 +110,8 @@ class Prompts(BaseModel):
     )
     """Parts that every writer is shown, as turns before a short conversation. With a `writer` or `node` of
     your own there are none unless you give them: the package's would contradict yours."""
+    writer_example: str = texts.WRITER_EXAMPLE
+    """One of them, where the conversation is long. Fields: `question`, `heading`, `length`, `text`."""
     outline: str = texts.OUTLINE
     """After the question in every node's prompt, before the nodes planned so far. No field."""
     line: str = texts.LINE
@@ -309,9 +312,13 @@ class Prompts(BaseModel):
         return [HumanMessage(f"{example.question}{outline}{asked}"), AIMessage(example.text)]
 
     def _shown(self, example: PartExample) -> str:
-        """An example in one text, after a long conversation."""
-        asked, written = self._turns(example)
-        return self.example.format(question=asked.text, plan=written.text)
+        """An example in words, after a long conversation."""
+        return self.writer_example.format(
+            question=example.question,
+            heading=example.headings[example.part - 1],
+            length=example.length,
+            text=example.text,
+        )
 
     def for_fusing(self, conversation: Sequence[BaseMessage], answer: str) -> list[BaseMessage]:
         """What the large model is asked when the answer is to be put into a schema's form."""

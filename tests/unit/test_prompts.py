@@ -31,6 +31,7 @@ FIELDS = {
     "example": ["question", "plan"],
     "repair": ["problem"],
     "writer": [],
+    "writer_example": ["question", "heading", "length", "text"],
     "outline": [],
     "line": ["id", "heading", "scope", "dependencies", "difficulty"],
     "dependencies": [],
@@ -88,6 +89,9 @@ class TestTemplates:
             *prompts.for_planner(long, max_nodes=5),
             *prompts.for_node(
                 QUESTION, value["2"], planned=value.nodes, answers={value["1"].id: "a"}
+            ),
+            *Prompts(**{"writer_examples": PROMPTS.writer_examples, name: "<{{x}}>"}).for_node(
+                long, value["1"], planned=value.nodes, answers={}
             ),
         ]
         assert "<{x}>" in "".join(str(m.content) for m in texts)
