@@ -62,9 +62,8 @@ async def test_a_prompt_before_and_a_parser_behind() -> None:
     said = "human: Hello.\nai: Hi.\nhuman: Tell me of bridges."
     for call in on.calls:
         assert call.prompt.startswith("system: You write for experts.\n")
-        rest = call.prompt.removeprefix("system: You write for experts.\n")
-        # The planner's examples are turns before the conversation.
-        assert said in call.prompt if call.part == PLANNER else rest.startswith(said)
+        # Examples, for the planner and for writers, are turns before the conversation.
+        assert said in call.prompt
 
 
 async def test_the_whole_chain_streams() -> None:
@@ -97,7 +96,7 @@ async def test_a_mapping_that_is_made_in_the_chain_is_an_input() -> None:
     assert await chain.ainvoke({"q": "Why?"}) == ANSWER
     assert "".join([piece async for piece in chain.astream({"q": "Why?"})]) == ANSWER
     assert on.calls[0].prompt.endswith("human: Why?")
-    assert "\n\nWhy?\n\n" in on.calls[1].prompt
+    assert "\nhuman: Why?\n\n" in on.calls[1].prompt
 
 
 async def test_beside_others() -> None:

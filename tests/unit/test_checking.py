@@ -59,7 +59,7 @@ async def test_a_small_model_that_leaves_its_parts_nearly_empty_is_noted() -> No
         verdict = await check(large=on.model("large"), small=weak.model("small"), questions=SPLIT)
         (found,) = (f for f in verdict.findings if f.name == "small: parts")
         assert found.state == state
-        assert found.detail.endswith("words, asked for about 45")
+        assert found.detail.endswith("words, asked for about 50")
         assert found.detail.startswith("2, 2, 2, 2" if state == "note" else "50, 50, 50, 50")
         assert ("leave the small model out" in found.remedy) == (state == "note")
 

@@ -173,7 +173,7 @@ def test_a_part_that_a_smaller_tier_leaves_nearly_empty_goes_to_a_larger_one_uns
     text, report = run_virtual(streamed())
     assert tiers(report, "1") == ["small", "large"]
     assert tiers(report, "2") == ["small"]
-    assert report["1"].attempts[0].error == "the text is nearly empty: 2 of about 45 words"
+    assert report["1"].attempts[0].error == "the text is nearly empty: 2 of about 50 words"
     assert (report.status, report.restarted) == ("complete", False)
     assert text == f"## Heading 1\n\n{WHOLE.strip()}\n\n## Heading 2\n\n{WHOLE.strip()}"
 
