@@ -157,7 +157,9 @@ class Options(BaseModel):
     )
     prompts: Prompts = Field(
         default_factory=Prompts,
-        description="Every text that goes to a model beside the conversation.",
+        description="Every text that goes to a model beside the conversation. Writers are shown two example"
+        " parts, about 300 tokens that servers with a prefix cache compute once;"
+        " `Prompts(writer_examples=())` leaves them out.",
     )
     constrain: bool = Field(
         default=True,
