@@ -4,16 +4,37 @@ from __future__ import annotations
 
 import argparse
 import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
 
 from langchain_sgd.cli import DONE
 from langchain_sgd.commands.models import key_of
 from langchain_sgd.embedded.server import EmbeddedServer
 from langchain_sgd.models import TIERS
 
+_SILENCE_S: Final = 10.0
+"""After so long, nobody is to think that nothing happens."""
+
+
+class Over(Protocol):
+    """A `threading.Event`."""
+
+    def wait(self, timeout: float) -> bool:
+        """Whether it is set within this time."""
+
 
 def serve(args: argparse.Namespace) -> int:
     """Serve models until interrupted."""
     key = key_of(args, "serve")
+    began = time.monotonic()
+
+    def say(line: str) -> None:
+        # Aside, so that the URLs can be read by a program.
+        sys.stderr.write(f"{time.monotonic() - began:4.0f} s  {line[0].upper()}{line[1:]}\n")
+        sys.stderr.flush()
+
     server = EmbeddedServer(
         dict(args.model) or None,
         host=args.host,
@@ -23,10 +44,13 @@ def serve(args: argparse.Namespace) -> int:
         context=args.context,
         threads=args.threads,
         engine=args.engine,
-        progress=_say,
+        progress=say,
     )
+    ready = threading.Event()
 
     def tell(running: EmbeddedServer) -> None:
+        ready.set()
+        say("ready")
         lines = [f"{name:<8} {url}" for name, url in running.urls.items()]
         named = {name: running.urls[name] for name in TIERS if name in running.urls}
         if named:
@@ -35,11 +59,15 @@ def serve(args: argparse.Namespace) -> int:
         sys.stdout.write("\n".join([*lines, "", "Ctrl-C ends it.", ""]))
         sys.stdout.flush()
 
-    server.serve_forever(tell)
+    threading.Thread(target=remind, args=(say, ready), daemon=True).start()
+    try:
+        server.serve_forever(tell)
+    finally:
+        ready.set()
     return DONE
 
 
-def _say(line: str) -> None:
-    """What takes long, while it does; aside, so that the URLs can be read by a program."""
-    sys.stderr.write(f"{line[0].upper()}{line[1:]}\n")
-    sys.stderr.flush()
+def remind(say: Callable[[str], None], over: Over) -> None:
+    """Say now and then that models are being loaded, until that is over."""
+    while not over.wait(_SILENCE_S):
+        say("still loading")

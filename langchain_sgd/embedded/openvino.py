@@ -248,6 +248,7 @@ class _Source:
 
 
 def _file(path: Path, tell: Callable[[str], object]) -> _Source:
+    tell(f"reading {path.name}")
     model = read_gguf(path)
     if (reason := unfit(model)) is not None:
         msg = f"{path}: {reason}; use llama.cpp: engine='llamacpp'"

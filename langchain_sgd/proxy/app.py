@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from importlib import resources
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from langchain_core.messages import BaseMessage
 from pydantic import SecretStr
@@ -21,19 +21,22 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from langchain_sgd._version import __version__
 from langchain_sgd.drawing.colors import tier_colors
-from langchain_sgd.proxy.chat import Chat, Noted
+from langchain_sgd.proxy.chat import Chat
 from langchain_sgd.proxy.engine import Engine, Finished, Piece, Text
 from langchain_sgd.proxy.errors import ProxyError, as_proxy_error
 from langchain_sgd.proxy.guard import Guard, security_headers
 from langchain_sgd.proxy.history import Drawing, History, Record, with_graphs
 from langchain_sgd.proxy.limits import Limits
 from langchain_sgd.proxy.metrics import Metrics
+from langchain_sgd.proxy.replying import Noted, Reply
+from langchain_sgd.proxy.responses import Responding, ResponseRequest
 from langchain_sgd.proxy.sharing import share_page
 from langchain_sgd.proxy.streaming import EventStream, Failed, Feed, feeding, while_connected
 from langchain_sgd.proxy.wire import ChatRequest, Progress, model_json, read_request, sse
 from langchain_sgd.report import Usage
 from langchain_sgd.runnable import SGDRunnable
 
+T = TypeVar("T", ChatRequest, ResponseRequest)
 _PING_S: Final = 10.0
 """Of silence, before a comment is sent that keeps the connection open."""
 _PAGE: Final = {
@@ -67,7 +70,7 @@ def make_app(
     progress: Progress = "off",
     samples: Sequence[str] = (),
 ) -> ASGIApp:
-    """An ASGI application: OpenAI's chat completions under `/v1`, the live page at `/`.
+    """An ASGI application: OpenAI's chat completions and responses under `/v1`, the live page at `/`.
 
     Args:
         sgd: What answers.
@@ -154,6 +157,7 @@ class _Proxy:
             Route("/v1/models", self.models),
             Route("/v1/models/{name}", self.model),
             Route("/v1/chat/completions", _Endpoint(self.complete), methods=["POST"]),
+            Route("/v1/responses", _Endpoint(self.respond), methods=["POST"]),
             Route("/api/config", self.config),
             Route("/api/runs", self.runs, methods=["GET"]),
             Route("/api/runs", self.forget, methods=["DELETE"]),
@@ -246,14 +250,29 @@ class _Proxy:
 
     async def complete(self, request: Request, send: Send) -> None:
         """OpenAI's chat completions."""
-        asked = await self._read(request)
+        asked = await self._read(request, ChatRequest)
+        progress = asked.sgd_progress or self._progress
+        await self._reply(request, send, asked, lambda *run: Chat(asked, *run, progress))
+
+    async def respond(self, request: Request, send: Send) -> None:
+        """OpenAI's responses."""
+        given = await self._read(request, ResponseRequest)
+        asked = given.as_chat()
+        await self._reply(request, send, asked, lambda *run: Responding(given, asked, *run))
+
+    async def _reply(
+        self,
+        request: Request,
+        send: Send,
+        asked: ChatRequest,
+        made: Callable[[Record, str | None], Reply],
+    ) -> None:
         messages = asked.conversation()
         undivided = asked.why_undivided(messages)
         with self._place():
             record = self._begun(asked, messages, "api")
-            progress = asked.sgd_progress or self._progress
-            chat = Chat(asked, record, undivided, progress)
-            answer = chat.stream if asked.stream else chat.whole
+            reply = made(record, undivided)
+            answer = reply.stream if asked.stream else reply.whole
             async with self._answering(record, self._pieces(asked, messages, undivided)) as feed:
                 work = answer(feed, request.receive, send)
                 if error := await while_connected(request.receive, work):
@@ -262,7 +281,7 @@ class _Proxy:
 
     async def run(self, request: Request, send: Send) -> None:
         """A run for the page: the same request, answered by all that happens."""
-        asked = await self._read(request)
+        asked = await self._read(request, ChatRequest)
         messages = asked.conversation()
         if why := asked.why_undivided(messages):
             raise ProxyError(400, f"The page shows answers in text only, not with {why}.")
@@ -292,7 +311,7 @@ class _Proxy:
             await stream.send(sse(item[1]), *map(sse, drawing.after(item[1])))
         await stream.end()
 
-    async def _read(self, request: Request) -> ChatRequest:
+    async def _read(self, request: Request, form: type[T]) -> T:
         """The request, whole and checked.
 
         Only JSON: a web page elsewhere can send a form without asking, but not this.
@@ -305,7 +324,7 @@ class _Proxy:
                 body = await request.body()
         except TimeoutError:
             raise ProxyError(408, "The request did not arrive in time.") from None
-        asked = read_request(body)
+        asked = read_request(body, form)
         self._known(asked.model)
         return asked
 

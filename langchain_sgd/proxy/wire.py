@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from langchain_core.messages import BaseMessage, ToolMessage, convert_to_messages
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from langchain_sgd.proxy.errors import ProxyError
 from langchain_sgd.report import Usage
 
+T = TypeVar("T", bound=BaseModel)
 Progress = Literal["off", "reasoning", "think"]
 """Where the plan and the parts' progress go: nowhere, to `reasoning_content`, or before the text in
 `<think>` tags."""
@@ -72,11 +73,7 @@ class ChatRequest(BaseModel):
 
     @model_validator(mode="after")
     def _supported(self) -> ChatRequest:
-        extra = self.model_extra or {}
-        for name, nothing in _REFUSED.items():
-            if name in extra and extra[name] not in nothing:
-                msg = f"{name} is not supported by this server"
-                raise ValueError(msg)
+        refuse_unsupported(self.model_extra or {}, _REFUSED)
         if self.n not in {None, 1}:
             msg = f"n must be 1, not {self.n}: ask again for another answer"
             raise ValueError(msg)
@@ -134,7 +131,19 @@ class ChatRequest(BaseModel):
         return None
 
 
-def read_request(body: bytes) -> ChatRequest:
+def refuse_unsupported(given: Mapping[str, Any], refused: Mapping[str, Sequence[Any]]) -> None:
+    """Let pass what asks for nothing.
+
+    Raises:
+        ValueError: Naming what is not supported.
+    """
+    for name, nothing in refused.items():
+        if name in given and given[name] not in nothing:
+            msg = f"{name} is not supported by this server"
+            raise ValueError(msg)
+
+
+def read_request(body: bytes, kind: type[T]) -> T:
     """The request in a body.
 
     Raises:
@@ -149,7 +158,7 @@ def read_request(body: bytes) -> ChatRequest:
         msg = f"The body must be a JSON object, not {type(data).__name__}."
         raise ProxyError(400, msg)
     try:
-        return ChatRequest.model_validate(data)
+        return kind.model_validate(data)
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(map(str, fault["loc"])) or None

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from langchain_sgd.embedded.openvino import unfit_machine
 from langchain_sgd.tgi import TGIAuthError, TGIClient
 from tests.support.tiny_gguf import write_tiny_model
 
@@ -53,6 +54,18 @@ async def test_urls_are_printed_and_ctrl_c_ends_it(model: Path) -> None:
         process.send_signal(signal.SIGINT)
         async with asyncio.timeout(20):
             assert await process.wait() == 0
+
+
+async def test_what_takes_long_is_told_with_the_seconds_beside_the_urls(model: Path) -> None:
+    async with serving("--model", f"large={model}") as (process, said):
+        assert " s  " not in said
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        async with asyncio.timeout(20):
+            told = (await process.stderr.read()).decode()
+    lines = re.findall(r"^ *\d+ s  (\w+)", told, re.MULTILINE)
+    assert lines[-1] == "Ready", told
+    assert unfit_machine() is not None or lines[:2] == ["Reading", "Loading"], told
 
 
 async def test_the_key_comes_from_the_environment_and_is_not_printed(model: Path) -> None:

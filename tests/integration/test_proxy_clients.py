@@ -75,6 +75,22 @@ def test_openais_client_lists_asks_and_streams(client: openai.OpenAI) -> None:
     assert chunks[-2].choices[0].finish_reason == "stop"
 
 
+def test_openais_client_gets_responses(client: openai.OpenAI, stage: Stage) -> None:
+    whole = client.responses.create(model="sgd", input="Which way?", instructions="Be brief.")
+    assert (whole.status, whole.output_text) == ("completed", TEXT)
+    assert whole.usage is not None
+    assert whole.usage.total_tokens == 165
+    assert stage.of("1")[0].prompt.startswith("system: Be brief.\nhuman: ")
+    with client.responses.stream(model="sgd", input="Which way?") as stream:
+        deltas = [e.delta for e in stream if e.type == "response.output_text.delta"]
+        last = stream.get_final_response()
+    assert "".join(deltas) == last.output_text == TEXT
+    again = [*last.output, {"role": "user", "content": "And back?"}]
+    assert client.responses.create(model="plain", input=again).output_text == "In one piece."  # type: ignore[arg-type]
+    with pytest.raises(openai.BadRequestError, match="previous_response_id is not supported"):
+        client.responses.create(model="sgd", input="x", previous_response_id=last.id)
+
+
 def test_openais_client_sees_errors_as_its_own(
     client: openai.OpenAI, url: str, stage: Stage
 ) -> None:
@@ -134,6 +150,15 @@ async def test_chat_openai_asks_and_streams_with_usage(url: str, stage: Stage) -
         total = chunk if total is None else total + chunk
     assert total.text == TEXT
     assert total.usage_metadata["total_tokens"] == 165
+
+
+async def test_chat_openai_asks_and_streams_by_responses(url: str) -> None:
+    model = chat(url, model="sgd", use_responses_api=True)
+    message = await model.ainvoke([SystemMessage("Be brief."), HumanMessage("Which way?")])
+    assert message.text == TEXT
+    assert message.usage_metadata is not None
+    assert message.usage_metadata["total_tokens"] == 165
+    assert "".join([chunk.text async for chunk in model.astream("Which way?")]) == TEXT
 
 
 async def test_chat_openai_calls_tools_of_the_large_model(url: str, stage: Stage) -> None:

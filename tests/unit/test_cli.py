@@ -19,6 +19,7 @@ from langchain_sgd import cli
 from langchain_sgd.cli import BENCHES, main
 from langchain_sgd.commands import asking
 from langchain_sgd.commands.models import key_of, models_of, names_of
+from langchain_sgd.commands.serving import remind
 from langchain_sgd.errors import InvalidInputError, PlannerError, SkeletonError
 from tests.support.models import Say, Stage
 
@@ -346,3 +347,17 @@ def test_a_model_file_is_named(tmp_path: Path) -> None:
     file.touch()
     args = cli._parser().parse_args(["serve", "--model", f"large={file}"])
     assert args.model == [("large", file)]
+
+
+def test_models_that_load_for_long_are_not_silent() -> None:
+    class ThirdTime:
+        waits = 0
+
+        def wait(self, timeout: float) -> bool:
+            assert timeout == 10
+            self.waits += 1
+            return self.waits == 3
+
+    said: list[str] = []
+    remind(said.append, ThirdTime())
+    assert said == ["still loading", "still loading"]

@@ -507,7 +507,7 @@ async def test_a_runnable_with_prices_limits_and_a_router_of_its_own_can_be_serv
 
 
 async def test_a_slow_start_is_bridged_by_comments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("langchain_sgd.proxy.chat._PATIENCE_S", 0.0)
+    monkeypatch.setattr("langchain_sgd.proxy.replying._PATIENCE_S", 0.0)
     stage = a_stage()
     stage.gated = True
     async with Asked(
