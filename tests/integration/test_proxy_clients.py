@@ -143,7 +143,7 @@ async def test_chat_openai_asks_and_streams_with_usage(url: str, stage: Stage) -
     assert message.usage_metadata["total_tokens"] == 165
     prompt = stage.of("1")[0].prompt
     assert prompt.startswith("system: Be brief.\nhuman: ")
-    assert "\n\nWhich way?\n\n" in prompt
+    assert "\nhuman: Which way?\n\n" in prompt
     assert stage.of("1")[0].options["temperature"] == 0.5
     total: Any = None
     async for chunk in chat(url, model="sgd", stream_usage=True).astream("Which way?"):
