@@ -18,151 +18,10 @@ from typing import Any, Final, Self
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from langchain_sgd import templates
 from langchain_sgd.skeleton import HARD, Node, NodeId
-from langchain_sgd.wire import JSON_KEY, PLAIN_WORD, Form, as_json
+from langchain_sgd.wire import PLAIN_WORD, Form, as_json
 
-_LINES = {
-    "lines": "one heading a line",
-    "json": f'as strings of the list {{"{JSON_KEY}":[]}}, one heading a string',
-}
-_PLANNER = """Plan long answers for several writers who write at the same time. Answer each question \
-with the parts of a good answer, {lines}, in reading order and in the language of the question.
-After a heading, < names the earlier parts that its writer must have read; only a part that weighs or \
-sums up the others needs them. * marks a hard part. Write at most {max_nodes} parts.
-Answer {plain} only if the result is one text or one number: a program, a calculation or estimate, a letter \
-or e-mail, a script, a review, a story, a speech of a character."""
-
-_EXAMPLES = (
-    (
-        "How can I sleep better?",
-        "1 Fixed sleep times\n2 Dark and quiet bedroom\n3 Food and drink\n4 Winding down\n5 Seeing doctors *",
-    ),
-    (
-        "Write a Python function that reverses a string.",
-        "PLAIN",
-    ),
-    (
-        "Compare solar panels and wind turbines for a farm and recommend one.",
-        "1 Solar panels on farms\n2 Wind turbines on farms\n3 Costs of both *\n4 Recommendation <1,2,3 *",
-    ),
-    (
-        "What if Napoleon had won at Waterloo?",
-        "1 Power in Europe *\n2 Britain's position\n3 Laws and reforms\n4 Trade and colonies",
-    ),
-    (
-        "What are the differences between C and Rust?",
-        "1 Memory and safety *\n2 Speed and tooling\n3 Learning each language\n4 Where each is used",
-    ),
-    (
-        "You are an astronaut. Tell us how you feel before the launch.",
-        "PLAIN",
-    ),
-    (
-        "Explain the basics of photosynthesis.",
-        "1 Light and chlorophyll\n2 Making sugar from carbon dioxide *\n3 Why it matters for life",
-    ),
-    (
-        "How many piano tuners work in Chicago? Show your reasoning.",
-        "PLAIN",
-    ),
-    (
-        "Was sind die Vor- und Nachteile von Elektroautos?",
-        "1 Umwelt und Klima *\n2 Kosten im Alltag\n3 Reichweite und Laden\n4 Fahrgefühl und Technik",
-    ),
-    (
-        "Describe how smartphones change schools, and derive advice for teachers.",
-        "1 Learning with apps\n2 Distraction in class\n3 Fairness and access *\n4 Advice for teachers <1,2,3",
-    ),
-    (
-        "Write a thank-you letter to my teacher.",
-        "PLAIN",
-    ),
-    (
-        "Why do some people keep old newspapers?",
-        "1 Memories and family\n2 Research and collecting *\n3 Difficulty letting go",
-    ),
-    (
-        "What if electricity had been discovered in antiquity?",
-        "1 Work and machines\n2 Light and cities\n3 War and power *\n4 Daily life",
-    ),
-    (
-        "How can you tell whether a used car is sound?",
-        "1 Papers and history\n2 Body and rust\n3 Engine and test drive *",
-    ),
-    (
-        "How do I become better at public speaking?",
-        "1 Preparing the talk\n2 Voice and posture\n3 Dealing with nerves *\n4 Practice and feedback",
-    ),
-)
-
-_ASK = "{question}"
-
-_AFTER = """
-
----
-Do not answer yet. {instructions}
-
-Examples, for other questions:
-{examples}
-The examples end here. Now write the plan for the question above the line ---."""
-
-_EXAMPLE = "\nQuestion: {question}\n{plan}\n"
-
-_REPAIR = """
-
-Your last plan could not be used: {problem}
-Write it again in the form shown."""
-
-_RESUME = """
-
-The plan was begun and not finished. It begins with these lines:
-{lines}
-Write it again from its first line on, these lines word for word, and then those that are missing."""
-
-_WRITER = """Several writers answer a question together, each a part of it at the same time. Write your \
-part in plain sentences: no list, no heading, no introduction, no conclusion. Say at once what matters: \
-facts, reasons, an example. Leave to the others what belongs to their parts."""
-
-_OUTLINE = "\n\nThe parts of the answer, as far as planned:"
-
-_LINE = "\n{id}. {heading}"
-
-_DEPENDENCIES = "\n\nThese parts are already written, and yours must agree with them:"
-
-_DEPENDENCY = "\n\n{fence} {id}. {heading}\n{answer}\n{fence}"
-
-_NODE = '\n\nWrite only part {id}, "{heading}"{scope}: {length}.'
-
-_EXPAND = '\n\nOnly part {id}, "{heading}"{scope}, is wanted now: {length}. What follows is about it alone.'
-
-_FUSE = """Give your answer above in the required form. Keep everything it says; leave out what has no place \
-in the form, and add nothing."""
-
-_FINDINGS = "\n\nThis has been found out for it:"
-
-_FINDING = "\n\n{fence} {name}\n{text}\n{fence}"
-
-_FIELDS = {
-    "planner": {"max_nodes", "lines", "plain"},
-    "ask": {"question"},
-    "after": {"instructions", "examples"},
-    "example": {"question", "plan"},
-    "repair": {"problem"},
-    "resume": {"lines"},
-    "writer": set[str](),
-    "outline": set[str](),
-    "line": {"id", "heading", "scope", "dependencies", "difficulty"},
-    "dependencies": set[str](),
-    "dependency": {"id", "heading", "answer", "fence"},
-    "node": {"id", "heading", "scope", "difficulty", "length"},
-    "expand": {"id", "heading", "scope", "difficulty", "length"},
-    "fuse": set[str](),
-    "findings": set[str](),
-    "finding": {"name", "text", "fence"},
-}
-
-
-_NUMBERS = {"max_nodes", "difficulty"}
 _RULE: Final = "\n\n---\n"
 """Between a conversation and what is said to a writer."""
 _FENCE: Final = "="
@@ -183,52 +42,52 @@ class Prompts(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    planner: str = _PLANNER
+    planner: str = templates.PLANNER
     """How a skeleton is written. Fields: `max_nodes`; `lines` and `plain`, the form in words."""
-    examples: tuple[tuple[str, str], ...] = _EXAMPLES
+    examples: tuple[tuple[str, str], ...] = templates.EXAMPLES
     """Questions and their plans as lines, or `PLAIN`. None: the planner is told after the conversation."""
-    ask: str = _ASK
+    ask: str = templates.ASK
     """One question, of an example or the user's own, where the examples stand first. Field: `question`."""
-    after: str = _AFTER
+    after: str = templates.AFTER
     """After a long conversation, to ask for a skeleton. Fields: `instructions`, `examples`."""
-    example: str = _EXAMPLE
+    example: str = templates.EXAMPLE
     """One of the examples in `after`. Fields: `question`, `plan`."""
-    repair: str = _REPAIR
+    repair: str = templates.REPAIR
     """After the planner's prompt when its first plan was unusable. Field: `problem`."""
-    resume: str = _RESUME
+    resume: str = templates.RESUME
     """After the planner's prompt when an interrupted run goes on. Field: `lines`."""
-    writer: str = _WRITER
+    writer: str = templates.WRITER
     """What every writer is told: before a short question, else after the conversation. No field."""
-    outline: str = _OUTLINE
+    outline: str = templates.OUTLINE
     """After the question in every node's prompt, before the nodes planned so far. No field."""
-    line: str = _LINE
+    line: str = templates.LINE
     """One planned node. Fields: `id`, `heading`, `scope`, `dependencies`, `difficulty`."""
-    dependencies: str = _DEPENDENCIES
+    dependencies: str = templates.DEPENDENCIES
     """Before the dependency answers; left out if there are none. No field."""
-    dependency: str = _DEPENDENCY
+    dependency: str = templates.DEPENDENCY
     """One dependency answer. Fields: `id`, `heading`, `answer`, `fence`: a line that no answer holds."""
-    node: str = _NODE
+    node: str = templates.NODE
     """The node's own part, last. Fields: `id`, `heading`, `scope`, `difficulty`, `length`."""
-    expand: str = _EXPAND
+    expand: str = templates.EXPAND
     """In place of `node`, where the part is planned and written in parts itself. Fields as in `node`."""
-    fuse: str = _FUSE
+    fuse: str = templates.FUSE
     """After the finished answer, where it is to be put into a schema's form. No field."""
-    findings: str = _FINDINGS
+    findings: str = templates.FINDINGS
     """After an agent's question, before what its tools have found. No field."""
-    finding: str = _FINDING
+    finding: str = templates.FINDING
     """What one tool has found. Fields: `name`, `text`, `fence`: a line that no finding holds."""
     grammar: str | None = None
     """A regular expression for plans in a form of your own, beside a `read_line`; None: the package's."""
 
     @model_validator(mode="after")
     def _known_fields_only(self) -> Self:
-        for name, known in _FIELDS.items():
+        for name, known in templates.FIELDS.items():
             template = getattr(self, name)
             try:
                 parsed = list(string.Formatter().parse(template))
                 unknown = {f for _, f, _, _ in parsed if f is not None} - known
                 if not unknown:
-                    template.format(**{f: 1 if f in _NUMBERS else "" for f in known})
+                    template.format(**{f: 1 if f in templates.NUMBERS else "" for f in known})
             except (ValueError, LookupError) as error:
                 msg = f"the {name!r} template is not a format string: {error}"
                 raise ValueError(msg) from None
@@ -271,7 +130,7 @@ class Prompts(BaseModel):
         """
         spell = as_json if form == "json" else str
         instructions = self.planner.format(
-            max_nodes=max_nodes, lines=_LINES[form], plain=spell(PLAIN_WORD)
+            max_nodes=max_nodes, lines=templates.LINES[form], plain=spell(PLAIN_WORD)
         )
         examples = [(question, spell(plan)) for question, plan in self.examples]
         repair = "" if problem is None else self.repair.format(problem=problem)

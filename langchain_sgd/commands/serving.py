@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from langchain_sgd.cli import DONE
+from langchain_sgd.arguments import DONE
 from langchain_sgd.commands.models import key_of
 from langchain_sgd.embedded.server import EmbeddedServer
 from langchain_sgd.models import TIERS

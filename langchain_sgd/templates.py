@@ -1,0 +1,148 @@
+"""The default templates: every word that the package says to a model."""
+
+from __future__ import annotations
+
+from langchain_sgd.wire import JSON_KEY
+
+LINES = {
+    "lines": "one heading a line",
+    "json": f'as strings of the list {{"{JSON_KEY}":[]}}, one heading a string',
+}
+PLANNER = """Plan long answers for several writers who write at the same time. Answer each question \
+with the parts of a good answer, {lines}, in reading order and in the language of the question.
+After a heading, < names the earlier parts that its writer must have read; only a part that weighs or \
+sums up the others needs them. * marks a hard part. Write at most {max_nodes} parts.
+Answer {plain} only if the result is one text or one number: a program, a calculation or estimate, a letter \
+or e-mail, a script, a review, a story, a speech of a character."""
+
+EXAMPLES = (
+    (
+        "How can I sleep better?",
+        "1 Fixed sleep times\n2 Dark and quiet bedroom\n3 Food and drink\n4 Winding down\n5 Seeing doctors *",
+    ),
+    (
+        "Write a Python function that reverses a string.",
+        "PLAIN",
+    ),
+    (
+        "Compare solar panels and wind turbines for a farm and recommend one.",
+        "1 Solar panels on farms\n2 Wind turbines on farms\n3 Costs of both *\n4 Recommendation <1,2,3 *",
+    ),
+    (
+        "What if Napoleon had won at Waterloo?",
+        "1 Power in Europe *\n2 Britain's position\n3 Laws and reforms\n4 Trade and colonies",
+    ),
+    (
+        "What are the differences between C and Rust?",
+        "1 Memory and safety *\n2 Speed and tooling\n3 Learning each language\n4 Where each is used",
+    ),
+    (
+        "You are an astronaut. Tell us how you feel before the launch.",
+        "PLAIN",
+    ),
+    (
+        "Explain the basics of photosynthesis.",
+        "1 Light and chlorophyll\n2 Making sugar from carbon dioxide *\n3 Why it matters for life",
+    ),
+    (
+        "How many piano tuners work in Chicago? Show your reasoning.",
+        "PLAIN",
+    ),
+    (
+        "Was sind die Vor- und Nachteile von Elektroautos?",
+        "1 Umwelt und Klima *\n2 Kosten im Alltag\n3 Reichweite und Laden\n4 Fahrgefühl und Technik",
+    ),
+    (
+        "Describe how smartphones change schools, and derive advice for teachers.",
+        "1 Learning with apps\n2 Distraction in class\n3 Fairness and access *\n4 Advice for teachers <1,2,3",
+    ),
+    (
+        "Write a thank-you letter to my teacher.",
+        "PLAIN",
+    ),
+    (
+        "Why do some people keep old newspapers?",
+        "1 Memories and family\n2 Research and collecting *\n3 Difficulty letting go",
+    ),
+    (
+        "What if electricity had been discovered in antiquity?",
+        "1 Work and machines\n2 Light and cities\n3 War and power *\n4 Daily life",
+    ),
+    (
+        "How can you tell whether a used car is sound?",
+        "1 Papers and history\n2 Body and rust\n3 Engine and test drive *",
+    ),
+    (
+        "How do I become better at public speaking?",
+        "1 Preparing the talk\n2 Voice and posture\n3 Dealing with nerves *\n4 Practice and feedback",
+    ),
+)
+
+ASK = "{question}"
+
+AFTER = """
+
+---
+Do not answer yet. {instructions}
+
+Examples, for other questions:
+{examples}
+The examples end here. Now write the plan for the question above the line ---."""
+
+EXAMPLE = "\nQuestion: {question}\n{plan}\n"
+
+REPAIR = """
+
+Your last plan could not be used: {problem}
+Write it again in the form shown."""
+
+RESUME = """
+
+The plan was begun and not finished. It begins with these lines:
+{lines}
+Write it again from its first line on, these lines word for word, and then those that are missing."""
+
+WRITER = """Several writers answer a question together, each a part of it at the same time. Write your \
+part in plain sentences: no list, no heading, no introduction, no conclusion. Say at once what matters: \
+facts, reasons, an example. Leave to the others what belongs to their parts."""
+
+OUTLINE = "\n\nThe parts of the answer, as far as planned:"
+
+LINE = "\n{id}. {heading}"
+
+DEPENDENCIES = "\n\nThese parts are already written, and yours must agree with them:"
+
+DEPENDENCY = "\n\n{fence} {id}. {heading}\n{answer}\n{fence}"
+
+NODE = '\n\nWrite only part {id}, "{heading}"{scope}: {length}.'
+
+EXPAND = '\n\nOnly part {id}, "{heading}"{scope}, is wanted now: {length}. What follows is about it alone.'
+
+FUSE = """Give your answer above in the required form. Keep everything it says; leave out what has no place \
+in the form, and add nothing."""
+
+FINDINGS = "\n\nThis has been found out for it:"
+
+FINDING = "\n\n{fence} {name}\n{text}\n{fence}"
+
+FIELDS = {
+    "planner": {"max_nodes", "lines", "plain"},
+    "ask": {"question"},
+    "after": {"instructions", "examples"},
+    "example": {"question", "plan"},
+    "repair": {"problem"},
+    "resume": {"lines"},
+    "writer": set[str](),
+    "outline": set[str](),
+    "line": {"id", "heading", "scope", "dependencies", "difficulty"},
+    "dependencies": set[str](),
+    "dependency": {"id", "heading", "answer", "fence"},
+    "node": {"id", "heading", "scope", "difficulty", "length"},
+    "expand": {"id", "heading", "scope", "difficulty", "length"},
+    "fuse": set[str](),
+    "findings": set[str](),
+    "finding": {"name", "text", "fence"},
+}
+
+
+NUMBERS = {"max_nodes", "difficulty"}
