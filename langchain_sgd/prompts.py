@@ -10,6 +10,7 @@ even where a prompt is cached only when its request has ended. For the planner's
 
 from __future__ import annotations
 
+import functools
 import re
 import string
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,32 +19,10 @@ from typing import Any, Final, Self
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from langchain_sgd import prompt_texts as texts
+from langchain_sgd import templates
 from langchain_sgd.skeleton import DEFAULT_DIFFICULTY, HARD, Node, NodeId
 from langchain_sgd.wire import PLAIN_WORD, Form, as_json
 
-_FIELDS = {
-    "planner": {"max_nodes", "lines", "plain"},
-    "ask": {"question"},
-    "after": {"instructions", "examples"},
-    "example": {"question", "plan"},
-    "repair": {"problem"},
-    "resume": {"lines"},
-    "writer": set[str](),
-    "writer_example": {"question", "heading", "length", "text"},
-    "outline": set[str](),
-    "line": {"id", "heading", "scope", "dependencies", "difficulty"},
-    "dependencies": set[str](),
-    "dependency": {"id", "heading", "answer", "fence"},
-    "node": {"id", "heading", "scope", "difficulty", "length"},
-    "expand": {"id", "heading", "scope", "difficulty", "length"},
-    "fuse": set[str](),
-    "findings": set[str](),
-    "finding": {"name", "text", "fence"},
-}
-
-
-_NUMBERS = {"max_nodes", "difficulty"}
 _RULE: Final = "\n\n---\n"
 """Between a conversation and what is said to a writer."""
 _FENCE: Final = "="
@@ -88,47 +67,47 @@ class Prompts(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    planner: str = texts.PLANNER
+    planner: str = templates.PLANNER
     """How a skeleton is written. Fields: `max_nodes`; `lines` and `plain`, the form in words."""
-    examples: tuple[tuple[str, str], ...] = texts.EXAMPLES
+    examples: tuple[tuple[str, str], ...] = templates.EXAMPLES
     """Questions and their plans as lines, or `PLAIN`. None: the planner is told after the conversation."""
-    ask: str = texts.ASK
+    ask: str = templates.ASK
     """One question, of an example or the user's own, where the examples stand first. Field: `question`."""
-    after: str = texts.AFTER
+    after: str = templates.AFTER
     """After a long conversation, to ask for a skeleton. Fields: `instructions`, `examples`."""
-    example: str = texts.EXAMPLE
+    example: str = templates.EXAMPLE
     """One of the examples in `after`. Fields: `question`, `plan`."""
-    repair: str = texts.REPAIR
+    repair: str = templates.REPAIR
     """After the planner's prompt when its first plan was unusable. Field: `problem`."""
-    resume: str = texts.RESUME
+    resume: str = templates.RESUME
     """After the planner's prompt when an interrupted run goes on. Field: `lines`."""
-    writer: str = texts.WRITER
+    writer: str = templates.WRITER
     """What every writer is told: before a short question, else after the conversation. No field."""
     writer_examples: tuple[PartExample, ...] = tuple(
         PartExample(question=question, headings=headings, part=part, length=length, text=text)
-        for question, headings, part, length, text in texts.WRITER_EXAMPLES
+        for question, headings, part, length, text in templates.WRITER_EXAMPLES
     )
     """Parts that every writer is shown, as turns before a short conversation. With a `writer` or `node` of
     your own there are none unless you give them: the package's would contradict yours."""
-    writer_example: str = texts.WRITER_EXAMPLE
+    writer_example: str = templates.WRITER_EXAMPLE
     """One of them, where the conversation is long. Fields: `question`, `heading`, `length`, `text`."""
-    outline: str = texts.OUTLINE
+    outline: str = templates.OUTLINE
     """After the question in every node's prompt, before the nodes planned so far. No field."""
-    line: str = texts.LINE
+    line: str = templates.LINE
     """One planned node. Fields: `id`, `heading`, `scope`, `dependencies`, `difficulty`."""
-    dependencies: str = texts.DEPENDENCIES
+    dependencies: str = templates.DEPENDENCIES
     """Before the dependency answers; left out if there are none. No field."""
-    dependency: str = texts.DEPENDENCY
+    dependency: str = templates.DEPENDENCY
     """One dependency answer. Fields: `id`, `heading`, `answer`, `fence`: a line that no answer holds."""
-    node: str = texts.NODE
+    node: str = templates.NODE
     """The node's own part, last. Fields: `id`, `heading`, `scope`, `difficulty`, `length`."""
-    expand: str = texts.EXPAND
+    expand: str = templates.EXPAND
     """In place of `node`, where the part is planned and written in parts itself. Fields as in `node`."""
-    fuse: str = texts.FUSE
+    fuse: str = templates.FUSE
     """After the finished answer, where it is to be put into a schema's form. No field."""
-    findings: str = texts.FINDINGS
+    findings: str = templates.FINDINGS
     """After an agent's question, before what its tools have found. No field."""
-    finding: str = texts.FINDING
+    finding: str = templates.FINDING
     """What one tool has found. Fields: `name`, `text`, `fence`: a line that no finding holds."""
     grammar: str | None = None
     """A regular expression for plans in a form of your own, beside a `read_line`; None: the package's."""
@@ -142,13 +121,12 @@ class Prompts(BaseModel):
 
     @model_validator(mode="after")
     def _known_fields_only(self) -> Self:
-        for name, known in _FIELDS.items():
+        for name, known in templates.FIELDS.items():
             template = getattr(self, name)
             try:
-                parsed = list(string.Formatter().parse(template))
-                unknown = {f for _, f, _, _ in parsed if f is not None} - known
+                unknown = _fields_of(template) - known
                 if not unknown:
-                    template.format(**{f: 1 if f in _NUMBERS else "" for f in known})
+                    template.format(**{f: 1 if f in templates.NUMBERS else "" for f in known})
             except (ValueError, LookupError) as error:
                 msg = f"the {name!r} template is not a format string: {error}"
                 raise ValueError(msg) from None
@@ -163,8 +141,7 @@ class Prompts(BaseModel):
     @property
     def tells_length(self) -> bool:
         """Whether a writer is told how long its part is to be; otherwise it is not held to it."""
-        fields = string.Formatter().parse(self.node)
-        return any(name == "length" for _, name, _, _ in fields)
+        return "length" in _fields_of(self.node)
 
     @property
     def for_questions(self) -> Self:
@@ -191,7 +168,7 @@ class Prompts(BaseModel):
         """
         spell = as_json if form == "json" else str
         instructions = self.planner.format(
-            max_nodes=max_nodes, lines=texts.LINES[form], plain=spell(PLAIN_WORD)
+            max_nodes=max_nodes, lines=templates.LINES[form], plain=spell(PLAIN_WORD)
         )
         examples = [(question, spell(plan)) for question, plan in self.examples]
         repair = "" if problem is None else self.repair.format(problem=problem)
@@ -333,6 +310,12 @@ class Prompts(BaseModel):
         fence = _fence(text for _, text in findings)
         found = [self.finding.format(name=n, text=t, fence=fence) for n, t in findings]
         return extended(conversation, "".join([self.findings.format(), *found]))
+
+
+@functools.lru_cache(maxsize=256)
+def _fields_of(template: str) -> frozenset[str]:
+    """The fields that a template names."""
+    return frozenset(f for _, f, _, _ in string.Formatter().parse(template) if f is not None)
 
 
 def _systems(conversation: Sequence[BaseMessage]) -> int:

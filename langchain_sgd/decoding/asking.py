@@ -12,11 +12,13 @@ from typing import cast
 
 from langchain_core.messages import BaseMessage
 
-from langchain_sgd.decoding.caller import Patience, Reply, call_model
+from langchain_sgd.decoding.caller import call_model
 from langchain_sgd.decoding.context import RunContext
+from langchain_sgd.decoding.patience import Patience
 from langchain_sgd.decoding.plain import PlainAnswer
 from langchain_sgd.decoding.plan_cache import PlanCache
 from langchain_sgd.decoding.prefixes import with_hints
+from langchain_sgd.decoding.reply import Reply
 from langchain_sgd.errors import PlannerError
 from langchain_sgd.events import PlannerCalled
 from langchain_sgd.journal import Journal
@@ -31,8 +33,9 @@ from langchain_sgd.planning.forms import (
 )
 from langchain_sgd.planning.forms import refused as forget_form
 from langchain_sgd.planning.planner import Heard, OnText, Plan, plan
+from langchain_sgd.redaction import describe
 from langchain_sgd.report import Attempt
-from langchain_sgd.retry import describe, is_retryable
+from langchain_sgd.retry import is_retryable
 from langchain_sgd.skeleton import Node
 from langchain_sgd.tiers import Tier
 from langchain_sgd.wire import (
@@ -101,7 +104,7 @@ class Asking:
         if known is not None:
             for node in known.nodes:
                 self._given += 1
-                self._journal.note(self._key(self._given), node.model_dump(mode="json"))
+                self._journal.note(self._key(self._given), node)
                 on_node(node)
             result = known
         else:
@@ -146,7 +149,7 @@ class Asking:
             if self._plain is not None:
                 self._plain.drop()
             self._given += 1
-            self._journal.note(self._key(self._given), node.model_dump(mode="json"))
+            self._journal.note(self._key(self._given), node)
             on_node(node)
 
         def void() -> None:

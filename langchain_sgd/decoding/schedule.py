@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Mapping
 
 from langchain_sgd.decoding.context import RunContext
-from langchain_sgd.decoding.writer import Outline, Written, failure, write_node
+from langchain_sgd.decoding.part import Outline, Written
+from langchain_sgd.decoding.writer import failure, write_node
 from langchain_sgd.errors import DependencyFailedError, SkeletonGraphError
 from langchain_sgd.events import Planned, Voided
 from langchain_sgd.journal import Journal
@@ -82,7 +83,7 @@ class Schedule:
                 run, node, outline, answers, planned_s=planned_s, journal=self._journal, key=key
             )
             if written.has_come_to_its_end and written.report.status != "partial":
-                await self._journal.keep(key, written.report.model_dump(mode="json"))
+                await self._journal.keep(key, written.report)
         run.emit(written.ended())
         return written
 

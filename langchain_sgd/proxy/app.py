@@ -252,13 +252,20 @@ class _Proxy:
         """OpenAI's chat completions."""
         asked = await self._read(request, ChatRequest)
         progress = asked.sgd_progress or self._progress
-        await self._reply(request, send, asked, lambda *run: Chat(asked, *run, progress))
+        await self._reply(
+            request, send, asked, lambda record, undivided: Chat(asked, record, undivided, progress)
+        )
 
     async def respond(self, request: Request, send: Send) -> None:
         """OpenAI's responses."""
         given = await self._read(request, ResponseRequest)
         asked = given.as_chat()
-        await self._reply(request, send, asked, lambda *run: Responding(given, asked, *run))
+        await self._reply(
+            request,
+            send,
+            asked,
+            lambda record, undivided: Responding(given, asked, record, undivided),
+        )
 
     async def _reply(
         self,
