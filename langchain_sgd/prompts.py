@@ -200,7 +200,7 @@ class Prompts(BaseModel):
         """Whether the conversation is the shorter one of what is computed anew for each question."""
         if not examples or not any(not isinstance(m, SystemMessage) for m in conversation):
             return False
-        static = len(instructions) + sum(len(q) + len(p) for q, p in examples)
+        static = len(instructions) + _length_of(tuple(examples))
         return sum(len(message.text) for message in conversation) <= static
 
     def line_of(self, node: Node) -> str:
@@ -324,6 +324,11 @@ def _systems(conversation: Sequence[BaseMessage]) -> int:
         (n for n, m in enumerate(conversation) if not isinstance(m, SystemMessage)),
         len(conversation),
     )
+
+
+@functools.lru_cache(maxsize=64)
+def _length_of(examples: Sequence[tuple[str, str]]) -> int:
+    return sum(len(question) + len(plan) for question, plan in examples)
 
 
 def wire_line(node: Node, number: int) -> str:
