@@ -252,13 +252,17 @@ class _Proxy:
         """OpenAI's chat completions."""
         asked = await self._read(request, ChatRequest)
         progress = asked.sgd_progress or self._progress
-        await self._reply(request, send, asked, lambda *run: Chat(asked, *run, progress))
+        await self._reply(
+            request, send, asked, lambda record, why: Chat(asked, record, why, progress)
+        )
 
     async def respond(self, request: Request, send: Send) -> None:
         """OpenAI's responses."""
         given = await self._read(request, ResponseRequest)
         asked = given.as_chat()
-        await self._reply(request, send, asked, lambda *run: Responding(given, asked, *run))
+        await self._reply(
+            request, send, asked, lambda record, why: Responding(given, asked, record, why)
+        )
 
     async def _reply(
         self,
