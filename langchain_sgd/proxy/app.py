@@ -253,7 +253,7 @@ class _Proxy:
         asked = await self._read(request, ChatRequest)
         progress = asked.sgd_progress or self._progress
         await self._reply(
-            request, send, asked, lambda record, undivided: Chat(asked, record, undivided, progress)
+            request, send, asked, lambda record, why: Chat(asked, record, why, progress)
         )
 
     async def respond(self, request: Request, send: Send) -> None:
@@ -261,10 +261,7 @@ class _Proxy:
         given = await self._read(request, ResponseRequest)
         asked = given.as_chat()
         await self._reply(
-            request,
-            send,
-            asked,
-            lambda record, undivided: Responding(given, asked, record, undivided),
+            request, send, asked, lambda record, why: Responding(given, asked, record, why)
         )
 
     async def _reply(
