@@ -94,7 +94,9 @@ class Undivided(BaseChatModel):
         )
         if not fuse:
             return structured
-        unseen = self.with_config(tags=[NOSTREAM])
+        # Nobody sees this answer grow, so nobody waits for an opening.
+        sgd = self.sgd.model_copy(update={"opening": False})
+        unseen = self.model_copy(update={"sgd": sgd}).with_config(tags=[NOSTREAM])
 
         def decode(input: Any, config: RunnableConfig) -> list[BaseMessage]:
             messages = self._convert_input(input).to_messages()

@@ -469,6 +469,24 @@ def test_equal_models_have_equal_fingerprints() -> None:
     assert len(set(different)) == len(different)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"cache_hints": False},
+        {"limits": {"small": 3}},
+        {"prices": {"small": (1, 2), "large": (3, 4)}},
+        {"plan_cache": True},
+        {"name": "mine"},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+async def test_what_changes_no_answer_leaves_it_in_the_cache(options: dict[str, Any]) -> None:
+    on, cache = stage(), InMemoryCache()
+    for given_options in ({}, options):
+        assert (await _ainvoke(chat(on, cache=cache, **given_options))).text == ANSWER
+    assert len(on.of(PLANNER)) == 1
+
+
 # -- stop texts
 
 
@@ -616,7 +634,6 @@ async def test_a_fused_answer_is_decoded_first_and_then_put_into_form(*, sync: b
     model = ChatSGD(
         small=on.model("small"),
         large=Structuring(name="large", stage=on),
-        opening=False,
         least_share=0,
     )
     at_once = model.with_structured_output(Trip)
@@ -628,6 +645,15 @@ async def test_a_fused_answer_is_decoded_first_and_then_put_into_form(*, sync: b
     form = model.sgd.prompts.fuse
     assert cast("Trip", trip).place == f"human: Where to?\nai: {ANSWER}\nhuman: {form}"
     assert len(on.calls) == 3
+
+
+async def test_an_answer_that_nobody_sees_has_no_opening() -> None:
+    on = Stage({PLANNER: planning(skeleton("1", "2")), "1": Say("one"), "2": Say("two")})
+    large = Structuring(name="large", stage=on)
+    model = ChatSGD(small=on.model("small"), large=large, least_share=0)
+    assert model.sgd.opening
+    await model.with_structured_output(Trip, fuse=True).ainvoke("Where to?")
+    assert sorted(on.parts()) == ["1", "2", PLANNER]
 
 
 async def test_the_answer_behind_a_fused_one_does_not_show_in_the_chat() -> None:
