@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from typing import Any, ClassVar, Literal
 
+from langchain_sgd.planning.drafts import Draft
 from langchain_sgd.planning.lines import parse_line
 from langchain_sgd.planning.planner import Mode
 from langchain_sgd.prompts import Prompts
 from langchain_sgd.runnable import SGDRunnable
-from langchain_sgd.skeleton import DEFAULT_DIFFICULTY, Draft
+from langchain_sgd.skeleton import DEFAULT_DIFFICULTY
 
 _POINT = re.compile(r"^\s*(\d{1,2})\s*[.):]\s*(.+?)\s*$")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -12,6 +12,8 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.load import dumps
 from langchain_core.messages import AIMessageChunk, BaseMessage, message_chunk_to_message
 from langchain_core.outputs import ChatGeneration, Generation
+from langchain_core.runnables import Runnable, RunnableBinding
+from pydantic import BaseModel
 
 from langchain_sgd.report import REPORT_KEY
 
@@ -99,3 +101,20 @@ class CachePlace:
 def _joined(chunks: Sequence[AIMessageChunk]) -> list[Generation]:
     whole = chunks[0] + list(chunks[1:])
     return [ChatGeneration(message=message_chunk_to_message(whole))]
+
+
+def identity(value: Any, token: str) -> Any:
+    """What tells a model or an option apart in cache keys; `token` stands for what nothing tells apart."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {key: identity(item, token) for key, item in value.items()}
+    if isinstance(value, BaseChatModel):
+        # What LangChain itself tells this model's cached answers apart by.
+        return value._get_llm_string()  # noqa: SLF001
+    if isinstance(value, RunnableBinding):
+        return [identity(value.bound, token), repr(sorted(value.kwargs.items()))]
+    if isinstance(value, BaseModel) and not isinstance(value, Runnable):
+        return value.model_dump_json()
+    # Another Runnable or a function: equal to nothing but itself.
+    return f"{type(value).__qualname__}@{token}"

@@ -5,13 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Iterator,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, Self, cast
 from uuid import UUID, uuid4
 
@@ -20,32 +14,16 @@ from langchain_core.callbacks import (
     AsyncCallbackManagerForLLMRun,
     CallbackManagerForLLMRun,
 )
-from langchain_core.language_models import (
-    BaseChatModel,
-    LangSmithParams,
-    LanguageModelInput,
-)
-from langchain_core.language_models.chat_models import (
-    agenerate_from_stream,
-    generate_from_stream,
-)
-from langchain_core.messages import (
-    AIMessage,
-    AIMessageChunk,
-    BaseMessage,
-)
+from langchain_core.language_models import LangSmithParams, LanguageModelInput
+from langchain_core.language_models.chat_models import agenerate_from_stream, generate_from_stream
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from langchain_core.runnables import (
-    Runnable,
-    RunnableBinding,
-    RunnableConfig,
-    ensure_config,
-)
+from langchain_core.runnables import RunnableConfig, ensure_config
 from langchain_core.utils.uuid import uuid7
-from pydantic import BaseModel, PrivateAttr, field_validator
+from pydantic import PrivateAttr, field_validator
 
 from langchain_sgd.batches import Batches
-from langchain_sgd.caching import CachePlace, WholeAnswers, cache_of
+from langchain_sgd.caching import CachePlace, WholeAnswers, cache_of, identity
 from langchain_sgd.deciding import FOR_TOOLS, TOOL, decided, with_findings
 from langchain_sgd.decoding.context import NOSTREAM
 from langchain_sgd.errors import InvalidInputError
@@ -128,7 +106,7 @@ class ChatSGD(Batches, Undivided):
     def _identifying_params(self) -> Mapping[str, Any]:
         """Equal only where equal answers may be expected; it is part of every cache key."""
         options = {
-            name: self._identity(getattr(self.sgd, name))
+            name: identity(getattr(self.sgd, name), self._token)
             for name in type(self.sgd).model_fields
             if name not in _NO_PART_IN_THE_ANSWER
         }
@@ -138,21 +116,6 @@ class ChatSGD(Batches, Undivided):
             "sgd_tiers": [tier.name for tier in self.sgd.tiers_by_size],
             "sgd_mode": self.sgd.mode,
         }
-
-    def _identity(self, value: Any) -> Any:
-        if value is None or isinstance(value, str | int | float):
-            return value
-        if isinstance(value, Mapping):
-            return {key: self._identity(item) for key, item in value.items()}
-        if isinstance(value, BaseChatModel):
-            # What LangChain itself tells this model's cached answers apart by.
-            return value._get_llm_string()  # noqa: SLF001
-        if isinstance(value, RunnableBinding):
-            return [self._identity(value.bound), repr(sorted(value.kwargs.items()))]
-        if isinstance(value, BaseModel) and not isinstance(value, Runnable):
-            return value.model_dump_json()
-        # Another Runnable or a function: equal to nothing but itself.
-        return f"{type(value).__qualname__}@{self._token}"
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop or self.stop, **kwargs)

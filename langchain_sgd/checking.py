@@ -10,14 +10,10 @@ alone and beside three others, and whether the second call with the same beginni
 from __future__ import annotations
 
 import asyncio
-import json
-import re
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final
 from uuid import uuid4
 
 from langchain_core.callbacks import UsageMetadataCallbackHandler
@@ -27,14 +23,23 @@ from langchain_core.runnables import Runnable
 from langchain_sgd.decoding.length import Length, count_words
 from langchain_sgd.errors import SkeletonGraphError
 from langchain_sgd.models import resolve
-from langchain_sgd.planning.forms import Form, Grammar, bound, form_of, is_refusal, refused
+from langchain_sgd.planning.forms import form_of, is_refusal, refused
+from langchain_sgd.probing import PART_TOKENS, PREFIX, follows, part_prompt, say, together
 from langchain_sgd.prompts import Prompts
-from langchain_sgd.retry import describe
+from langchain_sgd.redaction import describe
 from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.skeleton import Skeleton
-
-State = Literal["ok", "note", "failed"]
-"""`note`: it works, but not as well as it could."""
+from langchain_sgd.verdicts import (
+    BATCHES,
+    STREAMS,
+    Estimate,
+    Finding,
+    Planned,
+    Speed,
+    State,
+    Verdict,
+    parallelism,
+)
 
 QUESTIONS: Final = (
     ("Compare trains, planes and cars for a family trip from Hamburg to Rome.", True),
@@ -45,88 +50,12 @@ QUESTIONS: Final = (
 )
 """What is planned, and whether it should be split."""
 
-ANSWER_TOKENS: Final = 300
-"""The length of answer for which the speedup is estimated."""
-
-_STREAMS: Final = 4
-_PART_TOKENS: Final = 48
 _LEAST_CONTEXT: Final = 2048
 _GOOD_CONTEXT: Final = 4096
 _THIN: Final = 0.5
 """Of the words asked for: a part with fewer is nearly empty."""
-_WORTH_IT, _HELPS = 1.25, 1.05
 _CHAINS: Final = 1.5
 """Parts for each step of the longest chain, below which little is decoded at once."""
-_BATCHES: Final = 1.5
-"""Tokens a second of four streams for one's, below which a server does not batch."""
-_NUMBER: Final = Grammar(
-    regex="[0-9]{3}",
-    gbnf="root ::= [0-9] [0-9] [0-9]",
-    schema={
-        "type": "object",
-        "properties": {"number": {"type": "integer"}},
-        "required": ["number"],
-        "additionalProperties": False,
-    },
-    name="number",
-)
-_PREFIX: Final = (
-    "You write one part of a guide for people who plan a journey. Others write the other parts, so keep to"
-    " your own. Write plain sentences, name what matters most first, and give numbers where you know them."
-    " Think of families with children, of people who travel alone, and of those who cannot walk far. "
-) * 4
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at."""
-
-    name: str
-    state: State
-    detail: str
-    remedy: str = ""
-    """What to do about it; empty where nothing needs doing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Speed:
-    """How fast a model writes."""
-
-    first_token_s: float
-    alone: float
-    """Tokens a second of one stream."""
-    together: float
-    """Tokens a second of four streams, in sum."""
-
-    @property
-    def batching(self) -> float:
-        """How much more four streams bring than one."""
-        return self.together / self.alone
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the check came to."""
-
-    findings: tuple[Finding, ...]
-    summary: str
-    """What to think of it, in a sentence or two."""
-    ok: bool
-    """Whether SGD works there, worth it or not."""
-    speedup: float | None = None
-    """Expected wall time of plain decoding over that of SGD; None where it could not be estimated."""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """Suggested options of `SGDRunnable`; `planner="small"` stands for the small model."""
-    speeds: Mapping[str, Speed] = field(default_factory=dict)
-    """By tier."""
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain data."""
-        return asdict(self)
-
-    def __str__(self) -> str:
-        lines = [f"{f.state:<6} {f.name}: {f.detail}" for f in self.findings]
-        return "\n".join([*lines, self.summary])
 
 
 async def check(
@@ -164,34 +93,6 @@ async def check(
     return checking.verdict()
 
 
-@dataclass(slots=True)
-class _Said:
-    """One answer."""
-
-    text: str = ""
-    tokens: int = 0
-    counted: bool = False
-    """Whether the server told the number of tokens."""
-    prompt_tokens: int = 0
-    cached: int = 0
-    model: str = ""
-    began: float = 0.0
-    first: float = 0.0
-    ended: float = 0.0
-
-
-@dataclass(slots=True)
-class _Planned:
-    """One planned question."""
-
-    question: str
-    should_split: bool
-    seconds: float
-    skeleton: Skeleton | None
-    plain: str
-    prompt_tokens: int
-
-
 class _Checking:
     """The findings on their way."""
 
@@ -205,7 +106,7 @@ class _Checking:
         self._options = options
         self._on_finding = on_finding
         self._findings: list[Finding] = []
-        self._planned: list[_Planned] = []
+        self._planned: list[Planned] = []
         self._speeds: dict[str, Speed] = {}
         self._suggested: dict[str, Any] = {}
         self._contexts: dict[str, int] = {}
@@ -236,7 +137,7 @@ class _Checking:
     async def _answers(self, tier: str, model: Runnable[Any, Any]) -> bool:
         try:
             who = await self._identity(tier, model)
-            said = await _say(model, "Name three colors.", 64)
+            said = await say(model, "Name three colors.", 64)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is what was found
             self.add(tier, "failed", _explained(error))
             return False
@@ -277,7 +178,7 @@ class _Checking:
             self.add(f"{tier}: form", "note", f"plans by examples alone{why}")
             return
         try:
-            said = await _say(model, "Say hello.", 24, form)
+            said = await say(model, "Say hello.", 24, form)
         except Exception as error:  # noqa: BLE001 - as above
             if is_refusal(error):
                 refused(form, describe(error))
@@ -289,7 +190,7 @@ class _Checking:
             )
             self._suggested["constrain"] = False
             return
-        if _follows(form, said.text):
+        if follows(form, said.text):
             self.add(f"{tier}: form", "ok", f"{form.kind}, followed")
             return
         self.add(
@@ -314,7 +215,7 @@ class _Checking:
             seconds = time.perf_counter() - began
             prompt = max((u["input_tokens"] for u in usage.usage_metadata.values()), default=0)
             self._planned.append(
-                _Planned(question, should_split, seconds, plan.skeleton, plan.plain or "", prompt)
+                Planned(question, should_split, seconds, plan.skeleton, plan.plain or "", prompt)
             )
         if not questions:
             return
@@ -334,7 +235,7 @@ class _Checking:
                 else "Such questions cost a plan; a larger planner helps.",
             )
 
-    def _splits(self, splits: Sequence[_Planned], made: Sequence[Skeleton]) -> None:
+    def _splits(self, splits: Sequence[Planned], made: Sequence[Skeleton]) -> None:
         seconds = statistics.median(p.seconds for p in splits)
         self.add(
             "splits when due",
@@ -346,7 +247,7 @@ class _Checking:
             ' (planner=...), or mode="always".',
         )
         if made:
-            mean = statistics.mean(map(_parallelism, made))
+            mean = statistics.mean(map(parallelism, made))
             self.add(
                 "parallel enough",
                 "ok" if mean >= _CHAINS else "note",
@@ -369,7 +270,7 @@ class _Checking:
             if not node.dependencies
         ]
         try:
-            said = await _together(self._models[tier], prompted[:_STREAMS], share.max_tokens)
+            said = await together(self._models[tier], prompted[:STREAMS], share.max_tokens)
         except Exception as error:  # noqa: BLE001 - as above
             self.add(f"{tier}: parts", "failed", _explained(error))
             return
@@ -403,9 +304,9 @@ class _Checking:
     async def _speed(self, tier: str) -> None:
         model = self._models[tier]
         try:
-            one = await _say(model, _part(0), _PART_TOKENS)
-            parts = [_part(number) for number in range(1, _STREAMS + 1)]
-            four = await _together(model, parts, _PART_TOKENS)
+            one = await say(model, part_prompt(0), PART_TOKENS)
+            parts = [part_prompt(number) for number in range(1, STREAMS + 1)]
+            four = await together(model, parts, PART_TOKENS)
         except Exception as error:  # noqa: BLE001 - as above
             self.add(f"{tier}: speed", "failed", _explained(error))
             return
@@ -417,7 +318,7 @@ class _Checking:
         alone = (one.tokens - 1) / (one.ended - one.first)
         speed = Speed(one.first - one.began, alone, tokens / took)
         self._speeds[tier] = speed
-        batches = speed.batching >= _BATCHES
+        batches = speed.batching >= BATCHES
         self.add(
             f"{tier}: speed",
             "ok" if batches else "note",
@@ -431,10 +332,10 @@ class _Checking:
 
     async def _prefix_cache(self) -> None:
         # A beginning that nobody has sent before, so that the first call finds nothing.
-        prefix = f"Note {uuid4().hex}. {_PREFIX}"
+        prefix = f"Note {uuid4().hex}. {PREFIX}"
         try:
-            first = await _say(self._models["large"], f"{prefix}Name a river.", 4)
-            second = await _say(self._models["large"], f"{prefix}Name a town.", 4)
+            first = await say(self._models["large"], f"{prefix}Name a river.", 4)
+            second = await say(self._models["large"], f"{prefix}Name a town.", 4)
         except Exception as error:  # noqa: BLE001 - as above
             self.add("prefix cache", "failed", _explained(error))
             return
@@ -457,10 +358,14 @@ class _Checking:
 
     # -- what it comes to
 
+    def _made(self) -> list[Planned]:
+        return [p for p in self._planned if p.skeleton is not None]
+
     def verdict(self) -> Verdict:
         """What to think of the findings."""
         failed = [f for f in self._findings if f.state == "failed"]
-        speedup = self._speedup()
+        estimate = Estimate(self._speeds, self._made())
+        speedup = estimate.speedup
         if failed:
             first = failed[0]
             summary = (
@@ -469,8 +374,8 @@ class _Checking:
         elif speedup is None:
             summary = "SGD works here; what it gains could not be estimated."
         else:
-            summary = self._gain(speedup)
-        if "small" in self._speeds and "planner" not in self._models and self._plans_slowly():
+            summary = estimate.in_words(speedup)
+        if "small" in self._speeds and "planner" not in self._models and estimate.plans_slowly:
             self._suggested["planner"] = "small"
         return Verdict(
             tuple(self._findings),
@@ -480,113 +385,6 @@ class _Checking:
             options=dict(self._suggested),
             speeds=dict(self._speeds),
         )
-
-    def _gain(self, speedup: float) -> str:
-        gain = f"about {speedup:.1f} times as fast as plain decoding on answers of {ANSWER_TOKENS} tokens"
-        if speedup >= _WORTH_IT:
-            return f"SGD is worth it here: expected {gain}, planning included."
-        if speedup >= _HELPS:
-            return f"SGD helps a little here: expected {gain}, planning included. {self._why()}"
-        return f"SGD does not pay here: expected {gain}, planning included. {self._why()}"
-
-    def _why(self) -> str:
-        large = self._speeds["large"]
-        if large.batching < _BATCHES:
-            return (
-                f"The server writes four streams only {large.batching:.1f} times as fast as one: use one"
-                " that batches."
-            )
-        if self._plans_slowly():
-            return "Planning takes long: let the small model plan (planner=), or a faster one."
-        return "The plans have few parts that can be written at once: try a larger planner."
-
-    def _plans_slowly(self) -> bool:
-        """Whether planning takes more than a quarter of the time of a plain answer."""
-        if "large" not in self._speeds or not (made := self._made()):
-            return False
-        return statistics.median(p.seconds for p in made) > 0.25 * self._plain_s()
-
-    def _made(self) -> list[_Planned]:
-        return [p for p in self._planned if p.skeleton is not None]
-
-    def _plain_s(self) -> float:
-        large = self._speeds["large"]
-        return large.first_token_s + ANSWER_TOKENS / large.alone
-
-    def _speedup(self) -> float | None:
-        """From the plans and speeds: the longest chain's parts, each beside up to three others."""
-        if "large" not in self._speeds or not (made := self._made()):
-            return None
-        ratios = []
-        for planned in made:
-            skeleton = planned.skeleton
-            assert skeleton is not None  # noqa: S101 - those without were left out
-            part_tokens = ANSWER_TOKENS / len(skeleton)
-            streams = min(_STREAMS, max(1.0, _parallelism(skeleton)))
-            # Whether the small model writes a part is the router's business: count the large one.
-            large = self._speeds["large"]
-            share = (streams - 1) / (_STREAMS - 1)
-            rate = large.alone + share * (large.together / _STREAMS - large.alone)
-            parts_s = skeleton.depth * (large.first_token_s + part_tokens / rate)
-            ratios.append(self._plain_s() / (planned.seconds + parts_s))
-        return statistics.median(ratios)
-
-
-async def _say(
-    model: Runnable[Any, Any], prompt: str, tokens: int, form: Form | None = None
-) -> _Said:
-    asked = bound(model, max_tokens=tokens)
-    if form is not None:
-        asked = bound(model, form, _NUMBER, max_tokens=tokens)
-    said = _Said(began=time.perf_counter())
-    whole: Any = None
-    pieces = 0
-    async for chunk in asked.astream(prompt):
-        text = chunk if isinstance(chunk, str) else str(chunk.text)
-        if text:
-            pieces += 1
-            said.first = said.first or time.perf_counter()
-        whole = chunk if whole is None else whole + chunk
-    said.ended = time.perf_counter()
-    said.first = said.first or said.ended
-    said.text = whole if isinstance(whole, str) else str(getattr(whole, "text", ""))
-    usage = getattr(whole, "usage_metadata", None)
-    said.counted = bool(usage)
-    said.tokens = usage["output_tokens"] if usage else pieces
-    if usage:
-        said.prompt_tokens = usage["input_tokens"]
-        said.cached = (usage.get("input_token_details") or {}).get("cache_read") or 0
-    metadata = getattr(whole, "response_metadata", None) or {}
-    said.model = str(metadata.get("model_name") or metadata.get("model") or "it answers")
-    return said
-
-
-async def _together(model: Runnable[Any, Any], prompts: Sequence[str], tokens: int) -> list[_Said]:
-    """Several answers at once."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_say(model, prompt, tokens)) for prompt in prompts]
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-    return [task.result() for task in tasks]
-
-
-def _follows(form: Form, text: str) -> bool:
-    if form.writes == "lines":
-        return re.fullmatch(_NUMBER.regex, text.strip()) is not None
-    with suppress(ValueError):
-        value = json.loads(text)
-        return isinstance(value, dict) and isinstance(value.get("number"), int)
-    return False
-
-
-def _part(number: int) -> str:
-    subjects = ("trains", "planes", "cars", "ships", "bicycles")
-    return f"{_PREFIX}Write your part, about {subjects[number]}, in 60 words."
-
-
-def _parallelism(skeleton: Skeleton) -> float:
-    return len(skeleton) / skeleton.depth
 
 
 def _explained(error: BaseException) -> str:

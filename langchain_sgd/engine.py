@@ -11,9 +11,10 @@ from typing import Any
 
 from langchain_sgd.decoding.asking import Asking
 from langchain_sgd.decoding.context import RunContext
+from langchain_sgd.decoding.part import Written
 from langchain_sgd.decoding.plain import PlainAnswer
 from langchain_sgd.decoding.schedule import Schedule
-from langchain_sgd.decoding.writer import Written, failure
+from langchain_sgd.decoding.writer import failure
 from langchain_sgd.errors import InvalidInputError, SkeletonError
 from langchain_sgd.events import PlanEnded, Planned
 from langchain_sgd.journal import Journal

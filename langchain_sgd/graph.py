@@ -18,7 +18,8 @@ from langgraph.runtime import Runtime
 from typing_extensions import TypedDict
 
 from langchain_sgd.decoding.context import RunContext, for_models
-from langchain_sgd.decoding.writer import Outline, failure, write_node
+from langchain_sgd.decoding.part import Outline
+from langchain_sgd.decoding.writer import failure, write_node
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.limits import Limit
 from langchain_sgd.options import Options

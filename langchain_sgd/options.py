@@ -1,234 +1,30 @@
-"""How questions are decoded: every option of an `SGDRunnable`, checked once, with what follows from it."""
+"""How questions are decoded: the options, checked once, with what follows from them."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, cast
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self, cast
 
-from langchain_core.caches import BaseCache
 from langchain_core.runnables import Runnable
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    SkipValidation,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import PrivateAttr, ValidationInfo, field_validator, model_validator
 
-from langchain_sgd.costs import Price, PriceLike
+from langchain_sgd.costs import Price
 from langchain_sgd.limits import Limit
 from langchain_sgd.models import resolve
-from langchain_sgd.planning.planner import Mode
-from langchain_sgd.prompts import Prompts
+from langchain_sgd.option_fields import DEFAULT_THRESHOLD, OptionFields
 from langchain_sgd.retry import Backoff
 from langchain_sgd.routing import Router, ShareRouter, ThresholdRouter
 from langchain_sgd.skeleton import Node
-from langchain_sgd.tiers import LARGE, PLANNER, SMALL, ModelLike, Tier, innermost
-
-_THRESHOLD = 3
-Accept = Callable[[Node, str], bool]
-"""The user's own test of a node's answer; False sends the node to the next larger tier."""
-Expand = Callable[[Node], bool]
-"""The user's own test whether a node is split further."""
+from langchain_sgd.tiers import LARGE, PLANNER, SMALL, Tier, innermost
 
 
-class Options(BaseModel):
-    """The options, as fields; `tiers_by_size`, `planning_tier` and `route` are what follows from them.
+class Options(OptionFields):
+    """The options; `tiers_by_size`, `planning_tier` and `route` are what follows from them.
 
     Options never change: a copy with changes is checked anew.
     """
-
-    model_config = ConfigDict(
-        arbitrary_types_allowed=True, extra="forbid", frozen=True, hide_input_in_errors=True
-    )
-
-    large: SkipValidation[ModelLike | None] = Field(
-        default=None,
-        description="The large model: a chat model, a Runnable from messages to message, a name such as"
-        ' "openai:gpt-5-nano", or the URL of a server.',
-    )
-    small: SkipValidation[ModelLike | None] = Field(
-        default=None,
-        description="The small model, named like the large one; without it every node goes to `large`.",
-    )
-    tiers: Mapping[str, SkipValidation[ModelLike]] | None = Field(
-        default=None,
-        description="Instead of `small` and `large`: any number of models by name, from the smallest to"
-        " the largest.",
-    )
-    planner: SkipValidation[ModelLike | None] = Field(
-        default=None,
-        description="The model that writes the skeleton; the largest tier if not given.",
-    )
-
-    router: Callable[[Node], str] | None = Field(
-        default=None,
-        description="Chooses a node's tier by name; instead of `threshold` and `large_share`.",
-    )
-    threshold: int = Field(
-        default=_THRESHOLD,
-        ge=1,
-        le=6,
-        description="Difficulty from which a node leaves the first tier; 1 sends all up, 6 none.",
-    )
-    large_share: float | None = Field(
-        default=None,
-        ge=0,
-        le=1,
-        description="Wanted share of nodes for the largest tier, the hardest first; instead of"
-        " `threshold`.",
-    )
-    limits: Mapping[str, int | SkipValidation[Limit]] = Field(
-        default_factory=dict,
-        description="Most calls in flight for each tier, by name (`planner` too), in this process.",
-    )
-    prices: Mapping[str, PriceLike] | None = Field(
-        default=None,
-        description="Per million tokens, `(input, output)`, `(input, output, cached)` or"
-        " `(input, output, cached, cache_write)` by tier, `planner` too if it is a model of its own: the"
-        " report then says what the run cost.",
-    )
-    max_cost: float | None = Field(
-        default=None,
-        gt=0,
-        allow_inf_nan=False,
-        description="What a run may cost, in the currency of `prices`, which it needs: no node is started"
-        " with which the run would pass it. What was paid, what is being written and the node itself"
-        " count, as far as is known. An undivided answer is one call, and is not bounded by it.",
-    )
-    cache_hints: bool = Field(
-        default=True,
-        description="Tell hosted APIs which beginning the prompts of a run share: `cache_control` marks for"
-        " `ChatAnthropic`, a `prompt_cache_key` for OpenAI itself. Other models are told nothing.",
-    )
-
-    mode: Mode = Field(
-        default="auto",
-        description='Split a question if the planner says so ("auto"), whenever it can ("always"), or'
-        ' "never".',
-    )
-    plain_above: float | None = Field(
-        default=None,
-        gt=0,
-        le=1,
-        description='How sure the planner must be that a question stays whole (with `mode="auto"` only), as'
-        " the probability of its first token: a higher value splits more questions. It needs a server that"
-        " gives log-probabilities; None takes the planner's word.",
-    )
-    busy: int | Callable[[], bool] | None = Field(
-        default=None,
-        description='Under load, answer undivided instead of asking the planner (with `mode="auto"` only):'
-        " from this many calls in flight to the planner and the largest tier in this process, or when"
-        " your own test says so. Splitting pays only while the batch has much room: take a quarter of the"
-        " server's slots.",
-    )
-    opening: bool = Field(
-        default=True,
-        description="Begin the plain answer beside the planner, and show its first sentence at once, as the"
-        " opening of the answer. A question that is not split goes on from there, as soon as by plain"
-        " decoding; of one that is, the call is stopped after that sentence. It never waits for a slot, and"
-        " an agent or graph gives no opening. From the first text on, a fallback can no longer take over.",
-    )
-    max_nodes: int = Field(
-        default=12,
-        ge=2,
-        le=99,
-        description="Nodes taken from the planner; the rest of its plan is left out with a warning.",
-    )
-    expand: int | Expand | None = Field(
-        default=None,
-        description="Which parts are planned and written in parts themselves, under headings one level"
-        " deeper: those that are to have at least this many words, or those that your own test takes. A"
-        " part that the planner leaves whole is written as usual.",
-    )
-    expand_depth: int = Field(
-        default=1, ge=1, le=3, description="How many levels of parts `expand` may add."
-    )
-    length: int | None = Field(
-        default=None,
-        ge=10,
-        description="Words of the whole answer; each part is told its share. Without it: what the question"
-        " asks for, else a solid paragraph a part.",
-    )
-    prompts: Prompts = Field(
-        default_factory=Prompts,
-        description="Every text that goes to a model beside the conversation. Writers are shown two example"
-        " parts, about 300 tokens that servers with a prefix cache compute once;"
-        " `Prompts(writer_examples=())` leaves them out.",
-    )
-    constrain: bool = Field(
-        default=True,
-        description="Constrain the planner's decoding by a grammar where the server takes one.",
-    )
-    plan_cache: bool | SkipValidation[BaseCache] = Field(
-        default=False,
-        description="Reuse the plan of an equal question, from a LangChain cache of your own, or, with True,"
-        " from the one of `set_llm_cache`. The parts are written anew.",
-    )
-    headings: bool = Field(default=True, description="Put each part under its heading.")
-    seed: int | None = Field(
-        default=None,
-        ge=0,
-        description="Passed to the models as `seed`, a different one derived for each node.",
-    )
-
-    retries: int = Field(
-        default=2,
-        ge=0,
-        description="Repeats of a failed call on the same tier, before the next larger one is tried.",
-    )
-    stall_timeout_s: float | None = Field(
-        default=120.0,
-        gt=0,
-        description="Longest silence of a model, before the first token too; None waits for ever.",
-    )
-    node_timeout_s: float | None = Field(
-        default=None,
-        gt=0,
-        description="Time of one node with all its attempts, from its first call on.",
-    )
-    deadline_s: float | None = Field(
-        default=None,
-        gt=0,
-        description="Time of the whole run; what is finished then is the answer.",
-    )
-    on_node_error: Literal["partial", "raise"] = Field(
-        default="partial",
-        description="A node without an answer: name the gap and go on, or raise once its siblings have"
-        " ended.",
-    )
-    count_usage: bool = Field(
-        default=False,
-        description="Put the total of all calls into the message's `usage_metadata`. Tracers that add up"
-        " every run's tokens then count them twice; the report has the total in any case.",
-    )
-    accept: Accept | None = Field(
-        default=None,
-        description="Your own test `(node, text) -> bool` of an answer; False tries the next larger tier.",
-    )
-
-    least_share: float = Field(
-        default=0.5,
-        ge=0,
-        le=1,
-        description="A smaller tier's part with fewer of the words that it was asked for goes to the next"
-        " larger tier, unseen: small models leave some parts nearly empty. 0 takes every text.",
-    )
-
-    approve: bool = Field(
-        default=False,
-        description="Interrupt after planning, so that a human accepts, edits or rejects the skeleton.",
-    )
-    execution: Literal["pipelined", "planned", "superstep"] = Field(
-        default="pipelined",
-        description='For comparison only: "planned" plans first, "superstep" runs the literal graph level'
-        " by level.",
-    )
 
     backoff: ClassVar[Backoff] = Backoff()
     read_line: ClassVar[Any] = None
@@ -252,19 +48,12 @@ class Options(BaseModel):
             return value
         return {name: resolve(model, what=str(name)) for name, model in value.items()}
 
-    @field_validator("busy", mode="before")
+    @field_validator("busy", "expand", mode="before")
     @classmethod
-    def _busy_from(cls, value: Any) -> Any:
+    def _number_or_test(cls, value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, bool) or (isinstance(value, int) and value < 1):
-            msg = f"busy must be a whole number of calls from 1 on, or a function, not {value!r}"
-            raise ValueError(msg)
-        return value
-
-    @field_validator("expand", mode="before")
-    @classmethod
-    def _expand_from(cls, value: Any) -> Any:
-        if isinstance(value, bool) or (isinstance(value, int) and value < 1):
-            msg = f"expand must be a number of words from 1 on, or a function, not {value!r}"
+            name, what = info.field_name, "calls" if info.field_name == "busy" else "words"
+            msg = f"{name} must be a whole number of {what} from 1 on, or a function, not {value!r}"
             raise ValueError(msg)
         return value
 
@@ -332,7 +121,7 @@ class Options(BaseModel):
         if self.router is not None and self.large_share is not None:
             msg = "give either router= or large_share=, not both"
             raise ValueError(msg)
-        if self.large_share is not None and self.threshold != _THRESHOLD:
+        if self.large_share is not None and self.threshold != DEFAULT_THRESHOLD:
             msg = "give either threshold= or large_share=, not both"
             raise ValueError(msg)
         names = {*self._named_models(), PLANNER}
@@ -396,6 +185,27 @@ class Options(BaseModel):
         )
         return router
 
+    def _remade(self, changes: Mapping[str, Any] | None = None) -> Self:
+        """A copy, checked anew; it shares the models and whatever hangs on them."""
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        return type(self)(**{**given, **(changes or {})})
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with changes, checked like a new one; the models are shared, `deep` or not."""
+        del deep
+        return self._remade(update)
+
+    def __copy__(self) -> Self:
+        return self._remade()
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        del memo
+        return self._remade()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        return _made, (type(self), given)
+
     @property
     def tiers_by_size(self) -> tuple[Tier, ...]:
         """From the smallest to the largest; the last one plans by default and answers undivided."""
@@ -446,6 +256,11 @@ class Options(BaseModel):
             "Mapping[str, Price]", self.prices
         )  # tuples have become prices when they were read
         return {PLANNER: prices[self.largest.name], **prices}
+
+
+def _made(cls: type[Options], given: Mapping[str, Any]) -> Options:
+    """Options from a pickle."""
+    return cls(**given)
 
 
 def nested_in(model: Any) -> Options | None:

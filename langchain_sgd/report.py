@@ -302,32 +302,6 @@ class Report(_Value):
         """What the run cost, beside an estimate for plain decoding; None without `prices=`."""
         return costs_of(self)
 
-    def sequential_tokens(self, *, planned_first: bool = False) -> float:
-        """Tokens generated one after the other, were every batch as fast as one stream.
-
-        The planner's tokens count up to the end of the line that lets a node start, by its share of the
-        plan's characters; then a chain of nodes, each waiting for those it needs.
-
-        Args:
-            planned_first: Whether no node started before the plan was complete.
-        """
-        written = {
-            node.id: float(node.usage.output_tokens)
-            if node.parts is None
-            else node.parts.sequential_tokens(planned_first=planned_first)
-            for node in self.nodes
-        }
-        attempts = self.planner.attempts if self.planner else ()
-        plan = sum(a.usage.output_tokens for a in attempts if a.usage)
-        if self.skeleton is None:
-            return plan + sum(written.values())
-        planned = _planned(self.skeleton, plan, planned_first=planned_first)
-        ends: dict[NodeId, float] = {}
-        for node in self.skeleton.nodes:
-            start = max([planned[node.id], *(ends[d] for d in node.dependencies)])
-            ends[node.id] = start + written[node.id]
-        return max(ends.values())
-
     @property
     def models(self) -> dict[str, str]:
         """By tier, and the planner's under `planner`, the models' own names; the last one counts."""
@@ -342,26 +316,6 @@ class Report(_Value):
         from langchain_sgd.drawing import report_html  # noqa: PLC0415 - only notebooks draw
 
         return report_html(self)
-
-
-def _planned(skeleton: Skeleton, plan: int, *, planned_first: bool) -> dict[NodeId, float]:
-    """By node, how many of the plan's tokens were written when it could start."""
-    if planned_first:
-        return {node.id: float(plan) for node in skeleton.nodes}
-    lengths = [
-        len(f"{n.id}|{n.heading}|{n.scope}|{','.join(n.dependencies) or '-'}|0\n")
-        for n in skeleton.nodes
-    ]
-    share = plan / sum(lengths)
-    out: dict[NodeId, float] = {}
-    done = 0.0
-    for node, length in zip(skeleton.nodes, lengths, strict=True):
-        done += length * share
-        out[node.id] = done
-    # The first line counts only once a second one has begun, since a plan may have one part only.
-    first = skeleton.nodes[0].id
-    out[first] = min(out[first] + 1, done)
-    return out
 
 
 def status_of(nodes: Iterable[NodeReport], *, plain: bool, cut: bool) -> RunStatus:

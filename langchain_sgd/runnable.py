@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Callable,
-    Coroutine,
-    Iterator,
-    Mapping,
-)
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from langchain_core.messages import AIMessage, AIMessageChunk
-from langchain_core.runnables import (
-    Runnable,
-    RunnableConfig,
-    RunnableSerializable,
-    ensure_config,
-)
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable, ensure_config
 from langchain_core.runnables.graph import Graph
 from langchain_core.tools import BaseTool
 from langgraph.graph.state import CompiledStateGraph
@@ -34,12 +22,8 @@ from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.events import Event, progress_of
 from langchain_sgd.graph import build_graph
 from langchain_sgd.journal import Forgetful
-from langchain_sgd.langgraph import (
-    host_graph,
-    loop_of,
-    run_in_graph,
-    stream_writer,
-)
+from langchain_sgd.langgraph.host import host_graph, loop_of, run_in_graph
+from langchain_sgd.langgraph.writers import stream_writer
 from langchain_sgd.message_streams import AnswerChunks
 from langchain_sgd.options import Options
 from langchain_sgd.planning.planner import Plan
@@ -118,27 +102,6 @@ class SGDRunnable(Batches, Options, RunnableSerializable[Any, AIMessage]):
         """What follows from the options, and the graph, once."""
         super().model_post_init(context)
         self._graph = host_graph(self.checkpointer)
-
-    def _remade(self, changes: Mapping[str, Any] | None = None) -> Self:
-        """A copy, checked anew; it shares the models and whatever hangs on them."""
-        given = {name: getattr(self, name) for name in self.model_fields_set}
-        return type(self)(**{**given, **(changes or {})})
-
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy with changes, checked like a new one; the models are shared, `deep` or not."""
-        del deep
-        return self._remade(update)
-
-    def __copy__(self) -> Self:
-        return self._remade()
-
-    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        del memo
-        return self._remade()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        given = {name: getattr(self, name) for name in self.model_fields_set}
-        return _made, (type(self), given)
 
     # -- one run
 
@@ -406,11 +369,6 @@ def _added(items: list[Any]) -> Any:
         except TypeError:
             total = item
     return total
-
-
-def _made(cls: type[SGDRunnable], given: Mapping[str, Any]) -> SGDRunnable:
-    """An `SGDRunnable` from a pickle."""
-    return cls(**given)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -14,7 +14,7 @@ from langchain_sgd.engine import answer
 from langchain_sgd.events import Ended, Event, Opened, Token
 from langchain_sgd.graph import in_supersteps
 from langchain_sgd.journal import Journal
-from langchain_sgd.langgraph import Work
+from langchain_sgd.langgraph.host import Work
 from langchain_sgd.options import Options
 from langchain_sgd.question import Question
 from langchain_sgd.recorder import Recorder

@@ -11,7 +11,7 @@ from langchain_core.tools import BaseTool, StructuredTool
 from pydantic import BaseModel
 
 from langchain_sgd.errors import InvalidInputError
-from langchain_sgd.langgraph import stream_writer, tool_writer
+from langchain_sgd.langgraph.writers import stream_writer, tool_writer
 from langchain_sgd.portal import run_sync
 from langchain_sgd.question import SkeletonInput
 from langchain_sgd.report import AWAITING_APPROVAL, REPORT_KEY

@@ -59,6 +59,7 @@ from langchain_sgd.bench._measure import (
 from langchain_sgd.bench._output import parser, save
 from langchain_sgd.bench._prompts import AnswersWithheld, NodeFirst
 from langchain_sgd.bench._random_model import Kind, cached_model
+from langchain_sgd.bench._sequential import sequential_tokens
 from langchain_sgd.bench.models import StreamOnly, lines_of
 from langchain_sgd.embedded.briefs import domain
 from langchain_sgd.embedded.briefs.prompts import BRIEFS_PROMPTS
@@ -285,8 +286,9 @@ async def _measured(server: Served, method: Method, question: Question, seed: in
         **row,
         "steps": sum(counts.steps for counts in spent.values()),
         "path_tokens": row["report"]
-        and Report.model_validate(row["report"]).sequential_tokens(
-            planned_first=method.name in {PLANNED, SUPERSTEPS, SOT}
+        and sequential_tokens(
+            Report.model_validate(row["report"]),
+            planned_first=method.name in {PLANNED, SUPERSTEPS, SOT},
         ),
         "engines": {name: counts.to_json() for name, counts in spent.items()},
         "client_cpu_s": cpu_s,

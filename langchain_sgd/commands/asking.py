@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from langchain_sgd.cli import DONE, FAILED
+from langchain_sgd.arguments import DONE, FAILED
 from langchain_sgd.commands.models import bundled, models_of, names_of
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.planning.planner import Plan

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from langchain_sgd.cli import DONE
+from langchain_sgd.arguments import DONE
 from langchain_sgd.embedded.briefs import evaluate
 from langchain_sgd.embedded.briefs.checker import Tally
 from langchain_sgd.embedded.briefs.domain import Brief, briefs

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from langchain_sgd.cli import DONE, FAILED
+from langchain_sgd.arguments import DONE, FAILED
 from langchain_sgd.commands.models import given_key
 from langchain_sgd.costs import Price
 from langchain_sgd.errors import InvalidInputError

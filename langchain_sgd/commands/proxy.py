@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from langchain_sgd.cli import DONE
+from langchain_sgd.arguments import DONE
 from langchain_sgd.commands.models import bundled, models_of, names_of
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.runnable import SGDRunnable

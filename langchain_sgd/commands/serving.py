@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from langchain_sgd.cli import DONE
+from langchain_sgd.arguments import DONE
 from langchain_sgd.commands.models import key_of
 from langchain_sgd.embedded.server import EmbeddedServer
 from langchain_sgd.models import TIERS

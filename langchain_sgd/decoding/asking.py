@@ -12,11 +12,13 @@ from typing import cast
 
 from langchain_core.messages import BaseMessage
 
-from langchain_sgd.decoding.caller import Patience, Reply, call_model
+from langchain_sgd.decoding.caller import call_model
 from langchain_sgd.decoding.context import RunContext
+from langchain_sgd.decoding.patience import Patience
 from langchain_sgd.decoding.plain import PlainAnswer
 from langchain_sgd.decoding.plan_cache import PlanCache
 from langchain_sgd.decoding.prefixes import with_hints
+from langchain_sgd.decoding.reply import Reply
 from langchain_sgd.errors import PlannerError
 from langchain_sgd.events import PlannerCalled
 from langchain_sgd.journal import Journal
@@ -31,8 +33,9 @@ from langchain_sgd.planning.forms import (
 )
 from langchain_sgd.planning.forms import refused as forget_form
 from langchain_sgd.planning.planner import Heard, OnText, Plan, plan
+from langchain_sgd.redaction import describe
 from langchain_sgd.report import Attempt
-from langchain_sgd.retry import describe, is_retryable
+from langchain_sgd.retry import is_retryable
 from langchain_sgd.skeleton import Node
 from langchain_sgd.tiers import Tier
 from langchain_sgd.wire import (

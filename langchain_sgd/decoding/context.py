@@ -20,7 +20,7 @@ from langchain_sgd.options import Options
 from langchain_sgd.question import Question
 
 if TYPE_CHECKING:
-    from langchain_sgd.decoding.writer import Part
+    from langchain_sgd.decoding.part import Part
 
 TOKENS_A_WORD = 1.5
 """About what a word takes, where the user bounds the whole answer in tokens."""

@@ -13,8 +13,17 @@ from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 
-from langchain_sgd.decoding.context import Within
+from langchain_sgd.decoding.attempting import Attempted, call_started, examine, leaves_the_run
+from langchain_sgd.decoding.caller import call_model
+from langchain_sgd.decoding.context import RunContext, Within
+from langchain_sgd.decoding.part import Part
+from langchain_sgd.decoding.patience import Patience
+from langchain_sgd.decoding.reply import Reply
+from langchain_sgd.events import Emit, Token
 from langchain_sgd.journal import Journal
+from langchain_sgd.options import nested_in
+from langchain_sgd.report import Report
+from langchain_sgd.tiers import Tier
 
 _KEY = "__sgd_within"
 """In `configurable`; what begins with two underscores reaches no model and no trace."""
@@ -56,3 +65,55 @@ class InnerJournal:
     def ask(self, pending: Mapping[str, Any]) -> Any:
         """A human's answer."""
         return self.outer.ask(pending)
+
+
+async def attempt_in_parts(
+    run: RunContext,
+    part: Part,
+    tier: Tier,
+    number: int,
+    _: int,
+    emit: Emit,
+    until: float | None,
+) -> tuple[Attempted, float | None]:
+    """As `attempt_by_model`, by an `SGDRunnable`, which repeats by itself what fails in it."""
+    tried = Attempted(Reply(tier.name))
+    reply = tried.reply
+    pieces: list[str] = []
+    until = call_started(run, part, tier, number, emit, until)
+    within = Within(run, part, part.journal, tier.limit, run.clock.loop.time(), until)
+    expands = nested_in(tier.model) is run.options
+    if not expands:
+        run.spending.note(reply, part.question, part.expected_tokens)
+
+    def hear(text: str) -> None:
+        pieces.append(text)
+        emit(Token(part.id, text, run.clock.now()))
+
+    try:
+        await call_model(
+            Tier(tier.name, tier.model),  # its calls hold the slots
+            part.question,
+            placed(run.child(part.run_name, tier.name, number, part.metadata), within),
+            hear,
+            reply,
+            patience=Patience(),  # it ends itself in time, with what is finished
+            options={k: v for k, v in run.question.options.items() if k != "max_tokens"},
+        )
+    except Exception as error:
+        if leaves_the_run(error):
+            raise
+    tried.text = "".join(pieces)
+    if reply.report is not None:
+        parts = Report.model_validate(reply.report)
+        tried.parts = parts.model_copy(update={"tier": None if expands else tier.name})
+        reply.usage = parts.total_usage if parts.usage else None
+        if parts.ttft_s is not None:
+            reply.first_at = run.clock.began + parts.ttft_s
+        for warning in parts.warnings:
+            run.warn(f"{part.name}: {warning}")
+    examine(run, part, tried, nearly_empty=False)
+    if tried.problem is None and tried.parts is not None and tried.parts.status == "partial":
+        tried.status = "partial"
+    tried.annotations = tuple(reply.annotations)
+    return tried, until

@@ -10,7 +10,8 @@ import asyncio
 
 from langchain_sgd.decoding.context import RunContext
 from langchain_sgd.decoding.opening import BROKEN_OFF, ENDINGS, OPENING_TOKENS, OpeningText
-from langchain_sgd.decoding.writer import Written, write_plain
+from langchain_sgd.decoding.part import Written
+from langchain_sgd.decoding.writer import write_plain
 from langchain_sgd.events import (
     Discarded,
     Emit,
@@ -25,7 +26,7 @@ from langchain_sgd.events import (
 from langchain_sgd.journal import Journal
 from langchain_sgd.options import nested_in
 from langchain_sgd.owner import Owner
-from langchain_sgd.planning.forms import is_chat_model
+from langchain_sgd.planning.wrappers import is_chat_model
 from langchain_sgd.report import Attempt, Usage
 
 _OPENING_KEY = "opening"

@@ -13,11 +13,20 @@ stay as they are: a prompt is cut into blocks at the places where prompts part f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.runnables import Runnable
 
-from langchain_sgd.planning.forms import cache_style
+from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.models.options import class_names
+from langchain_sgd.planning.wrappers import (
+    inner_model,
+    is_openai_style,
+    leaves_of,
+    openai_address,
+    unwrapped,
+)
 from langchain_sgd.question import digest
 
 _MARK: Final = {"type": "ephemeral"}
@@ -146,3 +155,47 @@ def _of_blocks(message: BaseMessage, blocks: _Blocks, before: int) -> BaseMessag
     # A block of blanks only is refused.
     whole = all(block["text"].strip() for block in content if "text" in block)
     return message.model_copy(update={"content": content}) if changed and whole else message
+
+
+_OPENAI_HOST: Final = "api.openai.com"
+_CACHE_HINTS: Final = frozenset({"cache_control", "prompt_cache_key"})
+
+
+def cache_style(model: Runnable[Any, Any]) -> Literal["marks", "key"] | None:
+    """How a model's API is told what prompts have in common: `cache_control` marks, or `prompt_cache_key`.
+
+    None where no way is known, where models that may answer differ, and where a user has bound a hint.
+    """
+    if _binds(model, _CACHE_HINTS):
+        return None
+    styles = {_cache_style(inner_model(leaf)) for leaf in leaves_of(model)}
+    return styles.pop() if len(styles) == 1 else None
+
+
+def _cache_style(model: Any) -> Literal["marks", "key"] | None:
+    if "ChatAnthropic" in class_names(model):
+        return "marks"
+    if "ChatEndpoint" in class_names(model):
+        address = model.address
+    elif not is_openai_style(model) or getattr(model, "azure_endpoint", None):
+        return None  # Azure takes a key from some of its API versions on only
+    else:
+        try:
+            address = openai_address(model)
+        except InvalidInputError:
+            return None
+    if address is None:
+        return "key" if "ChatOpenAI" in class_names(model) else None
+    is_openai = address.host == _OPENAI_HOST or address.host.endswith(f".{_OPENAI_HOST}")
+    return "key" if is_openai else None
+
+
+def _binds(model: Any, names: frozenset[str]) -> bool:
+    """Whether one of these options is set somewhere, around the model or in it."""
+    given = {
+        **(getattr(model, "kwargs", None) or {}),
+        **(getattr(model, "model_kwargs", None) or {}),
+    }
+    inner = unwrapped(model)
+    inside = inner if isinstance(inner, list) else [] if inner is None else [inner]
+    return bool(names & given.keys()) or any(_binds(each, names) for each in inside)

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Mapping
 
 from langchain_sgd.decoding.context import RunContext
-from langchain_sgd.decoding.writer import Outline, Written, failure, write_node
+from langchain_sgd.decoding.part import Outline, Written
+from langchain_sgd.decoding.writer import failure, write_node
 from langchain_sgd.errors import DependencyFailedError, SkeletonGraphError
 from langchain_sgd.events import Planned, Voided
 from langchain_sgd.journal import Journal

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from langchain_core.messages import BaseMessage
 
 from langchain_sgd.costs import Price, price_of
-from langchain_sgd.decoding.caller import Reply
+from langchain_sgd.decoding.reply import Reply
 from langchain_sgd.report import Attempt, Usage
 
 _CHARACTERS_A_TOKEN = 4

@@ -6,7 +6,7 @@ import re
 from itertools import pairwise
 from typing import Final, Literal
 
-from langchain_sgd.text import without_thoughts
+from langchain_sgd.thoughts import without_thoughts
 
 Verdict = Literal["A", "B", "tie"]
 """What a judge says of two answers, in the order in which it saw them."""

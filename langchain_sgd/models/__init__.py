@@ -4,15 +4,14 @@ Nothing here imports a provider's client until a model of it is used.
 """
 
 from langchain_sgd.models.endpoint import ChatEndpoint
-from langchain_sgd.models.names import TIERS, name_from_environment, resolve
-from langchain_sgd.models.servers import (
-    ENDPOINTS,
+from langchain_sgd.models.identify import (
     EndpointError,
     EndpointKeyError,
-    Endpoints,
     EndpointUnreachableError,
     Server,
 )
+from langchain_sgd.models.names import TIERS, name_from_environment, resolve
+from langchain_sgd.models.servers import ENDPOINTS, Endpoints
 
 __all__ = [
     "ENDPOINTS",

@@ -22,8 +22,9 @@ from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator
 
 from langchain_sgd._extras import MissingExtraError
 from langchain_sgd.limits import Limit
-from langchain_sgd.models.options import call_options
-from langchain_sgd.models.servers import ENDPOINTS, Endpoints, Server
+from langchain_sgd.models.identify import Server
+from langchain_sgd.models.later import CALL_OPTIONS, Later, translated
+from langchain_sgd.models.servers import ENDPOINTS, Endpoints
 from langchain_sgd.models.urls import Address, address_of, key_for
 from langchain_sgd.portal import run_sync
 
@@ -35,7 +36,6 @@ _EXTRAS: Final = {
 """Modules of clients, and the extra of this package that installs them."""
 _NO_KEY: Final = "none"
 """Said to clients that insist on a key, lest they take OpenAI's from the environment."""
-_CALL_OPTIONS: Final = ("max_tokens", "temperature", "seed", "stop")
 
 
 class _Clients:
@@ -219,14 +219,14 @@ class ChatEndpoint(BaseChatModel):
         """Ask the client."""
         client = await self.aclient()
         with self._watched():
-            return await client.ainvoke(input, config, **_translated(client, kwargs))
+            return await client.ainvoke(input, config, **translated(client, kwargs))
 
     async def astream(
         self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
         """Stream the client's chunks; closing the iterator closes its connection."""
         client = await self.aclient()
-        stream = client.astream(input, config, **_translated(client, kwargs))
+        stream = client.astream(input, config, **translated(client, kwargs))
         with self._watched():
             async with aclosing(cast("AsyncGenerator[Any, None]", stream)) as chunks:
                 async for chunk in chunks:
@@ -238,7 +238,7 @@ class ChatEndpoint(BaseChatModel):
         """Ask the client."""
         client = self.client()
         with self._watched():
-            return client.invoke(input, config, **_translated(client, kwargs))
+            return client.invoke(input, config, **translated(client, kwargs))
 
     def stream(
         self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any
@@ -246,19 +246,19 @@ class ChatEndpoint(BaseChatModel):
         """Stream the client's chunks."""
         client = self.client()
         with self._watched():
-            yield from client.stream(input, config, **_translated(client, kwargs))
+            yield from client.stream(input, config, **translated(client, kwargs))
 
     def generate(self, messages: list[list[BaseMessage]], *args: Any, **kwargs: Any) -> LLMResult:
         """Ask the client."""
         client = self.client()
-        return client.generate(messages, *args, **_translated(client, kwargs))
+        return client.generate(messages, *args, **translated(client, kwargs))
 
     async def agenerate(
         self, messages: list[list[BaseMessage]], *args: Any, **kwargs: Any
     ) -> LLMResult:
         """Ask the client."""
         client = await self.aclient()
-        return await client.agenerate(messages, *args, **_translated(client, kwargs))
+        return await client.agenerate(messages, *args, **translated(client, kwargs))
 
     def _generate(
         self,
@@ -290,13 +290,13 @@ class ChatEndpoint(BaseChatModel):
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
         """As the client's, which is made at the first call."""
-        return _Later(self, (("bind_tools", (tools,), kwargs),))
+        return Later(self, (("bind_tools", (tools,), kwargs),))
 
     def with_structured_output(
         self, schema: dict[str, Any] | type, **kwargs: Any
     ) -> Runnable[LanguageModelInput, Any]:
         """As the client's, which is made at the first call."""
-        return _Later(self, (("with_structured_output", (schema,), kwargs),))
+        return Later(self, (("with_structured_output", (schema,), kwargs),))
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
@@ -322,61 +322,7 @@ class ChatEndpoint(BaseChatModel):
 
     @property
     def _identifying_params(self) -> Mapping[str, Any]:
-        return {"url": self.url, **{k: v for k, v in self.options.items() if k in _CALL_OPTIONS}}
-
-
-class _Later(Runnable[Any, Any]):
-    """What a chat model's declarative methods give, made when the client is there."""
-
-    def __init__(
-        self,
-        endpoint: ChatEndpoint,
-        calls: tuple[tuple[str, tuple[Any, ...], Mapping[str, Any]], ...],
-    ) -> None:
-        self.bound = endpoint
-        self._calls = calls
-
-    def _made(self, client: BaseChatModel) -> Runnable[Any, Any]:
-        made: Any = client
-        for name, args, kwargs in self._calls:
-            made = getattr(made, name)(*args, **kwargs)
-        return cast("Runnable[Any, Any]", made)
-
-    def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> _Later:
-        return _Later(self.bound, (*self._calls, ("bind_tools", (tools,), kwargs)))
-
-    def with_structured_output(self, schema: Any, **kwargs: Any) -> _Later:
-        return _Later(self.bound, (*self._calls, ("with_structured_output", (schema,), kwargs)))
-
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        client = self.bound.client()
-        return self._made(client).invoke(input, config, **_translated(client, kwargs))
-
-    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        client = await self.bound.aclient()
-        return await self._made(client).ainvoke(input, config, **_translated(client, kwargs))
-
-    def stream(
-        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any | None
-    ) -> Iterator[Any]:
-        client = self.bound.client()
-        yield from self._made(client).stream(input, config, **_translated(client, kwargs))
-
-    async def astream(
-        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any | None
-    ) -> AsyncIterator[Any]:
-        client = await self.bound.aclient()
-        stream = self._made(client).astream(input, config, **_translated(client, kwargs))
-        async with aclosing(cast("AsyncGenerator[Any, None]", stream)) as chunks:
-            async for chunk in chunks:
-                yield chunk
-
-
-def _translated(client: BaseChatModel, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Call options under the client's own names."""
-    named = {name: kwargs[name] for name in _CALL_OPTIONS if kwargs.get(name) is not None}
-    others = {name: value for name, value in kwargs.items() if name not in _CALL_OPTIONS}
-    return call_options(client, others, **named)
+        return {"url": self.url, **{k: v for k, v in self.options.items() if k in CALL_OPTIONS}}
 
 
 _open_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, list[AsyncGenerator[None, None]]]

@@ -1,13 +1,11 @@
 """Which constrained form a model's server takes, and how a model is bound to it.
 
-Chat models are known by their class names, so that no client is imported for a look; what stands behind
-an OpenAI-style client is asked at its URL, once. The parser never relies on a form: servers may take one
-and ignore it.
+What stands behind an OpenAI-style client is asked at its URL, once. The parser never relies on a form:
+servers may take one and ignore it.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,21 +13,23 @@ from typing import Any, Final, Literal
 
 from langchain_core.exceptions import ContextOverflowError
 from langchain_core.language_models import BaseChatModel
-from langchain_core.runnables import Runnable, RunnableBinding
+from langchain_core.runnables import Runnable
 from pydantic import SecretStr
 
 from langchain_sgd.errors import InvalidInputError, SkeletonGraphError
+from langchain_sgd.failures import status_of
+from langchain_sgd.models.identify import EndpointError, EndpointKeyError, Server, version_before
 from langchain_sgd.models.options import call_options, class_names
-from langchain_sgd.models.servers import (
-    ENDPOINTS,
-    EndpointError,
-    EndpointKeyError,
-    Endpoints,
-    Server,
-    version_before,
+from langchain_sgd.models.servers import ENDPOINTS, Endpoints
+from langchain_sgd.planning.wrappers import (
+    client_names,
+    inner_model,
+    is_configurable,
+    is_openai_style,
+    leaves_of,
+    openai_address,
+    rebuilt,
 )
-from langchain_sgd.models.urls import Address, address_of
-from langchain_sgd.retry import status_of
 
 Kind = Literal["tgi", "vllm", "vllm-guided", "sglang", "llama.cpp", "ollama", "openai", "examples"]
 """`vllm-guided` is vLLM before 0.11; `examples` is no form at all."""
@@ -40,7 +40,6 @@ _FULL: Final = re.compile(
 )
 """How servers say that a prompt does not fit, where their clients have no class for it."""
 _SCHEMA: Final = frozenset({"ollama", "openai"})
-_OPENAI_HOST: Final = "api.openai.com"
 _AGAIN_AFTER_S: Final = 60.0
 """How long a URL that could not be asked is not asked again for its form."""
 _STRUCTURED_OUTPUTS: Final = (0, 11)
@@ -91,9 +90,9 @@ async def form_of(model: Runnable[Any, Any], *, endpoints: Endpoints = ENDPOINTS
     behind URLs are asked once in a process. Nothing is raised for a server that cannot be asked: it is
     asked again the next time.
     """
-    for leaf in _leaves(model):
+    for leaf in leaves_of(model):
         await _ask(leaf, endpoints)
-    first = next(iter(_leaves(model)), None)
+    first = next(iter(leaves_of(model)), None)
     return EXAMPLES if first is None else _known_form(first, endpoints)
 
 
@@ -126,19 +125,19 @@ def bound(
     """
 
     def options_for(leaf: Any, before: Mapping[str, Any]) -> dict[str, Any]:
-        inner = _innermost(leaf)
+        inner = inner_model(leaf)
         options = call_options(
             inner, before, max_tokens=max_tokens, temperature=temperature, seed=seed, stop=stop
         )
         own = _known_form(leaf, endpoints)
-        if max_tokens is not None and own.key.startswith("ollama ") and _is_openai_style(inner):
+        if max_tokens is not None and own.key.startswith("ollama ") and is_openai_style(inner):
             # Ollama's OpenAI route knows this older name only, which ChatOpenAI no longer sends.
             options = _joined(inner, options, {"extra_body": {"max_tokens": max_tokens}})
         if grammar is not None and own.constrains and own.writes == form.writes:
             options = _joined(inner, options, _form_options(inner, own.kind, grammar))
         return options
 
-    return _rebuilt(model, options_for, {})
+    return rebuilt(model, options_for, {})
 
 
 def with_options(
@@ -155,7 +154,7 @@ def with_options(
     given = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
     if all(value is None for value in given.values()):
         return model, {}
-    if isinstance(model, BaseChatModel) and not _is_configurable_model(model):
+    if isinstance(model, BaseChatModel) and not is_configurable(model):
         return model, call_options(model, max_tokens=max_tokens, temperature=temperature, seed=seed)
     return bound(model, max_tokens=max_tokens, temperature=temperature, seed=seed), {}
 
@@ -165,58 +164,15 @@ _GIVE_LOGPROBS: Final = frozenset({"BaseChatOpenAI", "ChatTGI"})
 
 def logprob_options(model: Runnable[Any, Any]) -> dict[str, Any]:
     """What asks a model for the log-probabilities of its tokens; nothing where no way is known."""
-    leaves = _leaves(model)
-    known = leaves and all(_GIVE_LOGPROBS & set(_client_names(leaf)) for leaf in leaves)
+    leaves = leaves_of(model)
+    known = leaves and all(_GIVE_LOGPROBS & set(client_names(leaf)) for leaf in leaves)
     return {"logprobs": True} if known else {}
-
-
-_CACHE_HINTS: Final = frozenset({"cache_control", "prompt_cache_key"})
-
-
-def cache_style(model: Runnable[Any, Any]) -> Literal["marks", "key"] | None:
-    """How a model's API is told what prompts have in common: `cache_control` marks, or `prompt_cache_key`.
-
-    None where no way is known, where models that may answer differ, and where a user has bound a hint.
-    """
-    if _binds(model, _CACHE_HINTS):
-        return None
-    styles = {_cache_style(_innermost(leaf)) for leaf in _leaves(model)}
-    return styles.pop() if len(styles) == 1 else None
-
-
-def _cache_style(model: Any) -> Literal["marks", "key"] | None:
-    if "ChatAnthropic" in class_names(model):
-        return "marks"
-    if "ChatEndpoint" in class_names(model):
-        address = model.address
-    elif not _is_openai_style(model) or getattr(model, "azure_endpoint", None):
-        return None  # Azure takes a key from some of its API versions on only
-    else:
-        try:
-            address = _openai_address(model)
-        except InvalidInputError:
-            return None
-    if address is None:
-        return "key" if "ChatOpenAI" in class_names(model) else None
-    is_openai = address.host == _OPENAI_HOST or address.host.endswith(f".{_OPENAI_HOST}")
-    return "key" if is_openai else None
-
-
-def _binds(model: Any, names: frozenset[str]) -> bool:
-    """Whether one of these options is set somewhere, around the model or in it."""
-    given = {
-        **(getattr(model, "kwargs", None) or {}),
-        **(getattr(model, "model_kwargs", None) or {}),
-    }
-    inner = _unwrapped(model)
-    inside = inner if isinstance(inner, list) else [] if inner is None else [inner]
-    return bool(names & given.keys()) or any(_binds(each, names) for each in inside)
 
 
 def token_bound(model: Runnable[Any, Any], tokens: int) -> dict[str, Any]:
     """The option by which a model's class bounds its answer, such as `{"max_tokens": 100}`."""
-    leaf = next(iter(_leaves(model)), None)
-    return {} if leaf is None else call_options(_innermost(leaf), max_tokens=tokens)
+    leaf = next(iter(leaves_of(model)), None)
+    return {} if leaf is None else call_options(inner_model(leaf), max_tokens=tokens)
 
 
 def is_refusal(error: BaseException) -> bool:
@@ -241,118 +197,13 @@ def refused(form: Form, why: str, *, endpoints: Endpoints = ENDPOINTS) -> None:
         endpoints.refuse(form.key, why)
 
 
-# -- looking through what stands around a model
-
-
-def _leaves(model: Any) -> list[Any]:
-    """The models that may answer, the first one first."""
-    if _is_configurable_model(model):
-        return [model]
-    if isinstance(inner := _unwrapped(model), list):
-        return [leaf for each in inner for leaf in _leaves(each)]
-    return [model] if inner is None else _leaves(inner)
-
-
-def is_chat_model(model: Any) -> bool:
-    """Whether whoever may answer is a chat model, however wrapped: no graph, agent or function."""
-    return all(
-        isinstance(leaf, BaseChatModel) or _is_configurable_model(leaf) for leaf in _leaves(model)
-    )
-
-
-def _unwrapped(model: Any) -> Any:
-    """What stands inside a wrapper; a list where one of several answers; None if it is no wrapper."""
-    names = class_names(model)
-    if "RunnableBindingBase" in names:
-        return model.bound
-    if "RunnableWithFallbacks" in names:
-        return [model.runnable, *model.fallbacks]
-    if "RunnableConfigurableAlternatives" in names:
-        others = [each for each in model.alternatives.values() if isinstance(each, Runnable)]
-        return [model.default, *others]
-    if "RunnableConfigurableFields" in names:
-        return model.default
-    return None
-
-
-def _rebuilt(model: Any, options_for: Any, before: Mapping[str, Any]) -> Runnable[Any, Any]:
-    """The model with options at each leaf; outer bindings keep what the options do not say anew."""
-    inner = _unwrapped(model)
-    if "RunnableBindingBase" in class_names(model) and isinstance(_branches(model), list):
-        known = {**model.kwargs, **before}
-        inside = _rebuilt(model.bound, options_for, known)
-        return model.model_copy(update={"bound": inside, "kwargs": {}})  # type: ignore[no-any-return]
-    if isinstance(inner, list):
-        first, *others = (_rebuilt(each, options_for, before) for each in inner)
-        if "RunnableWithFallbacks" in class_names(model):
-            update: dict[str, Any] = {"runnable": first, "fallbacks": others}
-        else:
-            named = (n for n, each in model.alternatives.items() if isinstance(each, Runnable))
-            update = {
-                "default": first,
-                "alternatives": {**model.alternatives, **dict(zip(named, others, strict=True))},
-            }
-        return model.model_copy(update=update)  # type: ignore[no-any-return]
-    known = {**_bound_kwargs(model), **before}
-    options = options_for(model, known)
-    return (
-        model if options == _bound_kwargs(model) else RunnableBinding(bound=model, kwargs=options)
-    )
-
-
-def _branches(model: Any) -> Any:
-    """The innermost thing of a chain of bindings that is several models, or None."""
-    inner = _unwrapped(model)
-    return inner if inner is None or isinstance(inner, list) else _branches(inner)
-
-
-def _bound_kwargs(model: Any) -> dict[str, Any]:
-    """What is bound around a single model; the outermost binding wins."""
-    inner = _unwrapped(model)
-    if inner is None or isinstance(inner, list):
-        return {}
-    return {**_bound_kwargs(inner), **getattr(model, "kwargs", {})}
-
-
-def _innermost(model: Any) -> Any:
-    """The chat model inside, as it is configured by default."""
-    if _is_configurable_model(model):
-        try:
-            # Its default model answers for what it has not itself; a method knows whose it is.
-            return model.get_num_tokens_from_messages.__self__
-        except Exception:  # noqa: BLE001 - it has no default, or cannot make it before it is configured
-            return model
-    inner = _unwrapped(model)
-    return model if inner is None or isinstance(inner, list) else _innermost(inner)
-
-
-def _is_configurable_model(model: Any) -> bool:
-    return "_ConfigurableModel" in class_names(model)
-
-
-# -- what is known of a model
-
-
-def _client_names(model: Any) -> list[str]:
-    """The class names of the client that sends the call: of an endpoint, those of what it will make."""
-    names = class_names(model)
-    if "ChatEndpoint" in names and (server := model.known) is not None:
-        client = model.client_class(server)
-        return [client, "BaseChatOpenAI"] if client == "ChatOpenAI" else [client]
-    return names
-
-
-def _is_openai_style(model: Any) -> bool:
-    return "BaseChatOpenAI" in _client_names(model)
-
-
 async def _ask(leaf: Any, endpoints: Endpoints) -> None:
     """See that the leaf's server is known, if it is one that must be asked."""
-    model = _innermost(leaf)
+    model = inner_model(leaf)
     try:
         if "ChatEndpoint" in class_names(model):
             await model.aserver()
-        elif _is_openai_style(model) and (address := _openai_address(model)) is not None:
+        elif is_openai_style(model) and (address := openai_address(model)) is not None:
             key = getattr(model, "openai_api_key", None)
             headers = getattr(model, "default_headers", None) or {}
             await endpoints.ask(
@@ -365,20 +216,8 @@ async def _ask(leaf: Any, endpoints: Endpoints) -> None:
         return
 
 
-def _openai_address(model: Any) -> Address | None:
-    """Where an OpenAI-style client sends its calls, if that must be asked; None is OpenAI itself, or Azure.
-
-    Raises:
-        InvalidInputError: It is a URL that cannot be asked, such as one with a password.
-    """
-    if getattr(model, "azure_endpoint", None):
-        return None
-    url = getattr(model, "openai_api_base", None) or os.environ.get("OPENAI_BASE_URL")
-    return address_of(url) if isinstance(url, str) and url else None
-
-
 def _known_form(leaf: Any, endpoints: Endpoints) -> Form:
-    model = _innermost(leaf)
+    model = inner_model(leaf)
     kind, where = _kind_and_place(model, endpoints)
     if kind == "examples":
         return EXAMPLES
@@ -404,9 +243,9 @@ def _kind_and_place(model: Any, endpoints: Endpoints) -> tuple[Kind, str]:
         return ("tgi", f"{url} {name}") if url else ("examples", "")
     if "ChatOllama" in names:
         return "ollama", f"{model.base_url} {name}"
-    if _is_openai_style(model):
+    if is_openai_style(model):
         try:
-            address = _openai_address(model)
+            address = openai_address(model)
         except InvalidInputError:
             return "examples", ""
         if address is None:
@@ -433,7 +272,7 @@ def _form_options(model: Any, kind: Kind, grammar: Grammar) -> dict[str, Any]:
 
     OpenAI's client would read `response_format` itself, and raise where a limit cuts the text.
     """
-    if not _is_openai_style(model):
+    if not is_openai_style(model):
         if kind == "tgi":
             return {"response_format": {"type": "regex", "value": grammar.regex}}
         return {"format": dict(grammar.schema)}

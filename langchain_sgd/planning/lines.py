@@ -12,7 +12,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from langchain_sgd.skeleton import ALL_EARLIER, HARD, Draft, clean_line
+from langchain_sgd.planning.drafts import ALL_EARLIER, Draft, clean_line
+from langchain_sgd.skeleton import HARD
 
 MAX_HEADING: Final = 100
 """Characters of a heading; what is longer has run on."""

@@ -6,8 +6,8 @@ import json
 import re
 from typing import Any, Final
 
+from langchain_sgd.planning.drafts import Draft
 from langchain_sgd.planning.lines import dependencies_of, difficulty_of
-from langchain_sgd.skeleton import Draft
 
 LIST_KEYS: Final = ("parts", "nodes", "skeleton", "plan")
 _HEADING_KEYS = ("heading", "title", "summary", "name")

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from langchain_sgd.planning.drafts import Draft
 from langchain_sgd.planning.lines import (
     BEGUN_BAR,
     MAX_HEADING,
@@ -22,8 +23,7 @@ from langchain_sgd.planning.lines import (
     parse_numbered,
 )
 from langchain_sgd.planning.objects import LIST_KEYS, parse_object, to_draft
-from langchain_sgd.skeleton import Draft
-from langchain_sgd.text import ThoughtFilter
+from langchain_sgd.thoughts import ThoughtFilter
 from langchain_sgd.wire import MIN_NODES, PLAIN_WORD
 
 __all__ = ["SkeletonParser", "parse_line"]

@@ -15,9 +15,10 @@ from typing import Literal, Protocol
 
 from langchain_core.messages import BaseMessage
 
+from langchain_sgd.planning.drafts import Draft, Repairer
 from langchain_sgd.planning.parsing import SkeletonParser
 from langchain_sgd.prompts import Prompts
-from langchain_sgd.skeleton import Draft, Node, Repairer, Skeleton
+from langchain_sgd.skeleton import Node, Skeleton
 from langchain_sgd.wire import MIN_NODES, PLAIN_WORD, Form
 
 _LONG_QUESTION = 4

@@ -10,7 +10,7 @@ from langchain_core.exceptions import ModelInvalidRequestError
 from starlette.responses import JSONResponse
 
 from langchain_sgd.errors import RunDeadlineError, SkeletonGraphError
-from langchain_sgd.retry import status_of
+from langchain_sgd.failures import status_of
 
 _LOG = logging.getLogger(__name__)
 

@@ -23,8 +23,8 @@ from langchain_sgd.tgi.errors import (
     to_error,
 )
 from langchain_sgd.tgi.huggingface import from_huggingface, huggingface_faults
+from langchain_sgd.tgi.retries import Patience
 from langchain_sgd.tgi.server import ServerInfo
-from langchain_sgd.tgi.transport import Patience
 
 __all__ = [
     "ChatTGI",

@@ -11,21 +11,16 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from functools import cached_property
-from operator import itemgetter
 from typing import Any, Final, Literal, Self
 
-from langchain_core.callbacks import (
-    AsyncCallbackManagerForLLMRun,
-    CallbackManagerForLLMRun,
-)
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
+from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
-from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
-from langchain_core.utils.pydantic import is_basemodel_subclass
+from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import (
     AliasChoices,
     BaseModel,
@@ -38,43 +33,29 @@ from pydantic import (
 )
 
 from langchain_sgd.errors import InvalidInputError
-from langchain_sgd.tgi import endpoint, schemas, wire
+from langchain_sgd.tgi import answers, endpoint, wire
 from langchain_sgd.tgi.client import TGIClient
 from langchain_sgd.tgi.errors import TGIError
-from langchain_sgd.tgi.structured import StructuredParser
+from langchain_sgd.tgi.messages import StreamReader, message_of
+from langchain_sgd.tgi.payloads import (
+    BASE_MODEL,
+    GENERATE_SAMPLING,
+    LOGPROBS,
+    SAMPLING,
+    chat_payload,
+    generate_payload,
+)
+from langchain_sgd.tgi.retries import Patience
+from langchain_sgd.tgi.structured import structured
 from langchain_sgd.tgi.sync import tgi_thread
-from langchain_sgd.tgi.transport import Patience
 
 _log: Final = logging.getLogger("langchain_sgd")
 
 StructuredOutputMethod = Literal["json_schema", "json_mode", "function_calling"]
 
-_SAMPLING: Final = ("temperature", "top_p", "frequency_penalty", "seed", "max_tokens")
-"""Fields that both of TGI's routes know, under LangChain's names."""
-_LOGPROBS: Final = ("logprobs", "top_logprobs")
-_GENERATE_SAMPLING: Final = ("top_k", "typical_p", "repetition_penalty")
-"""Fields that only `/generate` knows."""
-_CHAT_OPTIONS: Final = frozenset(
-    {
-        *(*_SAMPLING, *_LOGPROBS, "model", "response_format"),
-        *("tools", "tool_choice", "tool_prompt", "logit_bias"),
-    }
-)
-_GENERATE_OPTIONS: Final = frozenset(
-    {*_SAMPLING, *_GENERATE_SAMPLING, *_LOGPROBS, "model", "response_format", "truncate"}
-)
-_SETTLED_OPTIONS: Final = frozenset(
-    {"stream", "stream_options", "ls_structured_output_format", "strict", "parallel_tool_calls"}
-)
-"""Options that LangChain's callers pass and that are settled here: streams always carry usage, grammars
-are always strict, and TGI calls one tool at a time."""
-_SMALLEST_TEMPERATURE: Final = 1e-4
-"""TGI divides 32-bit numbers by the temperature: a tiny one makes infinities of them."""
 _BYTES_PER_TOKEN: Final = 4
 _SCALE_UP_S: Final = 600.0
 """How long Hugging Face's own endpoints may start, where nothing is said."""
-_BASE_MODEL: Final = "tgi"
-"""The name that asks for the server's own model; any other is taken for a LoRA adapter's."""
 
 
 class ChatTGI(BaseChatModel):
@@ -105,7 +86,7 @@ class ChatTGI(BaseChatModel):
     headers: dict[str, SecretStr] = Field(default_factory=dict, repr=False)
     """Further headers for a gateway, kept secret."""
     model: str = Field(
-        default=_BASE_MODEL, validation_alias=AliasChoices("model", "model_name", "adapter_id")
+        default=BASE_MODEL, validation_alias=AliasChoices("model", "model_name", "adapter_id")
     )
     """`tgi` is the server's own model; TGI takes any other name for a LoRA adapter, and silently runs
     its own model where it has no such adapter."""
@@ -182,7 +163,7 @@ class ChatTGI(BaseChatModel):
     @model_validator(mode="after")
     def _settle(self) -> Self:
         if self.mode == "chat":
-            for name in _GENERATE_SAMPLING:
+            for name in GENERATE_SAMPLING:
                 if getattr(self, name) is not None:
                     msg = (
                         f"TGI's chat route has no {name}: leave it out, or use mode='generate' with a "
@@ -266,13 +247,13 @@ class ChatTGI(BaseChatModel):
 
     @property
     def _identifying_params(self) -> Mapping[str, Any]:
-        names = ("base_url", "model", "mode", *_SAMPLING, *_GENERATE_SAMPLING, "stop")
+        names = ("base_url", "model", "mode", *SAMPLING, *GENERATE_SAMPLING, "stop")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop or self.stop or None, **kwargs)
         params["ls_provider"] = "tgi"
-        if params.get("ls_model_name") == _BASE_MODEL and self._served_model:
+        if params.get("ls_model_name") == BASE_MODEL and self._served_model:
             params["ls_model_name"] = self._served_model
         return params
 
@@ -307,14 +288,14 @@ class ChatTGI(BaseChatModel):
     ) -> ChatResult:
         stops = self._stops(stop)
         if self.mode == "chat":
-            answer = await self.client.chat(self._chat_payload(messages, stops, kwargs))
-            delta = wire.chat_delta(answer.body)
+            answer = await self.client.chat(chat_payload(self, messages, stops, kwargs))
+            delta = answers.chat_delta(answer.body)
         else:
-            answer = await self.client.generate_raw(self._generate_payload(messages, stops, kwargs))
-            delta = wire.generated(answer.body, answer.timings)
+            answer = await self.client.generate_raw(generate_payload(self, messages, stops, kwargs))
+            delta = answers.generated(answer.body, answer.timings)
         if not self._asks_logprobs(kwargs):
             delta = delta._replace(logprobs=())
-        message = wire.message_of(delta, answer.timings, stops)
+        message = message_of(delta, answer.timings, stops)
         self._remember(delta.model)
         return ChatResult(generations=[ChatGeneration(message=message)])
 
@@ -336,14 +317,14 @@ class ChatTGI(BaseChatModel):
     ) -> AsyncGenerator[ChatGenerationChunk]:
         stops = self._stops(stop)
         if self.mode == "chat":
-            payload = self._chat_payload(messages, stops, options)
+            payload = chat_payload(self, messages, stops, options)
             payload["stream_options"] = {"include_usage": True}
             batches = self.client.chat_batches(payload)
-            read: Callable[[Mapping[str, Any]], wire.Delta] = wire.chat_delta
+            read: Callable[[Mapping[str, Any]], answers.Delta] = answers.chat_delta
         else:
-            batches = self.client.generate_batches(self._generate_payload(messages, stops, options))
-            read = wire.generate_delta
-        reader = wire.StreamReader(stops, logprobs=self._asks_logprobs(options))
+            batches = self.client.generate_batches(generate_payload(self, messages, stops, options))
+            read = answers.generate_delta
+        reader = StreamReader(stops, logprobs=self._asks_logprobs(options))
         began = time.perf_counter()
         timings: dict[str, float | int | str] = {}
         async with aclosing(batches):
@@ -362,7 +343,7 @@ class ChatTGI(BaseChatModel):
         return [each for each in ([stop] if isinstance(stop, str) else stop) if each]
 
     def _asks_logprobs(self, options: Mapping[str, Any]) -> bool:
-        asked = (options.get(name, getattr(self, name)) for name in _LOGPROBS)
+        asked = (options.get(name, getattr(self, name)) for name in LOGPROBS)
         return any(value is not None and value is not False for value in asked)
 
     def get_token_ids(self, text: str) -> list[int]:
@@ -410,94 +391,8 @@ class ChatTGI(BaseChatModel):
 
     def _remember(self, served: str | None) -> None:
         """Keep the true name of the server's own model, which it tells with its first answer."""
-        if served is not None and self.model == _BASE_MODEL:
+        if served is not None and self.model == BASE_MODEL:
             self._served_model = served
-
-    def _chat_payload(
-        self, messages: Sequence[BaseMessage], stops: list[str], options: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        """Make the body of `/v1/chat/completions`.
-
-        `presence_penalty` is never sent: TGI adds 2 to it and makes a repetition penalty of it.
-        """
-        settings = self._settings(options, (*_SAMPLING, *_LOGPROBS), _CHAT_OPTIONS)
-        if settings.get("top_logprobs") is not None:
-            settings["logprobs"] = True
-        payload = {"model": self.model, "messages": wire.chat_messages(messages), **settings}
-        if stops:
-            payload["stop"] = stops
-        if not payload.get("tools"):  # even an empty list beside a grammar is refused
-            payload.pop("tools", None)
-            payload.pop("tool_choice", None)
-        elif isinstance(payload["tools"], list):
-            payload["tools"] = schemas.sendable_tools(
-                payload["tools"], payload.get("tool_choice"), self.max_grammar_states
-            )
-        return payload
-
-    def _generate_payload(
-        self, messages: Sequence[BaseMessage], stops: list[str], options: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        """Make the body of `/generate` and `/generate_stream`."""
-        names = (*_SAMPLING, *_GENERATE_SAMPLING, *_LOGPROBS)
-        settings = self._settings(options, names, _GENERATE_OPTIONS)
-        if settings.get("temperature") == 0:  # greedy is said by leaving it out; 0 is refused
-            del settings["temperature"]
-        parameters: dict[str, Any] = {
-            "details": True,
-            "return_full_text": False,
-            "do_sample": any(
-                name in settings for name in ("temperature", "top_p", "top_k", "typical_p")
-            ),
-        }
-        settings.pop("logprobs", None)  # every token comes with its own
-        if top := settings.pop("top_logprobs", None):
-            parameters["top_n_tokens"] = top
-        adapter = settings.pop("model", self.model)
-        if adapter != _BASE_MODEL:
-            parameters["adapter_id"] = adapter
-        for name, ours in (("max_new_tokens", "max_tokens"), ("grammar", "response_format")):
-            if ours in settings:
-                parameters[name] = settings.pop(ours)
-        if stops:
-            parameters["stop"] = stops
-        return {"inputs": wire.prompt_text(messages), "parameters": {**parameters, **settings}}
-
-    def _settings(
-        self, options: Mapping[str, Any], names: Sequence[str], known: frozenset[str]
-    ) -> dict[str, Any]:
-        """Join the fields with a call's own options, which win; None and what is off are left out.
-
-        Raises:
-            InvalidInputError: An option that this mode does not have, or a temperature that is all but 0.
-            TGIGrammarError: An expression or a schema that would harm the server.
-        """
-        given = {key: value for key, value in options.items() if key not in _SETTLED_OPTIONS}
-        for alias in ("max_completion_tokens", "max_new_tokens"):
-            if alias in given:
-                given["max_tokens"] = given.pop(alias)
-        if unknown := given.keys() - known:
-            msg = (
-                f"ChatTGI in mode {self.mode!r} has no option {', '.join(sorted(map(repr, unknown)))}; "
-                f"it has {', '.join(sorted(known))}."
-            )
-            raise InvalidInputError(msg)
-        settings = {**{name: getattr(self, name) for name in names}, **given}
-        temperature = settings.get("temperature")
-        if isinstance(temperature, float) and 0 < temperature < _SMALLEST_TEMPERATURE:
-            msg = f"A temperature of {temperature:g} is too small for TGI: give 0 for greedy decoding."
-            raise InvalidInputError(msg)
-        if temperature == 0:
-            for name in ("top_p", "top_k", "typical_p"):  # any of them makes TGI sample after all
-                settings.pop(name, None)
-        for name in ("top_p", "typical_p"):
-            if settings.get(name) == 1:  # all of the mass is no restriction, and TGI refuses 1
-                del settings[name]
-        if isinstance(settings.get("response_format"), Mapping):
-            settings["response_format"] = schemas.sendable(
-                settings["response_format"], self.max_grammar_states
-            )
-        return {key: value for key, value in settings.items() if value is not None}
 
     def bind_tools(
         self,
@@ -561,36 +456,9 @@ class ChatTGI(BaseChatModel):
         if schema is None:
             msg = "TGI's JSON needs a schema: pass a pydantic class, a TypedDict or a JSON schema."
             raise InvalidInputError(msg)
-        json_schema = convert_to_json_schema(schema)
-        shown = {"kwargs": {"method": method}, "schema": json_schema}
-        is_class = isinstance(schema, type) and is_basemodel_subclass(schema)
-        # The converted schema has lost what a class says of itself, such as that it holds itself.
-        own = getattr(schema, "model_json_schema", None) if is_class else None
-        sent = schemas.fitted(json_schema if own is None else own())
-        tool = method == "function_calling"
-        if tool:
-            offered = convert_to_openai_tool(schema)
-            name = offered["function"]["name"]
-            schemas.sendable_tools([offered], None, self.max_grammar_states)
-            llm = self.bind_tools([schema], tool_choice=name, ls_structured_output_format=shown)
-        else:
-            schemas.check(sent, self.max_grammar_states)
-            llm = self.bind(
-                response_format={"type": "json", "value": sent}, ls_structured_output_format=shown
-            )
-        parser = StructuredParser(
-            model=schema if is_class else None,
-            json_schema=None if is_class else json_schema,
-            tool=tool,
-            growing=not include_raw,
+        return structured(
+            self, schema, include_raw=include_raw, tool=method == "function_calling", method=method
         )
-        if not include_raw:
-            return llm | parser
-        parsed = RunnablePassthrough.assign(
-            parsed=itemgetter("raw") | parser, parsing_error=lambda _: None
-        )
-        failed = RunnablePassthrough.assign(parsed=lambda _: None)
-        return RunnableMap(raw=llm) | parsed.with_fallbacks([failed], exception_key="parsing_error")
 
 
 # langchain-core asks for this signature at every call; making it anew takes 30 of a call's 600 us.

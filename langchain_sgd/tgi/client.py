@@ -15,10 +15,12 @@ from pydantic import SecretStr, ValidationError
 from text_generation import AsyncClient
 from text_generation.types import Grammar, Parameters, Response, StreamResponse
 
-from langchain_sgd.tgi import endpoint, wire
+from langchain_sgd.tgi import endpoint
+from langchain_sgd.tgi.endings import ChatEnding, GenerateEnding
 from langchain_sgd.tgi.errors import NotTGIError, TGIUnavailableError
+from langchain_sgd.tgi.retries import Patience
 from langchain_sgd.tgi.server import ServerInfo
-from langchain_sgd.tgi.transport import Answer, Patience, Transport
+from langchain_sgd.tgi.transport import Answer, Transport
 
 _CHAT: Final = "/v1/chat/completions"
 _GENERATE_PARAMETERS: Final = frozenset({*Parameters.model_fields, "adapter_id"})
@@ -167,7 +169,7 @@ class TGIClient(AsyncClient):  # type: ignore[misc]
 
     def chat_batches(self, payload: Mapping[str, Any]) -> AsyncGenerator[list[dict[str, Any]]]:
         """As `chat_stream`; chunks that arrived together come as one list."""
-        ending = wire.ChatEnding(tools=bool(payload.get("tools")))
+        ending = ChatEnding(tools=bool(payload.get("tools")))
         return self._transport.events(_CHAT, {**payload, "stream": True}, ending)
 
     async def generate(self, prompt: str, **parameters: Any) -> Response:
@@ -204,7 +206,7 @@ class TGIClient(AsyncClient):  # type: ignore[misc]
 
     def generate_batches(self, payload: Mapping[str, Any]) -> AsyncGenerator[list[dict[str, Any]]]:
         """Post a body to `/generate_stream` as it is and yield its events; see `chat_batches`."""
-        return self._transport.events("/generate_stream", payload, wire.GenerateEnding())
+        return self._transport.events("/generate_stream", payload, GenerateEnding())
 
     def _typed(self, model: type[T], body: dict[str, Any]) -> T:
         try:

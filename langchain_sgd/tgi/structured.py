@@ -2,6 +2,20 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+from langchain_core.language_models import LanguageModelInput
+from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
+from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
+from langchain_core.utils.pydantic import is_basemodel_subclass
+
+from langchain_sgd.tgi import schemas
+from langchain_sgd.tgi.fitting import fitted
+
+if TYPE_CHECKING:
+    from langchain_sgd.tgi.chat import ChatTGI
+
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, Final
@@ -174,3 +188,43 @@ def _short(text: str) -> str:
 
 def _place(path: Any) -> str:
     return ".".join(map(str, path)) or "the answer"
+
+
+def structured(
+    model: ChatTGI,
+    schema: dict[str, Any] | type,
+    *,
+    include_raw: bool,
+    method: str,
+    tool: bool,
+) -> Runnable[LanguageModelInput, Any]:
+    """The model bound to a schema, and what reads its answers; see `ChatTGI.with_structured_output`."""
+    json_schema = convert_to_json_schema(schema)
+    shown = {"kwargs": {"method": method}, "schema": json_schema}
+    is_class = isinstance(schema, type) and is_basemodel_subclass(schema)
+    # The converted schema has lost what a class says of itself, such as that it holds itself.
+    own = getattr(schema, "model_json_schema", None) if is_class else None
+    sent = fitted(json_schema if own is None else own())
+    if tool:
+        offered = convert_to_openai_tool(schema)
+        name = offered["function"]["name"]
+        schemas.sendable_tools([offered], None, model.max_grammar_states)
+        llm = model.bind_tools([schema], tool_choice=name, ls_structured_output_format=shown)
+    else:
+        schemas.check(sent, model.max_grammar_states)
+        llm = model.bind(
+            response_format={"type": "json", "value": sent}, ls_structured_output_format=shown
+        )
+    parser = StructuredParser(
+        model=schema if is_class else None,
+        json_schema=None if is_class else json_schema,
+        tool=tool,
+        growing=not include_raw,
+    )
+    if not include_raw:
+        return llm | parser
+    parsed = RunnablePassthrough.assign(
+        parsed=itemgetter("raw") | parser, parsing_error=lambda _: None
+    )
+    failed = RunnablePassthrough.assign(parsed=lambda _: None)
+    return RunnableMap(raw=llm) | parsed.with_fallbacks([failed], exception_key="parsing_error")

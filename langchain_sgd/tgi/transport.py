@@ -6,10 +6,8 @@ import asyncio
 import contextlib
 import json
 import math
-import random
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
 import aiohttp
@@ -17,18 +15,13 @@ from pydantic import SecretStr
 from yarl import URL
 
 from langchain_sgd.tgi import bodies
+from langchain_sgd.tgi.due import Due, Reader, in_time
 from langchain_sgd.tgi.endpoint import Verify, proxy_for, tls_for
-from langchain_sgd.tgi.errors import (
-    TGIError,
-    TGIGenerationError,
-    TGIOverloadedError,
-    TGIStreamBrokenError,
-    TGITimeoutError,
-    TGIUnavailableError,
-)
+from langchain_sgd.tgi.errors import TGIError, TGIStreamBrokenError, TGIUnavailableError
 from langchain_sgd.tgi.faults import Faults, bare, decoded, is_refusal, proxy_secrets
 from langchain_sgd.tgi.gate import Gate, shared_gate
 from langchain_sgd.tgi.pool import LoopPool
+from langchain_sgd.tgi.retries import Patience, Retries
 from langchain_sgd.tgi.server import Timings, read_timings
 from langchain_sgd.tgi.sse import EventParser, EventTooLongError, begins_stream
 
@@ -36,11 +29,6 @@ _OK: Final = 200
 _DONE: Final = b"[DONE]"
 _NULL: Final = b"null"
 """An event that says nothing; some gateways send it."""
-_SCALING: Final = 503
-"""What a gateway answers while an endpoint that was scaled to zero starts."""
-_LONGEST_BACKOFF_S: Final = 8.0
-_LONGEST_RETRY_AFTER_S: Final = 300.0
-"""Seconds that are waited on a server's word where no deadline says when waiting is in vain."""
 _ASK_LIMIT_FROM: Final = 8
 """Requests in flight from which it pays to ask the server how many it takes."""
 _REFUSALS_TO_PROBE: Final = 3
@@ -60,24 +48,6 @@ class Answer(NamedTuple):
     """What the `x-*` headers say; empty where a server sends none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    """How long to wait and how often to try again."""
-
-    connect_timeout_s: float = 5.0
-    """For a TCP connection."""
-    timeout_s: float | None = 600.0
-    """For a whole call: waiting for its turn, retries and, in streams, the last token."""
-    stall_timeout_s: float | None = 60.0
-    """That a stream may go without an event; keepalives are none."""
-    max_retries: int = 2
-    """How often a request that was not begun is repeated."""
-    backoff_s: float = 0.25
-    """Longest wait before the first repetition; it doubles with each."""
-    scale_up_timeout_s: float | None = None
-    """How long a server may answer 503 while it starts; sent as `X-Scale-Up-Timeout`, too."""
-
-
 class Ending(Protocol):
     """Says whether a stream ended as it should."""
 
@@ -86,20 +56,6 @@ class Ending(Protocol):
 
     def reached(self, *, done: bool) -> bool:
         """Whether the events are a whole stream; `done` says that `[DONE]` came behind them."""
-
-
-class _Due(NamedTuple):
-    """Until when something must have come; the earlier is the smaller."""
-
-    at: float
-    """Loop time; infinity is no bound."""
-    missed: str
-    seconds: float
-    endpoint: str
-
-    def error(self) -> TGITimeoutError:
-        """Say what did not come."""
-        return TGITimeoutError(f"{self.missed} in {self.seconds:g} s", endpoint=self.endpoint)
 
 
 class Transport:
@@ -154,7 +110,7 @@ class Transport:
         try:
             pool = await self._pool()
             method = "GET" if body is None else "POST"
-            async with self._response(pool, method, path, body, due) as response, _in_time(due):
+            async with self._response(pool, method, path, body, due) as response, in_time(due):
                 return decoded(await self._body(response))
         except TGIError as error:
             bare(error)
@@ -168,9 +124,9 @@ class Transport:
         """
         body = json.dumps(payload).encode()
         deadline = self._due(self._patience.timeout_s, "no complete answer")
-        retries = _Retries(self._patience, deadline, self._learn)
+        retries = Retries(self._patience, deadline, self._learn)
         try:
-            async with _in_time(deadline):
+            async with in_time(deadline):
                 while True:
                     try:
                         pool = await self._admissible_pool()
@@ -198,12 +154,12 @@ class Transport:
         """
         body = json.dumps(payload).encode()
         deadline = self._due(self._patience.timeout_s, "no complete answer")
-        retries = _Retries(self._patience, deadline, self._learn)
+        retries = Retries(self._patience, deadline, self._learn)
         opened = False
         try:
             while True:
                 try:
-                    async with _in_time(deadline):
+                    async with in_time(deadline):
                         pool = await self._admissible_pool()
                         await pool.gate.acquire()
                     try:
@@ -217,7 +173,7 @@ class Transport:
                 except TGIError as error:
                     if opened:
                         raise
-                    async with _in_time(deadline):
+                    async with in_time(deadline):
                         await retries.wait_after(error)
                 else:
                     return
@@ -226,7 +182,7 @@ class Transport:
             raise
 
     async def _read_events(
-        self, pool: LoopPool, path: str, body: bytes, deadline: _Due, ending: Ending
+        self, pool: LoopPool, path: str, body: bytes, deadline: Due, ending: Ending
     ) -> AsyncGenerator[list[dict[str, Any]]]:
         """Open one stream and read it; a stall is counted from event to event, not from byte to byte."""
         done = False
@@ -236,13 +192,13 @@ class Transport:
             unpacker = self._unpacker(response)
             chunk = b""
             if response.content_type != "text/event-stream":
-                async with _in_time(due):
+                async with in_time(due):
                     chunk, whole = await self._under_another_type(response, unpacker)
                 if whole is not None:
                     ending.see(whole)
                     yield [whole]
             due = self._next_event_due(deadline)
-            with contextlib.closing(_Reader(response.content, due)) as reader:
+            with contextlib.closing(Reader(response.content, due)) as reader:
                 while not done and (chunk or (chunk := await self._more(reader, unpacker))):
                     events: list[dict[str, Any]] = []
                     failure: TGIError | None = None
@@ -279,7 +235,7 @@ class Transport:
         except bodies.BodyError as error:
             raise self._faults.unreadable(error) from None
 
-    async def _more(self, reader: _Reader, unpacker: bodies.Unpacker | None) -> bytes:
+    async def _more(self, reader: Reader, unpacker: bodies.Unpacker | None) -> bytes:
         """The next bytes of a stream; none are its end."""
         while chunk := await reader.read():
             if unpacker is None or (chunk := self._unpacked(unpacker, chunk)):
@@ -342,10 +298,10 @@ class Transport:
                 return await bodies.read(response, bodies.LONGEST_ERROR, cut=True)
         return b""
 
-    def _due(self, seconds: float | None, missed: str) -> _Due:
+    def _due(self, seconds: float | None, missed: str) -> Due:
         """Say until when something must have come, and how to name that it did not."""
         seconds = math.inf if seconds is None else seconds
-        return _Due(asyncio.get_running_loop().time() + seconds, missed, seconds, self._base)
+        return Due(asyncio.get_running_loop().time() + seconds, missed, seconds, self._base)
 
     def _event(self, data: bytes) -> tuple[dict[str, Any], TGIError | None]:
         """Read an event; the error where it is none or tells of one."""
@@ -355,7 +311,7 @@ class Transport:
             return {}, error
         return event, self._faults.in_stream(event) if event.get("error") is not None else None
 
-    def _next_event_due(self, deadline: _Due) -> _Due:
+    def _next_event_due(self, deadline: Due) -> Due:
         return min(deadline, self._due(self._patience.stall_timeout_s, "no event"))
 
     @contextlib.asynccontextmanager
@@ -365,7 +321,7 @@ class Transport:
         method: str,
         path: str,
         body: bytes | None,
-        due: _Due | None = None,
+        due: Due | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Open an answer that is a success; leaving early closes its connection.
 
@@ -374,7 +330,7 @@ class Transport:
         """
         answered = False
         try:
-            async with _in_time(due):
+            async with in_time(due):
                 response = await pool.session.request(
                     method,
                     self._url(path),
@@ -467,7 +423,7 @@ class Transport:
             headers["X-Scale-Up-Timeout"] = f"{scale_up_s:.0f}"
         return {**headers, **{name: v.get_secret_value() for name, v in self._secrets.items()}}
 
-    def _headers_due(self) -> _Due:
+    def _headers_due(self) -> Due:
         """Say until when a stream must begin; a gateway may hold the request while the server starts."""
         seconds = self._patience.stall_timeout_s
         if seconds is not None:
@@ -475,126 +431,10 @@ class Transport:
         return self._due(seconds, "no event")
 
 
-class _Retries:
-    """Decides for one call whether, and when, a failed attempt is repeated."""
-
-    def __init__(
-        self, patience: Patience, deadline: _Due, learn: Callable[[], Awaitable[None]]
-    ) -> None:
-        self._patience = patience
-        self._deadline = deadline
-        self._learn = learn
-        self._loop = asyncio.get_running_loop()
-        self._began = self._loop.time()
-        self._attempt = 0
-        self._scaling = 0
-
-    async def wait_after(self, error: TGIError) -> None:
-        """Wait before the next attempt, or raise the error if there shall be none."""
-        now = self._loop.time()
-        scale_up_s = self._patience.scale_up_timeout_s
-        if error.status == _SCALING and scale_up_s is not None and now < self._began + scale_up_s:
-            attempt, self._scaling = self._scaling, self._scaling + 1
-        elif self._attempt < self._allowed(error):
-            attempt, self._attempt = self._attempt, self._attempt + 1
-        else:
-            raise error
-        chance = random.random()  # noqa: S311
-        wait_s = backoff_wait_s(attempt, self._patience.backoff_s, error.retry_after_s, chance)
-        if wait_s > min(self._deadline.at - now, _LONGEST_RETRY_AFTER_S):
-            raise error  # whoever waited would come too late
-        if isinstance(error, TGIOverloadedError):
-            await self._learn()
-        await asyncio.sleep(wait_s)
-
-    def _allowed(self, error: TGIError) -> int:
-        if isinstance(error, TGIGenerationError):
-            return min(1, self._patience.max_retries)
-        passing = isinstance(error, (TGIOverloadedError, TGIUnavailableError, TGIStreamBrokenError))
-        return self._patience.max_retries if passing else 0
-
-
-def backoff_wait_s(
-    attempt: int, base_s: float, retry_after_s: float | None, chance: float
-) -> float:
-    """Seconds to wait after the failed attempt with this number, counted from 0.
-
-    Full jitter: a share `chance` (0 to 1) of a bound that doubles with each attempt, so that clients
-    which failed together do not come back together. What the server asked for goes first.
-    """
-    if retry_after_s is not None:
-        return retry_after_s
-    return min(_LONGEST_BACKOFF_S, base_s * 2.0**attempt) * chance
-
-
 def _limit_of(info: Any) -> int | None:
     """Take a little less than the server does: others use it too, and one too many is an error."""
     limit = info.get("max_concurrent_requests") if isinstance(info, Mapping) else None
     return max(1, limit - max(1, limit // 16)) if isinstance(limit, int) else None
-
-
-@contextlib.asynccontextmanager
-async def _in_time(due: _Due | None) -> AsyncIterator[None]:
-    """Bound what is awaited inside; never put around a `yield` to callers.
-
-    Raises:
-        TGITimeoutError: The time is over. A timeout of another hand passes as it is.
-    """
-    at = None if due is None or due.at == math.inf else due.at
-    try:
-        async with asyncio.timeout_at(at) as timer:
-            yield
-    except TimeoutError:
-        if due is None or not timer.expired():
-            raise
-        raise due.error() from None
-
-
-class _Reader:
-    """Reads the bytes of a stream as they come, each of them in time.
-
-    It has one timer for all its reads: `asyncio.timeout` around each would cost a third of the read.
-    """
-
-    def __init__(self, content: aiohttp.StreamReader, due: _Due) -> None:
-        self.due = due
-        """Of the read in progress or the next one; it may be set to a later one."""
-        self._content = content
-        self._loop = asyncio.get_running_loop()
-        self._reading = False
-        self._timer: asyncio.TimerHandle | None = None
-
-    async def read(self) -> bytes:
-        """Wait for the next bytes; none are the end.
-
-        Raises:
-            TGITimeoutError: The time is over.
-        """
-        self._reading = True
-        if self._timer is None:
-            self._set_timer()
-        try:
-            return await self._content.readany()
-        finally:
-            self._reading = False
-
-    def close(self) -> None:
-        """Stop the timer."""
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _set_timer(self) -> None:
-        if self.due.at != math.inf:
-            self._timer = self._loop.call_at(self.due.at, self._check)
-
-    def _check(self) -> None:
-        self._timer = None
-        if not self._reading:
-            return  # whoever takes the events takes their time; the next read sets the timer again
-        if self._loop.time() < self.due.at:
-            self._set_timer()
-        else:
-            self._content.set_exception(self.due.error())
 
 
 async def _drain(response: aiohttp.ClientResponse) -> None:

@@ -31,7 +31,7 @@ from langchain_sgd.tgi import (
     TGIStreamBrokenError,
     TGITimeoutError,
     TGIUnavailableError,
-    transport,
+    retries,
 )
 from tests.tgi_server import Fault, Pace, ScriptedEngine, TGITestServer
 
@@ -48,7 +48,7 @@ async def server() -> AsyncIterator[TGITestServer]:
 
 @pytest.fixture(autouse=True)
 def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "backoff_wait_s", lambda *_: 0.0)
+    monkeypatch.setattr(retries, "backoff_wait_s", lambda *_: 0.0)
 
 
 async def whole(

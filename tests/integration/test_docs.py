@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from langchain_sgd.cli import BENCHES, parsed
+from langchain_sgd.arguments import BENCHES
+from langchain_sgd.cli import parsed
 from langchain_sgd.embedded.server import EmbeddedServer
 from tests.scripted_engine import ScriptedEngine
 from tests.support.travel import REPLIES

@@ -12,7 +12,8 @@ import anyio
 import pytest
 from pydantic import SecretStr
 
-from langchain_sgd.cli import USAGE, main
+from langchain_sgd.arguments import USAGE
+from langchain_sgd.cli import main
 from langchain_sgd.runnable import SGDRunnable
 from tests.support.models import Say, Stage, planning, settle
 from tests.support.proxy import serving_app

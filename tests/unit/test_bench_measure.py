@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from langchain_sgd.baselines import PlainDecoding
 from langchain_sgd.bench import _measure as measure
 from langchain_sgd.bench._measure import Journal, Method, ask
+from langchain_sgd.bench._sequential import sequential_tokens
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.report import Report
 from langchain_sgd.skeleton import Node, Skeleton
@@ -259,7 +260,7 @@ def test_node_prompts_are_those_of_all_calls_that_told_them() -> None:
 
 
 def path_tokens(made: Mapping[str, Any], **options: bool) -> float:
-    return Report.model_validate(made).sequential_tokens(**options)
+    return sequential_tokens(Report.model_validate(made), **options)
 
 
 def test_a_plain_run_is_one_sequence() -> None:

@@ -8,18 +8,11 @@ from typing import Any
 import httpx
 import pytest
 
-from langchain_sgd.checking import (
-    Finding,
-    Speed,
-    Verdict,
-    _Checking,
-    _parallelism,
-    _Planned,
-    check,
-)
+from langchain_sgd.checking import _Checking, check
 from langchain_sgd.commands.check import check_packages, check_python
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.models import ChatEndpoint, Endpoints
+from langchain_sgd.verdicts import Finding, Planned, Speed, Verdict, parallelism
 from tests.support.models import PLANNER, Say, Stage, planning
 from tests.support.skeletons import skeleton
 
@@ -130,7 +123,7 @@ async def test_a_name_that_names_nothing_is_refused_at_once() -> None:
 
 def checking(plan: Any, plan_s: float, **speeds: Speed) -> Verdict:
     made = _Checking(dict.fromkeys(speeds), {}, lambda _: None)  # type: ignore[arg-type]
-    made._planned = [_Planned("Why?", True, plan_s, plan, "", 500)]  # noqa: FBT003
+    made._planned = [Planned("Why?", True, plan_s, plan, "", 500)]  # noqa: FBT003
     made._speeds = speeds
     return made.verdict()
 
@@ -179,7 +172,7 @@ def test_nothing_is_estimated_from_nothing() -> None:
 
 @pytest.mark.parametrize(("made", "steps", "parallel"), [(WIDE, 1, 4.0), (CHAIN, 3, 1.0)])
 def test_the_longest_chain_is_counted(made: Any, steps: int, parallel: float) -> None:
-    assert (made.depth, _parallelism(made)) == (steps, parallel)
+    assert (made.depth, parallelism(made)) == (steps, parallel)
 
 
 # -- this machine

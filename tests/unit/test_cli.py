@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 import langchain_sgd
-from langchain_sgd import cli
-from langchain_sgd.cli import BENCHES, main
+from langchain_sgd.arguments import BENCHES, parser
+from langchain_sgd.cli import main
 from langchain_sgd.commands import asking
 from langchain_sgd.commands.models import key_of, models_of, names_of
 from langchain_sgd.commands.serving import remind
@@ -211,11 +211,11 @@ def test_a_benchmark_gets_its_own_options(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def names(*arguments: str) -> dict[str, str]:
-    return names_of(cli._parser().parse_args(["ask", "x", *arguments]))
+    return names_of(parser().parse_args(["ask", "x", *arguments]))
 
 
 def key(tier: str, *arguments: str) -> str | None:
-    found = key_of(cli._parser().parse_args(["ask", "x", *arguments]), tier)
+    found = key_of(parser().parse_args(["ask", "x", *arguments]), tier)
     return found.get_secret_value() if found else None
 
 
@@ -236,12 +236,12 @@ def test_names_become_models_each_with_the_key_that_is_its_own(
     monkeypatch.setenv("OPENAI_API_KEY", "for openai")
     monkeypatch.setenv("MINE", "mine")
     arguments = ["ask", "x", "--large", "openai:gpt-4o-mini", "--small", "http://gpu:8000#a"]
-    args = cli._parser().parse_args(arguments)
+    args = parser().parse_args(arguments)
     models: Any = models_of(args, names_of(args), temperature=0.5)
     assert models["large"].openai_api_key.get_secret_value() == "for openai"
     assert models["small"].key.get_secret_value() == "for urls"
     assert (models["large"].temperature, models["small"].options) == (0.5, {"temperature": 0.5})
-    args = cli._parser().parse_args([*arguments, "--api-key-env", "MINE"])
+    args = parser().parse_args([*arguments, "--api-key-env", "MINE"])
     models = models_of(args, names_of(args))
     assert models["large"].openai_api_key.get_secret_value() == "mine"
     assert models["small"].key.get_secret_value() == "mine"
@@ -260,7 +260,7 @@ def test_keys_come_from_the_environment_only(monkeypatch: pytest.MonkeyPatch) ->
 def test_the_question_may_be_several_words_or_standard_input(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    parse = cli._parser().parse_args
+    parse = parser().parse_args
     assert asking._question(parse(["ask", "What", "is", "this?"])) == "What is this?"
     monkeypatch.setattr(sys, "stdin", io.StringIO("a long\nquestion\n"))
     assert asking._question(parse(["ask", "-"])) == "a long\nquestion"
@@ -345,7 +345,7 @@ def test_no_plan_has_one_exit_code(
 def test_a_model_file_is_named(tmp_path: Path) -> None:
     file = tmp_path / "x=y.gguf"
     file.touch()
-    args = cli._parser().parse_args(["serve", "--model", f"large={file}"])
+    args = parser().parse_args(["serve", "--model", f"large={file}"])
     assert args.model == [("large", file)]
 
 

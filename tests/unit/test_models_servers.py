@@ -12,15 +12,14 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from langchain_sgd.models.servers import (
-    ENDPOINTS,
+from langchain_sgd.models.identify import (
     EndpointError,
     EndpointKeyError,
-    Endpoints,
     EndpointUnreachableError,
     Server,
     version_before,
 )
+from langchain_sgd.models.servers import ENDPOINTS, Endpoints
 from langchain_sgd.models.urls import address_of
 
 URL = "http://gpu:8000"

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from langchain_sgd import ChatSGD, NodeDecodeError, Report, SGDRunnable, Skeleton
 from langchain_sgd.answer import AGAIN, MISSING
 from langchain_sgd.bench.virtual_time import run_virtual
-from langchain_sgd.langgraph import fingerprint
+from langchain_sgd.langgraph.journal import fingerprint
 from langchain_sgd.limits import Limit
 from tests.support.models import PLAIN, PLANNER, Say, Stage, others, planning, settle
 from tests.support.skeletons import skeleton

@@ -131,7 +131,7 @@ async def test_parts_wait_for_the_end_of_its_sentence() -> None:
         async for chunk in opening(on).astream("Why?"):
             chunks.append(str(chunk.text))  # noqa: PERF401 - looked at before the stream ends
 
-    on.lines[PLAIN] = Say(["It is", " so. And", " more."], each_s=0.001)
+    on.lines[PLAIN] = Say(["It is", " so. And", " more."])
     asking = asyncio.get_running_loop().create_task(ask())
     await settle(lambda: set(on.parts()) == {PLANNER, PLAIN})
     on.lines[PLAIN] = Say("never")

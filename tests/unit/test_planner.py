@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import BaseMessage, HumanMessage
 
+from langchain_sgd.planning.drafts import Draft
 from langchain_sgd.planning.planner import Heard, Mode, OnText, Plan, plan
 from langchain_sgd.prompts import Prompts
-from langchain_sgd.skeleton import Draft, Node, Skeleton
+from langchain_sgd.skeleton import Node, Skeleton
 from tests.support.chunks import cut
 
 QUESTION = [HumanMessage("How do I plan a garden in the north?")]

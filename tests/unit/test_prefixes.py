@@ -9,9 +9,8 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_openai import AzureChatOpenAI, ChatOpenAI
 
 from langchain_sgd import Prompts
-from langchain_sgd.decoding.prefixes import with_hints
+from langchain_sgd.decoding.prefixes import cache_style, with_hints
 from langchain_sgd.models.endpoint import ChatEndpoint
-from langchain_sgd.planning.forms import cache_style
 from langchain_sgd.skeleton import Node, NodeId
 from tests.support.models import ScriptedChat, Stage
 

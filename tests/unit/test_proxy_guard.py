@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from langchain_sgd.cli import USAGE, main
+from langchain_sgd.arguments import USAGE
+from langchain_sgd.cli import main
 from langchain_sgd.commands.proxy import _extra
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.proxy import Limits, make_app, serve

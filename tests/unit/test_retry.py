@@ -27,16 +27,10 @@ from multidict import CIMultiDict
 from pydantic import SecretStr
 from yarl import URL
 
-from langchain_sgd.decoding.caller import StalledError
-from langchain_sgd.retry import (
-    Backoff,
-    course_of,
-    describe,
-    is_retryable,
-    redacted,
-    retry_after_of,
-    status_of,
-)
+from langchain_sgd.decoding.patience import StalledError
+from langchain_sgd.failures import retry_after_of, status_of
+from langchain_sgd.redaction import describe, redacted
+from langchain_sgd.retry import Backoff, course_of, is_retryable
 from langchain_sgd.tgi import NotTGIError
 
 REQUEST = httpx.Request("POST", "http://x")
@@ -483,36 +477,22 @@ class AskedError(Exception):
         self.retry_after_s = retry_after_s
 
 
-@pytest.fixture
-def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    made: list[float] = []
-
-    async def note(delay: float) -> None:
-        made.append(delay)
-
-    monkeypatch.setattr(asyncio, "sleep", note)
-    return made
-
-
 class TestBackoff:
-    async def test_what_the_server_asks_for_is_kept_within_bounds(self, waits: list[float]) -> None:
-        for asked in (0, 1.5, 3600):
-            await Backoff(most_s=8).wait(1, AskedError(asked))
-        assert waits == [0.0, 1.5, 60]
+    @pytest.mark.parametrize("asked", [0, 1.5, 60])
+    def test_what_the_server_asks_for_is_kept(self, asked: float) -> None:
+        assert Backoff(most_s=8, most_asked_s=60).delay(1, AskedError(asked)) == asked
 
-    async def test_it_grows_with_jitter_up_to_a_bound(
-        self, waits: list[float], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_it_grows_with_jitter_up_to_a_bound(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(random, "uniform", lambda low, high: (low, high)[1])
-        for attempt in (1, 2, 3, 4, 5_000):
-            await Backoff(first_s=1, most_s=5).wait(attempt, ValueError())
+        backoff = Backoff(first_s=1, most_s=5)
+        waits = [backoff.delay(attempt, ValueError()) for attempt in (1, 2, 3, 4, 5_000)]
         assert waits == [1, 2, 4, 5, 5]
 
     @pytest.mark.parametrize("odd", [-1, "soon", None, float("nan")])
-    async def test_an_unusable_wish_is_passed_over(self, odd: object, waits: list[float]) -> None:
-        await Backoff(first_s=1).wait(1, AskedError(odd))
-        assert len(waits) == 1
-        assert 0 <= waits[0] <= 1
+    def test_an_unusable_wish_is_passed_over(self, odd: object) -> None:
+        delay = Backoff(first_s=1).delay(1, AskedError(odd))
+        assert delay is not None
+        assert 0 <= delay <= 1
 
     def test_who_asks_for_too_much_is_not_asked_again(self) -> None:
         assert Backoff(most_asked_s=60).delay(1, AskedError(60)) == 60
@@ -520,12 +500,6 @@ class TestBackoff:
 
     @given(st.integers(1, 50))
     def test_no_wait_is_longer_than_the_bound(self, attempt: int) -> None:
-        made: list[float] = []
-
-        async def note(delay: float) -> None:
-            made.append(delay)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(asyncio, "sleep", note)
-            asyncio.run(Backoff(first_s=0.5, most_s=3).wait(attempt, ValueError()))
-        assert 0 <= made[0] <= min(3, 0.5 * 2 ** (attempt - 1))
+        delay = Backoff(first_s=0.5, most_s=3).delay(attempt, ValueError())
+        assert delay is not None
+        assert 0 <= delay <= min(3, 0.5 * 2 ** (attempt - 1))

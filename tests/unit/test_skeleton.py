@@ -12,15 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from langchain_sgd.errors import SkeletonError
-from langchain_sgd.skeleton import (
-    ALL_EARLIER,
-    DEFAULT_DIFFICULTY,
-    Draft,
-    Node,
-    NodeId,
-    Repairer,
-    Skeleton,
-)
+from langchain_sgd.planning.drafts import ALL_EARLIER, Draft, Repairer
+from langchain_sgd.skeleton import DEFAULT_DIFFICULTY, Node, NodeId, Skeleton
 from tests.support.skeletons import skeleton, skeletons
 
 

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from langchain_sgd import text as text_module
+from langchain_sgd import surrogates, text, thoughts
+from langchain_sgd.planning.drafts import Draft
 from langchain_sgd.planning.parsing import SkeletonParser
-from langchain_sgd.skeleton import Draft
-from langchain_sgd.text import AnswerFilter, Repair, ThoughtFilter, repaired, without_thoughts
+from langchain_sgd.surrogates import Repair, repaired
+from langchain_sgd.text import AnswerFilter
+from langchain_sgd.thoughts import ThoughtFilter, without_thoughts
 from tests.support.chunks import cut, pieces, two_cuts
 
 FRAGMENTS = (
@@ -330,13 +332,16 @@ class TestPlans:
 # -- the cost
 
 
+FILES = {surrogates.__file__, text.__file__, thoughts.__file__}
+
+
 def work(filter_: AnswerFilter, chunks: Iterable[str]) -> int:
     """Lines that run, each as much as the text that it can reach, so that copies count too."""
     done = 0
 
     def measure(frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:
         nonlocal done
-        if frame.f_code.co_filename != text_module.__file__:
+        if frame.f_code.co_filename not in FILES:
             return None
         if event == "line":
             done += 1 + sum(len(v) for v in frame.f_locals.values() if isinstance(v, str))

@@ -15,7 +15,8 @@ from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.tgi import ChatTGI, TGIClient, TGIEndpoint, chat_model
 from langchain_sgd.tgi.client import generate_parameters
 from langchain_sgd.tgi.endpoint import base_url, key_from_environment, proxy_for
-from langchain_sgd.tgi.transport import backoff_wait_s
+from langchain_sgd.tgi.payloads import chat_payload, generate_payload
+from langchain_sgd.tgi.retries import backoff_wait_s
 
 KEY = "sk-very-secret"
 URL = "http://gpu-1:8080"
@@ -53,11 +54,11 @@ MESSAGES = [HumanMessage("Hi")]
 
 
 def chat_body(chat: ChatTGI, /, *, stop: list[str] | None = None, **options: Any) -> dict[str, Any]:
-    return chat._chat_payload(MESSAGES, chat._stops(stop), options)
+    return chat_payload(chat, MESSAGES, chat._stops(stop), options)
 
 
 def generate_body(chat: ChatTGI, /, **options: Any) -> dict[str, Any]:
-    body = chat._generate_payload(MESSAGES, chat._stops(None), options)
+    body = generate_payload(chat, MESSAGES, chat._stops(None), options)
     assert body["inputs"] == "Hi"
     parameters: dict[str, Any] = body["parameters"]
     return parameters

@@ -20,7 +20,7 @@ from langchain_sgd.tgi import (
     TGIError,
     TGIGenerationError,
 )
-from langchain_sgd.tgi.wire import ChatEnding, GenerateEnding
+from langchain_sgd.tgi.endings import ChatEnding, GenerateEnding
 from tests.tgi_memory import URL, answering, response
 
 FILE = Path(__file__).parents[1] / "data" / "tgi" / "recorded.jsonl.xz"

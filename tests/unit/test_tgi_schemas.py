@@ -15,14 +15,10 @@ from pydantic import BaseModel, Field, ValidationError, create_model
 
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.tgi import ChatTGI, TGIBadRequestError, TGIGrammarError
-from langchain_sgd.tgi.schemas import (
-    check,
-    fitted,
-    fitted_tool,
-    sendable,
-    sendable_tools,
-    states_of_schema,
-)
+from langchain_sgd.tgi.fitting import fitted
+from langchain_sgd.tgi.payloads import chat_payload
+from langchain_sgd.tgi.schema_states import states_of_schema
+from langchain_sgd.tgi.schemas import check, fitted_tool, sendable, sendable_tools
 from tests.tgi_memory import URL, answering, response
 
 TEXT = {"type": "string"}
@@ -406,6 +402,6 @@ def test_kinds_that_json_has_no_word_for() -> None:
 def test_a_temperature_that_is_all_but_zero_is_refused() -> None:
     chat = ChatTGI(base_url=URL, temperature=1e-38)
     with pytest.raises(InvalidInputError, match="give 0"):
-        chat._chat_payload([], [], {})
+        chat_payload(chat, [], [], {})
     with pytest.raises(ValidationError):
         ChatTGI(base_url=URL, max_grammar_states=0)

@@ -18,19 +18,10 @@ from langchain_core.messages import (
 )
 
 from langchain_sgd.errors import InvalidInputError
-from langchain_sgd.tgi.wire import (
-    ChatEnding,
-    Delta,
-    StopTrimmer,
-    StreamReader,
-    chat_delta,
-    chat_messages,
-    generate_delta,
-    generated,
-    grammar,
-    message_of,
-    prompt_text,
-)
+from langchain_sgd.tgi.answers import Delta, chat_delta, generate_delta, generated
+from langchain_sgd.tgi.endings import ChatEnding
+from langchain_sgd.tgi.messages import StopTrimmer, StreamReader, message_of
+from langchain_sgd.tgi.wire import chat_messages, grammar, prompt_text
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
 

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from langchain_sgd.planning.drafts import ALL_EARLIER, Draft, Repairer
 from langchain_sgd.planning.parsing import SkeletonParser
-from langchain_sgd.skeleton import ALL_EARLIER, HARD, Draft, Repairer, Skeleton
+from langchain_sgd.skeleton import HARD, Skeleton
 from langchain_sgd.wire import (
     MIN_NODES,
     PLAIN_WORD,

@@ -12,7 +12,8 @@ from langchain_core.runnables import RunnableConfig, RunnableGenerator, Runnable
 
 from langchain_sgd import Prompts, SGDRunnable
 from langchain_sgd.decoding.context import NOSTREAM, RunContext, for_models
-from langchain_sgd.decoding.writer import Outline, Written, write_node, write_plain
+from langchain_sgd.decoding.part import Outline, Written
+from langchain_sgd.decoding.writer import write_node, write_plain
 from langchain_sgd.events import PLAIN_ID, Discarded, Event, Started, Token, Warned
 from langchain_sgd.limits import Limit
 from langchain_sgd.question import Question

@@ -30,10 +30,11 @@ from langchain_sgd.embedded.briefs.prompts import BRIEFS_PROMPTS
 from langchain_sgd.embedded.briefs.texts import SECTIONS
 from langchain_sgd.embedded.briefs.turns import node_prompt, planner_prompt
 from langchain_sgd.embedded.engine import Counters, Engine, GenerateRequest, Sampling
+from langchain_sgd.planning.drafts import Repairer
 from langchain_sgd.planning.parsing import SkeletonParser
 from langchain_sgd.report import Report
 from langchain_sgd.runnable import SGDRunnable
-from langchain_sgd.skeleton import Node, Repairer
+from langchain_sgd.skeleton import Node
 
 EASY = 2
 """Difficulty up to which the package's default routing sends a node to the small model."""

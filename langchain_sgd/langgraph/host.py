@@ -1,4 +1,4 @@
-"""Where a run meets LangGraph: the graph that hosts it, and the journal kept with its checkpointer.
+"""The LangGraph graph that hosts a run.
 
 A run lives inside a LangGraph node: that of the caller's graph, or, at the top, the one node of the host
 graph. There its journal is kept with the graph's checkpointer, and there a human is asked by `interrupt`.
@@ -15,22 +15,21 @@ from typing import Annotated, Any, TypeVar
 from langchain_core.callbacks import AsyncCallbackManager
 from langchain_core.messages import AIMessage, AnyMessage
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import BaseCheckpointSaver, empty_checkpoint
-from langgraph.config import get_stream_writer
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.errors import EmptyInputError
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
-from langgraph.types import Checkpointer, Command, interrupt
+from langgraph.types import Checkpointer, Command
 from langsmith import tracing_context
 from typing_extensions import TypedDict
 
 from langchain_sgd.errors import InvalidInputError
-from langchain_sgd.journal import Forgetful, Journal
-from langchain_sgd.options import Options, nested_in
-from langchain_sgd.question import Question, continued, digest, one_system_message, read_input
+from langchain_sgd.journal import Journal
+from langchain_sgd.langgraph.journal import CHECKPOINTER_KEY, TASK_KEY, journal_here
+from langchain_sgd.options import Options
+from langchain_sgd.question import Question, continued, one_system_message, read_input
 from langchain_sgd.skeleton import Skeleton
-from langchain_sgd.tiers import described
 
 T = TypeVar("T")
 
@@ -42,70 +41,6 @@ Work = Callable[[Question, Journal, str | None], Coroutine[Any, Any, AIMessage]]
 
 _APPROVE = "approve"
 """Key in the journal."""
-
-# Keys that LangGraph puts into the config of what runs inside a graph; it exports no names for them.
-_TASK_KEY, _CHECKPOINTER_KEY = "__pregel_task_id", "__pregel_checkpointer"
-
-
-# -- the journal
-
-
-class SavedJournal:
-    """A journal kept with a LangGraph checkpointer, by key, beside the checkpoints of the graph around it.
-
-    Args:
-        checkpointer: Where.
-        thread_id: The caller's thread.
-        namespace: The place in the caller's graph, and the question.
-        ask: Asks a human.
-    """
-
-    def __init__(
-        self,
-        checkpointer: BaseCheckpointSaver[Any],
-        thread_id: str,
-        namespace: str,
-        ask: Callable[[Mapping[str, Any]], Any],
-    ) -> None:
-        self._saver = checkpointer
-        self._config: RunnableConfig = {
-            "configurable": {"thread_id": thread_id, "checkpoint_ns": namespace}
-        }
-        self._saved: RunnableConfig | None = None
-        """Where the values go; None until there is a place for them."""
-        self._waiting: list[tuple[str, Any]] = []
-        self._lock = asyncio.Lock()
-        self.ask = ask
-        self.kept: dict[str, Any] = {}
-
-    async def load(self) -> None:
-        """Read what an earlier life has kept."""
-        saved = await self._saver.aget_tuple(self._config)
-        if saved is not None:
-            self._saved = saved.config
-            self.kept = {channel: value for _, channel, value in saved.pending_writes or ()}
-
-    def note(self, key: str, value: Any) -> None:
-        """Keep a value before any that is kept later."""
-        self._waiting.append((key, value))
-
-    async def keep(self, key: str, value: Any) -> None:
-        """Keep a value; it is safe once this returns."""
-        self.note(key, value)
-        async with self._lock:  # whoever comes first saves for all who have come meanwhile
-            waiting, self._waiting = self._waiting, []
-            if not waiting:
-                return
-            if self._saved is None:
-                self._saved = await self._saver.aput(
-                    self._config, empty_checkpoint(), {"source": "fork", "step": 0}, {}
-                )
-            for name, item in waiting:
-                # A task of its own for each key: writes of one task are numbered, and found by number.
-                await self._saver.aput_writes(self._saved, [(name, item)], digest(name))
-
-
-# -- the host graph
 
 
 class HostState(TypedDict, total=False):
@@ -158,7 +93,7 @@ async def _host_node(
         bool(state.get("approve")),
         state.get("options") or {},
     )
-    journal, thread = await _journal_here(config, question, call.options)
+    journal, thread = await journal_here(config, question, call.options)
     work = call.work(question, journal, thread)
     # Awaited at once: this node owns it, and its own cancellation is passed on.
     task = asyncio.get_running_loop().create_task(work, context=call.context)
@@ -183,7 +118,7 @@ async def run_in_graph(
     """
     configurable = config.get("configurable") or {}
     if _is_inside(configurable, graph):
-        _check_saving(value, configurable.get(_CHECKPOINTER_KEY), configurable, options)
+        _check_saving(value, configurable.get(CHECKPOINTER_KEY), configurable, options)
         if value is None or isinstance(value, Command):
             msg = (
                 "Inside a LangGraph graph an SGDRunnable is resumed with that graph; give it its question"
@@ -192,7 +127,7 @@ async def run_in_graph(
             raise InvalidInputError(msg)
         messages, skeleton = read_input(value)
         question = Question(tuple(messages), skeleton, options.approve, call_options)
-        journal, thread = await _journal_here(config, question, options)
+        journal, thread = await journal_here(config, question, options)
         # Whether a human is to see it belongs to the question, whatever the options of a resume say.
         if question.approve and _APPROVE not in journal.kept:
             await journal.keep(_APPROVE, value=True)
@@ -296,36 +231,11 @@ def _is_inside(
 
     One that saves nothing does not host an `SGDRunnable` that has a checkpointer and a thread of its own.
     """
-    if _TASK_KEY not in configurable:
+    if TASK_KEY not in configurable:
         return False
-    if configurable.get(_CHECKPOINTER_KEY):
+    if configurable.get(CHECKPOINTER_KEY):
         return True
     return not (graph.checkpointer and "thread_id" in configurable)
-
-
-async def _journal_here(
-    config: RunnableConfig, question: Question, options: Options
-) -> tuple[Journal, str | None]:
-    """The journal of a question asked in the LangGraph node whose config this is, and its thread."""
-    configurable = config.get("configurable") or {}
-    saver = configurable.get(_CHECKPOINTER_KEY)
-    context = contextvars.copy_context()
-
-    def ask(pending: Mapping[str, Any]) -> Any:
-        return context.run(interrupt, dict(pending))
-
-    if not isinstance(saver, BaseCheckpointSaver):
-        nothing = Forgetful()
-        if _TASK_KEY in configurable:
-            nothing.ask = ask  # type: ignore[method-assign]
-        return nothing, None
-    thread = str(configurable["thread_id"])
-    # The node's own place is in its namespace: another step, another fork has another one.
-    place = configurable.get("checkpoint_ns") or ""
-    namespace = f"{place}|sgd:{digest([question.key, fingerprint(options)])}"
-    journal = SavedJournal(saver, thread, namespace, ask)
-    await journal.load()
-    return journal, thread
 
 
 async def _only_synchronous(checkpointer: Checkpointer) -> bool:
@@ -343,7 +253,7 @@ def loop_of(
 ) -> asyncio.AbstractEventLoop | None:
     """The event loop on which the checkpointer in force lives, if it says so; others must leave it alone."""
     configurable = config.get("configurable") or {}
-    saver = configurable.get(_CHECKPOINTER_KEY) or graph.checkpointer
+    saver = configurable.get(CHECKPOINTER_KEY) or graph.checkpointer
     loop = getattr(saver, "loop", None)
     return loop if isinstance(loop, asyncio.AbstractEventLoop) else None
 
@@ -372,38 +282,3 @@ def _check_saving(
             ' config={"configurable": {"thread_id": "..."}}'
         )
         raise InvalidInputError(msg)
-
-
-def fingerprint(options: Options) -> str:
-    """What decides an answer beside the question: models, prompts, options."""
-    return digest(
-        [
-            [[tier.name, _described(tier.model)] for tier in options.tiers_by_size],
-            described(options.planning_tier.model),
-            options.prompts.model_dump(),
-            [options.max_nodes, options.mode, options.seed],
-        ]
-    )
-
-
-def _described(model: Any) -> Any:
-    inner = nested_in(model)
-    return described(model) if inner is None else fingerprint(inner)
-
-
-def stream_writer() -> Callable[[Any], None] | None:
-    """What writes to the `custom` stream of the LangGraph graph around us; None where there is none."""
-    try:
-        return get_stream_writer()
-    except (RuntimeError, KeyError):
-        return None
-
-
-def tool_writer() -> Callable[[Any], None]:
-    """What streams a running tool's output (`tool_calls` in v3 events); it does nothing elsewhere."""
-    # Loads the agents' tools, which only a tool needs.
-    from langgraph.prebuilt import ToolRuntime  # noqa: PLC0415
-
-    runtime: ToolRuntime[Any, Any] = ToolRuntime(None, None, {}, lambda _: None, None, None)
-    # It belongs to no call: LangGraph finds the call that is running by itself.
-    return runtime.emit_output_delta

@@ -1,0 +1,82 @@
+"""Options of the command line read into values, or refused in words."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+
+def count(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Reads a whole number within bounds."""
+
+    def count(text: str) -> int:
+        number = int(text)
+        if number < least or (most is not None and number > most):
+            wanted = f"{least} to {most}" if most is not None else f"{least} or more"
+            msg = f"must be {wanted}, not {number}"
+            raise argparse.ArgumentTypeError(msg)
+        return number
+
+    count.__name__ = "whole number"
+    return count
+
+
+def seconds(text: str) -> float:
+    """A time that is not 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        msg = f"must be more than 0, not {text}"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+seconds.__name__ = "number"
+
+
+def number(text: str) -> float:
+    """A number from 0 on."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        msg = f"must be 0 or more, not {text}"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+number.__name__ = "number"
+
+
+def file_to_write(text: str) -> Path:
+    """A file that can be written, known before the models have worked for it; or `-`."""
+    path = Path(text)
+    if text == "-":
+        return path
+    msg = ""
+    if path.is_dir():
+        msg = f"{path} is a folder; name a file in it"
+    elif not path.parent.is_dir():
+        msg = f"there is no folder {path.parent}"
+    elif not os.access(path if path.exists() else path.parent, os.W_OK):
+        msg = f"{path} cannot be written"
+    if msg:
+        raise argparse.ArgumentTypeError(msg)
+    return path
+
+
+def existing_file(text: str) -> Path:
+    """A file that is there."""
+    path = Path(text)
+    if not path.is_file():
+        msg = f"there is no file {path}"
+        raise argparse.ArgumentTypeError(msg)
+    return path
+
+
+def named_file(text: str) -> tuple[str, Path]:
+    """`NAME=PATH`, of a file or folder that is there."""
+    name, equals, path = text.partition("=")
+    if not (name and equals and Path(path).exists()):
+        msg = f"{text!r} is not NAME=PATH with a file or a folder that exists"
+        raise argparse.ArgumentTypeError(msg)
+    return name, Path(path)

@@ -1,0 +1,375 @@
+"""The commands of `langchain-sgd` and their options."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable, Sequence
+
+from langchain_sgd._version import __version__
+from langchain_sgd.argument_types import (
+    count,
+    existing_file,
+    file_to_write,
+    named_file,
+    number,
+    seconds,
+)
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+BENCHES = {
+    "schedule": "wall time over critical path, in virtual time",
+    "overhead": "what planning, scheduling and streaming cost beside the models",
+    "faces": "what Runnable, chat model and tool cost over the bare engine",
+    "transport": "ChatTGI beside the stock clients on the same server",
+    "tracing": "what tracing costs, and a graph around it",
+    "resume": "which calls a killed run makes again",
+    "engines": "tokens a second of local models, by streams at once",
+    "embedded": "all methods on the bundled models: speed, steps, tokens, quality",
+    "endpoints": "all methods on your servers and your questions",
+    "planner": "plans alone: validity, routing, width, tokens, time",
+    "calibrate": "the simulation's latency model, measured and checked",
+    "simulate": "SIMULATION: the gain on models of real size",
+    "load": "plain and SGD at 1 to 64 concurrent users; simulated, or --real",
+}
+"""Each is a module of `langchain_sgd.bench` with a `main(argv)`."""
+
+_EPILOG = """\
+models:
+  --small, --large and --planner name a model; so do the environment variables
+  SGD_SMALL, SGD_LARGE and SGD_PLANNER. A model is the URL of a server (TGI, vLLM,
+  SGLang, llama.cpp, Ollama, LiteLLM, a gateway), with #model behind it where several
+  are served; or provider:model, such as openai:gpt-5-nano. The large model plans if
+  no planner is named, and writes every part if no small model is. If none is named,
+  the bundled demonstration models answer. They know launch briefs only.
+
+keys:
+  Keys come from the environment only. For URLs: SGD_SMALL_API_KEY, SGD_LARGE_API_KEY
+  and SGD_PLANNER_API_KEY, or SGD_API_KEY for all, or the variable that --api-key-env
+  names. Providers have their own. The judge has SGD_JUDGE and SGD_JUDGE_API_KEY.
+  Clients of proxy and mcp --http must send the value of SGD_PROXY_API_KEY, if it is set.
+
+exit codes:
+  0 done; 1 failed, or parts of the answer are missing; 2 wrong usage; 130 interrupted
+"""
+
+
+def _lazily(where: str, name: str) -> Callable[[argparse.Namespace], int]:
+    def run(args: argparse.Namespace) -> int:
+        function = getattr(importlib.import_module(f"langchain_sgd.commands.{where}"), name)
+        code: int = function(args)
+        return code
+
+    return run
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    common = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    common.add_argument("--debug", action="store_true", help="show where an error came from")
+    whole = argparse.ArgumentParser(
+        prog="langchain-sgd",
+        description="Skeleton Graph Decoding: long answers, planned as a graph, decoded in parallel.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        # An option `--api-key` that stands for `--api-key-env` would print the key.
+        allow_abbrev=False,
+    )
+    whole.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = whole.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(
+        name: str,
+        what: str,
+        run: Callable[[argparse.Namespace], int],
+        *,
+        aliases: Sequence[str] = (),
+    ) -> _Parser:
+        made = commands.add_parser(
+            name,
+            aliases=aliases,
+            help=what,
+            description=f"{what}.",
+            parents=[common],
+            allow_abbrev=False,
+        )
+        made.set_defaults(run=run)
+        return made
+
+    ask = command("ask", "answer a question, and show how", _lazily("asking", "ask"))
+    _question(ask)
+    _endpoints(ask)
+    _decoding(ask)
+    ask.add_argument("--plain", action="store_true", help="only the text, as it comes")
+    ask.add_argument(
+        "--json",
+        type=file_to_write,
+        metavar="FILE",
+        help="write answer and report; - for standard output",
+    )
+
+    plan = command("plan", "plan a question without answering it", _lazily("asking", "plan"))
+    _question(plan)
+    _endpoints(plan)
+    _planning(plan)
+    formats = ("tree", "mermaid", "json", "svg")
+    plan.add_argument("--format", choices=formats, default="tree", help="default: %(default)s")
+
+    demo = command(
+        "demo",
+        "race plain decoding and SGD on a question, with the bundled models",
+        _lazily("demo", "demo"),
+    )
+    demo.add_argument(
+        "--questions", type=count(1), default=8, metavar="N", help="measured; the first is shown"
+    )
+    demo.add_argument(
+        "--seed", type=int, help="of the questions; another one each time if not given"
+    )
+    demo.add_argument("--plain", action="store_true", help="no motion: the last picture only")
+    demo.add_argument("--web", action="store_true", help="open the live page instead")
+    demo.add_argument(
+        "--svg", type=file_to_write, metavar="FILE", help="write the race as a moving picture"
+    )
+
+    serve = command("serve", "serve models with TGI's protocol", _lazily("serving", "serve"))
+    serve.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        type=named_file,
+        metavar="NAME=PATH",
+        help="a GGUF file, or a folder in OpenVINO's format, under a name, such as large=/models/x.gguf;"
+        " the bundled ones if not given",
+    )
+    serve.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
+    serve.add_argument("--port", type=count(0), default=0, help="default: a free one")
+    serve.add_argument("--slots", type=count(1), default=8, help="requests decoded together")
+    serve.add_argument(
+        "--context",
+        type=count(16),
+        help="tokens of a request; default: 4096, or fewer if trained so",
+    )
+    serve.add_argument(
+        "--engine",
+        choices=("auto", "openvino", "llamacpp"),
+        default="auto",
+        help="what runs the files; default: OpenVINO where it can, else llama.cpp",
+    )
+    serve.add_argument("--threads", type=count(1), help="threads for each model")
+    _key(serve)
+
+    proxy = command(
+        "proxy",
+        "serve OpenAI's protocol and a live page in front of SGD",
+        _lazily("proxy", "proxy"),
+    )
+    _endpoints(proxy)
+    _listening(proxy, port=8400)
+    _proxying(proxy)
+
+    mcp = command(
+        "mcp", "serve SGD as a tool of the Model Context Protocol", _lazily("proxy", "mcp")
+    )
+    _endpoints(mcp)
+    mcp.add_argument(
+        "--http", action="store_true", help="over HTTP instead of standard input/output"
+    )
+    _listening(mcp, port=8401)
+
+    check = command(
+        "check",
+        "check models, or without any this machine: do they plan, is SGD worth it",
+        _lazily("check", "check"),
+        aliases=["doctor"],
+    )
+    _endpoints(check)
+    check.add_argument(
+        "--questions", type=count(0), default=5, metavar="N", help="planned; default: %(default)s"
+    )
+    check.add_argument(
+        "--timeout", type=seconds, default=300.0, metavar="SECONDS", help="of the whole check"
+    )
+    check.add_argument(
+        "--json",
+        type=file_to_write,
+        metavar="FILE",
+        help="write the findings; - for standard output",
+    )
+
+    judge = command(
+        "judge", "compare answers in pairs by a judge model", _lazily("judging", "judge")
+    )
+    _judging(judge)
+
+    bench = commands.add_parser("bench", help="measure; without a name, list what", add_help=False)
+    # After a name, it belongs to the benchmark.
+    bench.add_argument("-h", "--help", action="store_true", help=argparse.SUPPRESS)
+    bench.add_argument("name", nargs="?", choices=BENCHES, metavar="NAME")
+    bench.add_argument("rest", nargs=argparse.REMAINDER)
+    bench.set_defaults(run=_lazily("bench", "bench"), debug=False)
+    return whole
+
+
+_Parser = argparse.ArgumentParser
+_THRESHOLD = "difficulty from which the large model writes; default: %(default)s"
+
+
+def _question(parser: _Parser) -> None:
+    parser.add_argument("question", nargs="+", metavar="QUESTION", help="- reads standard input")
+
+
+def _endpoints(parser: _Parser) -> None:
+    group = parser.add_argument_group("models, each a URL or provider:model")
+    group.add_argument("--small", metavar="MODEL", help="writes the easy parts")
+    group.add_argument("--large", metavar="MODEL", help="writes the hard parts, and whole answers")
+    group.add_argument("--planner", metavar="MODEL", help="plans; default: the large model")
+    _key(group)
+
+
+def _key(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--api-key-env", metavar="NAME", help="environment variable that holds the key"
+    )
+
+
+def _listening(parser: _Parser, *, port: int) -> None:
+    group = parser.add_argument_group("who may connect")
+    group.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
+    group.add_argument(
+        "--port",
+        type=count(0, 65535),
+        default=port,
+        help="0 takes a free one; default: %(default)s",
+    )
+    group.add_argument(
+        "--require-key-env",
+        metavar="NAME",
+        help="environment variable with the key that clients must send; default: SGD_PROXY_API_KEY."
+        " Needed beyond loopback",
+    )
+    group.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="another host name to answer to on loopback, such as that of a reverse proxy",
+    )
+
+
+def _proxying(parser: _Parser) -> None:
+    group = parser.add_argument_group("serving")
+    group.add_argument(
+        "--cors-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="another web page that may use the server, such as https://chat.example; default: none",
+    )
+    group.add_argument(
+        "--concurrent", type=count(1), default=64, metavar="N", help="questions at once"
+    )
+    group.add_argument(
+        "--timeout", type=seconds, default=600.0, metavar="SECONDS", help="of one answer"
+    )
+    group.add_argument(
+        "--history", type=count(0), default=50, metavar="N", help="runs kept in memory"
+    )
+    group.add_argument(
+        "--progress",
+        choices=("off", "reasoning", "think"),
+        default="off",
+        help="tell the plan in reasoning_content or <think>; default: %(default)s",
+    )
+    group.add_argument("--max-nodes", type=count(2, 99), default=12, metavar="N")
+    group.add_argument("--threshold", type=count(1, 6), default=3, metavar="1-6", help=_THRESHOLD)
+
+
+def _planning(parser: _Parser) -> None:
+    modes = ("auto", "always", "never")
+    parser.add_argument(
+        "--mode",
+        choices=modes,
+        default="auto",
+        help="whether to split; default: the planner decides",
+    )
+    parser.add_argument("--max-nodes", type=count(2, 99), default=12, metavar="N")
+
+
+def _decoding(parser: _Parser) -> None:
+    group = parser.add_argument_group("decoding")
+    _planning(group)  # type: ignore[arg-type]
+    group.add_argument(
+        "--threshold",
+        type=count(1, 6),
+        default=3,
+        metavar="1-6",
+        help=_THRESHOLD,
+    )
+    group.add_argument("--deadline", type=seconds, metavar="SECONDS", help="of the whole answer")
+    group.add_argument("--seed", type=count(0), metavar="N", help="passed to the models")
+
+
+def _judging(parser: _Parser) -> None:
+    parser.add_argument(
+        "answers",
+        type=existing_file,
+        metavar="ANSWERS.jsonl",
+        help="what bench --resume keeps: lines with question_id, category, question, method, answer",
+    )
+    parser.add_argument(
+        "--against", required=True, metavar="METHOD", help="what the others are compared with"
+    )
+    parser.add_argument("--methods", nargs="+", metavar="METHOD", help="only these; default: all")
+    parser.add_argument("--options", metavar="ID", help="only lines measured with these options")
+    parser.add_argument("--limit", type=count(1), metavar="N", help="questions, of all categories")
+    parser.add_argument(
+        "--references", type=existing_file, metavar="FILE", help="JSONL of right answers"
+    )
+    parser.add_argument(
+        "--resume", type=file_to_write, metavar="FILE", help="JSONL of verdicts to go on from"
+    )
+    parser.add_argument(
+        "--json",
+        type=file_to_write,
+        metavar="FILE",
+        help="write the figures; - for standard output",
+    )
+    parser.add_argument("--yes", action="store_true", help="do not ask whether to go on")
+    people = parser.add_argument_group("people as judges")
+    which = people.add_mutually_exclusive_group()
+    which.add_argument(
+        "--write-pairs",
+        type=file_to_write,
+        metavar="FILE",
+        help="write the pairs, blind, for people to read",
+    )
+    which.add_argument(
+        "--read-pairs",
+        type=existing_file,
+        metavar="FILE",
+        help="take the verdicts that stand in it",
+    )
+    people.add_argument(
+        "--reader", default="1", metavar="NAME", help="who reads; each has a file of their own"
+    )
+    group = parser.add_argument_group("judge")
+    group.add_argument(
+        "--judge",
+        "--judge-model",
+        metavar="MODEL",
+        help="URL or provider:model; default: SGD_JUDGE",
+    )
+    _key(group)
+    group.add_argument(
+        "--temperature", type=number, metavar="T", help="default: 0 on a server named by its URL"
+    )
+    group.add_argument("--max-tokens", type=count(1), default=1024, help="of a verdict")
+    group.add_argument("--concurrency", type=count(1), default=8, help="calls in flight")
+    group.add_argument(
+        "--prompts", type=existing_file, metavar="FILE", help="JSON of other templates"
+    )
+    group.add_argument(
+        "--price", type=number, nargs=2, metavar=("IN", "OUT"), help="per million tokens"
+    )

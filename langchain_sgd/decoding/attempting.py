@@ -1,0 +1,207 @@
+"""One attempt at a part: what is asked of a model, what is heard of it, and whether that is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.runnables import Runnable
+
+from langchain_sgd.decoding.caller import call_model
+from langchain_sgd.decoding.context import RunContext
+from langchain_sgd.decoding.hearing import Hearing
+from langchain_sgd.decoding.length import count_words, whole_sentences
+from langchain_sgd.decoding.part import Part
+from langchain_sgd.decoding.patience import Patience
+from langchain_sgd.decoding.prefixes import with_hints
+from langchain_sgd.decoding.reply import Reply
+from langchain_sgd.events import Emit, Started
+from langchain_sgd.planning.forms import with_options
+from langchain_sgd.redaction import describe
+from langchain_sgd.report import NodeStatus, Report, Usage
+from langchain_sgd.retry import is_retryable
+from langchain_sgd.tiers import Tier
+
+
+@dataclass(slots=True)
+class Attempted:
+    """What became of one attempt: its text, or why there is none."""
+
+    reply: Reply
+    text: str = ""
+    problem: str | None = None
+    """Why it is not taken."""
+    status: NodeStatus = "complete"
+    """What the part is if nothing better comes."""
+    retryable: bool = False
+    annotations: tuple[Mapping[str, Any], ...] = ()
+    parts: Report | None = None
+    """Of a text that was written in parts."""
+
+    @property
+    def worth(self) -> tuple[bool, int]:
+        """A whole text that the user's check did not take is worth more than one that breaks off."""
+        return self.status in {"unaccepted", "complete"}, len(self.text)
+
+    @property
+    def may_step_down(self) -> bool:
+        """Whether a smaller model may stand in: for one that failed, not for a text that was refused."""
+        if self.reply.ending == "refused":
+            return False
+        return self.reply.error is not None or not self.text
+
+
+async def attempt_by_model(
+    run: RunContext,
+    part: Part,
+    tier: Tier,
+    number: int,
+    on_tier: int,
+    emit: Emit,
+    until: float | None,
+) -> tuple[Attempted, float | None]:
+    """One call, whatever becomes of it; and when the part's time ends.
+
+    Args:
+        run: The run.
+        part: What is to be written.
+        tier: Whom to ask.
+        number: Of the call among all of the part, from 1.
+        on_tier: Of the call among those to this tier, from 1.
+        emit: Is told of it.
+        until: Loop time at which the part must have ended.
+    """
+    tried = Attempted(Reply(tier.name))
+    least = part.least_words(tier, run.options.least_share)
+    hearing = Hearing(part.id, part.heading, part.share, least, tier, emit, run.clock.now)
+
+    def started() -> float | None:
+        nonlocal until
+        until = call_started(run, part, tier, number, emit, until)
+        return until
+
+    model, options = _bound(run, part, tier)
+    messages = part.messages
+    # An undivided answer shares its beginning with the planner's prompt, or with nothing.
+    if run.options.cache_hints and (part.node is not None or run.options.mode != "never"):
+        messages, hints = with_hints(
+            tier.model, run.question.messages, messages, outline=part.outline
+        )
+        options = {**hints, **options}
+    run.spending.note(tried.reply, messages, part.expected_tokens)
+    try:
+        await call_model(
+            Tier(tier.name, model, tier.limit, tier.shared),
+            messages,
+            run.child(part.run_name, tier.name, number, part.metadata),
+            hearing.feed,
+            tried.reply,
+            limits=run.limits,
+            patience=Patience(run.options.stall_timeout_s, until),
+            options=options,
+            on_start=started,
+        )
+    except Exception as error:
+        if leaves_the_run(error):
+            raise
+        tried.retryable = is_retryable(error, on_tier) and not tried.reply.ran_on
+    hearing.close()
+    tried.text = hearing.text
+    if hearing.thinking and tried.reply.ending is None and tried.reply.error is None:
+        tried.reply.ending = "cut"
+    if hearing.done:
+        tried.reply.ending, tried.reply.error = "complete", None
+        if tried.reply.usage is None:
+            characters = sum(len(str(message.text)) for message in part.messages)
+            tried.reply.usage = Usage(
+                input_tokens=characters // 4, output_tokens=tried.reply.pieces, estimated=True
+            )
+    examine(run, part, tried, nearly_empty=hearing.is_nearly_empty)
+    tried.annotations = _placed(tried.reply.annotations, hearing.said, tried.text)
+    return tried, until
+
+
+def call_started(
+    run: RunContext, part: Part, tier: Tier, number: int, emit: Emit, until: float | None
+) -> float | None:
+    """A call goes out; when its part's time ends, which is counted from the first one."""
+    if number == 1 and (seconds := run.options.node_timeout_s) is not None:
+        ends = run.clock.loop.time() + seconds
+        until = ends if until is None else min(ends, until)
+    emit(Started(part.id, tier.name, number, run.clock.now()))
+    return until
+
+
+def _placed(
+    annotations: Sequence[Mapping[str, Any]], said: str, text: str
+) -> tuple[Mapping[str, Any], ...]:
+    """Annotations of what a model said, their places those in the text that was taken of it."""
+    placed: list[Mapping[str, Any]] = []
+    for annotation in annotations:
+        start, end = annotation.get("start_index"), annotation.get("end_index")
+        if isinstance(start, int) and isinstance(end, int):
+            begin = text.find(said[start:end], max(0, start - len(said) + len(text)))
+            begin = text.find(said[start:end]) if begin < 0 else begin
+            if begin < 0:  # what it is about was left out
+                continue
+            places = {"start_index": begin, "end_index": begin + end - start}
+            placed.append({**annotation, **places})
+        else:
+            placed.append(annotation)
+    return tuple(placed)
+
+
+def _bound(run: RunContext, part: Part, tier: Tier) -> tuple[Runnable[Any, Any], dict[str, Any]]:
+    """The tier's model and its options for this part, under the names that its class takes them."""
+    given = dict(run.question.options)
+    tokens = given.pop("max_tokens", None)
+    if part.share is not None:
+        bound = part.share.max_tokens
+        tokens = bound if tokens is None else min(tokens, bound)
+    model, options = with_options(
+        tier.model,
+        max_tokens=tokens,
+        temperature=given.pop("temperature", None),
+        **run.seed(part.id),
+    )
+    return model, {**given, **options}
+
+
+def leaves_the_run(error: Exception) -> bool:
+    """Whether it is LangGraph's way to stop for a human, which is no failure; known by its name."""
+    return any(base.__name__ == "GraphBubbleUp" for base in type(error).__mro__)
+
+
+def examine(run: RunContext, part: Part, tried: Attempted, *, nearly_empty: bool) -> None:
+    """Whether the text is taken, and if not, why and what it is still good for."""
+    reply = tried.reply
+    if reply.error is not None and reply.ending == "complete" and tried.text:
+        # All had come; what failed was something about it.
+        run.warn(f"{part.name}: the answer was whole, but then: {describe(reply.error)}")
+        reply.error = None
+    if reply.error is not None:
+        tried.problem, tried.status = describe(reply.error), "truncated"
+    elif not tried.text:
+        tried.problem, tried.status = "the answer was empty", "failed"
+        # A larger tier is asked at once; the largest once more.
+        tried.retryable = reply.ending != "refused" and reply.tier == part.path[-1].name
+        if reply.ending == "refused":
+            tried.problem = "the model's content filter gave no answer"
+    elif (
+        reply.ending == "cut" and part.share is not None and (whole := whole_sentences(tried.text))
+    ):
+        tried.text = whole  # the bound was ours, and is far beyond the part's length
+    elif reply.ending == "cut":
+        tried.problem, tried.status = "a token limit cut the answer", "truncated"
+    elif reply.ending == "refused":
+        tried.problem, tried.status = "a content filter cut the answer", "truncated"
+    elif nearly_empty and part.share is not None:
+        words = count_words(tried.text)
+        tried.problem = f"the text is nearly empty: {words} of about {part.share.words} words"
+    elif (
+        run.options.accept is not None
+        and part.node is not None
+        and not run.options.accept(part.node, tried.text)
+    ):
+        tried.problem, tried.status = "the answer was not accepted", "unaccepted"

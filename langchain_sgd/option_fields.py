@@ -1,0 +1,213 @@
+"""Every option of an `SGDRunnable` as a field, with its description; `Options` checks them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from langchain_core.caches import BaseCache
+from pydantic import BaseModel, ConfigDict, Field, SkipValidation
+
+from langchain_sgd.costs import PriceLike
+from langchain_sgd.limits import Limit
+from langchain_sgd.planning.planner import Mode
+from langchain_sgd.prompts import Prompts
+from langchain_sgd.skeleton import Node
+from langchain_sgd.tiers import ModelLike
+
+DEFAULT_THRESHOLD = 3
+Accept = Callable[[Node, str], bool]
+"""The user's own test of a node's answer; False sends the node to the next larger tier."""
+Expand = Callable[[Node], bool]
+"""The user's own test whether a node is split further."""
+
+
+class OptionFields(BaseModel):
+    """What a user can set."""
+
+    model_config = ConfigDict(
+        arbitrary_types_allowed=True, extra="forbid", frozen=True, hide_input_in_errors=True
+    )
+
+    large: SkipValidation[ModelLike | None] = Field(
+        default=None,
+        description="The large model: a chat model, a Runnable from messages to message, a name such as"
+        ' "openai:gpt-5-nano", or the URL of a server.',
+    )
+    small: SkipValidation[ModelLike | None] = Field(
+        default=None,
+        description="The small model, named like the large one; without it every node goes to `large`.",
+    )
+    tiers: Mapping[str, SkipValidation[ModelLike]] | None = Field(
+        default=None,
+        description="Instead of `small` and `large`: any number of models by name, from the smallest to"
+        " the largest.",
+    )
+    planner: SkipValidation[ModelLike | None] = Field(
+        default=None,
+        description="The model that writes the skeleton; the largest tier if not given.",
+    )
+
+    router: Callable[[Node], str] | None = Field(
+        default=None,
+        description="Chooses a node's tier by name; instead of `threshold` and `large_share`.",
+    )
+    threshold: int = Field(
+        default=DEFAULT_THRESHOLD,
+        ge=1,
+        le=6,
+        description="Difficulty from which a node leaves the first tier; 1 sends all up, 6 none.",
+    )
+    large_share: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Wanted share of nodes for the largest tier, the hardest first; instead of"
+        " `threshold`.",
+    )
+    limits: Mapping[str, int | SkipValidation[Limit]] = Field(
+        default_factory=dict,
+        description="Most calls in flight for each tier, by name (`planner` too), in this process.",
+    )
+    prices: Mapping[str, PriceLike] | None = Field(
+        default=None,
+        description="Per million tokens, `(input, output)`, `(input, output, cached)` or"
+        " `(input, output, cached, cache_write)` by tier, `planner` too if it is a model of its own: the"
+        " report then says what the run cost.",
+    )
+    max_cost: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="What a run may cost, in the currency of `prices`, which it needs: no node is started"
+        " with which the run would pass it. What was paid, what is being written and the node itself"
+        " count, as far as is known. An undivided answer is one call, and is not bounded by it.",
+    )
+    cache_hints: bool = Field(
+        default=True,
+        description="Tell hosted APIs which beginning the prompts of a run share: `cache_control` marks for"
+        " `ChatAnthropic`, a `prompt_cache_key` for OpenAI itself. Other models are told nothing.",
+    )
+
+    mode: Mode = Field(
+        default="auto",
+        description='Split a question if the planner says so ("auto"), whenever it can ("always"), or'
+        ' "never".',
+    )
+    plain_above: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description='How sure the planner must be that a question stays whole (with `mode="auto"` only), as'
+        " the probability of its first token: a higher value splits more questions. It needs a server that"
+        " gives log-probabilities; None takes the planner's word.",
+    )
+    busy: int | Callable[[], bool] | None = Field(
+        default=None,
+        description='Under load, answer undivided instead of asking the planner (with `mode="auto"` only):'
+        " from this many calls in flight to the planner and the largest tier in this process, or when"
+        " your own test says so. Splitting pays only while the batch has much room: take a quarter of the"
+        " server's slots.",
+    )
+    opening: bool = Field(
+        default=True,
+        description="Begin the plain answer beside the planner, and show its first sentence at once, as the"
+        " opening of the answer. A question that is not split goes on from there, as soon as by plain"
+        " decoding; of one that is, the call is stopped after that sentence. It never waits for a slot, and"
+        " an agent or graph gives no opening. From the first text on, a fallback can no longer take over.",
+    )
+    max_nodes: int = Field(
+        default=12,
+        ge=2,
+        le=99,
+        description="Nodes taken from the planner; the rest of its plan is left out with a warning.",
+    )
+    expand: int | Expand | None = Field(
+        default=None,
+        description="Which parts are planned and written in parts themselves, under headings one level"
+        " deeper: those that are to have at least this many words, or those that your own test takes. A"
+        " part that the planner leaves whole is written as usual.",
+    )
+    expand_depth: int = Field(
+        default=1, ge=1, le=3, description="How many levels of parts `expand` may add."
+    )
+    length: int | None = Field(
+        default=None,
+        ge=10,
+        description="Words of the whole answer; each part is told its share. Without it: what the question"
+        " asks for, else a solid paragraph a part.",
+    )
+    prompts: Prompts = Field(
+        default_factory=Prompts,
+        description="Every text that goes to a model beside the conversation. Writers are shown two example"
+        " parts, about 300 tokens that servers with a prefix cache compute once;"
+        " `Prompts(writer_examples=())` leaves them out.",
+    )
+    constrain: bool = Field(
+        default=True,
+        description="Constrain the planner's decoding by a grammar where the server takes one.",
+    )
+    plan_cache: bool | SkipValidation[BaseCache] = Field(
+        default=False,
+        description="Reuse the plan of an equal question, from a LangChain cache of your own, or, with True,"
+        " from the one of `set_llm_cache`. The parts are written anew.",
+    )
+    headings: bool = Field(default=True, description="Put each part under its heading.")
+    seed: int | None = Field(
+        default=None,
+        ge=0,
+        description="Passed to the models as `seed`, a different one derived for each node.",
+    )
+
+    retries: int = Field(
+        default=2,
+        ge=0,
+        description="Repeats of a failed call on the same tier, before the next larger one is tried.",
+    )
+    stall_timeout_s: float | None = Field(
+        default=120.0,
+        gt=0,
+        description="Longest silence of a model, before the first token too; None waits for ever.",
+    )
+    node_timeout_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="Time of one node with all its attempts, from its first call on.",
+    )
+    deadline_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="Time of the whole run; what is finished then is the answer.",
+    )
+    on_node_error: Literal["partial", "raise"] = Field(
+        default="partial",
+        description="A node without an answer: name the gap and go on, or raise once its siblings have"
+        " ended.",
+    )
+    count_usage: bool = Field(
+        default=False,
+        description="Put the total of all calls into the message's `usage_metadata`. Tracers that add up"
+        " every run's tokens then count them twice; the report has the total in any case.",
+    )
+    accept: Accept | None = Field(
+        default=None,
+        description="Your own test `(node, text) -> bool` of an answer; False tries the next larger tier.",
+    )
+
+    least_share: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="A smaller tier's part with fewer of the words that it was asked for goes to the next"
+        " larger tier, unseen: small models leave some parts nearly empty. 0 takes every text.",
+    )
+
+    approve: bool = Field(
+        default=False,
+        description="Interrupt after planning, so that a human accepts, edits or rejects the skeleton.",
+    )
+    execution: Literal["pipelined", "planned", "superstep"] = Field(
+        default="pipelined",
+        description='For comparison only: "planned" plans first, "superstep" runs the literal graph level'
+        " by level.",
+    )

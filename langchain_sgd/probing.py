@@ -1,0 +1,106 @@
+"""What `checking` asks of a model: one short answer, several at once, a constrained one; timed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from langchain_core.runnables import Runnable
+
+from langchain_sgd.planning.forms import Form, Grammar, bound
+
+PART_TOKENS: Final = 48
+_NUMBER: Final = Grammar(
+    regex="[0-9]{3}",
+    gbnf="root ::= [0-9] [0-9] [0-9]",
+    schema={
+        "type": "object",
+        "properties": {"number": {"type": "integer"}},
+        "required": ["number"],
+        "additionalProperties": False,
+    },
+    name="number",
+)
+PREFIX: Final = (
+    "You write one part of a guide for people who plan a journey. Others write the other parts, so keep to"
+    " your own. Write plain sentences, name what matters most first, and give numbers where you know them."
+    " Think of families with children, of people who travel alone, and of those who cannot walk far. "
+) * 4
+
+
+@dataclass(slots=True)
+class Said:
+    """One answer."""
+
+    text: str = ""
+    tokens: int = 0
+    counted: bool = False
+    """Whether the server told the number of tokens."""
+    prompt_tokens: int = 0
+    cached: int = 0
+    model: str = ""
+    began: float = 0.0
+    first: float = 0.0
+    ended: float = 0.0
+
+
+async def say(
+    model: Runnable[Any, Any], prompt: str, tokens: int, form: Form | None = None
+) -> Said:
+    """One answer of so many tokens, in a form if one is given."""
+    asked = bound(model, max_tokens=tokens)
+    if form is not None:
+        asked = bound(model, form, _NUMBER, max_tokens=tokens)
+    said = Said(began=time.perf_counter())
+    whole: Any = None
+    pieces = 0
+    async for chunk in asked.astream(prompt):
+        text = chunk if isinstance(chunk, str) else str(chunk.text)
+        if text:
+            pieces += 1
+            said.first = said.first or time.perf_counter()
+        whole = chunk if whole is None else whole + chunk
+    said.ended = time.perf_counter()
+    said.first = said.first or said.ended
+    said.text = whole if isinstance(whole, str) else str(getattr(whole, "text", ""))
+    usage = getattr(whole, "usage_metadata", None)
+    said.counted = bool(usage)
+    said.tokens = usage["output_tokens"] if usage else pieces
+    if usage:
+        said.prompt_tokens = usage["input_tokens"]
+        said.cached = (usage.get("input_token_details") or {}).get("cache_read") or 0
+    metadata = getattr(whole, "response_metadata", None) or {}
+    said.model = str(metadata.get("model_name") or metadata.get("model") or "it answers")
+    return said
+
+
+async def together(model: Runnable[Any, Any], prompts: Sequence[str], tokens: int) -> list[Said]:
+    """Several answers at once."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(say(model, prompt, tokens)) for prompt in prompts]
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+def follows(form: Form, text: str) -> bool:
+    """Whether an answer has the form that was asked for: three digits."""
+    if form.writes == "lines":
+        return re.fullmatch(_NUMBER.regex, text.strip()) is not None
+    with suppress(ValueError):
+        value = json.loads(text)
+        return isinstance(value, dict) and isinstance(value.get("number"), int)
+    return False
+
+
+def part_prompt(number: int) -> str:
+    """A prompt that shares its beginning with the others."""
+    subjects = ("trains", "planes", "cars", "ships", "bicycles")
+    return f"{PREFIX}Write your part, about {subjects[number]}, in 60 words."
