@@ -141,7 +141,7 @@ async def _answer_plainly(
     else:
         written = await plain.choose(reason)
         if written.has_come_to_its_end and written.report.status != "partial":
-            await journal.keep(_PLAIN_KEY, written.report.model_dump(mode="json"))
+            await journal.keep(_PLAIN_KEY, written.report)
     run.emit(written.ended())
     if not written.has_come_to_its_end:
         raise failure(run, None, written)

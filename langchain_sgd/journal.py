@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 
 class Journal(Protocol):
-    """Kept values of one question."""
+    """Kept values of one question: plain JSON types, or a pydantic value, which is found again as those."""
 
     @property
     def kept(self) -> Mapping[str, Any]:
@@ -19,11 +19,11 @@ class Journal(Protocol):
         ...
 
     def note(self, key: str, value: Any) -> None:
-        """Keep a value of plain JSON types before any that is kept later."""
+        """Keep a value before any that is kept later."""
         ...
 
     async def keep(self, key: str, value: Any) -> None:
-        """Keep a value of plain JSON types; it is safe once this returns."""
+        """Keep a value; it is safe once this returns."""
         ...
 
     def ask(self, pending: Mapping[str, Any]) -> Any:

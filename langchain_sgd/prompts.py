@@ -10,6 +10,7 @@ even where a prompt is cached only when its request has ended. For the planner's
 
 from __future__ import annotations
 
+import functools
 import re
 import string
 from collections.abc import Iterable, Mapping, Sequence
@@ -145,8 +146,7 @@ class Prompts(BaseModel):
         for name, known in _FIELDS.items():
             template = getattr(self, name)
             try:
-                parsed = list(string.Formatter().parse(template))
-                unknown = {f for _, f, _, _ in parsed if f is not None} - known
+                unknown = _fields_of(template) - known
                 if not unknown:
                     template.format(**{f: 1 if f in _NUMBERS else "" for f in known})
             except (ValueError, LookupError) as error:
@@ -163,8 +163,7 @@ class Prompts(BaseModel):
     @property
     def tells_length(self) -> bool:
         """Whether a writer is told how long its part is to be; otherwise it is not held to it."""
-        fields = string.Formatter().parse(self.node)
-        return any(name == "length" for _, name, _, _ in fields)
+        return "length" in _fields_of(self.node)
 
     @property
     def for_questions(self) -> Self:
@@ -341,6 +340,12 @@ def _systems(conversation: Sequence[BaseMessage]) -> int:
         (n for n, m in enumerate(conversation) if not isinstance(m, SystemMessage)),
         len(conversation),
     )
+
+
+@functools.lru_cache(maxsize=256)
+def _fields_of(template: str) -> frozenset[str]:
+    """The fields that a template names."""
+    return frozenset(f for _, f, _, _ in string.Formatter().parse(template) if f is not None)
 
 
 def wire_line(node: Node, number: int) -> str:

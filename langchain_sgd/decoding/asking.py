@@ -104,7 +104,7 @@ class Asking:
         if known is not None:
             for node in known.nodes:
                 self._given += 1
-                self._journal.note(self._key(self._given), node.model_dump(mode="json"))
+                self._journal.note(self._key(self._given), node)
                 on_node(node)
             result = known
         else:
@@ -149,7 +149,7 @@ class Asking:
             if self._plain is not None:
                 self._plain.drop()
             self._given += 1
-            self._journal.note(self._key(self._given), node.model_dump(mode="json"))
+            self._journal.note(self._key(self._given), node)
             on_node(node)
 
         def void() -> None:

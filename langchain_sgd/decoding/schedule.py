@@ -83,7 +83,7 @@ class Schedule:
                 run, node, outline, answers, planned_s=planned_s, journal=self._journal, key=key
             )
             if written.has_come_to_its_end and written.report.status != "partial":
-                await self._journal.keep(key, written.report.model_dump(mode="json"))
+                await self._journal.keep(key, written.report)
         run.emit(written.ended())
         return written
 

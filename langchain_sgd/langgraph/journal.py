@@ -10,6 +10,7 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, empty_checkpoint
 from langgraph.types import interrupt
+from pydantic import BaseModel
 
 from langchain_sgd.journal import Forgetful, Journal
 from langchain_sgd.options import Options, nested_in
@@ -57,7 +58,8 @@ class SavedJournal:
 
     def note(self, key: str, value: Any) -> None:
         """Keep a value before any that is kept later."""
-        self._waiting.append((key, value))
+        plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+        self._waiting.append((key, plain))
 
     async def keep(self, key: str, value: Any) -> None:
         """Keep a value; it is safe once this returns."""

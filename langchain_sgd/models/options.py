@@ -5,6 +5,7 @@ Models are known by their class names, so that no client is imported for a look.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -62,9 +63,14 @@ _OLLAMA: Final = (
 """Fields of ChatOllama that it sends as `options`; options of a call replace all of them."""
 
 
-def class_names(model: Any) -> list[str]:
+def class_names(model: Any) -> Sequence[str]:
     """The names of a model's class and its bases, its own first."""
-    return [base.__name__ for base in type(model).__mro__]
+    return _names_of(type(model))
+
+
+@functools.lru_cache(maxsize=256)
+def _names_of(kind: type) -> Sequence[str]:
+    return tuple(base.__name__ for base in kind.__mro__)
 
 
 def call_options(

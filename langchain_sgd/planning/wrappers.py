@@ -6,7 +6,7 @@ Chat models are known by their class names, so that no client is imported for a 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
@@ -103,7 +103,7 @@ def is_configurable(model: Any) -> bool:
     return "_ConfigurableModel" in class_names(model)
 
 
-def client_names(model: Any) -> list[str]:
+def client_names(model: Any) -> Sequence[str]:
     """The class names of the client that sends the call: of an endpoint, those of what it will make."""
     names = class_names(model)
     if "ChatEndpoint" in names and (server := model.known) is not None:
