@@ -222,7 +222,7 @@ class Prompts(BaseModel):
         """Whether the conversation is the shorter one of what is computed anew for each question."""
         if not examples or not any(not isinstance(m, SystemMessage) for m in conversation):
             return False
-        static = len(instructions) + sum(len(q) + len(p) for q, p in examples)
+        static = len(instructions) + _length_of(tuple(examples))
         return sum(len(message.text) for message in conversation) <= static
 
     def line_of(self, node: Node) -> str:
@@ -346,6 +346,11 @@ def _systems(conversation: Sequence[BaseMessage]) -> int:
 def _fields_of(template: str) -> frozenset[str]:
     """The fields that a template names."""
     return frozenset(f for _, f, _, _ in string.Formatter().parse(template) if f is not None)
+
+
+@functools.lru_cache(maxsize=64)
+def _length_of(examples: Sequence[tuple[str, str]]) -> int:
+    return sum(len(question) + len(plan) for question, plan in examples)
 
 
 def wire_line(node: Node, number: int) -> str:

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from langchain_sgd.embedded._bodies import parse_json
 from langchain_sgd.embedded._errors import RejectionError
+from langchain_sgd.embedded._json import parse_json
 from langchain_sgd.embedded.protocol import KEEPALIVE, Output, dumps
 
 PAYLOAD_LIMIT: Final = 2_000_000

@@ -17,10 +17,10 @@ from langchain_sgd.embedded._bodies import (
     Parameters,
     Tool,
     ToolChoice,
-    parse_json,
     read,
 )
 from langchain_sgd.embedded._errors import RejectionError
+from langchain_sgd.embedded._json import parse_json
 
 PREFIX = "Failed to deserialize the JSON body into the target type: "
 USER = {"role": "user", "content": "hi"}
