@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from langchain_sgd.decoding.length import SentenceEnd, Share, count_words
+from langchain_sgd.decoding.length import SentenceEnd, Share
 from langchain_sgd.events import Discarded, Emit, Token
 from langchain_sgd.skeleton import NodeId
 from langchain_sgd.text import AnswerFilter
@@ -97,7 +97,8 @@ class Hearing:
         if text:
             self._pieces.append(text)
             self._held += text
-            self._is_enough = self._is_enough or count_words(self.text) >= self._least
+            if not self._is_enough and self._ending is not None:
+                self._is_enough = self._ending.words >= self._least
             if self._is_enough:
                 self._emit(Token(self._id, self._held, self._now()))
                 self._held = ""

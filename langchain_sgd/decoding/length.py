@@ -144,7 +144,9 @@ class SentenceEnd:
     def __init__(self, words: int) -> None:
         self.done = False
         """The text is long enough and was ended: nothing more is let through."""
-        self._left = float(words)
+        self._enough = words
+        self._heard = 0.0
+        """Words that have ended."""
         self._word = ""
         self._spaces = ""
         """Held back until something follows."""
@@ -157,6 +159,11 @@ class SentenceEnd:
         """The last word ends a sentence, and there are enough words."""
         self._may_end_line = False
         """As `_may_end`, if a line break follows: items of lists end without a full stop."""
+
+    @property
+    def words(self) -> int:
+        """Words of the text so far, counted as they come: about as many as `count_words` says."""
+        return round(self._heard + (_weight(self._word) if self._word else 0.0))
 
     def feed(self, chunk: str) -> str:
         """What of a chunk belongs to the text."""
@@ -228,19 +235,18 @@ class SentenceEnd:
                 self._fence = "" if word.startswith(self._fence) else self._fence
             else:
                 self._fence = next((f for f in _FENCES if word.startswith(f)), "")
-        self._left -= _weight(word)
+        self._heard += _weight(word)
+        is_enough = self._heard >= self._enough
         bare = word.rstrip(_CLOSING)
         self._may_end = (
-            self._left <= 0
+            is_enough
             and not (self._fence or self._heading)
             and bare[-1:] in _ENDING
             and bool(bare)
             and not _NO_END.fullmatch(bare)
         )
         self._may_end_line = (
-            self._left <= 0
-            and not (self._fence or self._heading)
-            and not word.endswith((":", "："))  # noqa: RUF001
+            is_enough and not (self._fence or self._heading) and not word.endswith((":", "："))  # noqa: RUF001
         )
 
 

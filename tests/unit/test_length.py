@@ -75,6 +75,13 @@ class TestLength:
 
 
 class TestSentenceEnd:
+    @given(st.text("ab .#`:\n", max_size=60), st.integers(1, 5))
+    def test_words_are_counted_as_they_come(self, text: str, size: int) -> None:
+        meter = SentenceEnd(1_000)
+        for at in range(0, len(text), size):
+            meter.feed(text[at : at + size])
+            assert meter.words == count_words(text[: at + size])
+
     @pytest.mark.parametrize(
         ("text", "words", "kept"),
         [
