@@ -19,10 +19,32 @@ from typing import Any, Final, Self
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from langchain_sgd import templates
+from langchain_sgd import prompt_texts as texts
 from langchain_sgd.skeleton import DEFAULT_DIFFICULTY, HARD, Node, NodeId
 from langchain_sgd.wire import PLAIN_WORD, Form, as_json
 
+_FIELDS = {
+    "planner": {"max_nodes", "lines", "plain"},
+    "ask": {"question"},
+    "after": {"instructions", "examples"},
+    "example": {"question", "plan"},
+    "repair": {"problem"},
+    "resume": {"lines"},
+    "writer": set[str](),
+    "writer_example": {"question", "heading", "length", "text"},
+    "outline": set[str](),
+    "line": {"id", "heading", "scope", "dependencies", "difficulty"},
+    "dependencies": set[str](),
+    "dependency": {"id", "heading", "answer", "fence"},
+    "node": {"id", "heading", "scope", "difficulty", "length"},
+    "expand": {"id", "heading", "scope", "difficulty", "length"},
+    "fuse": set[str](),
+    "findings": set[str](),
+    "finding": {"name", "text", "fence"},
+}
+
+
+_NUMBERS = {"max_nodes", "difficulty"}
 _RULE: Final = "\n\n---\n"
 """Between a conversation and what is said to a writer."""
 _FENCE: Final = "="
@@ -67,47 +89,47 @@ class Prompts(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    planner: str = templates.PLANNER
+    planner: str = texts.PLANNER
     """How a skeleton is written. Fields: `max_nodes`; `lines` and `plain`, the form in words."""
-    examples: tuple[tuple[str, str], ...] = templates.EXAMPLES
+    examples: tuple[tuple[str, str], ...] = texts.EXAMPLES
     """Questions and their plans as lines, or `PLAIN`. None: the planner is told after the conversation."""
-    ask: str = templates.ASK
+    ask: str = texts.ASK
     """One question, of an example or the user's own, where the examples stand first. Field: `question`."""
-    after: str = templates.AFTER
+    after: str = texts.AFTER
     """After a long conversation, to ask for a skeleton. Fields: `instructions`, `examples`."""
-    example: str = templates.EXAMPLE
+    example: str = texts.EXAMPLE
     """One of the examples in `after`. Fields: `question`, `plan`."""
-    repair: str = templates.REPAIR
+    repair: str = texts.REPAIR
     """After the planner's prompt when its first plan was unusable. Field: `problem`."""
-    resume: str = templates.RESUME
+    resume: str = texts.RESUME
     """After the planner's prompt when an interrupted run goes on. Field: `lines`."""
-    writer: str = templates.WRITER
+    writer: str = texts.WRITER
     """What every writer is told: before a short question, else after the conversation. No field."""
     writer_examples: tuple[PartExample, ...] = tuple(
         PartExample(question=question, headings=headings, part=part, length=length, text=text)
-        for question, headings, part, length, text in templates.WRITER_EXAMPLES
+        for question, headings, part, length, text in texts.WRITER_EXAMPLES
     )
     """Parts that every writer is shown, as turns before a short conversation. With a `writer` or `node` of
     your own there are none unless you give them: the package's would contradict yours."""
-    writer_example: str = templates.WRITER_EXAMPLE
+    writer_example: str = texts.WRITER_EXAMPLE
     """One of them, where the conversation is long. Fields: `question`, `heading`, `length`, `text`."""
-    outline: str = templates.OUTLINE
+    outline: str = texts.OUTLINE
     """After the question in every node's prompt, before the nodes planned so far. No field."""
-    line: str = templates.LINE
+    line: str = texts.LINE
     """One planned node. Fields: `id`, `heading`, `scope`, `dependencies`, `difficulty`."""
-    dependencies: str = templates.DEPENDENCIES
+    dependencies: str = texts.DEPENDENCIES
     """Before the dependency answers; left out if there are none. No field."""
-    dependency: str = templates.DEPENDENCY
+    dependency: str = texts.DEPENDENCY
     """One dependency answer. Fields: `id`, `heading`, `answer`, `fence`: a line that no answer holds."""
-    node: str = templates.NODE
+    node: str = texts.NODE
     """The node's own part, last. Fields: `id`, `heading`, `scope`, `difficulty`, `length`."""
-    expand: str = templates.EXPAND
+    expand: str = texts.EXPAND
     """In place of `node`, where the part is planned and written in parts itself. Fields as in `node`."""
-    fuse: str = templates.FUSE
+    fuse: str = texts.FUSE
     """After the finished answer, where it is to be put into a schema's form. No field."""
-    findings: str = templates.FINDINGS
+    findings: str = texts.FINDINGS
     """After an agent's question, before what its tools have found. No field."""
-    finding: str = templates.FINDING
+    finding: str = texts.FINDING
     """What one tool has found. Fields: `name`, `text`, `fence`: a line that no finding holds."""
     grammar: str | None = None
     """A regular expression for plans in a form of your own, beside a `read_line`; None: the package's."""
@@ -121,12 +143,12 @@ class Prompts(BaseModel):
 
     @model_validator(mode="after")
     def _known_fields_only(self) -> Self:
-        for name, known in templates.FIELDS.items():
+        for name, known in _FIELDS.items():
             template = getattr(self, name)
             try:
                 unknown = _fields_of(template) - known
                 if not unknown:
-                    template.format(**{f: 1 if f in templates.NUMBERS else "" for f in known})
+                    template.format(**{f: 1 if f in _NUMBERS else "" for f in known})
             except (ValueError, LookupError) as error:
                 msg = f"the {name!r} template is not a format string: {error}"
                 raise ValueError(msg) from None
@@ -168,7 +190,7 @@ class Prompts(BaseModel):
         """
         spell = as_json if form == "json" else str
         instructions = self.planner.format(
-            max_nodes=max_nodes, lines=templates.LINES[form], plain=spell(PLAIN_WORD)
+            max_nodes=max_nodes, lines=texts.LINES[form], plain=spell(PLAIN_WORD)
         )
         examples = [(question, spell(plan)) for question, plan in self.examples]
         repair = "" if problem is None else self.repair.format(problem=problem)
@@ -312,18 +334,18 @@ class Prompts(BaseModel):
         return extended(conversation, "".join([self.findings.format(), *found]))
 
 
-@functools.lru_cache(maxsize=256)
-def _fields_of(template: str) -> frozenset[str]:
-    """The fields that a template names."""
-    return frozenset(f for _, f, _, _ in string.Formatter().parse(template) if f is not None)
-
-
 def _systems(conversation: Sequence[BaseMessage]) -> int:
     """How many system messages stand before all others."""
     return next(
         (n for n, m in enumerate(conversation) if not isinstance(m, SystemMessage)),
         len(conversation),
     )
+
+
+@functools.lru_cache(maxsize=256)
+def _fields_of(template: str) -> frozenset[str]:
+    """The fields that a template names."""
+    return frozenset(f for _, f, _, _ in string.Formatter().parse(template) if f is not None)
 
 
 @functools.lru_cache(maxsize=64)

@@ -21,7 +21,7 @@ LAYERS = (
     {"_version", "portal", "errors", "expressions", "stops", "surrogates", "repetition"},
     {"failures", "redaction", "thoughts"},
     {"_extras", "skeleton", "limits", "owner", "retry", "text", "wire", "server_urls"},
-    {"templates"},
+    {"prompt_texts"},
     {"costs", "models", "prompts"},
     {"planning"},
     {"report"},

@@ -1,21 +1,26 @@
-"""The default templates: every word that the package says to a model."""
+"""The words of the package's own prompts, and the examples that they show.
+
+The paper's prompts are not public; these are our own.
+"""
 
 from __future__ import annotations
 
+from typing import Final
+
 from langchain_sgd.wire import JSON_KEY
 
-LINES = {
+LINES: Final = {
     "lines": "one heading a line",
     "json": f'as strings of the list {{"{JSON_KEY}":[]}}, one heading a string',
 }
-PLANNER = """Plan long answers for several writers who write at the same time. Answer each question \
+PLANNER: Final = """Plan long answers for several writers who write at the same time. Answer each question \
 with the parts of a good answer, {lines}, in reading order and in the language of the question.
 After a heading, < names the earlier parts that its writer must have read; only a part that weighs or \
 sums up the others needs them. * marks a hard part. Write at most {max_nodes} parts.
 Answer {plain} only if the result is one text or one number: a program, a calculation or estimate, a letter \
 or e-mail, a script, a review, a story, a speech of a character."""
 
-EXAMPLES = (
+EXAMPLES: Final = (
     (
         "How can I sleep better?",
         "1 Fixed sleep times\n2 Dark and quiet bedroom\n3 Food and drink\n4 Winding down\n5 Seeing doctors *",
@@ -78,9 +83,9 @@ EXAMPLES = (
     ),
 )
 
-ASK = "{question}"
+ASK: Final = "{question}"
 
-AFTER = """
+AFTER: Final = """
 
 ---
 Do not answer yet. {instructions}
@@ -89,26 +94,26 @@ Examples, for other questions:
 {examples}
 The examples end here. Now write the plan for the question above the line ---."""
 
-EXAMPLE = "\nQuestion: {question}\n{plan}\n"
+EXAMPLE: Final = "\nQuestion: {question}\n{plan}\n"
 
-REPAIR = """
+REPAIR: Final = """
 
 Your last plan could not be used: {problem}
 Write it again in the form shown."""
 
-RESUME = """
+RESUME: Final = """
 
 The plan was begun and not finished. It begins with these lines:
 {lines}
 Write it again from its first line on, these lines word for word, and then those that are missing."""
 
-WRITER = """Several writers answer a question together, each a part of it at the same time. Write your \
-part in plain sentences: no list, no heading, no introduction, no conclusion. Say at once what matters: \
-facts, reasons, an example. Leave to the others what belongs to their parts."""
+WRITER: Final = """Several writers answer a question together, each a part of it at the same time. \
+Write your part in plain sentences: no list, no heading, no introduction, no conclusion. Say at once what \
+matters: facts, reasons, an example. Leave to the others what belongs to their parts."""
 
 # Small models keep to the length that they are told, and begin with facts instead of the question's words,
 # once they have seen somebody do it; by words alone they do neither.
-WRITER_EXAMPLES = (
+WRITER_EXAMPLES: Final = (
     (
         "How can I sleep better?",
         (
@@ -137,49 +142,28 @@ spread even faster.""",
     ),
 )
 
-WRITER_EXAMPLE = """
+WRITER_EXAMPLE: Final = """
 
 To the question "{question}", a part "{heading}", {length}, reads for example:
 {text}"""
 
-OUTLINE = "\n\nThe parts of the answer, as far as planned:"
+OUTLINE: Final = "\n\nThe parts of the answer, as far as planned:"
 
-LINE = "\n{id}. {heading}"
+LINE: Final = "\n{id}. {heading}"
 
-DEPENDENCIES = "\n\nThese parts are already written, and yours must agree with them:"
+DEPENDENCIES: Final = "\n\nThese parts are already written, and yours must agree with them:"
 
-DEPENDENCY = "\n\n{fence} {id}. {heading}\n{answer}\n{fence}"
+DEPENDENCY: Final = "\n\n{fence} {id}. {heading}\n{answer}\n{fence}"
 
-NODE = '\n\nWrite only part {id}, "{heading}"{scope}: {length}.'
+NODE: Final = '\n\nWrite only part {id}, "{heading}"{scope}: {length}.'
 
-EXPAND = '\n\nOnly part {id}, "{heading}"{scope}, is wanted now: {length}. What follows is about it alone.'
+EXPAND: Final = """
 
-FUSE = """Give your answer above in the required form. Keep everything it says; leave out what has no place \
-in the form, and add nothing."""
+Only part {id}, "{heading}"{scope}, is wanted now: {length}. What follows is about it alone."""
 
-FINDINGS = "\n\nThis has been found out for it:"
+FUSE: Final = """Give your answer above in the required form. Keep everything it says; leave out what has no \
+place in the form, and add nothing."""
 
-FINDING = "\n\n{fence} {name}\n{text}\n{fence}"
+FINDINGS: Final = "\n\nThis has been found out for it:"
 
-FIELDS = {
-    "planner": {"max_nodes", "lines", "plain"},
-    "ask": {"question"},
-    "after": {"instructions", "examples"},
-    "example": {"question", "plan"},
-    "repair": {"problem"},
-    "resume": {"lines"},
-    "writer": set[str](),
-    "writer_example": {"question", "heading", "length", "text"},
-    "outline": set[str](),
-    "line": {"id", "heading", "scope", "dependencies", "difficulty"},
-    "dependencies": set[str](),
-    "dependency": {"id", "heading", "answer", "fence"},
-    "node": {"id", "heading", "scope", "difficulty", "length"},
-    "expand": {"id", "heading", "scope", "difficulty", "length"},
-    "fuse": set[str](),
-    "findings": set[str](),
-    "finding": {"name", "text", "fence"},
-}
-
-
-NUMBERS = {"max_nodes", "difficulty"}
+FINDING: Final = "\n\n{fence} {name}\n{text}\n{fence}"
