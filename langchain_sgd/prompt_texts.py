@@ -167,3 +167,27 @@ place in the form, and add nothing."""
 FINDINGS: Final = "\n\nThis has been found out for it:"
 
 FINDING: Final = "\n\n{fence} {name}\n{text}\n{fence}"
+
+FIELDS: Final = {
+    "planner": {"max_nodes", "lines", "plain"},
+    "ask": {"question"},
+    "after": {"instructions", "examples"},
+    "example": {"question", "plan"},
+    "repair": {"problem"},
+    "resume": {"lines"},
+    "writer": set[str](),
+    "writer_example": {"question", "heading", "length", "text"},
+    "outline": set[str](),
+    "line": {"id", "heading", "scope", "dependencies", "difficulty"},
+    "dependencies": set[str](),
+    "dependency": {"id", "heading", "answer", "fence"},
+    "node": {"id", "heading", "scope", "difficulty", "length"},
+    "expand": {"id", "heading", "scope", "difficulty", "length"},
+    "fuse": set[str](),
+    "findings": set[str](),
+    "finding": {"name", "text", "fence"},
+}
+"""What each template is given."""
+
+NUMBERS: Final = {"max_nodes", "difficulty"}
+"""Of those, the ones that are numbers."""

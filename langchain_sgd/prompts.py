@@ -23,28 +23,6 @@ from langchain_sgd import prompt_texts as texts
 from langchain_sgd.skeleton import DEFAULT_DIFFICULTY, HARD, Node, NodeId
 from langchain_sgd.wire import PLAIN_WORD, Form, as_json
 
-_FIELDS = {
-    "planner": {"max_nodes", "lines", "plain"},
-    "ask": {"question"},
-    "after": {"instructions", "examples"},
-    "example": {"question", "plan"},
-    "repair": {"problem"},
-    "resume": {"lines"},
-    "writer": set[str](),
-    "writer_example": {"question", "heading", "length", "text"},
-    "outline": set[str](),
-    "line": {"id", "heading", "scope", "dependencies", "difficulty"},
-    "dependencies": set[str](),
-    "dependency": {"id", "heading", "answer", "fence"},
-    "node": {"id", "heading", "scope", "difficulty", "length"},
-    "expand": {"id", "heading", "scope", "difficulty", "length"},
-    "fuse": set[str](),
-    "findings": set[str](),
-    "finding": {"name", "text", "fence"},
-}
-
-
-_NUMBERS = {"max_nodes", "difficulty"}
 _RULE: Final = "\n\n---\n"
 """Between a conversation and what is said to a writer."""
 _FENCE: Final = "="
@@ -143,12 +121,12 @@ class Prompts(BaseModel):
 
     @model_validator(mode="after")
     def _known_fields_only(self) -> Self:
-        for name, known in _FIELDS.items():
+        for name, known in texts.FIELDS.items():
             template = getattr(self, name)
             try:
                 unknown = _fields_of(template) - known
                 if not unknown:
-                    template.format(**{f: 1 if f in _NUMBERS else "" for f in known})
+                    template.format(**{f: 1 if f in texts.NUMBERS else "" for f in known})
             except (ValueError, LookupError) as error:
                 msg = f"the {name!r} template is not a format string: {error}"
                 raise ValueError(msg) from None
