@@ -263,16 +263,17 @@ class Prompts(BaseModel):
         systems = _systems(conversation)
         *history, last = conversation[systems:]
         head = f"{told}\n\n" if told else ""
-        if turns := [turn for each in self.writer_examples for turn in self._turns(each)]:
-            turns[0] = HumanMessage(f"{head}{turns[0].text}")
-        elif history:
+        turns: list[BaseMessage] = []
+        for asked, written in _examples_of(self):
+            turns += [HumanMessage(asked if turns else f"{head}{asked}"), AIMessage(written)]
+        if not turns and history:
             return extended(conversation, (f"{_RULE}{told}" if told else "") + text)
-        else:
+        if not turns:
             return [*conversation[:systems], *_wrapped(last, head, text)]
         return [*conversation[:systems], *turns, *history, *_wrapped(last, "", text)]
 
-    def _turns(self, example: PartExample) -> list[BaseMessage]:
-        """What the writer of an example was asked, as any writer is, and what it wrote."""
+    def asked_for(self, example: PartExample) -> str:
+        """What the writer of an example was asked, as any writer is."""
         nodes = [
             Node(id=NodeId(str(number)), heading=heading, difficulty=DEFAULT_DIFFICULTY)
             for number, heading in enumerate(example.headings, 1)
@@ -286,7 +287,7 @@ class Prompts(BaseModel):
             length=example.length,
         )
         outline = "".join([self.outline.format(), *map(self.line_of, nodes)])
-        return [HumanMessage(f"{example.question}{outline}{asked}"), AIMessage(example.text)]
+        return f"{example.question}{outline}{asked}"
 
     def _shown(self, example: PartExample) -> str:
         """An example in words, after a long conversation."""
@@ -329,6 +330,12 @@ def _fields_of(template: str) -> frozenset[str]:
 @functools.lru_cache(maxsize=64)
 def _length_of(examples: Sequence[tuple[str, str]]) -> int:
     return sum(len(question) + len(plan) for question, plan in examples)
+
+
+@functools.lru_cache(maxsize=64)
+def _examples_of(prompts: Prompts) -> Sequence[tuple[str, str]]:
+    """What the writers of the examples were asked, and what they wrote; the same for every part."""
+    return tuple((prompts.asked_for(each), each.text) for each in prompts.writer_examples)
 
 
 def wire_line(node: Node, number: int) -> str:
