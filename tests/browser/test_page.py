@@ -432,8 +432,9 @@ def test_the_first_paint_is_fast(serve: Any, new_page: Any) -> None:
     assert min(painted) < 1000, painted
 
 
-_SEEN_MS = 50
-"""Three frames of a screen of 60 Hz, about one of a film: text that grows in shorter steps looks smooth."""
+_SEEN_MS = 51
+"""Three frames of a screen of 60 Hz and what rounding adds, about one frame of a film: text that grows in such
+steps looks smooth. Times between frames are whole frames: four would be 67 ms."""
 _FRAMES = """() => {
   const gaps = window.gaps = [];
   let last = performance.now();
