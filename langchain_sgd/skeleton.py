@@ -137,8 +137,16 @@ class Skeleton(BaseModel):
         return len(self.nodes)
 
     def up_to(self, node: Node) -> tuple[Node, ...]:
-        """The nodes up to and including `node`: what was planned when it could first start."""
-        return self.nodes[: [other.id for other in self.nodes].index(node.id) + 1]
+        """The nodes up to and including `node`: what was planned when it could first start.
+
+        Raises:
+            ValueError: It is no node of this skeleton.
+        """
+        for count, other in enumerate(self.nodes, 1):
+            if other.id == node.id:
+                return self.nodes[:count]
+        msg = f"this skeleton has no node {node.id!r}, only {', '.join(n.id for n in self.nodes)}"
+        raise ValueError(msg)
 
     @property
     def roots(self) -> tuple[Node, ...]:

@@ -185,7 +185,7 @@ class TestGraph:
         assert value.up_to(value["2"]) == value.nodes[:2]
         with pytest.raises(KeyError, match="9"):
             value["9"]
-        with pytest.raises(ValueError, match="9"):
+        with pytest.raises(ValueError, match="no node '9'"):
             value.up_to(skeleton("9").nodes[0])
 
 
