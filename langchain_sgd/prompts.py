@@ -1,8 +1,8 @@
 """Every word the package says to a model, in one value that users can replace.
 
 The paper's prompts are not public; these are our own. What is fixed here, whatever the templates say, is
-the *order* of a node's prompt: what every writer is told, system prompt, history and question, byte for
-byte as given, the nodes planned so far, the answers of the dependencies in skeleton order, the node's own
+the *order* of a node's prompt: system prompt, what every writer is told and shown, history and question, byte
+for byte as given, the nodes planned so far, the answers of the dependencies in skeleton order, the node's own
 part last. Nodes thus share a prefix, which servers with a prefix cache compute once (Plato, arXiv
 2402.12280v2); what stands before a short question is the same for all questions, so that it is shared
 even where a prompt is cached only when its request has ended. For the planner's order see `Prompts`.
@@ -82,7 +82,8 @@ class Prompts(BaseModel):
     resume: str = texts.RESUME
     """After the planner's prompt when an interrupted run goes on. Field: `lines`."""
     writer: str = texts.WRITER
-    """What every writer is told: before a short question, else after the conversation. No field."""
+    """What every writer is told: first of all where the examples stand first, else after the conversation. No
+    field."""
     writer_examples: tuple[PartExample, ...] = tuple(
         PartExample(question=question, headings=headings, part=part, length=length, text=text)
         for question, headings, part, length, text in texts.WRITER_EXAMPLES
@@ -186,7 +187,7 @@ class Prompts(BaseModel):
                 HumanMessage(asked if turns else f"{instructions}\n\n{asked}"),
                 AIMessage(plan),
             ]
-        systems = _systems(conversation)
+        systems = leading_systems(conversation)
         *history, last = conversation[systems:]
         head, _, tail = self.ask.format(question=_MARK).partition(_MARK)
         return [*conversation[:systems], *turns, *history, *_wrapped(last, head, tail + repair)]
@@ -255,22 +256,22 @@ class Prompts(BaseModel):
             )
         )
         told, text = self.writer.format(), "".join(parts)
+        systems = leading_systems(conversation)
+        history = conversation[systems:-1]
         # The same order as the planner's, so that it computes what the writers share, and they what it does.
-        if not self._examples_first(conversation, self.planner, self.examples):
-            shown = "".join(map(self._shown, self.writer_examples))
-            rule = f"{_RULE}{told}{shown}" if told or shown else ""
-            return extended(conversation, rule + text)
-        systems = _systems(conversation)
-        *history, last = conversation[systems:]
-        head = f"{told}\n\n" if told else ""
-        turns: list[BaseMessage] = []
-        for asked, written in _examples_of(self):
-            turns += [HumanMessage(asked if turns else f"{head}{asked}"), AIMessage(written)]
-        if not turns and history:
-            return extended(conversation, (f"{_RULE}{told}" if told else "") + text)
-        if not turns:
-            return [*conversation[:systems], *_wrapped(last, head, text)]
-        return [*conversation[:systems], *turns, *history, *_wrapped(last, "", text)]
+        if self._examples_first(conversation, self.planner, self.examples) and (
+            self.writer_examples or not history
+        ):
+            head = f"{told}\n\n" if told else ""
+            turns: list[BaseMessage] = []
+            for asked, written in _examples_of(self):
+                turns += [HumanMessage(f"{head}{asked}"), AIMessage(written)]
+                head = ""
+            own = _wrapped(conversation[-1], head, text)
+            return [*conversation[:systems], *turns, *history, *own]
+        shown = "".join(map(self._shown, self.writer_examples))
+        rule = f"{_RULE}{told}{shown}" if told or shown else ""
+        return extended(conversation, rule + text)
 
     def asked_for(self, example: PartExample) -> str:
         """What the writer of an example was asked, as any writer is."""
@@ -313,7 +314,7 @@ class Prompts(BaseModel):
         return extended(conversation, "".join([self.findings.format(), *found]))
 
 
-def _systems(conversation: Sequence[BaseMessage]) -> int:
+def leading_systems(conversation: Sequence[BaseMessage]) -> int:
     """How many system messages stand before all others."""
     return next(
         (n for n, m in enumerate(conversation) if not isinstance(m, SystemMessage)),

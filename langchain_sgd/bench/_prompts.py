@@ -39,7 +39,7 @@ class AnswersWithheld(_Variant):
 
 
 class NodeFirst(_Variant):
-    """The node's heading comes first, so that no two nodes' prompts begin alike; the rest is as always."""
+    """The node's heading comes before the question, so that no two prompts share it; else as always."""
 
     def for_node(
         self,

@@ -7,7 +7,7 @@ stay as they are: a prompt is cut into blocks at the places where prompts part f
     planner, long conversation    system | conversation | how to plan
     node, long conversation       system | conversation | writer, outline | its own part
     planner, short question       system | examples | question
-    node, short question          system | writer, question | outline | its own part
+    node, short question          system | writer, examples | question | outline | its own part
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from langchain_sgd.planning.wrappers import (
     openai_address,
     unwrapped,
 )
+from langchain_sgd.prompts import leading_systems
 from langchain_sgd.question import digest
 
 _MARK: Final = {"type": "ephemeral"}
@@ -69,10 +70,6 @@ def _key(conversation: Sequence[BaseMessage]) -> str:
     return f"sgd-{digest([(m.type, m.content) for m in conversation[:until]])}"
 
 
-def _systems(conversation: Sequence[BaseMessage]) -> int:
-    return sum(isinstance(message, SystemMessage) for message in conversation)
-
-
 def _inserted(conversation: Sequence[BaseMessage], messages: Sequence[BaseMessage]) -> int:
     """How many messages stand between the system prompt and the conversation."""
     added = not isinstance(conversation[-1], HumanMessage) and messages[-1] is not conversation[-1]
@@ -89,7 +86,7 @@ def _is_marked(message: BaseMessage) -> bool:
 def _marked(
     conversation: Sequence[BaseMessage], messages: Sequence[BaseMessage], outline: str
 ) -> list[BaseMessage]:
-    systems, inserted = _systems(conversation), _inserted(conversation, messages)
+    systems, inserted = leading_systems(conversation), _inserted(conversation, messages)
     if inserted < 0 or systems == len(conversation):
         return list(messages)  # prompts of the user's own, of another build
     question = len(conversation) - 1 + inserted
