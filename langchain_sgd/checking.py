@@ -22,14 +22,7 @@ from langchain_core.runnables import Runnable
 
 from langchain_sgd.decoding.length import Length, count_words
 from langchain_sgd.errors import SkeletonGraphError
-from langchain_sgd.models import resolve
-from langchain_sgd.planning.forms import form_of, is_refusal, refused
-from langchain_sgd.probing import PART_TOKENS, PREFIX, follows, part_prompt, say, together
-from langchain_sgd.prompts import Prompts
-from langchain_sgd.redaction import describe
-from langchain_sgd.runnable import SGDRunnable
-from langchain_sgd.skeleton import Skeleton
-from langchain_sgd.verdicts import (
+from langchain_sgd.findings import (
     BATCHES,
     STREAMS,
     Estimate,
@@ -40,6 +33,13 @@ from langchain_sgd.verdicts import (
     Verdict,
     parallelism,
 )
+from langchain_sgd.models import resolve
+from langchain_sgd.planning.forms import form_of, is_refusal, refused
+from langchain_sgd.probing import PART_TOKENS, PREFIX, follows, part_prompt, say, together
+from langchain_sgd.prompts import Prompts
+from langchain_sgd.redaction import describe
+from langchain_sgd.runnable import SGDRunnable
+from langchain_sgd.skeleton import Skeleton
 
 QUESTIONS: Final = (
     ("Compare trains, planes and cars for a family trip from Hamburg to Rome.", True),
@@ -265,7 +265,7 @@ class _Checking:
         share = Length.of(made.question).share(planned=len(nodes), complete=True)
         asked = [HumanMessage(made.question)]
         prompted = [
-            prompts.for_node(asked, node, planned=nodes, answers={}, length=str(share))[-1].text
+            prompts.for_node(asked, node, planned=nodes, answers={}, length=str(share))
             for node in nodes
             if not node.dependencies
         ]

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable
 
 from langchain_sgd.planning.forms import Form, Grammar, bound
@@ -50,8 +51,11 @@ class Said:
     ended: float = 0.0
 
 
+Prompt = str | Sequence[BaseMessage]
+
+
 async def say(
-    model: Runnable[Any, Any], prompt: str, tokens: int, form: Form | None = None
+    model: Runnable[Any, Any], prompt: Prompt, tokens: int, form: Form | None = None
 ) -> Said:
     """One answer of so many tokens, in a form if one is given."""
     asked = bound(model, max_tokens=tokens)
@@ -80,7 +84,7 @@ async def say(
     return said
 
 
-async def together(model: Runnable[Any, Any], prompts: Sequence[str], tokens: int) -> list[Said]:
+async def together(model: Runnable[Any, Any], prompts: Sequence[Prompt], tokens: int) -> list[Said]:
     """Several answers at once."""
     try:
         async with asyncio.TaskGroup() as group:

@@ -21,8 +21,8 @@ from langchain_sgd.checking import QUESTIONS
 from langchain_sgd.checking import check as check_models
 from langchain_sgd.commands.models import bundled, models_of, names_of
 from langchain_sgd.drawing.colors import STATUS_COLORS
+from langchain_sgd.findings import Finding, Verdict
 from langchain_sgd.terminal.safe import one_line
-from langchain_sgd.verdicts import Finding, Verdict
 
 _PYTHON: Final = (3, 11)
 _PACKAGES: Final = {

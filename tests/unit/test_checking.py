@@ -11,8 +11,9 @@ import pytest
 from langchain_sgd.checking import _Checking, check
 from langchain_sgd.commands.check import check_packages, check_python
 from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.findings import Finding, Planned, Speed, Verdict, parallelism
 from langchain_sgd.models import ChatEndpoint, Endpoints
-from langchain_sgd.verdicts import Finding, Planned, Speed, Verdict, parallelism
+from langchain_sgd.prompts import Prompts
 from tests.support.models import PLANNER, Say, Stage, planning
 from tests.support.skeletons import skeleton
 
@@ -55,6 +56,12 @@ async def test_a_small_model_that_leaves_its_parts_nearly_empty_is_noted() -> No
         assert found.detail.endswith("words, asked for about 50")
         assert found.detail.startswith("2, 2, 2, 2" if state == "note" else "50, 50, 50, 50")
         assert ("leave the small model out" in found.remedy) == (state == "note")
+        # They are asked as writers are: told what they are, and shown examples.
+        asked = [call for call in weak.calls if call.part in {"1", "2", "3", "4"}]
+        assert len(asked) == 4
+        for call in asked:
+            assert call.prompt.startswith(f"human: {Prompts().writer}")
+            assert Prompts().writer_examples[0].text in call.prompt
 
 
 async def test_a_planner_that_never_splits_fails_with_its_reason() -> None:

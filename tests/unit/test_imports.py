@@ -39,7 +39,7 @@ LAYERS = (
     {"runnable"},
     {"deciding", "undivided"},
     {"baselines", "chat"},
-    {"probing", "verdicts", "drawing", "nodes"},
+    {"probing", "findings", "drawing", "nodes"},
     {"checking"},
     {"terminal", "server"},
     {"tgi", "embedded"},
