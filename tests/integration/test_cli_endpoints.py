@@ -147,7 +147,7 @@ async def test_the_deadline_gives_what_is_finished(
         times=None,
         when=lambda e: "Write only part 2," in json.dumps(e.json),
     )
-    assert await run(server, "ask", "Which?", "--deadline", "1.0") == 1
+    assert await run(server, "ask", "Which?", "--deadline", "6.0") == 1
     said = capsys.readouterr()
     assert "Trains are slow." in said.out
     assert "partial" in said.err
