@@ -194,6 +194,13 @@ class OptionFields(BaseModel):
         description="Your own test `(node, text) -> bool` of an answer; False tries the next larger tier.",
     )
 
+    cut_repeats: bool = Field(
+        default=False,
+        description="Leave a sentence out if most of its words stand in earlier parts in the same order. A"
+        " part behind the first is then shown when it and all before it are whole, not as it is written."
+        " The report's nodes say what was left out. The literal graph (`build_graph`) does not do it.",
+    )
+
     least_share: float = Field(
         default=0.5,
         ge=0,

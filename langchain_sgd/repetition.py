@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
 _RUN: Final = 4
 """Words of a run. Shorter ones are phrases that any two texts on a subject share."""
+Run = tuple[str, ...]
+"""Words in a row, in small letters."""
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+")
 
 
@@ -43,14 +46,14 @@ def overlap(parts: Mapping[str, str], *, run: int = _RUN) -> Overlap:
         parts: Texts by the part's id, in the order of the answer.
         run: Words that two parts must have in common in a row.
     """
-    owner: dict[tuple[str, ...], str] = {}
+    owner: dict[Run, str] = {}
     repeats: list[Repeat] = []
     words_in_all = repeated_in_all = 0
     for part, text in parts.items():
-        words = _WORD.findall(text.casefold())
+        words = words_of(text)
         words_in_all += len(words)
         covered: dict[str, set[int]] = {}
-        runs = [tuple(words[at : at + run]) for at in range(len(words) - run + 1)]
+        runs = runs_of(words, run)
         for at, seen in enumerate(runs):
             if (earlier := owner.get(seen)) is not None:
                 covered.setdefault(earlier, set()).update(range(at, at + run))
@@ -60,6 +63,25 @@ def overlap(parts: Mapping[str, str], *, run: int = _RUN) -> Overlap:
         repeats += [Repeat(part, earlier, len(c) / len(words)) for earlier, c in covered.items()]
     repeats.sort(key=lambda repeat: -repeat.share)
     return Overlap(repeated_in_all / max(words_in_all, 1), tuple(repeats))
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text, in small letters; a character each where a script puts no blanks between them."""
+    return _WORD.findall(text.casefold())
+
+
+def runs_of(words: Sequence[str], run: int = _RUN) -> list[Run]:
+    """All words in a row, one run for each word that it can begin with."""
+    return [tuple(words[at : at + run]) for at in range(len(words) - run + 1)]
+
+
+def repeated_share(words: Sequence[str], said: AbstractSet[Run], *, run: int = _RUN) -> float:
+    """Which share of the words stand in a run that has been said; 0 to 1."""
+    covered: set[int] = set()
+    for at, one in enumerate(runs_of(words, run)):
+        if one in said:
+            covered.update(range(at, at + run))
+    return len(covered) / max(len(words), 1)
 
 
 def paragraphs(text: str) -> Sequence[str]:

@@ -97,6 +97,8 @@ class NodeReport(_Value):
     ended_s: float
     attempts: tuple[Attempt, ...] = ()
     error: str | None = None
+    left_out: tuple[str, ...] = ()
+    """Sentences that an earlier part had said already, with `cut_repeats`; they are not in `answer`."""
     restored: bool = False
     """Taken from a checkpoint; no model was called for it in this run."""
     parts: Report | None = None

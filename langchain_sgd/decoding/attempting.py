@@ -118,7 +118,7 @@ async def attempt_by_model(
                 input_tokens=characters // 4, output_tokens=tried.reply.pieces, estimated=True
             )
     examine(run, part, tried, nearly_empty=hearing.is_nearly_empty)
-    tried.annotations = _placed(tried.reply.annotations, hearing.said, tried.text)
+    tried.annotations = placed(tried.reply.annotations, hearing.said, tried.text)
     return tried, until
 
 
@@ -133,7 +133,7 @@ def call_started(
     return until
 
 
-def _placed(
+def placed(
     annotations: Sequence[Mapping[str, Any]], said: str, text: str
 ) -> tuple[Mapping[str, Any], ...]:
     """Annotations of what a model said, their places those in the text that was taken of it."""

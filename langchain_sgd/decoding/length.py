@@ -8,7 +8,9 @@ it in words, and its text is ended at the end of a sentence when it goes far bey
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from langchain_sgd.skeleton import HARD
@@ -257,13 +259,23 @@ def whole_sentences(text: str, *, least: float = 0.5) -> str | None:
         text: The text.
         least: Share of the text that must be left.
     """
+    ends = list(_ends(text + " A"))
+    kept = text[: ends[-1]].rstrip() if ends else ""
+    return kept if ends and len(kept) >= least * len(text) else None
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences and lines of a text, each with the space behind it; joined, they are the text."""
+    cuts = [0, *_ends(text), len(text)]
+    return [text[begin:end] for begin, end in pairwise(cuts) if begin < end]
+
+
+def _ends(text: str) -> Iterator[int]:
+    """Where sentences and lines begin that follow another one."""
     meter = SentenceEnd(0)
-    end = 0
-    for at, char in enumerate(text + " A"):
+    for at, char in enumerate(text):
         meter.feed(char)
         if meter.done:
-            end = at
+            yield at
             meter = SentenceEnd(0)
             meter.feed(char)
-    kept = text[:end].rstrip()
-    return kept if end and len(kept) >= least * len(text) else None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from langchain_sgd.decoding.context import RunContext
 from langchain_sgd.decoding.part import Outline, Written
+from langchain_sgd.decoding.repeats import without_repeats, without_text
 from langchain_sgd.decoding.writer import failure, write_node
 from langchain_sgd.errors import DependencyFailedError, SkeletonGraphError
 from langchain_sgd.events import Planned, Voided
@@ -51,7 +52,9 @@ class Schedule:
         self._keys[node.id] = key
         run.emit(Planned(node, now))
         waits = {d: self._tasks[d] for d in node.dependencies}
-        self._tasks[node.id] = self._owner.start(self._decode(node, waits, now, f"node {key}"))
+        earlier = tuple(self._tasks.values()) if run.options.cut_repeats else ()
+        work = self._decode(node, waits, earlier, now, f"node {key}")
+        self._tasks[node.id] = self._owner.start(work)
 
     def void(self) -> None:
         """All nodes so far were part of a thought: nobody wants them."""
@@ -65,7 +68,12 @@ class Schedule:
         self._complete = True
 
     async def _decode(
-        self, node: Node, needed: Mapping[NodeId, asyncio.Task[Written]], planned_s: float, key: str
+        self,
+        node: Node,
+        needed: Mapping[NodeId, asyncio.Task[Written]],
+        earlier: Sequence[asyncio.Task[Written]],
+        planned_s: float,
+        key: str,
     ) -> Written:
         answers: dict[NodeId, str | None] = {}
         for dependency, task in needed.items():
@@ -80,10 +88,21 @@ class Schedule:
         else:
             outline = Outline(tuple(self._planned), tuple(self._lines), complete=self._complete)
             written = await write_node(
-                run, node, outline, answers, planned_s=planned_s, journal=self._journal, key=key
+                run,
+                node,
+                outline,
+                answers,
+                planned_s=planned_s,
+                journal=self._journal,
+                key=key,
+                emit=without_text(run.emit) if earlier else run.emit,
             )
             if written.has_come_to_its_end and written.report.status != "partial":
                 await self._journal.keep(key, written.report)
+        if earlier:
+            await asyncio.wait(earlier)
+            ended = [t.result() for t in earlier if not t.cancelled() and t.exception() is None]
+            written = without_repeats(written, [one.report.answer for one in ended])
         run.emit(written.ended())
         return written
 

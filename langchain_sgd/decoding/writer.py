@@ -41,6 +41,7 @@ async def write_node(
     planned_s: float = 0.0,
     journal: Journal | None = None,
     key: str = "",
+    emit: Emit | None = None,
 ) -> Written:
     """One node's answer, or why it has none; every dependency has answered or failed.
 
@@ -52,6 +53,7 @@ async def write_node(
         planned_s: When the node was planned.
         journal: Where its own parts are kept, if it is written in parts.
         key: The node's, in the journal.
+        emit: Is told of what comes of it in place of the run's.
     """
     options = run.options
     if missing := [d for d in node.dependencies if answers.get(d) is None]:
@@ -102,7 +104,7 @@ async def write_node(
     refusal = run.spending.refusal(part.path[0].name, messages, part.expected_tokens)
     if refusal is not None:
         return Written(_report(run, part, run.clock.now(), "skipped", problem=refusal))
-    return await _write(run, part, run.emit)
+    return await _write(run, part, emit or run.emit)
 
 
 def _share(run: RunContext, node: Node, outline: Outline) -> Share | None:

@@ -1,9 +1,9 @@
-"""What the examples that writers are shown are worth on a model of yours.
+"""What the examples that writers are shown, and `cut_repeats`, are worth on a model of yours.
 
     langchain-sgd bench planner --large URL --questions FILE.jsonl --resume plans.jsonl
     python -m tests.servers.writers --large URL --plans plans.jsonl --limit 8 --json FILE
 
-The same plans are written with the examples and without, in turn. Where the server is a vLLM, its own counters say
+The same plans are written in each way, in turn. Where the server is a vLLM, its own counters say
 how much of all prompts came from its prefix cache.
 """
 
@@ -25,9 +25,11 @@ from typing import Any
 from langchain_sgd import Node, Prompts, Report, SGDRunnable, Skeleton
 from langchain_sgd.repetition import overlap
 
-VARIANTS = {
-    "told in words only": Prompts(writer_examples=()),
-    f"shown {len(Prompts().writer_examples)} parts": Prompts(),
+_SHOWN = f"shown {len(Prompts().writer_examples)} parts"
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    "told in words only": {"prompts": Prompts(writer_examples=())},
+    _SHOWN: {},
+    f"{_SHOWN}, repeats cut": {"cut_repeats": True},
 }
 _LEAST_PARTS = 3
 _LETTERS = 4
@@ -107,7 +109,7 @@ async def measure(large: str, made: Sequence[tuple[str, Skeleton]]) -> dict[str,
     for number, (question, skeleton) in enumerate(made):
         names = list(VARIANTS) if number % 2 else list(VARIANTS)[::-1]
         for name in names:
-            sgd = SGDRunnable(large=large, prompts=VARIANTS[name])
+            sgd = SGDRunnable(large=large, **VARIANTS[name])
             given = {"question": question, "skeleton": skeleton}
             began = time.monotonic()
             message = await sgd.ainvoke(given, temperature=0)

@@ -51,7 +51,12 @@ def test_plans_with_several_parts_are_taken() -> None:
     assert [(question, len(plan)) for question, plan in plans(rows)] == [("Three?", 3)]
 
 
-def test_the_ways_differ_in_the_examples_alone() -> None:
-    told, shown = VARIANTS.values()
-    assert told.writer_examples == ()
-    assert shown == Prompts() == told.model_copy(update={"writer_examples": shown.writer_examples})
+def test_the_ways_differ_in_one_thing_each() -> None:
+    told, shown, cut = (
+        SGDRunnable(large=Stage().model("large"), **way) for way in VARIANTS.values()
+    )
+    assert told.prompts.writer_examples == ()
+    examples = {"writer_examples": shown.prompts.writer_examples}
+    assert shown.prompts == Prompts() == told.prompts.model_copy(update=examples)
+    assert cut.prompts == shown.prompts
+    assert [sgd.cut_repeats for sgd in (told, shown, cut)] == [False, False, True]
