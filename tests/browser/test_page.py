@@ -302,6 +302,10 @@ def test_history_shows_a_run_again_and_a_report_can_be_saved(
     ended(page)
     assert set(statuses(page).values()) == {"complete"}
     assert page.input_value("#question") == scenes.QUESTION
+    page.click("#runs button >> nth=0")
+    page.wait_for_function(
+        "() => document.getElementById('graph').textContent === 'No plan: this is plain decoding.'"
+    )
     page.click("#forget")
     page.wait_for_selector("#history", state="hidden")
 

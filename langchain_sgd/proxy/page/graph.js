@@ -52,7 +52,8 @@ export class Graph {
   }
 
   #say(run) {
-    const text = run.plain !== null ? `No plan: ${run.plain}.` : run.over ? "No plan." : "The planner is thinking …";
+    const why = run.model === "plain" ? "this is plain decoding" : run.plain;
+    const text = why !== null ? `No plan: ${why}.` : run.over ? "No plan." : "The planner is thinking …";
     const note = this.parent.firstChild ?? document.createElement("p");
     note.className = "none";
     if (note.textContent !== text) note.textContent = text;
