@@ -79,9 +79,9 @@ class OptionFields(BaseModel):
         default=None,
         gt=0,
         allow_inf_nan=False,
-        description="What a run may cost, in the currency of `prices`, which it needs: no node is started"
-        " with which the run would pass it. What was paid, what is being written and the node itself"
-        " count, as far as is known. An undivided answer is one call, and is not bounded by it.",
+        description="What a run may cost, in the currency of `prices`, which it needs. No node is started"
+        " that would take the run past this sum. What was paid counts, and so do what is being written and"
+        " the node itself, as far as is known. An undivided answer is one call, and is not bounded by it.",
     )
     cache_hints: bool = Field(
         default=True,
@@ -112,9 +112,10 @@ class OptionFields(BaseModel):
     opening: bool = Field(
         default=True,
         description="Begin the plain answer beside the planner, and show its first sentence at once, as the"
-        " opening of the answer. A question that is not split goes on from there, as soon as by plain"
-        " decoding; of one that is, the call is stopped after that sentence. It never waits for a slot, and"
-        " an agent or graph gives no opening. From the first text on, a fallback can no longer take over.",
+        " opening of the answer. If the question is not split, the answer goes on from there, and comes as"
+        " soon as by plain decoding. If it is split, that call is stopped after its first sentence. It never"
+        " waits for a slot. An agent or a graph as the large model gives no opening. From the first text on,"
+        " a fallback can no longer take over.",
     )
     max_nodes: int = Field(
         default=12,
@@ -205,8 +206,9 @@ class OptionFields(BaseModel):
         default=0.5,
         ge=0,
         le=1,
-        description="A smaller tier's part with fewer of the words that it was asked for goes to the next"
-        " larger tier, unseen: small models leave some parts nearly empty. 0 takes every text.",
+        description="How much a smaller tier must write, as a share of the words that it was asked for. A"
+        " part with less is written by the next larger tier instead, and is not shown: small models leave"
+        " some parts nearly empty. 0 takes every text.",
     )
 
     approve: bool = Field(

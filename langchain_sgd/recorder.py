@@ -181,11 +181,15 @@ def _troubled_tiers(nodes: Sequence[NodeReport]) -> list[str]:
                 if node.answered_by is not None and node.tier != attempt.tier:
                     instead.setdefault(attempt.tier, Counter())[node.tier] += 1
     return [
-        f"tier {tier} gave no answer: {count} calls came to nothing ({errors[tier]});"
+        f"tier {tier} gave no answer: {_calls(count)} came to nothing ({errors[tier]});"
         f" {', '.join(f'{other} answered instead' for other in instead.get(tier, ())) or 'none answered'}"
         for tier, count in failed.items()
         if tier not in good
     ]
+
+
+def _calls(count: int) -> str:
+    return "1 call" if count == 1 else f"{count} calls"
 
 
 def _characters(messages: Sequence[BaseMessage]) -> int:

@@ -205,6 +205,8 @@ def test_a_failing_part_is_seen_and_the_rest_is_there(serve: Any, new_page: Any)
     assert found["1 Going by train"] == "complete"
     assert page.locator("#timeline .bar.lost").count() >= 2
     assert "the GPU is on fire" in page.text_content(".warnings")
+    # Part 4 waits for part 2 all the time, and never for a free place.
+    assert page.locator("#timeline .row", has_text="4 Costs").locator(".bar").count() == 1
     lost = [state for state in found.values() if state in {"failed", "skipped"}]
     assert page.locator(".answer em", has_text="missing").count() == len(lost)
 
@@ -300,6 +302,10 @@ def test_history_shows_a_run_again_and_a_report_can_be_saved(
     ended(page)
     assert set(statuses(page).values()) == {"complete"}
     assert page.input_value("#question") == scenes.QUESTION
+    page.click("#runs button >> nth=0")
+    page.wait_for_function(
+        "() => document.getElementById('graph').textContent === 'No plan: this is plain decoding.'"
+    )
     page.click("#forget")
     page.wait_for_selector("#history", state="hidden")
 
@@ -380,6 +386,39 @@ def test_nothing_is_wider_than_the_window(serve: Any, new_page: Any, width: int)
     ask(page, race=True)
     ended(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_plan_fits_or_is_large_enough_to_read(serve: Any, new_page: Any) -> None:
+    """A graph that fits is seen whole; one that does not is scrolled, and its words stay readable."""
+    url = serve(scenes.travel(0.001))
+    for width, whole in ((1280, True), (390, False)):
+        page = new_page(url, viewport={"width": width, "height": 844})
+        ask(page)
+        ended(page)
+        graph = page.locator("#graph")
+        fits = graph.evaluate("(graph) => graph.scrollWidth <= graph.clientWidth")
+        assert fits == whole
+        assert (graph.get_attribute("class") == "beyond") != whole
+        height = graph.locator(".heading").first.evaluate(
+            "(text) => text.getBoundingClientRect().height"
+        )
+        assert height > 12, width
+
+
+def test_it_says_who_waits_for_whom_and_begins_without_a_gap(serve: Any, new_page: Any) -> None:
+    stage = scenes.ByHand()
+    stage.hold("1")
+    page = new_page(serve(scenes.travel(0, stage=stage)), **PHONE)
+    asking, intro = page.locator("#ask").bounding_box(), page.locator("#intro").bounding_box()
+    assert intro["y"] - asking["y"] - asking["height"] < 44
+    ask(page, race=True)
+    page.wait_for_selector("#graph g.running")
+    assert (
+        page.text_content("#result")
+        == "First sgd, then plain, so that neither slows the other down."
+    )
+    stage.let("1", 1000)
+    assert " s against " in ended(page)
 
 
 def test_a_phone_shows_answer_before_times(serve: Any, new_page: Any) -> None:

@@ -56,6 +56,14 @@ async def test_a_text_that_was_shown_from_a_thought_is_taken_back_in_words() -> 
     assert report.restarted
 
 
+async def test_one_call_is_told_as_one() -> None:
+    stage = Stage({PLANNER: planning(TWO), "small/1": NO})
+    sgd = SGDRunnable(**stage.pair(), router=lambda node: "small" if node.id == "1" else "large")
+    report = Report.from_message(await sgd.ainvoke("Why?"))
+    [warning] = report.warnings
+    assert "tier small gave no answer: 1 call came to nothing" in warning
+
+
 async def test_every_warning_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
     stage = Stage({PLANNER: planning(TWO), "small/1": NO, "small/2": NO})
     sgd = SGDRunnable(**stage.pair())

@@ -187,7 +187,8 @@ async function go() {
   stopping?.abort();
   const mine = stopping = new AbortController();
   busy(true);
-  say("");
+  const inTurn = names.length > 1 && !$("together").checked;
+  say(inTurn ? `First ${names[0]}, then ${PLAIN}, so that neither slows the other down.` : "");
   $("save").hidden = $("replay").hidden = true;
   show(names.map((name) => new Run(name)));
   const work = lanes.map((lane) => () => follow(lane, mine.signal));

@@ -2,6 +2,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const DIFFICULTIES = 5;
+const [LEAST_SCALE, SCROLLED_SCALE] = [0.75, 0.85];
 const SIGNS = { complete: "✓ ", truncated: "✂ cut short, ", failed: "✕ failed", skipped: "∅ skipped" };
 const measure = document.createElement("canvas").getContext("2d");
 
@@ -51,7 +52,8 @@ export class Graph {
   }
 
   #say(run) {
-    const text = run.plain !== null ? `No plan: ${run.plain}.` : run.over ? "No plan." : "The planner is thinking …";
+    const why = run.model === "plain" ? "this is plain decoding" : run.plain;
+    const text = why !== null ? `No plan: ${why}.` : run.over ? "No plan." : "The planner is thinking …";
     const note = this.parent.firstChild ?? document.createElement("p");
     note.className = "none";
     if (note.textContent !== text) note.textContent = text;
@@ -67,9 +69,10 @@ export class Graph {
       this.parent.replaceChildren(this.svg);
     }
     this.#drawn = run.graph;
-    const room = this.parent.clientWidth - 8;
-    const scale = Math.min(1.15, Math.max(0.75, room / width));
     this.svg.setAttribute("viewBox", `-2 -2 ${width + 4} ${height + 4}`);
+    // Whole if its words can be read then; otherwise larger than that, to be scrolled.
+    const fitting = (this.parent.clientWidth - 8) / (width + 4);
+    const scale = fitting < LEAST_SCALE ? SCROLLED_SCALE : Math.min(1.15, fitting);
     this.svg.setAttribute("width", (width + 4) * scale);
     this.svg.setAttribute("height", (height + 4) * scale);
     for (const [id, box] of Object.entries(boxes)) {

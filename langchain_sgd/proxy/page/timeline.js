@@ -98,7 +98,9 @@ function nodeRow(run, node, now, lead) {
   const start = node.attempts[0]?.start ?? node.ended ?? now;
   if (run.plain === null) {
     const needed = node.dependencies.map((id) => run.nodes.get(id)?.ended ?? start);
-    const ready = Math.min(start, Math.max(node.planned, ...needed));
+    // A part that is never begun waits for no place: what it waited for did not come.
+    const begun = node.attempts.length || node.ended === null;
+    const ready = begun ? Math.min(start, Math.max(node.planned, ...needed)) : start;
     if (ready > node.planned) bars.push({ kind: "wait", from: node.planned, to: ready });
     if (start > ready) bars.push({ kind: "place", tier: node.attempts[0]?.tier, from: ready, to: start });
   }
