@@ -11,7 +11,7 @@ from langchain_anthropic import ChatAnthropic
 from langchain_core.messages import AIMessage
 from langchain_openai import ChatOpenAI
 
-from langchain_sgd import ChatSGD, Report, SGDRunnable
+from langchain_sgd import ChatSGD, NodeDecodeError, Report, SGDRunnable
 from langchain_sgd.report import Usage
 from tests.ecosystem.recorder import Block, Recorder, text
 
@@ -155,10 +155,8 @@ async def test_a_bound_of_the_cost_holds_with_a_real_client() -> None:
             constrain=False,
             least_share=0,
             prices={"large": (0, 1_000_000)},
-            max_cost=7 + 70,
-            length=80,
+            max_cost=10,  # the plan is 7
         )
-        report = Report.from_message(await sgd.ainvoke("Train or plane?"))
-    assert len(recorder.bodies) == 2
-    assert [node.status for node in report.nodes] == ["complete", "skipped"]
-    assert any("more than max_cost" in warning for warning in report.warnings)
+        with pytest.raises(NodeDecodeError, match="not started: with it the run would cost"):
+            await sgd.ainvoke("Train or plane?")
+    assert len(recorder.bodies) == 1
