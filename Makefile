@@ -1,5 +1,7 @@
 # `make demo` and `make test` need git, make, Python 3.11 or newer and a package registry; no more.
-PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+# Each Python that runs: a shim of pyenv's stands on the path for Pythons that are not chosen, too.
+PYTHONS ?= $(foreach minor,11 12 13 14,$(shell python3.$(minor) -c 'import sys; print(sys.executable)' 2>/dev/null))
+PYTHON ?= $(firstword $(PYTHONS) python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -59,7 +61,7 @@ browser: setup
 ecosystem:
 	$(PYTHON) -m venv $(VENV)-ecosystem
 	$(VENV)-ecosystem/bin/python -m pip install --quiet --upgrade pip
-	$(VENV)-ecosystem/bin/python -m pip install --quiet --upgrade --editable . --group ecosystem
+	$(VENV)-ecosystem/bin/python -m pip install --quiet --upgrade --editable ".[tgi,server]" --group ecosystem
 	$(VENV)-ecosystem/bin/python -m pytest tests/ecosystem
 
 # 32 users on two workers of a LangGraph server and the PostgreSQL at SGD_TEST_POSTGRES_URL; one worker is killed.
@@ -94,15 +96,15 @@ newest:
 	$(VENV)-newest/bin/python -m pytest
 
 # The unit tests on each Python that is found, warnings as errors, each in an environment of its own.
-PYTHONS ?= $(foreach minor,11 12 13 14,$(shell command -v python3.$(minor)))
 pythons:
-	@set -e; for python in $(PYTHONS); do \
+	@test -n "$(strip $(PYTHONS))" || { echo "No Python 3.11 to 3.14 was found: give PYTHONS=\"PATH ...\"."; exit 1; }
+	@failed=; for python in $(PYTHONS); do \
 	  here=$(VENV)-$$(basename $$python); \
-	  $$python -m venv $$here; \
-	  $$here/bin/python -m pip install --quiet --upgrade pip; \
-	  $$here/bin/python -m pip install --quiet --upgrade --editable ".[embedded]" --group test; \
-	  $$here/bin/python -VV; $$here/bin/python -m pytest tests/unit; \
-	done
+	  { $$python -m venv $$here \
+	    && $$here/bin/python -m pip install --quiet --upgrade pip \
+	    && $$here/bin/python -m pip install --quiet --upgrade --editable ".[embedded]" --group test \
+	    && $$here/bin/python -VV && $$here/bin/python -m pytest tests/unit; } || failed="$$failed $$python"; \
+	done; test -z "$$failed" || { echo "Failed:$$failed"; exit 1; }
 
 clean:
 	rm -rf $(VENV) $(VENV)-newest $(VENV)-ecosystem $(VENV)-workers $(VENV)-python3* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

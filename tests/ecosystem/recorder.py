@@ -1,14 +1,17 @@
-"""A server on loopback that speaks Anthropic's and OpenAI's protocol, and keeps every body."""
+"""A server on loopback that speaks Anthropic's and OpenAI's protocols, and keeps every body."""
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
 from tests.support.travel import REPLIES
+
+Block = dict[str, Any]
+"""Of a reply: `thinking`; `text`, perhaps with its `citations`; or a `tool_use` with `name` and `input`."""
 
 USAGE = {
     "input_tokens": 10,
@@ -19,13 +22,17 @@ USAGE = {
 """Of Anthropic's: 160 tokens read, of which 100 were kept and 50 are kept now."""
 
 
-def said(body: dict[str, Any]) -> str:
+def said(body: dict[str, Any]) -> list[Block]:
     """The reply to a prompt, by what stands in it last."""
     prompt = json.dumps(body["messages"])
-    return next(text for asked, text in REPLIES.items() if asked in prompt)
+    return [text(next(reply for asked, reply in REPLIES.items() if asked in prompt))]
 
 
-def anthropic(text: str) -> Iterator[dict[str, Any]]:
+def text(reply: str, *citations: dict[str, Any]) -> Block:
+    return {"type": "text", "text": reply, "citations": [*citations]}
+
+
+def anthropic(reply: list[Block]) -> Iterator[dict[str, Any]]:
     """A streamed message."""
     message = {"id": "m", "type": "message", "role": "assistant", "content": [], "model": "claude"}
     yield {
@@ -37,31 +44,103 @@ def anthropic(text: str) -> Iterator[dict[str, Any]]:
             "usage": {**USAGE, "output_tokens": 1},
         },
     }
-    block = {"type": "text", "text": ""}
-    yield {"type": "content_block_start", "index": 0, "content_block": block}
-    delta = {"type": "text_delta", "text": text}
-    yield {"type": "content_block_delta", "index": 0, "delta": delta}
-    yield {"type": "content_block_stop", "index": 0}
-    ended = {"stop_reason": "end_turn", "stop_sequence": None}
+    for index, block in enumerate(reply):
+        empty, deltas = _pieces(block)
+        yield {"type": "content_block_start", "index": index, "content_block": empty}
+        for delta in deltas:
+            yield {"type": "content_block_delta", "index": index, "delta": delta}
+        yield {"type": "content_block_stop", "index": index}
+    calls = any(block["type"] == "tool_use" for block in reply)
+    ended = {"stop_reason": "tool_use" if calls else "end_turn", "stop_sequence": None}
     yield {"type": "message_delta", "delta": ended, "usage": {**USAGE, "output_tokens": 7}}
     yield {"type": "message_stop"}
 
 
-def openai(text: str) -> Iterator[dict[str, Any]]:
-    """A streamed completion."""
-    for delta, finish in (({"role": "assistant", "content": text}, None), ({}, "stop")):
+def _pieces(block: Block) -> tuple[Block, list[Block]]:
+    """A block of Anthropic's as it begins, and what comes to it."""
+    if block["type"] == "thinking":
+        return {"type": "thinking", "thinking": "", "signature": ""}, [
+            {"type": "thinking_delta", "thinking": block["thinking"]},
+            {"type": "signature_delta", "signature": "s"},
+        ]
+    if block["type"] == "tool_use":
+        begun = {"type": "tool_use", "id": "toolu_1", "name": block["name"], "input": {}}
+        return begun, [{"type": "input_json_delta", "partial_json": json.dumps(block["input"])}]
+    citing = [{"type": "citations_delta", "citation": each} for each in block["citations"]]
+    return {"type": "text", "text": ""}, [{"type": "text_delta", "text": block["text"]}, *citing]
+
+
+def completion(reply: list[Block]) -> Iterator[dict[str, Any]]:
+    """A streamed chat completion of OpenAI's."""
+    content = "".join(block["text"] for block in reply)
+    for delta, finish in (({"role": "assistant", "content": content}, None), ({}, "stop")):
         choice = {"index": 0, "delta": delta, "finish_reason": finish}
         yield {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "gpt"} | {
             "choices": [choice]
         }
 
 
-class Recorder:
-    """Serves while the block runs."""
+def response(reply: list[Block]) -> Iterator[dict[str, Any]]:
+    """A streamed response of OpenAI's newer protocol."""
+    head = {"id": "resp_1", "object": "response", "created_at": 1, "model": "gpt", "tools": []}
+    head |= {"parallel_tool_calls": True, "tool_choice": "auto", "error": None}
+    events: list[dict[str, Any]] = [
+        {"type": "response.created", "response": {**head, "status": "in_progress", "output": []}}
+    ]
+    output = []
+    for at, block in enumerate(reply):
+        place = {"output_index": at, "item_id": f"item_{at}"}
+        if block["type"] == "thinking":
+            item = {"type": "reasoning", "id": f"item_{at}", "summary": []}
+            part = {"type": "summary_text", "text": ""}
+            kind, index = "response.reasoning_summary", {"summary_index": 0}
+            inner = [
+                {"type": f"{kind}_part.added", "part": part},
+                {"type": f"{kind}_text.delta", "delta": block["thinking"]},
+            ]
+            done = {**item, "summary": [{**part, "text": block["thinking"]}]}
+        else:
+            item = {"type": "message", "id": f"item_{at}", "role": "assistant", "content": []}
+            part = {"type": "output_text", "text": "", "annotations": []}
+            kind, index = "response.output_text", {"content_index": 0}
+            whole = {**part, "text": block["text"], "annotations": block["citations"]}
+            inner = [
+                {"type": "response.content_part.added", "part": part},
+                {"type": f"{kind}.delta", "delta": block["text"], "logprobs": []},
+                *(
+                    {"type": f"{kind}.annotation.added", "annotation": each, "annotation_index": n}
+                    for n, each in enumerate(block["citations"])
+                ),
+                {"type": f"{kind}.done", "text": block["text"], "logprobs": []},
+            ]
+            done = {**item, "content": [whole]}
+        events.append({"type": "response.output_item.added", "output_index": at, "item": item})
+        events += [{**place, **index, **each} for each in inner]
+        events.append({"type": "response.output_item.done", "output_index": at, "item": done})
+        output.append(done)
+    usage = {
+        "input_tokens": 160,
+        "input_tokens_details": {"cached_tokens": 100},
+        "output_tokens": 7,
+        "output_tokens_details": {"reasoning_tokens": 4},
+        "total_tokens": 167,
+    }
+    ended = {**head, "status": "completed", "output": output, "usage": usage}
+    events.append({"type": "response.completed", "response": ended})
+    yield from ({**event, "sequence_number": n} for n, event in enumerate(events))
 
-    def __init__(self) -> None:
+
+class Recorder:
+    """Serves while the block runs.
+
+    Args:
+        replies: What is said to a body.
+    """
+
+    def __init__(self, replies: Callable[[dict[str, Any]], list[Block]] = said) -> None:
         self.bodies: list[dict[str, Any]] = []
         recorder = self
+        spoken = {"/messages": anthropic, "/responses": response, "/completions": completion}
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
@@ -70,11 +149,11 @@ class Recorder:
                 self.send_response(200)
                 self.send_header("content-type", "text/event-stream")
                 self.end_headers()
-                is_anthropic = self.path.endswith("/messages")
-                for event in (anthropic if is_anthropic else openai)(said(body)):
-                    named = f"event: {event['type']}\n" if is_anthropic else ""
+                protocol = next(spoken[end] for end in spoken if self.path.endswith(end))
+                for event in protocol(replies(body)):
+                    named = f"event: {event['type']}\n" if "type" in event else ""
                     self.wfile.write(f"{named}data: {json.dumps(event)}\n\n".encode())
-                if not is_anthropic:
+                if protocol is completion:
                     self.wfile.write(b"data: [DONE]\n\n")
 
             def log_message(self, *_: Any) -> None:
@@ -86,6 +165,10 @@ class Recorder:
     def port(self) -> int:
         """Where it listens."""
         return self._server.server_address[1]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any, cast
 
 import pytest
@@ -10,13 +11,17 @@ from deepagents import create_deep_agent
 from deepagents.middleware.subagents import CompiledSubAgent
 from langchain.agents import create_agent
 from langchain.agents.middleware import wrap_model_call
+from langchain_anthropic import ChatAnthropic
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
+from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
-from langchain_sgd import ChatSGD, NodeDecodeError, SGDRunnable
+from langchain_sgd import ChatSGD, NodeDecodeError, Report, SGDRunnable
+from langchain_sgd.deciding import WRITER
 from tests.ecosystem.agents import Caller
+from tests.ecosystem.recorder import Block, Recorder, text
 from tests.support.models import Say, Stage
 from tests.unit.test_chains import ANSWER, stage
 
@@ -86,8 +91,8 @@ async def test_a_human_approves_a_subagents_skeleton() -> None:
 
 @pytest.mark.parametrize("make", [create_agent, create_deep_agent])
 async def test_a_tools_output_streams_in_v3(make: Any) -> None:
-    tool = SGDRunnable(**stage(**SLOW).pair()).as_tool()
-    agent = make(Caller(tool=tool.name, args={"question": "Why?"}), [tool])
+    writer = SGDRunnable(**stage(**SLOW).pair()).as_tool()
+    agent = make(Caller(tool=writer.name, args={"question": "Why?"}), [writer])
     events = await agent.astream_events(ASKED, version="v3")
     deltas: list[str] = []
     said: list[str] = []
@@ -122,3 +127,31 @@ async def test_model_settings_of_middleware_reach_the_writers() -> None:
     assert state["messages"][-1].text == ANSWER
     written = [call.options for call in on.calls if call.part in {"1", "2"}]
     assert [(o["temperature"], o["top_k"]) for o in written] == [(0.5, 3)] * 2
+
+
+async def test_an_agents_last_answer_is_split_once_its_tools_have_answered() -> None:
+    def replies(body: dict[str, Any]) -> list[Block]:
+        prompt = json.dumps(body["messages"])
+        if "tools" in body:
+            name = WRITER if "tool_result" in prompt else "look_up"
+            given = {"item": "tides"} if name == "look_up" else {}
+            return [{"type": "tool_use", "name": name, "input": given}]
+        parts = {"1": "Low at six.", "2": "High at noon."}
+        found = [text(said) for id_, said in parts.items() if f"Write only part {id_}," in prompt]
+        return found or [text("1 Ebb\n2 Flood\n")]
+
+    @tool
+    def look_up(item: str) -> str:
+        """Look something up."""
+        return f"{item}: twice a day"
+
+    with Recorder(replies) as recorder:
+        claude = ChatAnthropic(model="claude", api_key="none", base_url=recorder.url)
+        model = ChatSGD(large=claude, split_with_tools=True, opening=False, least_share=0)
+        state = await create_agent(model, [look_up]).ainvoke(ASKED)
+    assert [message.type for message in state["messages"]] == ["human", "ai", "tool", "ai"]
+    assert state["messages"][-1].text == "## Ebb\n\nLow at six.\n\n## Flood\n\nHigh at noon."
+    assert Report.from_message(state["messages"][-1]).status == "complete"
+    writers = [body for body in recorder.bodies if "Write only part" in json.dumps(body)]
+    assert len(writers) == 2
+    assert all("twice a day" in json.dumps(body) and "tools" not in body for body in writers)

@@ -47,7 +47,8 @@ def conversation(question: str) -> list[Any]:
 async def asked(recorder: Recorder, question: str, model: Any, **options: Any) -> Report:
     given = conversation(question)
     before = [message.model_dump() for message in given]
-    report = Report.from_message(await SGDRunnable(large=model, **options).ainvoke(given))
+    sgd = SGDRunnable(large=model, opening=False, **options)
+    report = Report.from_message(await sgd.ainvoke(given))
     assert report.status == "complete"
     assert [message.model_dump() for message in given] == before
     assert len(recorder.bodies) == 4
@@ -84,8 +85,10 @@ async def test_before_a_short_question_the_examples_are_kept() -> None:
     marked = [(role, text[-40:]) for role, text, mark in blocks(planner) if mark]
     assert [role for role, _ in marked] == ["system", "assistant"]  # the last example's plan
     assert blocks(planner)[-1] == ("user", SHORT, False)
-    assert shared(*nodes)[:2] == [("system", SYSTEM, True), blocks(nodes[0])[1]]
-    assert blocks(nodes[0])[1][1].endswith(SHORT)
+    kept = [(role, mark) for role, _, mark in shared(*nodes)]
+    examples = [("user", False), ("assistant", False), ("user", False), ("assistant", True)]
+    assert kept == [("system", True), *examples, ("user", False)]  # theirs, and then the question
+    assert shared(*nodes)[-1][1] == SHORT
     assert all(sum(mark for *_, mark in blocks(body)) <= 4 for body in recorder.bodies)
 
 

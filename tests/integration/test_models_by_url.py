@@ -295,33 +295,3 @@ async def test_hugging_faces_client_on_a_tgi_url_gets_the_expression() -> None:
         body = server.log[-1].json
         assert body["response_format"] == {"type": "regex", "value": "[0-9]{3}"}
         assert (body["max_tokens"], body["seed"]) == (5, 3)
-
-
-async def test_anthropic_gets_what_it_has() -> None:
-    anthropic = pytest.importorskip("langchain_anthropic")
-    async with OpenAIServer("other") as server:
-        model = anthropic.ChatAnthropic(base_url=server.url, model="c", api_key="x", max_retries=0)
-        made = bound(
-            model, await form_of(model), GRAMMAR, max_tokens=5, temperature=0.5, seed=3, stop=["x"]
-        )
-        with pytest.raises(anthropic.chat_models.anthropic.BadRequestError):
-            await streamed(made)
-        assert sent(server) == {"max_tokens": 5, "temperature": 0.5, "stop_sequences": ["x"]}
-
-
-@pytest.mark.filterwarnings("ignore:Inheritance class:DeprecationWarning")
-async def test_gemini_gets_its_own_names() -> None:
-    google = pytest.importorskip("langchain_google_genai")
-    async with OpenAIServer("other") as server:
-        model = google.ChatGoogleGenerativeAI(
-            model="gemini-x", google_api_key="x", base_url=server.url, max_retries=1
-        )
-        made = bound(
-            model, await form_of(model), GRAMMAR, max_tokens=5, temperature=0.5, seed=3, stop=["x"]
-        )
-        with pytest.raises(google.chat_models.ChatGoogleGenerativeAIError):
-            await streamed(made)
-        config = server.bodies[-1]["generationConfig"]
-        assert (config["maxOutputTokens"], config["temperature"], config["seed"]) == (5, 0.5, 3)
-        assert config["stopSequences"] == ["x"]
-        assert "responseSchema" not in config

@@ -1,4 +1,4 @@
-"""The proxy with the clients that people have: OpenAI's, LangChain's, LiteLLM's."""
+"""The proxy with the clients that people have: OpenAI's and LangChain's; LiteLLM's is in tests/ecosystem."""
 
 from __future__ import annotations
 
@@ -177,31 +177,6 @@ async def test_chat_openai_calls_tools_of_the_large_model(url: str, stage: Stage
 async def test_a_proxy_is_a_tier_of_sgd_like_any_other_server(url: str) -> None:
     outer = SGDRunnable(large=chat(url, model="plain"), mode="never")
     assert (await outer.ainvoke("Which way?")).text == "In one piece."
-
-
-# -- LiteLLM's
-
-
-@pytest.mark.filterwarnings("ignore")  # its imports warn
-async def test_litellm_asks_and_streams(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # nothing is fetched
-    litellm = pytest.importorskip("litellm")
-    asked = {
-        "model": "openai/sgd",
-        "api_base": url,
-        "api_key": "a-secret",
-        "messages": QUESTION,
-        "max_retries": 0,
-    }
-    whole = await litellm.acompletion(**asked)
-    assert whole.choices[0].message.content == TEXT
-    assert whole.usage.total_tokens == 165
-    stream = await litellm.acompletion(**asked, stream=True, stream_options={"include_usage": True})
-    chunks = [chunk async for chunk in stream]
-    assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == TEXT
-    assert [c.usage.total_tokens for c in chunks if getattr(c, "usage", None)] == [165]
-    thoughts = await litellm.acompletion(**asked, extra_body={"sgd_progress": "reasoning"})
-    assert "1. Heading 1" in thoughts.choices[0].message.reasoning_content
 
 
 # -- the command

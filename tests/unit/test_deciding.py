@@ -29,7 +29,7 @@ from langchain_sgd import ChatSGD, Prompts, Report
 from langchain_sgd.deciding import WRITER, with_findings
 from tests.support.models import ScriptedChat, Stage
 from tests.unit.test_chains import ANSWER, stage
-from tests.unit.test_chat import every_way, main_ways
+from tests.unit.test_chat import main_ways
 
 
 @tool
@@ -88,12 +88,9 @@ def agentic(script: list[AIMessageChunk], on: Stage | None = None, **options: An
     )
 
 
-@every_way
+@main_ways
 async def test_a_long_last_answer_is_split(ask: Any) -> None:
-    bound = agentic(calling(WRITER)).bind_tools([look_up])
-    if ask.__name__.removeprefix("_") in {"events", "events_sync", "generate"}:
-        pytest.skip("a bound model has none of these ways")
-    message = await ask(bound)
+    message = await ask(agentic(calling(WRITER)).bind_tools([look_up]))
     assert message.text == ANSWER
     assert not message.tool_calls
     assert [node.tier for node in Report.from_message(message).nodes] == ["small", "small"]
