@@ -119,17 +119,9 @@ class Assembler:
 
     def feed(self, event: Event) -> str:
         """The text that this event adds to the answer; often empty."""
+        if isinstance(event, Token):  # nearly all of them
+            return self._token(event.node_id, event.text)
         match event:
-            case Token(node_id, text):
-                part = self._parts[node_id]
-                part.text += text
-                part.begun = True
-                if self._order[self._current] != node_id:
-                    return ""
-                if self._opened and not part.restarted and not self._is_opening:
-                    part.shown = part.text
-                    return text
-                return self._advance()
             case Opened(text, last=last):
                 self._opening += text
                 self._begun |= bool(text)
@@ -163,6 +155,17 @@ class Assembler:
             case _:
                 pass
         return ""
+
+    def _token(self, node_id: NodeId, text: str) -> str:
+        part = self._parts[node_id]
+        part.text += text
+        part.begun = True
+        if self._order[self._current] != node_id:
+            return ""
+        if self._opened and not part.restarted and not self._is_opening:
+            part.shown = part.text
+            return text
+        return self._advance()
 
     def _add(self, node_id: NodeId, part: _Part) -> None:
         self._parts[node_id] = part

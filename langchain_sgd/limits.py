@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,16 +49,15 @@ class Limit:
         """A limit of the same size: slots are no matter of another process."""
         return Limit, (self.size,)
 
-    @contextmanager
-    def counted(self) -> Iterator[None]:
-        """Count as in flight while the block runs."""
+    def begin(self) -> None:
+        """One more holds a slot, or waits for one."""
         with self._lock:
             self.in_flight += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self.in_flight -= 1
+
+    def end(self) -> None:
+        """One less does."""
+        with self._lock:
+            self.in_flight -= 1
 
     def has_room(self) -> bool:
         """Whether a slot can be had on the running loop without waiting for it."""
@@ -84,12 +82,31 @@ class Limit:
         return semaphore
 
 
-@asynccontextmanager
-async def slots(limits: Sequence[Limit]) -> AsyncIterator[None]:
-    """Hold one slot of every limit, taken in the order given; a limit given twice counts once."""
-    async with AsyncExitStack() as stack:
-        for limit in dict.fromkeys(limits):
-            stack.enter_context(limit.counted())
-            if (semaphore := limit.slot()) is not None:
-                await stack.enter_async_context(semaphore)
-        yield
+class Slots:
+    """Holds one slot of every limit, taken in the order given; a limit given twice counts once."""
+
+    def __init__(self, limits: Sequence[Limit]) -> None:
+        self._limits = dict.fromkeys(limits)
+        self._counted: list[Limit] = []
+        self._taken: list[asyncio.Semaphore] = []
+
+    async def __aenter__(self) -> None:
+        try:
+            for limit in self._limits:
+                limit.begin()
+                self._counted.append(limit)
+                if (semaphore := limit.slot()) is not None:
+                    await semaphore.acquire()
+                    self._taken.append(semaphore)
+        except BaseException:
+            self._release()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._release()
+
+    def _release(self) -> None:
+        for semaphore in reversed(self._taken):
+            semaphore.release()
+        for limit in self._counted:
+            limit.end()

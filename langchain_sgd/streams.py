@@ -8,6 +8,7 @@ generator; ours are plain iterators.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from typing import Any, Generic, Self, TypeVar, cast
 
@@ -46,7 +47,9 @@ class Stream(Generic[T]):
 
 
 class Working(Generic[T]):
-    """Items that a task puts into a queue while it works; the task lives no longer than the iterator.
+    """Items that a task gives while it works; the task lives no longer than the iterator.
+
+    The items lie in a list: a reader is woken once, however many come before its turn.
 
     Args:
         make: Makes the work, which is given the function that takes an item. Started at the first item.
@@ -54,7 +57,9 @@ class Working(Generic[T]):
 
     def __init__(self, make: Callable[[Callable[[T], None]], Coroutine[Any, Any, None]]) -> None:
         self._make = make
-        self._queue: asyncio.Queue[T | None] = asyncio.Queue()
+        self._items: deque[T] = deque()
+        self._come = asyncio.Event()
+        """There are items, or the work has ended."""
         self._task: asyncio.Task[None] | None = None
         self._over = False
 
@@ -65,33 +70,35 @@ class Working(Generic[T]):
         if self._over:
             raise StopAsyncIteration
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._make(self._queue.put_nowait))
+            self._task = asyncio.get_running_loop().create_task(self._make(self._give))
             self._task.add_done_callback(self._ended)
-        try:
-            item = await self._queue.get()
-        except BaseException:
-            await self.aclose()
-            raise
-        if item is not None:
-            return item
+        while not self._items and not self._task.done():
+            self._come.clear()
+            try:
+                await self._come.wait()
+            except BaseException:
+                await self.aclose()
+                raise
+        if self._items:
+            return self._items.popleft()
         self._over = True
         self._task.result()
         raise StopAsyncIteration
 
+    def _give(self, item: T) -> None:
+        self._items.append(item)
+        if not self._come.is_set():
+            self._come.set()
+
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._queue.put_nowait(None)
+        self._come.set()
         if not task.cancelled():
             task.exception()  # seen: the reader is told of it, if there still is one
 
     def waiting(self) -> list[T]:
         """The items that have come and not been read yet."""
-        items: list[T] = []
-        while not self._queue.empty():
-            item = self._queue.get_nowait()
-            if item is None:
-                self._queue.put_nowait(None)
-                break
-            items.append(item)
+        items = list(self._items)
+        self._items.clear()
         return items
 
     async def aclose(self) -> None:

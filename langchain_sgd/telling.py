@@ -70,14 +70,18 @@ class Telling:
     def feed(self, event: Event) -> None:
         """Take note of an event and pass it on."""
         self._told = True
-        self._recorder.feed(event)
-        if isinstance(event, Ended) and self._raises(event):
-            self._hopeless = True
+        is_token = isinstance(event, Token)
+        if not is_token:
+            self._recorder.feed(event)
+            if isinstance(event, Ended) and self._raises(event):
+                self._hopeless = True
         text = "" if self._hopeless else self._assembler.feed(event)
         # Until there is an answer, marks of missing parts wait: nothing else may come, and then the run
         # raises, which a fallback can only mend while nothing was shown.
-        self._answered |= (isinstance(event, Ended) and bool(event.text)) or (
-            isinstance(event, Token | Opened) and bool(text)
+        self._answered = self._answered or (
+            bool(event.text)
+            if isinstance(event, Ended)
+            else bool(text) and (is_token or isinstance(event, Opened))
         )
         if not self._answered:
             self._held += text

@@ -30,6 +30,11 @@ class AnswerFilter:
     ) -> None:
         self.heading = heading
         self._thoughts = ThoughtFilter(opened, on_thought)
+        self.restarted = False
+        """Turns true with the call that makes a thought of all that was given before it; once at most.
+
+        What that call itself gives is the beginning of the answer.
+        """
         self._begin()
 
     def _begin(self) -> None:
@@ -39,14 +44,6 @@ class AnswerFilter:
         """At the beginning, and between a dropped heading and the text."""
         self._space: list[str] = []
         """White space that is given only if text follows."""
-
-    @property
-    def restarted(self) -> bool:
-        """Turns true with the call that makes a thought of all that was given before it; once at most.
-
-        What that call itself gives is the beginning of the answer.
-        """
-        return self._thoughts.restarted
 
     @property
     def thinking(self) -> bool:
@@ -60,21 +57,16 @@ class AnswerFilter:
 
     def feed(self, chunk: str) -> str:
         """The part of the answer that may be shown now."""
-        restarted = self._thoughts.restarted
-        text = self._thoughts.feed(chunk)
-        if self._thoughts.restarted is not restarted:
-            self._begin()
-        return self._admit(text, last=False)
+        return self._admit(self._thoughts.feed(chunk), last=False)
 
     def close(self) -> str:
         """The rest of the answer, without trailing white space."""
-        restarted = self._thoughts.restarted
-        text = self._thoughts.close()
-        if self._thoughts.restarted is not restarted:
-            self._begin()
-        return self._admit(text, last=True)
+        return self._admit(self._thoughts.close(), last=True)
 
     def _admit(self, text: str, *, last: bool) -> str:
+        if self._thoughts.restarted and not self.restarted:
+            self.restarted = True
+            self._begin()
         if self._skip_space:
             text = text.lstrip()
             self._skip_space = not text

@@ -18,7 +18,7 @@ from langchain_core.runnables import RunnableConfig
 
 from langchain_sgd.decoding.patience import TIME_USED_UP, Patience, StalledError, Watch
 from langchain_sgd.decoding.reply import NoAnswerError, Reply, note_piece
-from langchain_sgd.limits import Limit, in_line, slots
+from langchain_sgd.limits import Limit, Slots, in_line
 from langchain_sgd.tiers import Shared, Tier, innermost
 
 _STALE = 20
@@ -61,7 +61,7 @@ async def call_model(
     """
     loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout_at(patience.until) as waiting, slots([*limits, *tier.limits]):
+        async with asyncio.timeout_at(patience.until) as waiting, Slots([*limits, *tier.limits]):
             waiting.reschedule(None)
             reply.began_at = loop.time()
             until = on_start() if on_start is not None else None

@@ -75,6 +75,8 @@ class Hearing:
     def feed(self, said: str) -> bool:
         """Hear more; whether enough was heard."""
         self._said.append(said)
+        if self._pieces:
+            return self._take(self._filter.feed(said))
         begun = self._filter.begun
         enough = self._take(self._filter.feed(said))
         if self._filter.begun and not (begun or self._pieces):
@@ -96,10 +98,10 @@ class Hearing:
             text = self._ending.feed(text)
         if text:
             self._pieces.append(text)
-            self._held += text
-            if not self._is_enough and self._ending is not None:
-                self._is_enough = self._ending.words >= self._least
+            if not self._is_enough:
+                self._held += text
+                if self._ending is not None and self._ending.words >= self._least:
+                    self._is_enough, text = True, self._held
             if self._is_enough:
-                self._emit(Token(self._id, self._held, self._now()))
-                self._held = ""
-        return self.done
+                self._emit(Token(self._id, text, self._now()))
+        return self._ending is not None and self._ending.done

@@ -86,7 +86,8 @@ class Watch:
 
     def heard(self) -> None:
         """A piece came. Raises what the model swallowed, or what it gave the timer no turn for."""
-        self.check()
+        if self._task.cancelling() > self._before:
+            raise asyncio.CancelledError
         self.last = self._loop.time()
         until = self._patience.until
         if until is not None and self.last >= until:

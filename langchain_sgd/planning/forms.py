@@ -129,6 +129,8 @@ def bound(
         options = call_options(
             inner, before, max_tokens=max_tokens, temperature=temperature, seed=seed, stop=stop
         )
+        if grammar is None and not is_openai_style(inner):
+            return options
         own = _known_form(leaf, endpoints)
         if max_tokens is not None and own.key.startswith("ollama ") and is_openai_style(inner):
             # Ollama's OpenAI route knows this older name only, which ChatOpenAI no longer sends.

@@ -16,7 +16,7 @@ from langchain_core.runnables import Runnable
 from langchain_sgd.answer import Assembler
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.events import PLAIN_ID, Ended, Event, Opened, Token
-from langchain_sgd.limits import slots
+from langchain_sgd.limits import Slots
 from langchain_sgd.proxy.errors import ProxyError
 from langchain_sgd.report import NodeReport, Report, Usage
 from langchain_sgd.runnable import SGDRunnable
@@ -108,7 +108,7 @@ class Engine:
         """The large model's own answer, with tools or a response format: SGD has no part in it."""
         model = _with_tools(self._largest.model, dict(bound))
         total: AIMessageChunk | None = None
-        async with slots([self._largest.limit]):
+        async with Slots([self._largest.limit]):
             stream = model.astream(list(messages), None, **options)
             async with aclosing(cast("Any", stream)):
                 async for chunk in stream:

@@ -84,6 +84,11 @@ class Faults:
         """Name the error that an event of a stream reports."""
         return to_error(_OK, self._blanked(event), endpoint=self._url)
 
+    def without_end(self) -> TGIError:
+        """Name a stream that stopped before its end event."""
+        msg = "the stream ended without its end event"
+        return TGIStreamBrokenError(msg, endpoint=self._url, status=_OK)
+
     def unreadable(self, error: ValueError) -> TGIError:
         """Name a body that is too long or packed in a way that nobody asked for."""
         remedy = "Look for a proxy in front of the server; what came is no answer of a TGI server."

@@ -7,37 +7,28 @@ import contextlib
 import json
 import math
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, Final, NamedTuple
 
-import aiohttp
 from pydantic import SecretStr
 from yarl import URL
 
-from langchain_sgd.tgi import bodies
-from langchain_sgd.tgi.due import Due, Reader, in_time
+from langchain_sgd.tgi.due import Due, in_time
 from langchain_sgd.tgi.endpoint import Verify, proxy_for, tls_for
-from langchain_sgd.tgi.errors import TGIError, TGIStreamBrokenError, TGIUnavailableError
-from langchain_sgd.tgi.faults import Faults, bare, decoded, is_refusal, proxy_secrets
+from langchain_sgd.tgi.errors import TGIError, TGIUnavailableError
+from langchain_sgd.tgi.exchange import Ending, Exchange
+from langchain_sgd.tgi.faults import Faults, bare, decoded, proxy_secrets
 from langchain_sgd.tgi.gate import Gate, shared_gate
 from langchain_sgd.tgi.pool import LoopPool
 from langchain_sgd.tgi.retries import Patience, Retries
 from langchain_sgd.tgi.server import Timings, read_timings
-from langchain_sgd.tgi.sse import EventParser, EventTooLongError, begins_stream
 
-_OK: Final = 200
-_DONE: Final = b"[DONE]"
-_NULL: Final = b"null"
-"""An event that says nothing; some gateways send it."""
 _ASK_LIMIT_FROM: Final = 8
 """Requests in flight from which it pays to ask the server how many it takes."""
 _REFUSALS_TO_PROBE: Final = 3
 """Connections that fail in a row before a health check goes ahead of further requests."""
 _PROBE_TIMEOUT_S: Final = 2.0
 _PROBE_COUNTS_S: Final = 1.0
-_ERROR_TIMEOUT_S: Final = 2.0
-"""For an error's message; the status alone names the fault as well."""
-_DRAIN_TIMEOUT_S: Final = 0.5
 
 
 class Answer(NamedTuple):
@@ -46,16 +37,6 @@ class Answer(NamedTuple):
     body: dict[str, Any]
     timings: Timings
     """What the `x-*` headers say; empty where a server sends none."""
-
-
-class Ending(Protocol):
-    """Says whether a stream ended as it should."""
-
-    def see(self, event: Mapping[str, Any], /) -> None:
-        """Take an event."""
-
-    def reached(self, *, done: bool) -> bool:
-        """Whether the events are a whole stream; `done` says that `[DONE]` came behind them."""
 
 
 class Transport:
@@ -110,8 +91,8 @@ class Transport:
         try:
             pool = await self._pool()
             method = "GET" if body is None else "POST"
-            async with self._response(pool, method, path, body, due) as response, in_time(due):
-                return decoded(await self._body(response))
+            async with self._exchange(pool, method, path, body, due) as exchange, in_time(due):
+                return decoded(await exchange.body())
         except TGIError as error:
             bare(error)
             raise
@@ -130,9 +111,9 @@ class Transport:
                 while True:
                     try:
                         pool = await self._admissible_pool()
-                        async with pool.gate, self._response(pool, "POST", path, body) as response:
-                            answer = self._faults.json_object(await self._body(response))
-                            return Answer(answer, read_timings(response.headers))
+                        async with pool.gate, self._exchange(pool, "POST", path, body) as exchange:
+                            answer = self._faults.json_object(await exchange.body())
+                            return Answer(answer, read_timings(exchange.response.headers))
                     except TGIError as error:
                         await retries.wait_after(error)
         except TGIError as error:
@@ -163,7 +144,9 @@ class Transport:
                         pool = await self._admissible_pool()
                         await pool.gate.acquire()
                     try:
-                        reading = self._read_events(pool, path, body, deadline, ending)
+                        due = min(deadline, self._headers_due())
+                        exchange = self._exchange(pool, "POST", path, body, due)
+                        reading = exchange.events(ending, lambda: self._next_event_due(deadline))
                         async with contextlib.aclosing(reading):
                             async for events in reading:
                                 opened = True
@@ -181,174 +164,19 @@ class Transport:
             bare(error)
             raise
 
-    async def _read_events(
-        self, pool: LoopPool, path: str, body: bytes, deadline: Due, ending: Ending
-    ) -> AsyncGenerator[list[dict[str, Any]]]:
-        """Open one stream and read it; a stall is counted from event to event, not from byte to byte."""
-        done = False
-        due = min(deadline, self._headers_due())
-        async with self._response(pool, "POST", path, body, due) as response:
-            parser = EventParser()
-            unpacker = self._unpacker(response)
-            chunk = b""
-            if response.content_type != "text/event-stream":
-                async with in_time(due):
-                    chunk, whole = await self._under_another_type(response, unpacker)
-                if whole is not None:
-                    ending.see(whole)
-                    yield [whole]
-            due = self._next_event_due(deadline)
-            with contextlib.closing(Reader(response.content, due)) as reader:
-                while not done and (chunk or (chunk := await self._more(reader, unpacker))):
-                    events: list[dict[str, Any]] = []
-                    failure: TGIError | None = None
-                    parsed, chunk = self._parsed(parser, chunk), b""
-                    for data in parsed:
-                        if data == _DONE:
-                            done = True
-                            break
-                        if data == _NULL:
-                            continue
-                        event, failure = self._event(data)
-                        if failure is not None:
-                            break
-                        ending.see(event)
-                        events.append(event)
-                    if events:
-                        yield events
-                        reader.due = self._next_event_due(deadline)
-                    if failure is not None:
-                        await _drain(response)
-                        raise failure
-            if done:
-                await _drain(response)
-        if not ending.reached(done=done):
-            msg = "the stream ended without its end event"
-            raise TGIStreamBrokenError(msg, endpoint=self._base, status=_OK)
-
-    def _unpacker(self, response: aiohttp.ClientResponse) -> bodies.Unpacker | None:
-        encoding = response.headers.get("Content-Encoding")
-        if encoding is None:
-            return None
-        try:
-            return bodies.Unpacker(encoding)
-        except bodies.BodyError as error:
-            raise self._faults.unreadable(error) from None
-
-    async def _more(self, reader: Reader, unpacker: bodies.Unpacker | None) -> bytes:
-        """The next bytes of a stream; none are its end."""
-        while chunk := await reader.read():
-            if unpacker is None or (chunk := self._unpacked(unpacker, chunk)):
-                break
-        return chunk
-
-    def _unpacked(self, unpacker: bodies.Unpacker, chunk: bytes) -> bytes:
-        try:
-            return unpacker.feed(chunk, bodies.LONGEST_ANSWER)
-        except bodies.BodyError as error:
-            raise self._faults.unreadable(error) from None
-
-    def _parsed(self, parser: EventParser, chunk: bytes) -> list[bytes]:
-        try:
-            return parser.feed(chunk)
-        except EventTooLongError as error:
-            raise self._faults.unreadable(error) from None
-
-    async def _under_another_type(
-        self, response: aiohttp.ClientResponse, unpacker: bodies.Unpacker | None
-    ) -> tuple[bytes, dict[str, Any] | None]:
-        """Look at an answer that is not called a stream: no text is lost for its label.
-
-        Returns:
-            The first bytes, if it is a stream all the same; or none, and the whole answer.
-
-        Raises:
-            TGIError: It is neither.
-        """
-        begun = b""
-        # Blank lines alone tell nothing, and some send them without end.
-        while (is_stream := begins_stream(begun)) is None and len(begun) < bodies.LONGEST_ERROR:
-            if not (chunk := await response.content.readany()):
-                break
-            begun += chunk if unpacker is None else self._unpacked(unpacker, chunk)
-        if is_stream:
-            return begun, None
-        is_json = begun.lstrip().startswith((b"{", b"["))
-        longest = bodies.LONGEST_ANSWER if is_json else bodies.LONGEST_ERROR
-        body = begun + await self._body(response, longest, cut=not is_json, unpacker=unpacker)
-        return b"", self._faults.whole_answer(response.content_type, body)
-
-    async def _body(
-        self,
-        response: aiohttp.ClientResponse,
-        longest: int = bodies.LONGEST_ANSWER,
-        *,
-        cut: bool = False,
-        unpacker: bodies.Unpacker | None = None,
-    ) -> bytes:
-        try:
-            return await bodies.read(response, longest, cut=cut, unpacker=unpacker)
-        except bodies.BodyError as error:
-            raise self._faults.unreadable(error) from None
-
-    async def _error_body(self, response: aiohttp.ClientResponse) -> bytes:
-        """Read what an error says, if it says it soon and shortly."""
-        with contextlib.suppress(TimeoutError, bodies.BodyError, aiohttp.ClientError):
-            async with asyncio.timeout(_ERROR_TIMEOUT_S):
-                return await bodies.read(response, bodies.LONGEST_ERROR, cut=True)
-        return b""
-
     def _due(self, seconds: float | None, missed: str) -> Due:
         """Say until when something must have come, and how to name that it did not."""
         seconds = math.inf if seconds is None else seconds
         return Due(asyncio.get_running_loop().time() + seconds, missed, seconds, self._base)
 
-    def _event(self, data: bytes) -> tuple[dict[str, Any], TGIError | None]:
-        """Read an event; the error where it is none or tells of one."""
-        try:
-            event = self._faults.json_object(data)
-        except TGIError as error:
-            return {}, error
-        return event, self._faults.in_stream(event) if event.get("error") is not None else None
-
     def _next_event_due(self, deadline: Due) -> Due:
         return min(deadline, self._due(self._patience.stall_timeout_s, "no event"))
 
-    @contextlib.asynccontextmanager
-    async def _response(
-        self,
-        pool: LoopPool,
-        method: str,
-        path: str,
-        body: bytes | None,
-        due: Due | None = None,
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Open an answer that is a success; leaving early closes its connection.
-
-        Every fault of the connection, also while the answer is read, leaves as a `TGIError` and without
-        the cause: aiohttp's errors hold the request's headers, and so the key.
-        """
-        answered = False
-        try:
-            async with in_time(due):
-                response = await pool.session.request(
-                    method,
-                    self._url(path),
-                    data=body,
-                    headers=self._request_headers(),
-                    allow_redirects=False,
-                )
-            answered = True
-            pool.refusals = 0
-            try:
-                if response.status != _OK:
-                    raise self._faults.refused(response, await self._error_body(response))
-                yield response
-            finally:
-                response.close()  # a response read to its end has given its connection back already
-        except aiohttp.ClientError as error:
-            pool.refusals += is_refusal(error)
-            raise self._faults.lost(error, answered=answered) from None
+    def _exchange(
+        self, pool: LoopPool, method: str, path: str, body: bytes | None, due: Due | None = None
+    ) -> Exchange:
+        headers = self._request_headers()
+        return Exchange(pool, method, self._url(path), body, headers, self._faults, due)
 
     async def _admissible_pool(self) -> LoopPool:
         """Give the loop's pool, after what the server's state asks for: a health check, its limit."""
@@ -435,12 +263,3 @@ def _limit_of(info: Any) -> int | None:
     """Take a little less than the server does: others use it too, and one too many is an error."""
     limit = info.get("max_concurrent_requests") if isinstance(info, Mapping) else None
     return max(1, limit - max(1, limit // 16)) if isinstance(limit, int) else None
-
-
-async def _drain(response: aiohttp.ClientResponse) -> None:
-    """Read what follows `[DONE]` or an error: the end of the body, which frees the connection."""
-    left = bodies.LONGEST_ERROR
-    with contextlib.suppress(TimeoutError, aiohttp.ClientError):
-        async with asyncio.timeout(_DRAIN_TIMEOUT_S):
-            while left > 0 and (data := await response.content.readany()):
-                left -= len(data)

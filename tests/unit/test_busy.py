@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from langchain_sgd import Report, SGDRunnable
-from langchain_sgd.limits import Limit, slots
+from langchain_sgd.limits import Limit, Slots
 from tests.support.models import PLAIN, PLANNER, Stage, planning
 from tests.support.skeletons import skeleton
 
@@ -27,7 +27,7 @@ async def test_a_limit_counts_who_holds_and_who_waits() -> None:
     held = asyncio.Event()
 
     async def hold() -> None:
-        async with slots([limit, limit]):
+        async with Slots([limit, limit]):
             await held.wait()
 
     async with asyncio.TaskGroup() as group:
@@ -41,9 +41,9 @@ async def test_a_limit_counts_who_holds_and_who_waits() -> None:
 
 async def test_a_call_that_is_cancelled_while_it_waits_no_longer_counts() -> None:
     limit = Limit(1)
-    async with slots([limit]):
+    async with Slots([limit]):
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0), slots([limit]):
+            async with asyncio.timeout(0), Slots([limit]):
                 pass
         assert limit.in_flight == 1
 

@@ -9,7 +9,7 @@ import weakref
 import pytest
 
 from langchain_sgd.errors import InvalidInputError
-from langchain_sgd.limits import Limit, slots
+from langchain_sgd.limits import Limit, Slots
 
 
 async def most_at_once(limits: list[Limit], holders: int) -> int:
@@ -18,7 +18,7 @@ async def most_at_once(limits: list[Limit], holders: int) -> int:
 
     async def hold() -> None:
         nonlocal inside, most
-        async with slots(limits):
+        async with Slots(limits):
             inside += 1
             most = max(most, inside)
             for _ in range(2 * holders):
@@ -95,17 +95,17 @@ async def test_a_limit_given_twice_is_taken_once() -> None:
 async def test_a_slot_is_free_again_after_an_error_and_a_cancelled_wait() -> None:
     limit = Limit(1)
     with pytest.raises(ValueError, match="inside"):
-        async with slots([limit]):
+        async with Slots([limit]):
             raise ValueError("inside")
-    async with slots([limit]):
+    async with Slots([limit]):
 
         async def wait() -> None:
-            async with slots([Limit(None), limit]):
+            async with Slots([Limit(None), limit]):
                 raise AssertionError
 
         async with asyncio.TaskGroup() as group:
             waiting = group.create_task(wait())
             await asyncio.sleep(0)
             waiting.cancel()
-    async with asyncio.timeout(1), slots([limit]):
+    async with asyncio.timeout(1), Slots([limit]):
         pass

@@ -18,7 +18,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langchain_sgd import NodeDecodeError, Report, SGDRunnable
 from langchain_sgd.answer import AGAIN
 from langchain_sgd.decoding.opening import OpeningText
-from langchain_sgd.limits import Limit, slots
+from langchain_sgd.limits import Limit, Slots
 from tests.support.chunks import cut as cuts
 from tests.support.models import PLAIN, PLANNER, Say, Stage, others, planning, settle
 from tests.support.skeletons import skeleton
@@ -367,7 +367,7 @@ async def test_it_holds_a_slot_of_its_own() -> None:
         on.release(PLANNER, PLAIN)
     assert asking.result().text == "It is so."
     assert limit.in_flight == 0
-    async with slots([limit]):
+    async with Slots([limit]):
         assert limit.has_room()
 
 

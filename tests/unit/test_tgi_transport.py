@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import HumanMessage
+from langchain_core.prompts import ChatPromptTemplate
 from pydantic import SecretStr, ValidationError
 
 from langchain_sgd.errors import InvalidInputError
@@ -32,9 +33,9 @@ from langchain_sgd.tgi import (
     TGITimeoutError,
     TGIUnavailableError,
     chat_model,
+    exchange,
     pool,
     to_error,
-    transport,
 )
 from langchain_sgd.tgi.bodies import LONGEST_ERROR
 from langchain_sgd.tgi.endpoint import tls_for
@@ -134,7 +135,7 @@ async def test_blank_lines_without_end_are_not_gathered(monkeypatch: pytest.Monk
         looked.append(len(begun))
         return begins_stream(begun)
 
-    monkeypatch.setattr(transport, "begins_stream", look)
+    monkeypatch.setattr(exchange, "begins_stream", look)
     pieces = response(200, "\n" * 1_000_000, {"content-type": "text/plain"}, cut=70_000)
     chat = ChatTGI(base_url=URL, max_retries=0)
     with answering(monkeypatch, pieces), pytest.raises(NotTGIError, match="came"):
@@ -150,7 +151,7 @@ async def test_blank_lines_without_end_are_not_gathered(monkeypatch: pytest.Monk
 async def test_an_error_whose_body_stalls_is_told_by_its_status(
     monkeypatch: pytest.MonkeyPatch, way: Any, status: int
 ) -> None:
-    monkeypatch.setattr(transport, "_ERROR_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(exchange, "_ERROR_TIMEOUT_S", 0.01)
     head, body = response(status, '{"error": "x"}')
     with answering(monkeypatch, [head, body[:3], None]), pytest.raises(TGIError) as caught:
         await asyncio.wait_for(way(ChatTGI(base_url=URL, max_retries=0)), 20)
@@ -620,3 +621,25 @@ def test_tokens_are_estimated_where_the_server_cannot_count(
             with pytest.raises(TGIError):
                 chat.get_token_ids("x")
     assert caplog.records[0].name == "langchain_sgd"
+
+
+# --- the end of a loop
+
+
+def test_a_loop_that_ends_closes_a_half_read_stream_without_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A loop that ends closes all generators at once, each while another one is being closed."""
+    begin, _, _ = STREAM.partition("data: [DONE]")
+    begun = [response(200, STREAM, SSE)[0], begin.encode(), None]
+    chain = ChatPromptTemplate.from_template("{q}") | ChatTGI(base_url=URL)
+    told: list[str] = []
+
+    async def half() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, c: told.append(str(c)))
+        await anext(chain.astream({"q": "Hi"}))
+
+    with answering(monkeypatch, begun):
+        for _ in range(20):  # the order in which they are closed is chance
+            asyncio.run(half())
+    assert told == []
