@@ -92,7 +92,7 @@ def response(reply: list[Block]) -> Iterator[dict[str, Any]]:
         place = {"output_index": at, "item_id": f"item_{at}"}
         if block["type"] == "thinking":
             item = {"type": "reasoning", "id": f"item_{at}", "summary": []}
-            part = {"type": "summary_text", "text": ""}
+            part: dict[str, Any] = {"type": "summary_text", "text": ""}
             kind, index = "response.reasoning_summary", {"summary_index": 0}
             inner = [
                 {"type": f"{kind}_part.added", "part": part},

@@ -121,7 +121,7 @@ async def test_token_details_add_up_and_the_model_is_named(
 
 
 async def test_call_options_reach_the_writers_under_the_clients_own_names() -> None:
-    options = {"temperature": 0.5, "stop": ["END"]}
+    options: dict[str, Any] = {"temperature": 0.5, "stop": ["END"]}
     for client, cite, limit in (
         (claude, anthropics, "max_tokens"),
         (gpt, openais, "max_output_tokens"),
