@@ -2,8 +2,7 @@
 
 The models answer at once, but the last two parts of eight, which hang until the process is killed with
 SIGKILL. Once at the top level, once as a step of a user's graph, where only that graph has a checkpointer.
-And how long a part that has come to its end can still be lost: until it is saved. Needs
-`langgraph-checkpoint-sqlite`.
+Needs `langgraph-checkpoint-sqlite`.
 """
 
 from __future__ import annotations
@@ -11,12 +10,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import random
 import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +26,7 @@ from langgraph.graph import END, START, StateGraph
 from typing_extensions import TypedDict
 
 from langchain_sgd.bench._output import parser, save, show
-from langchain_sgd.bench.models import StreamOnly, lines_of, random_skeleton
+from langchain_sgd.bench.models import StreamOnly, lines_of
 from langchain_sgd.report import Report
 from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.skeleton import Node, NodeId, Skeleton
@@ -88,12 +85,7 @@ def measure(place: str) -> Resumed:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print and save the figures."""
-    options = parser("resume", __doc__ or "")
-    options.add_argument(
-        "--nodes", type=int, nargs="*", default=[8, 32], help="parts of a question"
-    )
-    options.add_argument("--questions", type=int, default=200, help="asked of each size")
-    args = options.parse_args(argv)
+    args = parser("resume", __doc__ or "").parse_args(argv)
     found = {place: measure(place) for place in PLACES}
     show(
         f"Killed and resumed: model calls of a run of {len(SKELETON)} parts and their plan",
@@ -104,17 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         ],
         note="Called again are the calls that had no answer yet when the process was killed.",
     )
-    waits = {nodes: asyncio.run(until_saved(nodes, args.questions)) for nodes in args.nodes}
-    if waits:
-        show(
-            f"From a part's last token until it is saved: ms, {args.questions} questions, SQLite",
-            ("parts", "saved", "p50", "p99", "max"),
-            [
-                (nodes, len(each), *(f"{_quantile(each, q) * 1000:.1f}" for q in (0.5, 0.99, 1.0)))
-                for nodes, each in waits.items()
-            ],
-        )
-    figures: dict[str, Any] = {
+    figures = {
         place: {
             "calls_before": r.before,
             "calls_after": r.after,
@@ -124,56 +106,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         }
         for place, r in found.items()
     }
-    figures["until_saved_s"] = {
-        nodes: {q: _quantile(each, q) for q in (0.5, 0.99, 1.0)} for nodes, each in waits.items()
-    }
     save(args.json, "resume", "langchain-sgd bench resume", figures)
-
-
-def _quantile(values: Sequence[float], share: float) -> float:
-    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
-
-
-async def until_saved(nodes: int, questions: int) -> list[float]:
-    """Seconds from each part's last token until it is in the database, one question after the other.
-
-    The models answer at once, so all parts of a level end together: more than a server ever sends.
-    """
-    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver  # noqa: PLC0415 - not a dependency
-
-    ended: dict[str, float] = {}
-    waited: list[float] = []
-
-    class Noting(AsyncSqliteSaver):
-        async def aput_writes(
-            self,
-            config: RunnableConfig,
-            writes: Sequence[tuple[str, Any]],
-            task_id: str,
-            task_path: str = "",
-        ) -> None:
-            await super().aput_writes(config, writes, task_id, task_path)
-            for _, value in writes:
-                if isinstance(value, dict) and value.get("id") in ended:
-                    waited.append(time.perf_counter() - ended.pop(value["id"]))
-
-    class Ending(StreamOnly):
-        async def astream(
-            self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
-        ) -> AsyncIterator[str]:
-            yield "word "
-            ended[(config or {}).get("metadata", {})["sgd_node_id"]] = time.perf_counter()
-
-    with tempfile.TemporaryDirectory() as folder:
-        async with Noting.from_conn_string(str(Path(folder, "runs.sqlite"))) as saver:
-            sgd = SGDRunnable(large=Ending(), checkpointer=saver)
-            for number in range(questions):
-                skeleton = random_skeleton(random.Random(number), least=nodes, most=nodes)
-                await sgd.ainvoke(
-                    {"question": "Which?", "skeleton": skeleton},
-                    {"configurable": {"thread_id": f"run-{number}"}},
-                )
-    return waited
 
 
 def _again(found: Resumed) -> int:

@@ -44,9 +44,7 @@ class SavedJournal:
         }
         self._saved: RunnableConfig | None = None
         """Where the values go; None until there is a place for them."""
-        self._waiting: dict[str, Any] = {}
-        self._known: set[str] = set()
-        """Keys of values that are kept, or about to be."""
+        self._waiting: list[tuple[str, Any]] = []
         self._lock = asyncio.Lock()
         self.ask = ask
         self.kept: dict[str, Any] = {}
@@ -57,31 +55,26 @@ class SavedJournal:
         if saved is not None:
             self._saved = saved.config
             self.kept = {channel: value for _, channel, value in saved.pending_writes or ()}
-            self._known.update(self.kept)
 
     def note(self, key: str, value: Any) -> None:
         """Keep a value before any that is kept later."""
-        if key in self._known:  # what was kept first stands
-            return
-        self._known.add(key)
-        self._waiting[key] = (
-            value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-        )
+        plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+        self._waiting.append((key, plain))
 
     async def keep(self, key: str, value: Any) -> None:
         """Keep a value; it is safe once this returns."""
         self.note(key, value)
         async with self._lock:  # whoever comes first saves for all who have come meanwhile
-            waiting, self._waiting = self._waiting, {}
+            waiting, self._waiting = self._waiting, []
             if not waiting:
                 return
             if self._saved is None:
                 self._saved = await self._saver.aput(
                     self._config, empty_checkpoint(), {"source": "fork", "step": 0}, {}
                 )
-            # All in one step of the database. Writes of one task are numbered, and found by number: so what
-            # is saved together has a task of its own.
-            await self._saver.aput_writes(self._saved, [*waiting.items()], digest([*waiting]))
+            for name, item in waiting:
+                # A task of its own for each key: writes of one task are numbered, and found by number.
+                await self._saver.aput_writes(self._saved, [(name, item)], digest(name))
 
 
 async def journal_here(

@@ -15,7 +15,6 @@ from langgraph.types import Command, interrupt
 
 from langchain_sgd import ChatSGD, NodeDecodeError, Report, SGDRunnable
 from langchain_sgd.bench.virtual_time import run_virtual
-from langchain_sgd.langgraph.journal import SavedJournal
 from langchain_sgd.tiers import described
 from tests.support.models import PLAIN, PLANNER, Say, ScriptedChat, Stage, planning, text_for
 from tests.support.skeletons import skeleton
@@ -202,54 +201,3 @@ async def test_a_model_that_learns_its_name_from_its_server_is_described_as_befo
     before = described(model)
     model.learnt = "lab/model"
     assert described(model) == before
-
-
-# --- saving
-
-
-class SlowSaver(InMemorySaver):
-    """Each write waits until it is let go; what it wrote is told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gate = asyncio.Event()
-        self.written: list[list[str]] = []
-
-    async def aput_writes(self, *args: Any, **options: Any) -> None:
-        await self.gate.wait()
-        await super().aput_writes(*args, **options)
-        self.written.append([key for key, _ in args[1]])
-
-
-def journal_on(saver: InMemorySaver) -> SavedJournal:
-    return SavedJournal(saver, "1", "here", lambda _: None)
-
-
-async def test_what_ends_while_something_is_saved_is_saved_in_one_step() -> None:
-    saver = SlowSaver()
-    journal = journal_on(saver)
-    async with asyncio.TaskGroup() as group:
-        for number in range(20):
-            group.create_task(journal.keep(f"node {number}", {"answer": number}))
-            await asyncio.sleep(0)
-        saver.gate.set()
-    assert len(saver.written) <= 2
-    again = journal_on(saver)
-    await again.load()
-    assert again.kept == {f"node {number}": {"answer": number} for number in range(20)}
-
-
-async def test_what_was_kept_first_stands() -> None:
-    saver = SlowSaver()
-    saver.gate.set()
-    journal = journal_on(saver)
-    journal.note("plan 1", "first")
-    await journal.keep("node", 1)
-    journal.note("plan 1", "second")
-    await journal.keep("other", 2)
-    again = journal_on(saver)
-    await again.load()
-    await again.keep("node", 3)
-    last = journal_on(saver)
-    await last.load()
-    assert last.kept == {"plan 1": "first", "node": 1, "other": 2}
