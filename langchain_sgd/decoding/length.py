@@ -126,6 +126,8 @@ _NO_END = re.compile(
 _WIDE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _WIDE_PER_WORD: Final = 1.6
 _FENCES: Final = ("```", "~~~")
+NO_SENTENCE: Final = re.compile(r"[-+\u2022|>\[{<$]|[*_]{1,3}\s|\d{1,3}[.)]|```|~~~")
+"""How lists, tables, quotations, code and data begin, and no sentence."""
 
 
 def count_words(text: str) -> int:

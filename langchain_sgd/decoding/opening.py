@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from langchain_sgd.decoding.length import SentenceEnd
+from langchain_sgd.decoding.length import NO_SENTENCE, SentenceEnd
 
 BROKEN_OFF: Final = " \u2026"
 """Ends an opening whose call failed or fell silent."""
@@ -16,8 +16,6 @@ OPENING_TOKENS: Final = 64
 _LEAST_WORDS: Final = 3
 """Of an opening: "Sure!" is followed by another sentence."""
 _UNCLEAR = re.compile(r"[*_]{1,3}|\d{1,3}|`{1,3}|~{1,3}")
-_NO_SENTENCE = re.compile(r"[-+\u2022|>\[{<$]|[*_]{1,3}\s|\d{1,3}[.)]|```|~~~")
-"""How lists, tables, quotations, code and data begin: a text that begins so has no opening."""
 _TITLE = re.compile(r"#|[*_]{2,3}\S[^\n]*[*_]{2,3}$")
 
 
@@ -54,7 +52,7 @@ class OpeningText:
             self._held += char
             if _UNCLEAR.fullmatch(self._held):
                 return ""
-            if _NO_SENTENCE.match(self._held):
+            if NO_SENTENCE.match(self._held):
                 self.done = True
                 return ""
             self._is_clear = True
@@ -66,7 +64,7 @@ class OpeningText:
     def _end_line(self) -> str:
         line, held = "".join(self._line).strip(), self._held
         self._line, self._held, self._is_clear = [], "", False
-        if _NO_SENTENCE.match(line):
+        if NO_SENTENCE.match(line):
             self.done = True
             return ""
         shown = self._end.feed(held)

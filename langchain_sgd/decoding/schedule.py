@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from langchain_sgd.decoding.context import RunContext
 from langchain_sgd.decoding.part import Outline, Written
-from langchain_sgd.decoding.repeats import without_repeats, without_text
+from langchain_sgd.decoding.repeats import Repeats, without_text
 from langchain_sgd.decoding.writer import failure, write_node
 from langchain_sgd.errors import DependencyFailedError, SkeletonGraphError
 from langchain_sgd.events import Planned, Voided
@@ -37,6 +37,7 @@ class Schedule:
         """The planned nodes as prompts show them, rendered once."""
         self._keys: dict[NodeId, str] = {}
         self._complete = False
+        self._repeats = Repeats() if run.options.cut_repeats else None
 
     def add(self, node: Node) -> None:
         """A node stands: it is decoded as soon as its dependencies have answers."""
@@ -52,8 +53,8 @@ class Schedule:
         self._keys[node.id] = key
         run.emit(Planned(node, now))
         waits = {d: self._tasks[d] for d in node.dependencies}
-        earlier = tuple(self._tasks.values()) if run.options.cut_repeats else ()
-        work = self._decode(node, waits, earlier, now, f"node {key}")
+        before = next(reversed(self._tasks.values()), None) if self._repeats is not None else None
+        work = self._decode(node, waits, before, now, f"node {key}")
         self._tasks[node.id] = self._owner.start(work)
 
     def void(self) -> None:
@@ -61,6 +62,7 @@ class Schedule:
         for task in self._tasks.values():
             task.cancel()
         self._tasks, self._planned, self._lines, self._keys = {}, [], [], {}
+        self._repeats = Repeats() if self._repeats is not None else None
         self._run.emit(Voided(self._run.clock.now()))
 
     def complete(self) -> None:
@@ -71,7 +73,7 @@ class Schedule:
         self,
         node: Node,
         needed: Mapping[NodeId, asyncio.Task[Written]],
-        earlier: Sequence[asyncio.Task[Written]],
+        before: asyncio.Task[Written] | None,
         planned_s: float,
         key: str,
     ) -> Written:
@@ -95,14 +97,14 @@ class Schedule:
                 planned_s=planned_s,
                 journal=self._journal,
                 key=key,
-                emit=without_text(run.emit) if earlier else run.emit,
+                emit=without_text(run.emit) if before else run.emit,
             )
             if written.has_come_to_its_end and written.report.status != "partial":
                 await self._journal.keep(key, written.report)
-        if earlier:
-            await asyncio.wait(earlier)
-            ended = [t.result() for t in earlier if not t.cancelled() and t.exception() is None]
-            written = without_repeats(written, [one.report.answer for one in ended])
+        if self._repeats is not None:
+            if before is not None:  # which waits for the one before it
+                await asyncio.wait([before])
+            written = self._repeats.cut_part(written)
         run.emit(written.ended())
         return written
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langchain_sgd import Report, SGDRunnable
 from langchain_sgd.bench.virtual_time import run_virtual
 from langchain_sgd.decoding.length import sentences
-from langchain_sgd.decoding.repeats import cut_repeats
+from langchain_sgd.decoding.repeats import Repeats
 from langchain_sgd.repetition import repeated_share, runs_of, words_of
 from langchain_sgd.skeleton import Skeleton
 from tests.support.models import PLANNER, Say, Stage, planning
@@ -24,6 +25,13 @@ SAID = "Trains reach the middle of the town without any transfer."
 AGAIN = "So trains reach the middle of the town without any transfer."
 NEW = "Planes are quick, but airports lie far outside."
 MORE = "A bus costs less than both of them."
+
+
+def cut_repeats(text: str, earlier: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    repeats = Repeats()
+    for each in earlier:
+        repeats.note(each)
+    return repeats.cut(text)
 
 
 def test_a_sentence_that_was_said_is_left_out() -> None:
