@@ -161,3 +161,30 @@ def answering(
     with monkeypatch.context() as patched:
         patched.setattr(pool, "_connector", connector)
         yield asked
+
+
+ANSWER = json.dumps({"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}]})
+STREAM = (
+    'data: {"choices": [{"delta": {"content": "Hi"}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
+)
+SSE = {"content-type": "text/event-stream"}
+WHOLE = response(200, ANSWER)
+
+
+def either(request: Asked) -> list[bytes]:
+    """Answer a call or a stream, as it was asked."""
+    return response(200, STREAM, SSE) if request.json.get("stream") else WHOLE
+
+
+async def whole(chat: Any) -> Any:
+    return await chat.ainvoke("Hi")
+
+
+async def streamed(chat: Any) -> Any:
+    total: Any = None
+    async for chunk in chat.astream("Hi"):
+        total = chunk if total is None else total + chunk
+    return total
+
+
+WAYS = pytest.mark.parametrize("way", [whole, streamed])
