@@ -11,9 +11,9 @@ from langchain_core.outputs import ChatGenerationChunk
 
 from langchain_sgd import ChatSGD, Report, SGDRunnable
 from langchain_sgd.report import Usage
+from tests.support.chats import WAYS
 from tests.support.models import ScriptedChat, part_of
 from tests.unit.test_chains import ANSWER, stage
-from tests.unit.test_chat import WAYS
 
 every_way = pytest.mark.parametrize("ask", WAYS)
 PLAN = "1|Heading 1|s|-|2\n2|Heading 2|s|-|2\n"

@@ -27,9 +27,9 @@ from pydantic import BaseModel, Field
 
 from langchain_sgd import ChatSGD, Prompts, Report
 from langchain_sgd.deciding import WRITER, with_findings
+from tests.support.chats import main_ways
 from tests.support.models import ScriptedChat, Stage
 from tests.unit.test_chains import ANSWER, stage
-from tests.unit.test_chat import main_ways
 
 
 @tool
