@@ -14,9 +14,11 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langchain_sgd import Report, SGDRunnable
 from langchain_sgd.bench.virtual_time import run_virtual
 from langchain_sgd.decoding.length import sentences
+from langchain_sgd.decoding.part import Written
 from langchain_sgd.decoding.repeats import Repeats
 from langchain_sgd.repetition import repeated_share, runs_of, words_of
-from langchain_sgd.skeleton import Skeleton
+from langchain_sgd.report import NodeReport
+from langchain_sgd.skeleton import NodeId, Skeleton
 from tests.support.models import PLANNER, Say, Stage, planning
 from tests.support.skeletons import skeleton
 from tests.support.staged import THREAD
@@ -90,6 +92,38 @@ def test_languages_without_blanks() -> None:
         "飞机很快但是机场很远。",
         ("火车到达市中心。",),
     )
+
+
+def written(text: str, **known: Any) -> Written:
+    times = {"planned_s": 0, "ready_s": 0, "ended_s": 1}
+    report = NodeReport(
+        id=NodeId("2"), status="complete", tier="large", answer=text, **times, **known
+    )
+    return Written(report)
+
+
+def test_citations_stay_at_their_words_and_go_with_them() -> None:
+    text = f"{SAID} {NEW}"
+    of_said = {"start_index": 0, "end_index": len(SAID), "url": "a"}
+    of_new = {"start_index": text.index("airports"), "end_index": len(text), "url": "b"}
+    repeats = Repeats()
+    repeats.note(SAID)
+    report = repeats.cut_part(written(text, annotations=(of_said, of_new))).report
+    [kept] = report.annotations
+    assert report.answer == NEW
+    assert (report.answer[kept["start_index"] : kept["end_index"]], kept["url"]) == (
+        "airports lie far outside.",
+        "b",
+    )
+
+
+def test_a_part_of_parts_stays_as_it_is_and_counts_as_said() -> None:
+    repeats = Repeats()
+    repeats.note(SAID)
+    parts = Report(status="complete", wall_s=1)
+    nested = written(f"{SAID} {NEW}", parts=parts)
+    assert repeats.cut_part(nested) is nested
+    assert repeats.cut_part(written(f"{NEW} {MORE}")).report.answer == MORE
 
 
 _TEXTS = st.lists(st.sampled_from([SAID, AGAIN, NEW, MORE, "Yes.", "- a list\n", "\n\n", "1.5 m"]))
@@ -195,6 +229,19 @@ async def test_a_resumed_run_says_the_same_and_asks_for_nothing_again() -> None:
     report = Report.from_message(await sgd.ainvoke(None, THREAD))
     assert [len(on.of(part)) for part in ("1", "2")] == [1, 1]
     assert (report.nodes[1].answer, report.nodes[1].left_out) == (MORE, (AGAIN,))
+
+
+def test_what_was_said_in_a_thought_was_not_said() -> None:
+    on = stage()
+    on.lines[PLANNER] = Say(["1 A\n2 B\n3 C\n", "</think>", "1 D\n2 E\n"], each_s=1)
+
+    async def main() -> Report:
+        sgd = SGDRunnable(**on.pair(), cut_repeats=True)
+        return Report.from_message(await sgd.ainvoke("Why?"))
+
+    report = run_virtual(main())
+    assert len(on.of("1")) == 2  # one of the thought, whose text had come
+    assert [node.answer for node in report.nodes] == [f"{NEW} {SAID}", MORE]
 
 
 def test_cancelling_leaves_nothing_that_waits_for_earlier_parts() -> None:
