@@ -1,8 +1,9 @@
 """Where every synchronous call of the process runs: one lasting event loop, in a thread of its own.
 
 Pooled clients keep their connections for the loop that opened them. A new loop for each call would leave
-them with dead connections, so there is one loop for all calls, from all threads, until the process ends. A
-caller that knows a better loop, such as the one that an asynchronous checkpointer lives on, names it.
+them with dead connections, so there is one loop for all calls, from all threads, until the process ends. No
+other loop will do, even if the models were used there: it may be blocked by the caller, or end before the
+call. What can live on its own loop only, such as an asynchronous checkpointer, has the call run there.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _LOOK_S = 1.0
-"""How often a waiting caller looks whether its loop still exists."""
+"""How often a waiting caller looks whether its loop still runs."""
 
 
 class Portal:
@@ -29,14 +30,17 @@ class Portal:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._within: Portal | None = None
+        """For calls that are made on this one's thread, which would wait for themselves."""
 
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The running loop; another one for a caller that is on it already, which would wait for itself."""
+        """The running loop; another one for a caller that is on it already."""
+        if self._thread is threading.current_thread():
+            self._within = self._within or Portal()
+            return self._within.loop()
         with self._lock:
             if self._thread is not None and self._thread.is_alive() and self._loop is not None:
-                if self._thread is not threading.current_thread():
-                    return self._loop
-                return Portal().loop()
+                return self._loop
             started: queue.SimpleQueue[asyncio.AbstractEventLoop] = queue.SimpleQueue()
             self._thread = threading.Thread(
                 target=_serve, args=(started,), name="sgd-portal", daemon=True
@@ -73,6 +77,9 @@ def run_sync(
     Args:
         make: Makes the coroutine; called on the loop, in a copy of the caller's context.
         on: A loop that runs in another thread, in place of the process's own.
+
+    Raises:
+        RuntimeError: That loop ended before the coroutine did.
     """
 
     async def once() -> AsyncIterator[T]:
@@ -92,6 +99,9 @@ def iterate_sync(
     Args:
         make: Makes the iterator; called on the loop, in a copy of the caller's context.
         on: A loop that runs in another thread, in place of the process's own.
+
+    Raises:
+        RuntimeError: That loop ended before the iterator did.
     """
     call = _Call(make, on or _PORTAL.loop())
     over = False
@@ -108,11 +118,20 @@ def iterate_sync(
             return
     finally:
         # Also after an interrupt, which may come at any line above.
-        if not over:
+        if not over and running_loop() is call.loop:
+            call.stop()  # a forgotten iterator, collected on the loop's own thread: it cannot wait for itself
+        elif not over:
             with suppress(RuntimeError):  # a loop that somebody else has closed meanwhile
                 call.loop.call_soon_threadsafe(call.stop)
                 while _next(call)[0] == "item":
                     pass
+
+
+def _loop_ended() -> RuntimeError:
+    return RuntimeError(
+        "The event loop on which this call was running has ended before the call: let the loop on which"
+        " the asynchronous checkpointer lives run as long as its users, or use ainvoke or astream on it"
+    )
 
 
 class _Call:
@@ -150,16 +169,35 @@ class _Call:
                 await close()
 
     def _ended(self, done: asyncio.Task[None]) -> None:
-        error = None if done.cancelled() else done.exception()
-        self.items.put(("end", None) if error is None else ("error", error))
+        if done.cancelled():
+            self.items.put(("end", None) if self._stopped else ("error", _loop_ended()))
+        elif (error := done.exception()) is not None:
+            self.items.put(("error", error))
+        else:
+            self.items.put(("end", None))
 
 
 def _next(call: _Call) -> tuple[str, Any]:
-    """The next item; a loop that has been closed will never send one."""
+    """The next item; a loop that no longer runs will never send one."""
     while True:
         try:
             return call.items.get(timeout=_LOOK_S)
         except queue.Empty:
-            if call.loop.is_closed():
-                msg = "the event loop on which this call was running has been closed"
-                return "error", RuntimeError(msg)
+            if not call.loop.is_running():
+                return "error", _loop_ended()
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The loop that runs in this thread."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def answers(loop: asyncio.AbstractEventLoop, within_s: float = 5.0) -> bool:
+    """Whether a loop of another thread does its work: one that its own thread blocks does not."""
+    heard = threading.Event()
+    with suppress(RuntimeError):  # it has been closed
+        loop.call_soon_threadsafe(heard.set)
+    return heard.wait(within_s)

@@ -27,7 +27,7 @@ from langchain_sgd.langgraph.writers import stream_writer
 from langchain_sgd.message_streams import AnswerChunks
 from langchain_sgd.options import Options
 from langchain_sgd.planning.planner import Plan
-from langchain_sgd.portal import iterate_sync, run_sync
+from langchain_sgd.portal import answers, iterate_sync, run_sync, running_loop
 from langchain_sgd.question import Question, SkeletonInput, read_input
 from langchain_sgd.report import AWAITING_APPROVAL, REPORT_KEY
 from langchain_sgd.skeleton import Skeleton
@@ -257,28 +257,22 @@ class SGDRunnable(Batches, Options, RunnableSerializable[Any, AIMessage]):
         return run_sync(make, on=self.loop_for_sync(config))
 
     def loop_for_sync(self, config: Any) -> asyncio.AbstractEventLoop | None:
-        """Where a synchronous call is to run: on the checkpointer's loop, or where the models were used.
+        """Where a synchronous call has to run: on the loop of an asynchronous checkpointer, if there is one.
 
         Raises:
-            InvalidInputError: That is the loop that the caller blocks.
+            InvalidInputError: That loop is blocked, by the caller itself or by one who waits for it.
         """
         one = ensure_config(cast("RunnableConfig", config) if isinstance(config, dict) else None)
-        here = _running_loop()
         loop = loop_of(self._graph, one)
-        if loop is not None:
-            if loop is here:
-                msg = (
-                    "A synchronous call would block the event loop on which the asynchronous checkpointer"
-                    " lives, for ever: use ainvoke, astream or abatch here"
-                )
-                raise InvalidInputError(msg)
-            if loop.is_running():
-                return loop
-        for tier in (*self.tiers_by_size, self.planning_tier):
-            used = tier.shared.loop
-            if used is not None and used is not here:
-                return used
-        return None
+        if loop is None or not loop.is_running():
+            return None
+        if loop is running_loop() or not answers(loop):
+            msg = (
+                "A synchronous call would block the event loop on which the asynchronous checkpointer"
+                " lives, for ever: use ainvoke, astream or abatch here"
+            )
+            raise InvalidInputError(msg)
+        return loop
 
     # -- faces
 
@@ -369,10 +363,3 @@ def _added(items: list[Any]) -> Any:
         except TypeError:
             total = item
     return total
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

@@ -1,13 +1,11 @@
 """Tiers: named models, and what every user of a model shares in this process.
 
 Configured copies of an `SGDRunnable`, and other runnables on the same model, find the same `Shared` by the
-model itself: calls in flight are counted together, a router's memory goes on, and a synchronous call knows
-on which event loop the model's connections live.
+model itself: calls in flight are counted together, and a router's memory goes on.
 """
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import weakref
 from dataclasses import dataclass, field
@@ -46,19 +44,6 @@ class Shared:
     """Its answers begin inside a thought that its chat template has opened."""
     tells_endings: bool = False
     """Its streams say how they ended: one that does not was broken off."""
-    _loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
-
-    def used_here(self) -> None:
-        """Note that the model is called on the running loop."""
-        loop = asyncio.get_running_loop()
-        if self._loop is None or self._loop() is not loop:
-            self._loop = weakref.ref(loop)
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The loop of the last call, if it still runs."""
-        loop = self._loop() if self._loop is not None else None
-        return loop if loop is not None and loop.is_running() else None
 
 
 _known: dict[int, Shared] = {}

@@ -87,6 +87,8 @@ class Asking:
         if options.mode == "never":
             return Plan(plain='mode="never"')
         begun = self._kept_nodes()
+        if begun and self._plain is not None:
+            self._plain.forgo_opening()
         for node in begun:
             self._given += 1
             on_node(node)
@@ -276,9 +278,10 @@ class Asking:
                 attempts.append(attempt)
                 run.emit(PlannerCalled(attempt, run.clock.now()))
 
-    def _started(self) -> None:
+    async def _started(self) -> None:
         if self._plain is not None and self._plain.opens:
             self._plain.begin()
+            await self._plain.go_first()
 
     def _weigh(self, plain: PlainAnswer, said: str, text: str) -> str:
         """Begin or drop the undivided answer by the planner's first letters."""

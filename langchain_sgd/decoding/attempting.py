@@ -76,7 +76,7 @@ async def attempt_by_model(
     least = part.least_words(tier, run.options.least_share)
     hearing = Hearing(part.id, part.heading, part.share, least, tier, emit, run.clock.now)
 
-    def started() -> float | None:
+    async def started() -> float | None:
         nonlocal until
         until = call_started(run, part, tier, number, emit, until)
         return until

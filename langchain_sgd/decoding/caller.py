@@ -7,7 +7,14 @@ work on the server, and first-token times exist only in streams.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import Any
 from uuid import uuid4
@@ -36,7 +43,7 @@ async def call_model(
     limits: Sequence[Limit] = (),
     patience: Patience,
     options: Mapping[str, Any] | None = None,
-    on_start: Callable[[], float | None] | None = None,
+    on_start: Callable[[], Awaitable[float | None]] | None = None,
 ) -> None:
     """Wait for the call's slots, and stream its text into `on_text`, which may return True to stop it.
 
@@ -52,7 +59,8 @@ async def call_model(
         limits: Slots to hold beside the tier's own.
         patience: How long it may take.
         options: For the model.
-        on_start: Called when the slots are held; gives a nearer end of the patience, or None.
+        on_start: Awaited when the slots are held, before the model is asked; gives a nearer end of the
+            patience, or None.
 
     Raises:
         StalledError: The patience ended.
@@ -64,10 +72,9 @@ async def call_model(
         async with asyncio.timeout_at(patience.until) as waiting, Slots([*limits, *tier.limits]):
             waiting.reschedule(None)
             reply.began_at = loop.time()
-            until = on_start() if on_start is not None else None
+            until = await on_start() if on_start is not None else None
             if until is not None:
                 patience = Patience(patience.stall_s, until)
-            tier.shared.used_here()
             for stale in range(_STALE, -1, -1):
                 try:
                     await _stream(

@@ -7,6 +7,7 @@ opens the answer, whatever follows. Without, it begins with the planner's word f
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from langchain_sgd.decoding.context import RunContext
 from langchain_sgd.decoding.opening import BROKEN_OFF, ENDINGS, OPENING_TOKENS, OpeningText
@@ -31,6 +32,8 @@ from langchain_sgd.report import Attempt, Usage
 
 _OPENING_KEY = "opening"
 """The opening's key in the journal."""
+_HEAD_START_S = 0.02
+"""Enough for a request to be on its way before the next one; nothing beside the time of a plan."""
 
 
 class PlainAnswer:
@@ -65,6 +68,7 @@ class PlainAnswer:
         self._owner = owner
         self._journal = journal
         self._task: asyncio.Task[Written] | None = None
+        self._is_heard = asyncio.Event()
         self._held: list[Event] = []
         self._listener: Emit | None = None
         self._reading: OpeningText | None = OpeningText() if self.opens else None
@@ -96,6 +100,10 @@ class PlainAnswer:
             return False
         return task.exception() is None and task.result().has_come_to_its_end
 
+    def forgo_opening(self) -> None:
+        """Parts of an earlier life of the run are shown already: nothing can open the answer any more."""
+        self.opens, self._reading = False, None
+
     def begin(self) -> None:
         """Begin beside the planner, if the question may yet stay whole and there is room."""
         run = self._run
@@ -112,7 +120,22 @@ class PlainAnswer:
             self._task = self._owner.start(work)
             self._task.add_done_callback(self._ended)
 
+    async def go_first(self) -> None:
+        """Let its request reach the server before the planner's, if one model serves both.
+
+        A server computes the prompts of its requests in the order in which they come. The planner's is the
+        longer one, and the plan needs more tokens than one: it loses little, and the first text waits for
+        one prompt in place of two.
+        """
+        options = self._run.options
+        if self._task is not None and options.planning_tier.shared is options.largest.shared:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_HEAD_START_S):
+                    await self._is_heard.wait()
+
     def _hear(self, event: Event) -> None:
+        if isinstance(event, Token):
+            self._is_heard.set()
         if self._listener is not None:
             self._listener(event)
             return
@@ -143,10 +166,12 @@ class PlainAnswer:
     @property
     def _mark(self) -> str:
         """What ends an opening of which no more comes."""
-        return "" if self._whole or self._shown.endswith(ENDINGS) else BROKEN_OFF
+        is_broken = self._shown and not self._whole and not self._shown.endswith(ENDINGS)
+        return BROKEN_OFF if is_broken else ""
 
     def _ended(self, task: asyncio.Task[Written]) -> None:
         """The call has ended before its first sentence had, or the run with it."""
+        self._is_heard.set()
         if self._reading is None or task.cancelled():
             return
         self._break_off()

@@ -283,9 +283,13 @@ def planning(skeleton: Skeleton, **how: Any) -> Say:
 
 
 async def settle(until: Callable[[], bool] | None = None, rounds: int = 500) -> None:
-    """Let every task run as far as it can; with `until`, at least until that holds."""
+    """Let every task run as far as it can; with `until`, at least until that holds, ten seconds at most."""
     for _ in range(rounds):
         await asyncio.sleep(0)
+        if until is not None and until():
+            return
+    for _ in range(1000 if until is not None else 0):
+        await asyncio.sleep(0.01)
         if until is not None and until():
             return
     assert until is None, "it never came to that"

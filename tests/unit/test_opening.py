@@ -20,7 +20,7 @@ from langchain_sgd.answer import AGAIN
 from langchain_sgd.decoding.opening import OpeningText
 from langchain_sgd.limits import Limit, Slots
 from tests.support.chunks import cut as cuts
-from tests.support.models import PLAIN, PLANNER, Say, Stage, others, planning, settle
+from tests.support.models import PLAIN, PLANNER, Say, Stage, others, plan_lines, planning, settle
 from tests.support.skeletons import skeleton
 
 SPLIT = planning(skeleton("1", "2"))
@@ -41,9 +41,9 @@ async def no_task_is_left() -> AsyncIterator[None]:
     assert not others()
 
 
-async def streamed(sgd: SGDRunnable, value: Any) -> AIMessageChunk:
+async def streamed(sgd: SGDRunnable, value: Any, config: Any = None) -> AIMessageChunk:
     total = AIMessageChunk(content="")
-    async for chunk in sgd.astream(value):
+    async for chunk in sgd.astream(value, config):
         total += chunk
     return total
 
@@ -71,6 +71,28 @@ async def test_its_first_sentence_is_shown_while_the_planner_thinks() -> None:
         assert "".join(chunks) == "It is so."
         on.release(PLANNER)
     assert "".join(chunks) == "It is so. And more."
+
+
+async def test_it_goes_before_the_planner_where_one_model_serves_both() -> None:
+    on = stage(UNDIVIDED)
+    on.gated = True
+    async with asyncio.TaskGroup() as group:
+        asking = group.create_task(opening(on).ainvoke("Why?"))
+        await settle(lambda: len(on.calls) == 2)
+        assert on.parts() == [PLAIN, PLANNER]
+        on.release(PLANNER, PLAIN)
+    assert asking.result().text == "It is so."
+
+
+async def test_it_does_not_hold_up_a_planner_of_its_own() -> None:
+    on = stage(UNDIVIDED)
+    on.gated = True
+    async with asyncio.TaskGroup() as group:
+        asking = group.create_task(opening(on, planner=on.model("planner")).ainvoke("Why?"))
+        await settle(lambda: len(on.calls) == 2)
+        assert on.parts() == [PLANNER, PLAIN]
+        on.release(PLANNER, PLAIN)
+    assert asking.result().text == "It is so."
 
 
 async def test_it_is_asked_once_and_reported_as_what_it_is() -> None:
@@ -225,6 +247,25 @@ async def test_a_resumed_run_has_the_same_one() -> None:
     assert len(on.of(PLAIN)) == 1
 
 
+async def test_a_run_that_is_resumed_in_the_middle_of_its_plan_begins_none() -> None:
+    plan = plan_lines(skeleton("1", "2", "3"))
+    lines = {PLAIN: Say([], hang=True), "1": Say("one"), "2": Say([], hang=True), "3": Say("three")}
+    on = stage([Say([*plan[:2], plan[2], "4"], hang=True), Say(plan[2])], **lines)
+    sgd = opening(on, checkpointer=InMemorySaver())
+    thread: Any = {"configurable": {"thread_id": "1"}}
+    asking = asyncio.get_running_loop().create_task(sgd.ainvoke("Why?", thread))
+    await settle(lambda: len(on.of("1")) == 1 and on.of("1")[0].outcome == "done")
+    await settle()
+    asking.cancel()  # killed, with nothing of an opening said
+    await asyncio.wait([asking])
+    on.lines |= {PLAIN: Say(["It ", "grows "], hang=True), "2": Say("two")}
+    total = await streamed(sgd, None, thread)
+    text = "\n\n".join(f"## Heading {n}\n\n{t}" for n, t in zip("123", ("one", "two", "three")))
+    assert total.text == text
+    assert Report.from_message(total).opening == ""
+    assert len(on.of(PLAIN)) == 1
+
+
 class TestText:
     """What of a text is its opening."""
 
@@ -303,7 +344,7 @@ async def test_an_answer_that_is_whole_before_its_plan_needs_none() -> None:
     text, report = await answer(opening(on))
     assert text == "It is so."
     assert (report.status, report.reason) == ("plain", "the answer was whole before its plan")
-    assert on.parts() == [PLANNER, PLAIN]
+    assert on.parts() == [PLAIN, PLANNER]
     assert report.warnings == ()
     assert report.planner is not None
     assert [attempt.error for attempt in report.planner.attempts] == [
@@ -317,7 +358,7 @@ async def test_that_a_plan_came_too_late_is_no_plan_to_keep() -> None:
     await answer(opening(late, plan_cache=cache))
     in_time = stage(SPLIT, **{"1": Say("one"), "2": Say("two")})
     _, report = await answer(opening(in_time, plan_cache=cache))
-    assert in_time.parts()[0] == PLANNER
+    assert PLANNER in in_time.parts()
     assert report.status == "complete"
 
 

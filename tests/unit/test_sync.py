@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
-from langchain_core.runnables import RunnableConfig, RunnableGenerator
+from langchain_core.runnables import RunnableConfig, RunnableGenerator, RunnableParallel
 from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
 
 from langchain_sgd import InvalidInputError, NodeDecodeError, Plan, Report, SGDRunnable, portal
@@ -275,3 +275,78 @@ def test_the_bridge_waits_for_the_generators_cleanup() -> None:
     assert next(stream) == 1
     stream.close()  # type: ignore[attr-defined]
     assert cleaned == [1]
+
+
+def test_the_bridge_s_loop_closes_a_forgotten_iterator_without_waiting_for_itself() -> None:
+    stopped = threading.Event()
+
+    async def items() -> Any:
+        try:
+            yield 1
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    stream = iterate_sync(items)
+    assert next(stream) == 1
+
+    async def collect() -> None:  # as the garbage collector does, on whatever thread it runs
+        stream.close()  # type: ignore[attr-defined]
+
+    run_sync(collect)
+    assert stopped.wait(20)
+
+
+def test_a_loop_that_ends_before_the_call_is_an_error() -> None:
+    begun, loops = threading.Event(), []
+
+    async def other() -> None:
+        loops.append(asyncio.get_running_loop())
+        await asyncio.to_thread(begun.wait, 20)
+
+    async def items() -> Any:
+        yield 1
+        begun.set()
+        await asyncio.Event().wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(other()))
+    thread.start()
+    while not loops:
+        threading.Event().wait(0.001)
+    with pytest.raises(RuntimeError, match="has ended before the call"):
+        list(iterate_sync(items, on=loops[0]))
+    thread.join(20)
+
+
+def test_calls_inside_calls_share_one_more_thread() -> None:
+    def inner() -> str:
+        return run_sync(name)
+
+    async def name() -> str:
+        return threading.current_thread().name
+
+    async def outer() -> str:
+        return inner()
+
+    run_sync(outer)
+    before = threading.active_count()
+    for _ in range(5):
+        run_sync(outer)
+    assert threading.active_count() == before
+
+
+async def test_a_call_does_not_wait_for_the_loop_that_its_caller_blocks() -> None:
+    # As a notebook does: one cell awaits, the next one is synchronous and asks in threads.
+    stage = Stage()
+    sgd = SGDRunnable(**stage.pair())
+    await sgd.ainvoke(QUESTION)
+    both = RunnableParallel(a=sgd, b=sgd).invoke(QUESTION)
+    assert both["a"].text == both["b"].text
+
+
+async def test_a_saver_s_loop_that_is_blocked_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(portal.answers, "__defaults__", (0.01,))
+    assert await asyncio.to_thread(portal.answers, asyncio.get_running_loop(), 20)
+    with ThreadPoolExecutor(1) as pool:
+        here = asyncio.get_running_loop()
+        assert not pool.submit(portal.answers, here).result(20)  # this thread waits for it
