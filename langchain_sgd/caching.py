@@ -57,13 +57,16 @@ class WholeAnswers(BaseCache):
 
 
 def _are_whole(generations: Sequence[Generation]) -> bool:
-    messages = [g.message for g in generations if isinstance(g, ChatGeneration)]
-    reports = [message.response_metadata.get(REPORT_KEY, {}) for message in messages]
     return all(
-        report.get("status") in _WHOLE and not report.get("restarted")
-        for report in reports
-        if report
+        _is_whole(g.message.response_metadata) for g in generations if isinstance(g, ChatGeneration)
     )
+
+
+def _is_whole(metadata: Mapping[str, Any]) -> bool:
+    if report := metadata.get(REPORT_KEY):
+        return report.get("status") in _WHOLE and not report.get("restarted")
+    # A run that a stop text ended has no report, and nobody knows whether a part was missing.
+    return not metadata.get("stop_sequence")
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,8 @@ class Costs(_Value):
 
     total: float
     planner: float
+    opening: float = 0.0
+    """Of the undivided answer that was begun and only opened the answer."""
     nodes: Mapping[str, float]
     tiers: Mapping[str, float]
     """By the tier that was asked, and the planner's under `planner`."""
@@ -108,11 +110,14 @@ def costs_of(report: Report) -> Costs | None:
 
     attempts = report.planner.attempts if report.planner else ()
     planner = sum(cost(PLANNER, attempt) for attempt in attempts)
+    hedge = report.planner.hedge if report.planner else None
+    opening = 0.0 if hedge is None else cost(hedge.tier, hedge)
     for node in report.nodes:
         nodes[node.id] = sum(cost(tier, attempt) for tier, attempt in node.calls)
     return Costs(
-        total=planner + sum(nodes.values()),
+        total=planner + opening + sum(nodes.values()),
         planner=planner,
+        opening=opening,
         nodes=nodes,
         tiers=tiers,
         uncounted_calls=uncounted,

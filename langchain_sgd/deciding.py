@@ -6,6 +6,7 @@ otherwise is passed on.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, cast
@@ -17,8 +18,10 @@ from langchain_core.messages import (
     HumanMessage,
     ToolMessage,
 )
+from langchain_core.messages.ai import add_usage
 from langchain_core.runnables import Runnable, RunnableConfig
 
+from langchain_sgd.message_streams import as_chunk
 from langchain_sgd.prompts import Prompts
 
 WRITER = "write_final_answer"
@@ -59,7 +62,8 @@ async def decided(
     others = said = False
     stream = cast("Any", large.astream(list(messages), config, **options))
     async with aclosing(stream):
-        async for chunk in stream:
+        async for piece in stream:  # of a model that does not stream, the whole message
+            chunk = piece if isinstance(piece, AIMessageChunk) else as_chunk(piece)
             for call in chunk.tool_call_chunks:
                 if call["name"] == WRITER:
                     wanted.add(call["index"])
@@ -76,8 +80,9 @@ async def decided(
                 yield chunk.model_copy(update={"tool_call_chunks": calls, "chunk_position": None})
         yield AIMessageChunk(content="", chunk_position="last")
         return
-    if said:
-        yield AIMessageChunk(content="\n\n")
+    usage = functools.reduce(add_usage, (chunk.usage_metadata for chunk in held), None)
+    if said or usage:  # the deciding call has been paid for
+        yield AIMessageChunk(content="\n\n" if said else "", usage_metadata=usage)
     answer = cast("Any", write())
     async with aclosing(answer):
         async for chunk in answer:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Self, cast
 
 from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
 
 from langchain_sgd.caching import CachePlace
@@ -82,28 +84,49 @@ class Generated:
         while not self._over:
             chunk = await self._answer.__anext__()
             last = chunk.chunk_position == "last"
-            if chunk.tool_call_chunks or not isinstance(chunk.content, str):
-                changes = {"id": None, **counted_as(chunk, counted=self._counted)}
-                return ChatGenerationChunk(message=chunk.model_copy(update=changes))
-            text = self._stops.feed(str(chunk.text), last=last)
+            content = self._up_to_a_stop(chunk, last=last)
             if self._stops.found is not None:
                 said = {"finish_reason": "stop", "stop_sequence": self._stops.found}
                 await self.aclose()
                 return ChatGenerationChunk(
                     message=AIMessageChunk(
-                        content=text, response_metadata=said, chunk_position="last"
+                        content=content, response_metadata=said, chunk_position="last"
                     )
                 )
-            if text or last or chunk.response_metadata:
-                changes = {"content": text, "id": None}
+            if content or last or _has_more(chunk):
+                changes = {"content": content, "id": None}
                 changes |= counted_as(chunk, counted=self._counted)
                 return ChatGenerationChunk(message=chunk.model_copy(update=changes))
         raise StopAsyncIteration
+
+    def _up_to_a_stop(self, chunk: AIMessageChunk, *, last: bool) -> Any:
+        """What of a chunk's content may be told; nothing joins what is held back once a tool is called."""
+        stops, ends = self._stops, last or bool(chunk.tool_call_chunks)
+        if isinstance(chunk.content, str):
+            return stops.feed(chunk.content, last=ends)
+        told: list[str | dict[str, Any]] = []
+        for block in chunk.content:
+            if stops.found is not None:
+                break
+            if isinstance(block, str):
+                told.append(stops.feed(block, last=False))
+            elif block.get("type") == "text":
+                told.append({**block, "text": stops.feed(block.get("text") or "", last=False)})
+            else:
+                told.append(block)
+        if ends and stops.found is None and (held := stops.feed("", last=True)):
+            told.append({"type": "text", "text": held})
+        return told
 
     async def aclose(self) -> None:
         """End it and what it is made of."""
         self._over = True
         await self._answer.aclose()
+
+
+def _has_more(chunk: AIMessageChunk) -> bool:
+    """Whether a chunk without text says something all the same."""
+    return bool(chunk.response_metadata or chunk.tool_call_chunks or chunk.usage_metadata)
 
 
 class CachedStream:
@@ -159,6 +182,13 @@ def as_chunk(message: AIMessage) -> AIMessageChunk:
     return AIMessageChunk(
         content=message.content,
         id=message.id,
+        additional_kwargs=message.additional_kwargs,
+        tool_call_chunks=[
+            tool_call_chunk(
+                name=call["name"], args=json.dumps(call["args"]), id=call["id"], index=index
+            )
+            for index, call in enumerate(message.tool_calls)
+        ],
         response_metadata=message.response_metadata,
         # Of a cached answer LangChain says only that it cost nothing.
         usage_metadata=message.usage_metadata

@@ -6,10 +6,9 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 
-from langchain_core.messages import BaseMessage
-
 from langchain_sgd.costs import Pricing
 from langchain_sgd.decoding.context import RunContext
+from langchain_sgd.decoding.reply import characters_of
 from langchain_sgd.events import (
     PLAIN_ID,
     Ended,
@@ -152,7 +151,7 @@ class Recorder:
             prompt = run.options.prompts.for_planner(
                 run.question.messages, max_nodes=run.options.max_nodes
             )
-            share = _characters(run.question.messages) / max(1, _characters(prompt))
+            share = characters_of(run.question.messages) / max(1, characters_of(prompt))
             return round(share * counted.input_tokens)
         if self.is_plain and nodes and nodes[0].attempts and (usage := nodes[0].attempts[0].usage):
             return usage.input_tokens
@@ -190,7 +189,3 @@ def _troubled_tiers(nodes: Sequence[NodeReport]) -> list[str]:
 
 def _calls(count: int) -> str:
     return "1 call" if count == 1 else f"{count} calls"
-
-
-def _characters(messages: Sequence[BaseMessage]) -> int:
-    return sum(len(str(message.text)) for message in messages)

@@ -57,7 +57,7 @@ class Undivided(BaseChatModel):
         if tool_choice is not None:
             kwargs["tool_choice"] = tool_choice
         # A call that is forced, or bound to a form, leaves nothing to decide.
-        free = kwargs.get("tool_choice") in {None, "auto"} and "response_format" not in kwargs
+        free = kwargs.get("tool_choice") in (None, "auto") and "response_format" not in kwargs
         if self.split_with_tools and tools and free:
             self._undivided(lambda model: model.bind_tools(tools, **kwargs))  # it can take them
             return cast(

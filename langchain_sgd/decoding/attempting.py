@@ -11,17 +11,20 @@ from langchain_core.runnables import Runnable
 from langchain_sgd.decoding.caller import call_model
 from langchain_sgd.decoding.context import RunContext
 from langchain_sgd.decoding.hearing import Hearing
-from langchain_sgd.decoding.length import count_words, whole_sentences
+from langchain_sgd.decoding.length import Share, count_words, whole_sentences
 from langchain_sgd.decoding.part import Part
 from langchain_sgd.decoding.patience import Patience
 from langchain_sgd.decoding.prefixes import with_hints
-from langchain_sgd.decoding.reply import Reply
+from langchain_sgd.decoding.reply import Reply, usage_when_stopped
 from langchain_sgd.events import Emit, Started
 from langchain_sgd.planning.forms import with_options
 from langchain_sgd.redaction import describe
-from langchain_sgd.report import NodeStatus, Report, Usage
+from langchain_sgd.report import NodeStatus, Report
 from langchain_sgd.retry import is_retryable
 from langchain_sgd.tiers import Tier
+
+_NEARLY = 0.8
+"""Of a bound: a text that was cut there was cut by it."""
 
 
 @dataclass(slots=True)
@@ -112,11 +115,7 @@ async def attempt_by_model(
         tried.reply.ending = "cut"
     if hearing.done:
         tried.reply.ending, tried.reply.error = "complete", None
-        if tried.reply.usage is None:
-            characters = sum(len(str(message.text)) for message in part.messages)
-            tried.reply.usage = Usage(
-                input_tokens=characters // 4, output_tokens=tried.reply.pieces, estimated=True
-            )
+        tried.reply.usage = usage_when_stopped(tried.reply, part.messages)
     examine(run, part, tried, nearly_empty=hearing.is_nearly_empty)
     tried.annotations = placed(tried.reply.annotations, hearing.said, tried.text)
     return tried, until
@@ -173,6 +172,15 @@ def leaves_the_run(error: Exception) -> bool:
     return any(base.__name__ == "GraphBubbleUp" for base in type(error).__mro__)
 
 
+def _has_its_length(run: RunContext, share: Share, tried: Attempted) -> bool:
+    """Whether a text that was cut has the words that it was to have, or the tokens of our bound."""
+    reply = tried.reply
+    asked = run.question.options.get("max_tokens")
+    bound = share.max_tokens if asked is None else min(asked, share.max_tokens)
+    tokens = max(reply.pieces, reply.usage.output_tokens if reply.usage else 0)
+    return tokens >= _NEARLY * bound or count_words(tried.text) >= _NEARLY * share.words
+
+
 def examine(run: RunContext, part: Part, tried: Attempted, *, nearly_empty: bool) -> None:
     """Whether the text is taken, and if not, why and what it is still good for."""
     reply = tried.reply
@@ -189,11 +197,14 @@ def examine(run: RunContext, part: Part, tried: Attempted, *, nearly_empty: bool
         if reply.ending == "refused":
             tried.problem = "the model's content filter gave no answer"
     elif (
-        reply.ending == "cut" and part.share is not None and (whole := whole_sentences(tried.text))
+        reply.ending == "cut"
+        and part.share is not None
+        and _has_its_length(run, part.share, tried)
+        and (whole := whole_sentences(tried.text))
     ):
         tried.text = whole  # the bound was ours, and is far beyond the part's length
     elif reply.ending == "cut":
-        tried.problem, tried.status = "a token limit cut the answer", "truncated"
+        tried.problem, tried.status = "a token limit or a fault cut the answer", "truncated"
     elif reply.ending == "refused":
         tried.problem, tried.status = "a content filter cut the answer", "truncated"
     elif nearly_empty and part.share is not None:

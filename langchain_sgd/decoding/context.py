@@ -59,6 +59,8 @@ class Within:
     run: RunContext
     """The other run."""
     part: Part
+    tier: str
+    """Which of the other run's tiers it is."""
     journal: Journal
     """Where it keeps what is finished."""
     limit: Limit
@@ -130,9 +132,13 @@ class RunContext:
     @functools.cached_property
     def spending(self) -> Spending:
         """What the run has cost so far."""
-        if self.within is not None and self.is_expansion:
-            return self.within.run.spending
-        return Spending(self.options.all_prices, self.options.max_cost)
+        prices, most = self.options.all_prices, self.options.max_cost
+        if self.within is None:
+            return Spending(prices, most)
+        outer = self.within.run.spending
+        if self.is_expansion:
+            return outer
+        return Spending(prices, most, (outer, self.within.tier))
 
     @functools.cached_property
     def most_length(self) -> Length | None:

@@ -18,6 +18,8 @@ from langchain_sgd.skeleton import HARD
 PART_WORDS: Final = 50
 """Words of a part where nothing else is known: a solid paragraph."""
 LEAST_WORDS: Final = 20
+_MOST_WORDS: Final = 20_000
+"""Of an answer: whoever names more words speaks of something else."""
 _EXPECTED_PARTS: Final = 4
 """Parts that a plan has while it is not known how many."""
 _PARAGRAPH_WORDS: Final = 150
@@ -96,7 +98,8 @@ class Length:
         if found := _ASKED.search(question):
             first = int(re.sub(r"\D", "", found[1]))
             last = int(found[2]) if found[2] else first
-            return cls(max(LEAST_WORDS, (first + last) // 2))
+            if max(first, last) <= _MOST_WORDS:
+                return cls(max(LEAST_WORDS, (first + last) // 2))
         if _BRIEF.search(question):
             return cls(factor=0.5)
         return cls(factor=1.7 if _DETAILED.search(question) else 1.0)

@@ -81,10 +81,8 @@ async def attempt_in_parts(
     reply = tried.reply
     pieces: list[str] = []
     until = call_started(run, part, tier, number, emit, until)
-    within = Within(run, part, part.journal, tier.limit, run.clock.loop.time(), until)
+    within = Within(run, part, tier.name, part.journal, tier.limit, run.clock.loop.time(), until)
     expands = nested_in(tier.model) is run.options
-    if not expands:
-        run.spending.note(reply, part.question, part.expected_tokens)
 
     def hear(text: str) -> None:
         pieces.append(text)

@@ -12,6 +12,7 @@ from contextlib import suppress
 from langchain_sgd.decoding.context import RunContext
 from langchain_sgd.decoding.opening import BROKEN_OFF, ENDINGS, OPENING_TOKENS, OpeningText
 from langchain_sgd.decoding.part import Written
+from langchain_sgd.decoding.reply import tokens_of
 from langchain_sgd.decoding.writer import write_plain
 from langchain_sgd.events import (
     Discarded,
@@ -202,19 +203,30 @@ class PlainAnswer:
             self._journal.note(_OPENING_KEY, self._shown)
         started = next((event for event in self._held if isinstance(event, Started)), None)
         if started is not None:
-            said = [event for event in self._held if isinstance(event, Token)]
-            now = self._run.clock.now()
-            characters = sum(len(str(m.text)) for m in self._run.question.messages)
-            attempt = Attempt(
-                tier=started.tier,
-                started_s=started.at_s,
-                first_token_s=said[0].at_s if said else None,
-                ended_s=now,
-                usage=Usage(input_tokens=characters // 4, output_tokens=len(said), estimated=True),
-                error="stopped: the question is split",
-            )
-            self._emit(HedgeDropped(attempt, now))
+            self._emit(HedgeDropped(self._attempt(started), self._run.clock.now()))
         self._held.clear()
+
+    def _attempt(self, started: Started) -> Attempt:
+        """The call for the report; of one that had ended, what its server counted."""
+        task, error = self._task, "stopped: the question is split"
+        if task is not None and task.done() and not task.cancelled() and not task.exception():
+            *before, last = task.result().report.attempts
+            usage = sum((a.usage for a in before if a.usage), last.usage or Usage())
+            return last.model_copy(update={"usage": usage, "error": last.error or error})
+        said = [event for event in self._held if isinstance(event, Token)]
+        usage = Usage(
+            input_tokens=tokens_of(self._run.question.messages),
+            output_tokens=len(said),
+            estimated=True,
+        )
+        return Attempt(
+            tier=started.tier,
+            started_s=started.at_s,
+            first_token_s=said[0].at_s if said else None,
+            ended_s=self._run.clock.now(),
+            usage=usage,
+            error=error,
+        )
 
     def restored(self, reason: str) -> None:
         """It is chosen, and an earlier life of the run has written it."""

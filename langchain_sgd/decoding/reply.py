@@ -18,6 +18,7 @@ _CACHE_WRITES = ("cache_creation", "ephemeral_5m_input_tokens", "ephemeral_1h_in
 """Tokens put into a prefix cache; who tells for how long does not count them under the first name too."""
 _SILENT_SHARE = 0.1
 """Of the time since its first text: a model that was silent for less was no silent one."""
+_CHARACTERS_A_TOKEN = 4
 
 
 class NoAnswerError(InvalidInputError):
@@ -87,6 +88,33 @@ class Reply:
             usage=self.usage,
             error=problem if self.error is None else describe(self.error),
         )
+
+
+def tokens_of(messages: Sequence[BaseMessage]) -> int:
+    """About how many tokens a conversation has."""
+    return characters_of(messages) // _CHARACTERS_A_TOKEN
+
+
+def characters_of(messages: Sequence[BaseMessage]) -> int:
+    """How many characters a conversation has."""
+    return sum(len(str(message.text)) for message in messages)
+
+
+def usage_when_stopped(reply: Reply, messages: Sequence[BaseMessage]) -> Usage:
+    """The tokens of a call that we ended: its server had not counted all of them yet.
+
+    Some servers count the prompt at the beginning and what they wrote at the end only.
+    """
+    counted = reply.usage or Usage()
+    if reply.usage is not None and counted.output_tokens >= reply.pieces:
+        return counted
+    return counted.model_copy(
+        update={
+            "input_tokens": counted.input_tokens or tokens_of(messages),
+            "output_tokens": max(counted.output_tokens, reply.pieces),
+            "estimated": True,
+        }
+    )
 
 
 def note_piece(piece: Any, reply: Reply) -> str:

@@ -10,7 +10,7 @@ from langchain_sgd.decoding.part import Outline, Written
 from langchain_sgd.decoding.repeats import Repeats, without_text
 from langchain_sgd.decoding.writer import failure, write_node
 from langchain_sgd.errors import DependencyFailedError, SkeletonGraphError
-from langchain_sgd.events import Planned, Voided
+from langchain_sgd.events import Emit, Planned, Voided
 from langchain_sgd.journal import Journal
 from langchain_sgd.owner import Owner
 from langchain_sgd.question import digest
@@ -31,7 +31,10 @@ class Schedule:
         self._run = run
         self._journal = journal
         self._owner = owner
-        self._tasks: dict[NodeId, asyncio.Task[Written]] = {}
+        self._written: dict[NodeId, asyncio.Task[Written]] = {}
+        """What dependents wait for."""
+        self._shown: dict[NodeId, asyncio.Task[Written]] = {}
+        """What of it the answer has; ends when the node's end has been told."""
         self._planned: list[Node] = []
         self._lines: list[str] = []
         """The planned nodes as prompts show them, rendered once."""
@@ -52,16 +55,21 @@ class Schedule:
             key = digest([key, node.id])
         self._keys[node.id] = key
         run.emit(Planned(node, now))
-        waits = {d: self._tasks[d] for d in node.dependencies}
-        before = next(reversed(self._tasks.values()), None) if self._repeats is not None else None
-        work = self._decode(node, waits, before, now, f"node {key}")
-        self._tasks[node.id] = self._owner.start(work)
+        waits = {d: self._written[d] for d in node.dependencies}
+        before = next(reversed(self._shown.values()), None)
+        is_cut = self._repeats is not None and before is not None
+        emit = without_text(run.emit) if is_cut else run.emit
+        writing = self._owner.start(self._decode(node, waits, now, f"node {key}", emit))
+        self._written[node.id] = self._shown[node.id] = writing
+        if self._repeats is not None:
+            cutting = self._cut(self._repeats, writing, before)
+            self._shown[node.id] = self._owner.start(cutting)
 
     def void(self) -> None:
         """All nodes so far were part of a thought: nobody wants them."""
-        for task in self._tasks.values():
+        for task in (*self._shown.values(), *self._written.values()):
             task.cancel()
-        self._tasks, self._planned, self._lines, self._keys = {}, [], [], {}
+        self._written, self._shown, self._planned, self._lines, self._keys = {}, {}, [], [], {}
         self._repeats = Repeats() if self._repeats is not None else None
         self._run.emit(Voided(self._run.clock.now()))
 
@@ -73,9 +81,9 @@ class Schedule:
         self,
         node: Node,
         needed: Mapping[NodeId, asyncio.Task[Written]],
-        before: asyncio.Task[Written] | None,
         planned_s: float,
         key: str,
+        emit: Emit,
     ) -> Written:
         answers: dict[NodeId, str | None] = {}
         for dependency, task in needed.items():
@@ -97,18 +105,29 @@ class Schedule:
                 planned_s=planned_s,
                 journal=self._journal,
                 key=key,
-                emit=without_text(run.emit) if before else run.emit,
+                emit=emit,
             )
             if written.has_come_to_its_end and written.report.status != "partial":
                 await self._journal.keep(key, written.report)
-        if self._repeats is not None:
-            if before is not None:  # which waits for the one before it
-                await asyncio.wait([before])
-            written = self._repeats.cut_part(written)
-        run.emit(written.ended())
+        if self._repeats is None:
+            run.emit(written.ended())
         return written
 
-    async def finish(self) -> list[NodeReport]:
+    async def _cut(
+        self,
+        repeats: Repeats,
+        writing: asyncio.Task[Written],
+        before: asyncio.Task[Written] | None,
+    ) -> Written:
+        """What of a part the answer has, which is known once those before it are cut."""
+        for task in (writing, before):  # which waits for the one before it
+            if task is not None:
+                await asyncio.wait([task])
+        written = repeats.cut_part(writing.result())
+        self._run.emit(written.ended())
+        return written
+
+    async def finish(self) -> None:
         """Wait until every node has ended; no more nodes will come.
 
         Siblings of a node without an answer end first, and are kept, so a resume asks only for what is
@@ -119,10 +138,9 @@ class Schedule:
                 `on_node_error` is "raise", or no node has one.
         """
         self.complete()
-        if self._tasks:
-            await asyncio.wait(self._tasks.values())
-        written = [task.result() for task in self._tasks.values()]
-        reports = [one.report for one in written]
+        if self._shown:
+            await asyncio.wait(self._shown.values())
+        written = [task.result() for task in self._shown.values()]
         # A text that an error broke off is something beside parts that have come to their ends; where
         # there is no such part, nothing was answered.
         broken = [
@@ -137,7 +155,6 @@ class Schedule:
             ]
             errors.sort(key=lambda error: isinstance(error, DependencyFailedError))
             raise errors[0]
-        return reports
 
 
 def _restored(report: NodeReport, node: Node, now: float) -> NodeReport:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Annotated, Any, TypeVar
 
@@ -132,9 +133,38 @@ async def run_in_graph(
         if question.approve and _APPROVE not in journal.kept:
             await journal.keep(_APPROVE, value=True)
         approve = question.approve or _APPROVE in journal.kept
-        return await work(replace(question, approve=approve), journal, thread)
+        with _alone_in(configurable[TASK_KEY]) if approve else nullcontext():
+            return await work(replace(question, approve=approve), journal, thread)
     _check_saving(value, graph.checkpointer, configurable, options)
     return await _in_host(graph, value, config, options, work, call_options)
+
+
+_APPROVING: set[str] = set()
+"""Tasks of LangGraph in which a question is being answered that a human is to approve."""
+
+
+@contextmanager
+def _alone_in(task: str) -> Iterator[None]:
+    """Let one question at a time be approved in a node.
+
+    LangGraph tells what a human says to several interrupts of a node apart by their order alone, which is
+    another one with each resume when questions run side by side.
+
+    Raises:
+        InvalidInputError: Another question of the node is being answered.
+    """
+    if task in _APPROVING:
+        msg = (
+            "Two questions that a human is to approve were asked at the same time in one node of a graph,"
+            " and LangGraph could not tell the human's answers apart: give each question a node of its own,"
+            " such as by Send, or ask one after the other"
+        )
+        raise InvalidInputError(msg)
+    _APPROVING.add(task)
+    try:
+        yield
+    finally:
+        _APPROVING.discard(task)
 
 
 async def _in_host(

@@ -17,7 +17,7 @@ from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessageChunk, BaseMessage, message_chunk_to_message
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from pydantic import Field
 
@@ -226,8 +226,7 @@ class ScriptedChat(BaseChatModel):
             assert isinstance(piece, AIMessageChunk)
             total = piece if total is None else total + piece
         assert total is not None
-        message = AIMessage(total.content, response_metadata=total.response_metadata)
-        return ChatResult(generations=[ChatGeneration(message=message)])
+        return ChatResult(generations=[ChatGeneration(message=message_chunk_to_message(total))])
 
     def _generate(
         self,

@@ -77,7 +77,7 @@ def every_case() -> Report:
             }
         )
 
-    refused, cut = "ConnectError: refused", "a token limit cut the answer"
+    refused, cut = "ConnectError: refused", "a token limit or a fault cut the answer"
     return Report(
         status="partial",
         skeleton=skeleton,

@@ -125,6 +125,15 @@ async def test_a_stream_that_was_left_is_not_cached() -> None:
     assert (await model.ainvoke("Why?")).text == ANSWER
 
 
+async def test_an_answer_that_a_stop_text_ended_may_have_gaps() -> None:
+    lines = {"1": Say([], error=ValueError("no")), "2": Say("two END words")}
+    on = stage(**{PLANNER: planning(skeleton("1", "2")), **lines})
+    model = chat(on, cache=InMemoryCache(), retries=0, stop=["END"])
+    assert (await by_ainvoke(model)).text.endswith("two ")
+    on.lines["1"] = Say("one and only")
+    assert "one and only" in (await by_ainvoke(model)).text
+
+
 @main_ways
 async def test_an_answer_with_gaps_is_not_cached(ask: Callable[..., Any]) -> None:
     on = stage(**{"2": Say([], error=ValueError("no"))})

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain_core.messages import AIMessageChunk
+from langchain_core.outputs import ChatGenerationChunk
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 from pydantic import ValidationError
 
 from langchain_sgd import Costs, NodeDecodeError, Price, Report, SGDRunnable
 from langchain_sgd.report import Usage
-from tests.support.models import PLAIN, PLANNER, Say, Stage, planning
+from tests.support.models import PLAIN, PLANNER, Say, ScriptedChat, Stage, planning
 from tests.support.skeletons import skeleton
 
 PRICES: dict[str, Any] = {"small": (1, 2), "large": (10, 30, 1)}
@@ -164,6 +167,42 @@ def test_tokens_put_into_a_cache_have_their_own_price(
     assert price.of(usage) == pytest.approx((fresh * a + cached * b + written * c) / MILLION)
     without = fresh * a + cached * b + written * a
     assert Price(input=a, output=0, cached=b).of(usage) == pytest.approx(without / MILLION)
+
+
+async def test_the_opening_s_call_costs() -> None:
+    plan = planning(skeleton("1", "2"), each_s=0.05, usage=(0, 0))
+    none = Say("one two three.", usage=(0, 0))
+    on = Stage({PLANNER: plan, "1": none, "2": none})
+    on.lines[PLAIN] = Say("It is so. And more.", usage=(5000, 2000))
+    sgd = SGDRunnable(
+        large=on.model("large"), mode="always", prices={"large": (1, 1)}, least_share=0
+    )
+    report = Report.from_message(await sgd.ainvoke("Why?"))
+    assert report.planner is not None
+    assert report.planner.hedge is not None
+    assert report.planner.hedge.usage == Usage(input_tokens=5000, output_tokens=2000)
+    assert report.costs is not None
+    assert report.costs.opening == report.costs.total == pytest.approx(0.007)
+
+
+class CountsItsPromptFirst(ScriptedChat):
+    """As Anthropic does: what was written is counted at the end only."""
+
+    async def _astream(self, *args: Any, **options: Any) -> AsyncIterator[ChatGenerationChunk]:
+        began: Any = {"input_tokens": 500, "output_tokens": 1, "total_tokens": 501}
+        yield ChatGenerationChunk(message=AIMessageChunk(content="", usage_metadata=began))
+        async for chunk in super()._astream(*args, **options):
+            yield chunk
+
+
+async def test_a_part_that_we_ended_counts_what_was_written() -> None:
+    on = Stage(default=Say(["word "] * 60 + ["end. "] + ["Word "] * 60))
+    sgd = SGDRunnable(large=CountsItsPromptFirst(name="large", stage=on))
+    question = {"question": "Why?", "skeleton": skeleton("1")}
+    usage = Report.from_message(await sgd.ainvoke(question)).usage["large"]
+    assert usage.input_tokens == 500
+    assert 61 <= usage.output_tokens < 70
+    assert usage.estimated
 
 
 # -- max_cost

@@ -113,6 +113,49 @@ async def test_short_answers_pass(ask: Any) -> None:
     assert message.response_metadata["finish_reason"] == "stop"
 
 
+@main_ways
+@pytest.mark.parametrize("how", [True, "tool_calling"])
+async def test_a_large_model_that_does_not_stream_decides_too(ask: Any, how: Any) -> None:
+    on = stage()
+    both = agentic(calling("look_up", WRITER), on)
+    cast("Agentic", both.sgd.largest.model).disable_streaming = how
+    message = await ask(both.bind_tools([look_up]))
+    assert [call["name"] for call in message.tool_calls] == ["look_up"]
+    one = agentic(calling(WRITER), on)
+    cast("Agentic", one.sgd.largest.model).disable_streaming = how
+    assert (await ask(one.bind_tools([look_up]))).text == ANSWER
+
+
+async def test_the_deciding_call_counts() -> None:
+    script = calling(WRITER)
+    script[-1].usage_metadata = {"input_tokens": 5000, "output_tokens": 20, "total_tokens": 5020}
+    message = await agentic(script, count_usage=True).bind_tools([look_up]).ainvoke("Why?")
+    usage = Report.from_message(message).total_usage
+    counted = message.usage_metadata
+    assert counted is not None
+    assert counted["input_tokens"] == 5000 + usage.input_tokens
+    assert counted["output_tokens"] == 20 + usage.output_tokens
+
+
+@main_ways
+async def test_stop_texts_end_text_in_blocks_too(ask: Any) -> None:
+    words = ("Short ", "answer. ", "EN", "D more")
+    blocks = [
+        AIMessageChunk(content=[{"type": "text", "text": word, "index": 0}]) for word in words
+    ]
+    bound = agentic([*blocks, *calling()]).bind_tools([look_up])
+    assert (await ask(bound, stop=["END"])).text == "Short answer. "
+    assert (await ask(bound, stop=["ENDING", "more!"])).text == "Short answer. END more"
+
+
+@main_ways
+async def test_a_cached_call_is_a_call(ask: Any) -> None:
+    model = agentic(calling("look_up"), cache=InMemoryCache()).bind_tools([look_up])
+    for _ in range(2):
+        (call,) = (await ask(model)).tool_calls
+        assert (call["name"], call["args"]) == ("look_up", {"item": "tides"})
+
+
 async def test_the_writer_beside_other_calls_waits_for_them() -> None:
     on = stage()
     bound = agentic(calling(WRITER, "look_up"), on).bind_tools([look_up])
@@ -189,8 +232,10 @@ async def test_the_trace_is_one_tree() -> None:
     assert [run.run_type for run in root.child_runs] == ["llm", "chain"]
 
 
-@pytest.mark.parametrize("choice", ["any", "look_up"])
-async def test_a_forced_call_leaves_nothing_to_decide(choice: str) -> None:
+@pytest.mark.parametrize(
+    "choice", ["any", "look_up", {"type": "function", "function": {"name": "look_up"}}]
+)
+async def test_a_forced_call_leaves_nothing_to_decide(choice: Any) -> None:
     bound = agentic([]).bind_tools([look_up], tool_choice=choice)
     assert isinstance(cast("RunnableBinding[Any, Any]", bound).bound, Agentic)
 

@@ -38,6 +38,7 @@ class TestLength:
             ("用300字说明潮汐。", 300),
             ("What happened in 1984?", None),
             ("Why are 7 worlds enough?", None),
+            ("How did computers with 65,536 words of memory work?", None),
         ],
     )
     def test_what_a_question_asks_for(self, question: str, words: int | None) -> None:

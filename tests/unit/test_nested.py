@@ -186,6 +186,19 @@ async def test_a_cost_cap_holds_across_levels() -> None:
     assert "max_cost" in str(Report.from_message(message).warnings)
 
 
+async def test_a_cost_cap_holds_inside_a_tier_that_is_a_run_of_its_own() -> None:
+    inner = skeleton("21", "22", "23", "24")
+    on = stage(OUTER, inner)
+    prices = {"small": (0, 1), "deep": (0, 1), "planner": (0, 0)}
+    cost = {"prices": prices, "max_cost": 40e-6, "length": 60}
+    report = await report_of(tiered(on, {}, **cost))
+    assert report.costs is not None
+    assert report.costs.total <= 40e-6
+    assert "max_cost=4e-05" in str(report.warnings)
+    written = [part for part in on.parts() if part in {"21", "22", "23", "24"}]
+    assert len(written) < 4
+
+
 async def test_parts_of_so_many_words_are_expanded_and_the_depth_is_bounded() -> None:
     on = stage(OUTER, INNER, INNER, INNER)
     report = await report_of(expanding(on, expand=200, length=1000))

@@ -260,7 +260,9 @@ async def test_a_run_that_is_resumed_in_the_middle_of_its_plan_begins_none() -> 
     await asyncio.wait([asking])
     on.lines |= {PLAIN: Say(["It ", "grows "], hang=True), "2": Say("two")}
     total = await streamed(sgd, None, thread)
-    text = "\n\n".join(f"## Heading {n}\n\n{t}" for n, t in zip("123", ("one", "two", "three")))
+    text = "\n\n".join(
+        f"## Heading {n}\n\n{t}" for n, t in zip("123", ("one", "two", "three"), strict=True)
+    )
     assert total.text == text
     assert Report.from_message(total).opening == ""
     assert len(on.of(PLAIN)) == 1

@@ -180,11 +180,18 @@ def test_by_default_every_word_stays() -> None:
     assert run_virtual(plain()).nodes[1].answer == f"{AGAIN} {MORE}"
 
 
-def test_dependents_are_told_what_the_reader_is() -> None:
-    on = stage()
-    run_virtual(asked(on, skeleton("1", "2", "3 <- 2")))
-    assert MORE in on.of("3")[0].prompt
-    assert AGAIN not in on.of("3")[0].prompt
+def test_dependents_wait_for_nothing_but_what_they_need() -> None:
+    on = stage(_1=Say(SAID, then_s=50), _3=Say("It builds on the second part.", then_s=5))
+    report = run_virtual(asked(on, skeleton("1", "2", "3 <- 2")))
+    assert f"{AGAIN} {MORE}" in on.of("3")[0].prompt  # what was written
+    assert report.nodes[1].answer == MORE
+    assert report.wall_s == pytest.approx(50)
+
+
+def test_a_dependent_is_not_late_for_parts_that_it_does_not_need() -> None:
+    on = stage(_1=Say(SAID, hang=True), _3=Say("It builds on the second part.", then_s=5))
+    report = run_virtual(asked(on, skeleton("1", "2", "3 <- 2"), deadline_s=20))
+    assert [node.status for node in report.nodes] == ["truncated", "complete", "complete"]
 
 
 def test_the_first_part_grows_and_later_ones_come_whole() -> None:

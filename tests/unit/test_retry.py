@@ -455,7 +455,7 @@ class TestDescribe:
     @pytest.mark.parametrize(
         "text",
         [
-            "a token limit cut the answer",
+            "a token limit or a fault cut the answer",
             "max_tokens: 512, total tokens=1024",
             "mail me@host, see http://host/a@b",
             "model hf-internal-testing/tiny is not found",

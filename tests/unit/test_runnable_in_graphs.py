@@ -312,6 +312,43 @@ async def test_two_runs_in_one_parent_node_are_resumed_apart() -> None:
         assert Report.from_message(message).status == "complete"
 
 
+async def test_questions_that_a_node_asks_at_once_cannot_be_approved() -> None:
+    stage = Stage({PLANNER: planning(PLANNED)})
+    sgd = SGDRunnable(**stage.pair(), approve=True)
+
+    async def write(state: State) -> State:
+        return {"messages": list(await sgd.abatch([f"{state['question']} {n}?" for n in "AB"]))}
+
+    graph: StateGraph[Any] = StateGraph(State)
+    graph.add_node("write", write)
+    graph.add_edge(START, "write")
+    outer = graph.compile(checkpointer=InMemorySaver())
+    with pytest.raises(InvalidInputError, match="give each question a node of its own"):
+        await outer.ainvoke({"question": "Why"}, THREAD)
+
+
+async def test_questions_that_a_node_asks_one_after_the_other_are_approved_each() -> None:
+    stage = Stage({PLANNER: [planning(skeleton("1", "2")), planning(skeleton("3", "4"))]})
+    sgd = SGDRunnable(**stage.pair(), approve=True)
+
+    async def write(state: State) -> State:
+        return {"messages": [await sgd.ainvoke(f"{state['question']} {n}?") for n in "AB"]}
+
+    graph: StateGraph[Any] = StateGraph(State)
+    graph.add_node("write", write)
+    graph.add_edge(START, "write")
+    outer = graph.compile(checkpointer=InMemorySaver())
+    state = await outer.ainvoke({"question": "Why"}, THREAD)
+    asked = []
+    while "__interrupt__" in state:
+        planned = Skeleton.parse(state["__interrupt__"][0].value["skeleton"])
+        asked.append([node.id for node in planned.nodes])
+        state = await outer.ainvoke(Command(resume=True), THREAD)
+    assert asked == [["1", "2"], ["3", "4"]]
+    parts = [[node.id for node in Report.from_message(m).nodes] for m in state["messages"]]
+    assert parts == asked
+
+
 def test_a_synchronous_parent_resumes_finished_nodes() -> None:
     no = Say(error=ValueError("no"))
     stage = Stage({PLANNER: planning(PLANNED), "2": [no, no, Say()]})

@@ -117,6 +117,25 @@ async def test_usage_and_model_are_noted_for_each_attempt() -> None:
     assert (report.usage.input_tokens, report.usage.output_tokens) == (11, 3)
 
 
+@pytest.mark.parametrize("finish", ["abort", "error", "length"])
+async def test_a_text_that_broke_off_far_from_its_length_is_not_whole(finish: str) -> None:
+    said = "Trains are slow. They run"
+    stage = Stage(
+        {"small/1": Say(said, finish=finish), "large/1": Say("Trains are slow, but cosy.")}
+    )
+    report = (await one(stage)).report
+    assert (report.status, report.tier) == ("complete", "large")
+    alone = (await one(Stage({"1": Say(said, finish=finish)}))).report
+    assert (alone.status, alone.answer) == ("truncated", said)
+
+
+async def test_a_text_of_its_length_may_be_cut_at_a_sentence() -> None:
+    said = ["Trains are slow. "] * 20 + ["They run"]
+    report = (await one(Stage({"1": Say(said, finish="length")}))).report
+    assert report.status == "complete"
+    assert report.answer.endswith("slow.")
+
+
 async def test_the_tier_of_a_kept_text_is_the_one_that_wrote_it() -> None:
     no = Say((), error=ValueError("no"))
     stage = Stage({"small/1": Say("kept but cut", finish="length"), "large/1": no})
