@@ -75,7 +75,8 @@ class Gate:
             if self._free:
                 self._free -= 1
                 return
-            self._waiting.append(turn := Future())
+            turn: Future[None] = Future()
+            self._waiting.append(turn)
         await asyncio.wrap_future(turn)
 
     def open(self, count: int) -> None:
