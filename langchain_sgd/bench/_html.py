@@ -13,6 +13,7 @@ from langchain_sgd.bench._output import environment
 from langchain_sgd.drawing.colors import NEUTRAL
 from langchain_sgd.drawing.markup import FONT, element, number, svg, to_text
 from langchain_sgd.drawing.timeline import draw_timeline
+from langchain_sgd.drawing.words import one_unit
 from langchain_sgd.report import Report
 
 _LABELS, _BARS, _NOTES = 210.0, 460.0, 150.0
@@ -171,8 +172,9 @@ def picture(title: str, reports: Mapping[str, Any]) -> str:
 def _drawn(reports: Mapping[str, Any]) -> list[tuple[str, Element]]:
     read = {name: Report.model_validate(report) for name, report in reports.items()}
     span_s = max((report.wall_s for report in read.values()), default=0.0)
+    say = one_unit(span_s)  # as the timelines have it
     return [
-        (f"{name}: {report.wall_s * 1000:.0f} ms", draw_timeline(report, span_s=span_s))
+        (f"{name}: {say(report.wall_s)}", draw_timeline(report, span_s=span_s))
         for name, report in read.items()
     ]
 

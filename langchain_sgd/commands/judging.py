@@ -103,7 +103,21 @@ def _by_people(pairs: Sequence[Pair], args: argparse.Namespace, notes: Console) 
         return DONE
     unclear = judging.take(args.read_pairs.read_text(encoding="utf-8"))
     _warn(unclear, notes)
+    if told := told_open(*judging.open_pairs):
+        notes.print(Text(told), soft_wrap=True)
     return _tell(judging, judging.judged(), args, notes)
+
+
+def told_open(unread: int, once: int) -> str:
+    """Which pairs do not count yet, and what to do; nothing if all do."""
+    kinds = {"have a verdict in one order only": once, "have no verdict": unread}
+    found = [f"{count} {what}" for what, count in kinds.items() if count]
+    if not found:
+        return ""
+    return (
+        f"Pairs that do not count yet: {' and '.join(found)}. A pair counts once both of its orders have"
+        " a verdict: fill in the rest of the sheet and give it to --read-pairs again."
+    )
 
 
 def _tell(

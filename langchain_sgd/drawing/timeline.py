@@ -44,6 +44,12 @@ class _Row:
     note: str = ""
     is_critical: bool = False
 
+    @property
+    def waits(self) -> tuple[float, float, float]:
+        """When it was planned, when it was ready, and when it began."""
+        began = self.attempts[0].started_s if self.attempts else self.ended_s
+        return self.planned_s, self.ready_s, began
+
     def hint(self, say: Callable[[float], str]) -> str:
         """All about the row, a line each."""
         moments = {"planned": self.planned_s, "ready": self.ready_s, "ended": self.ended_s}
@@ -168,12 +174,22 @@ class _Timeline:
             bars.append(line(x, y - 10, x, y + 10, stroke=color, stroke_width=3))
         return element("g", element("title", row.hint(self.say)), label, *bars, note)
 
+    def shown_waits(self, row: _Row) -> tuple[bool, bool]:
+        """Whether a row's waits for other parts, and for a free place, are long enough to be seen."""
+        begin, ready, start = map(self.x, row.waits)
+        return ready - begin > 1 and self.report.skeleton is not None, start - ready > 1
+
+    def waits_for_token(self, attempt: Attempt) -> bool:
+        """Whether its wait for a first token is long enough to be seen."""
+        first = attempt.ended_s if attempt.first_token_s is None else attempt.first_token_s
+        return self.x(first) - self.x(attempt.started_s) > 1
+
     def waits(self, y: float, row: _Row) -> Iterator[Element]:
-        started = row.attempts[0].started_s if row.attempts else row.ended_s
-        begin, ready, start = (self.x(at) for at in (row.planned_s, row.ready_s, started))
-        if ready - begin > 1 and self.report.skeleton is not None:
+        begin, ready, start = map(self.x, row.waits)
+        for_parts, for_place = self.shown_waits(row)
+        if for_parts:
             yield line(begin, y, ready, y, stroke_opacity=0.55, **DASHES)
-        if start - ready > 1:
+        if for_place:
             color = self.colors.get(row.tier, NEUTRAL)
             yield line(ready, y, start, y, **{**DASHES, "stroke": color, "stroke_width": 3})
 
@@ -204,14 +220,17 @@ class _Timeline:
         """What is to be seen and what it means, and the height of all."""
         attempts = [attempt for row in self.rows for attempt in row.attempts]
         signs = [square(self.colors[t], t) for t in dict.fromkeys(a.tier for a in attempts)]
+        waits = [self.shown_waits(row) for row in self.rows]
         if self.report.skeleton is not None:
             signs.append(Sign(line(3, -7, 3, 7, stroke_width=1.2), 4, "a part is planned"))
+        if any(for_parts for for_parts, _ in waits):
             signs.append(stroke("waits for other parts", stroke_opacity=0.55, **DASHES))
-        signs += [
-            stroke("waits for a free place", **{**DASHES, "stroke_width": 3}),
-            bar("waits for a token", 0.3),
-            bar("writes", 0.75),
-        ]
+        if any(for_place for _, for_place in waits):
+            signs.append(stroke("waits for a free place", **{**DASHES, "stroke_width": 3}))
+        if any(self.waits_for_token(attempt) for attempt in attempts):
+            signs.append(bar("waits for a token", 0.3))
+        if any(attempt.first_token_s is not None for attempt in attempts):
+            signs.append(bar("writes", 0.75))
         if any(attempt.error is not None for attempt in attempts):
             signs.append(lost("not taken"))
         if self.report.critical_path:

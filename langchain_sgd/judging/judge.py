@@ -325,6 +325,16 @@ class Judging:
         return [each for each in found if each is not None]
 
     @property
+    def open_pairs(self) -> tuple[int, int]:
+        """Pairs without any verdict, and pairs judged in one order only: neither counts yet."""
+        given = [
+            sum(self._file.get(each.digest) is not None for each in orders)
+            for _, orders in self._asked
+            if orders is not None
+        ]
+        return given.count(0), given.count(1)
+
+    @property
     def warnings(self) -> list[str]:
         """Verdicts that could not be used and count as ties, a line each."""
         found: list[str] = []

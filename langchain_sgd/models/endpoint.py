@@ -73,9 +73,9 @@ class ChatEndpoint(BaseChatModel):
         '7'
 
     Nothing is sent when it is made. The first call asks the URL what it is (`EndpointError` if it is no
-    model server) and makes the client that suits: `ChatTGI`, `ChatOllama`, else `ChatOpenAI`. Calls go to
-    that client, so traces, prices and caches see the real class and the real model. Connections are
-    pooled for each event loop and closed with it.
+    model server) and makes the client that suits and is installed: `ChatTGI`, `ChatOllama`, else
+    `ChatOpenAI`. Calls go to that client, so traces, prices and caches see the real class and the real
+    model. Connections are pooled for each event loop and closed with it.
 
     Call options have the same names for every server: `max_tokens`, `temperature`, `seed`, `stop`; others
     are the client's own.
@@ -124,9 +124,14 @@ class ChatEndpoint(BaseChatModel):
 
     def client_class(self, server: Server) -> str:
         """The class of the client that suits a server, by name; nothing is imported."""
-        if server.kind == "tgi":
+        if server.kind == "ollama" and _has("langchain_ollama"):
+            return "ChatOllama"
+        # TGI speaks OpenAI's protocol too, for who has installed its client alone.
+        if server.kind == "tgi" and (
+            _has("aiohttp", "text_generation") or not _has("langchain_openai")
+        ):
             return "ChatTGI"
-        return "ChatOllama" if server.kind == "ollama" and _has_ollama() else "ChatOpenAI"
+        return "ChatOpenAI"
 
     async def aserver(self) -> Server:
         """What serves at the URL, asked once.
@@ -352,5 +357,5 @@ def _imported(module: str, name: str, server: Server) -> Any:
 
 
 @functools.cache
-def _has_ollama() -> bool:
-    return importlib.util.find_spec("langchain_ollama") is not None
+def _has(*modules: str) -> bool:
+    return all(importlib.util.find_spec(module) is not None for module in modules)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
@@ -32,19 +33,28 @@ from langchain_sgd.proxy.replying import Noted, Reply
 from langchain_sgd.proxy.responses import Responding, ResponseRequest
 from langchain_sgd.proxy.sharing import share_page
 from langchain_sgd.proxy.streaming import EventStream, Failed, Feed, feeding, while_connected
-from langchain_sgd.proxy.wire import ChatRequest, Progress, model_json, read_request, sse
+from langchain_sgd.proxy.wire import (
+    ChatRequest,
+    Progress,
+    dumps,
+    model_json,
+    read_request,
+    sse,
+)
 from langchain_sgd.report import Usage
 from langchain_sgd.runnable import SGDRunnable
 
 T = TypeVar("T", ChatRequest, ResponseRequest)
 _PING_S: Final = 10.0
 """Of silence, before a comment is sent that keeps the connection open."""
+_RACE: Final = re.compile(r"[0-9a-f]{1,32}")
 _PAGE: Final = {
     "index.html": "text/html; charset=utf-8",
     "page.css": "text/css; charset=utf-8",
     "app.js": "text/javascript; charset=utf-8",
     "run.js": "text/javascript; charset=utf-8",
     "graph.js": "text/javascript; charset=utf-8",
+    "legend.js": "text/javascript; charset=utf-8",
     "timeline.js": "text/javascript; charset=utf-8",
     "markdown.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
@@ -207,7 +217,10 @@ class _Proxy:
 
     async def events(self, request: Request) -> Response:
         record = self._record(request.path_params["run_id"])
-        events = b"".join(map(sse, with_graphs(record.events)))
+        asked = dumps(
+            {"type": "asked", "question": record.question}
+        )  # the list shows its beginning
+        events = b"".join(map(sse, [asked, *with_graphs(record.events)]))
         return Response(events, media_type="text/event-stream")
 
     async def share(self, request: Request) -> Response:
@@ -289,8 +302,11 @@ class _Proxy:
         messages = asked.conversation()
         if why := asked.why_undivided(messages):
             raise ProxyError(400, f"The page shows answers in text only, not with {why}.")
+        race = request.query_params.get("race")
+        if race is not None and not _RACE.fullmatch(race):
+            raise ProxyError(400, "A race is named by 1 to 32 hexadecimal digits.", param="race")
         with self._place():
-            record = self._begun(asked, messages, "page")
+            record = self._begun(asked, messages, "page", race)
             async with self._answering(record, self._pieces(asked, messages, None)) as feed:
                 stream = EventStream(send, {"X-SGD-Run": record.id})
                 await while_connected(request.receive, self._show(record, feed, stream))
@@ -348,8 +364,14 @@ class _Proxy:
         finally:
             self._active -= 1
 
-    def _begun(self, asked: ChatRequest, messages: Sequence[BaseMessage], source: str) -> Record:
-        record = Record(asked.model, str(messages[-1].text), source)
+    def _begun(
+        self,
+        asked: ChatRequest,
+        messages: Sequence[BaseMessage],
+        source: str,
+        race: str | None = None,
+    ) -> Record:
+        record = Record(asked.model, str(messages[-1].text), source, race)
         if asked.store is not False and self.limits.history:
             self.history.add(record)
         return record

@@ -35,6 +35,8 @@ class Record:
     question: str
     source: str
     """`page` or `api`."""
+    race: str | None = None
+    """The same for the runs that were asked together, to be shown side by side."""
     id: str = field(default_factory=lambda: uuid4().hex[:16])
     created: float = field(default_factory=time.time)
     status: str = "running"
@@ -69,6 +71,7 @@ class Record:
             "model": self.model,
             "question": " ".join(self.question.split())[:_SHOWN],
             "source": self.source,
+            "race": self.race,
             "created": self.created,
             "status": self.status,
             "wall_s": self.wall_s if self.report is None else self.report.wall_s,

@@ -29,6 +29,8 @@ from langchain_sgd.terminal.safe import one_line
 _WIDE = 64
 """Columns from which bars are shown."""
 _WAITS = "╌"
+_SEEN = 1 / 60
+"""Of a bar's width: a shorter wait is mostly less than a character."""
 
 
 def skeleton_tree(skeleton: Skeleton) -> RenderableType:
@@ -119,6 +121,11 @@ class _ReportTree:
     def _say(self, duration_s: float) -> str:
         return one_unit(self.report.wall_s)(duration_s)
 
+    @property
+    def _span(self) -> float:
+        """The seconds that the whole width stands for."""
+        return max([self.report.wall_s, *(node.ended_s for node in self.report.nodes)])
+
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         report = self.report
         color = STATUS_COLORS[report.status]
@@ -144,7 +151,7 @@ class _ReportTree:
             table.add_column(ratio=5)
         table.add_column(no_wrap=True, justify="right")
         table.add_column(no_wrap=True, justify="right")
-        span = max([report.wall_s, *(node.ended_s for node in report.nodes)])
+        span = self._span
         head: list[RenderableType] = [Text("part"), Text("tier"), Text("took"), Text("tokens")]
         if bars:
             head.insert(2, _Axis(self._say(span)))
@@ -159,9 +166,15 @@ class _ReportTree:
         """What the signs of the bars mean; colors are explained by the tiers' names beside them."""
         report = self.report
         attempts = [attempt for node in report.nodes for attempt in node.attempts]
-        signs = ["─ waits for a token", "━ writes"]
-        if report.skeleton is not None:
-            signs.insert(0, f"{_WAITS} waits to start")
+        seen_s = self._span * _SEEN
+        signs = []
+        if report.skeleton is not None and any(
+            node.ready_s - node.planned_s > seen_s for node in report.nodes
+        ):
+            signs.append(f"{_WAITS} waits for other parts")
+        if any(node.queued_s > seen_s for node in report.nodes):
+            signs.append(f"{_WAITS} colored: waits for a free place")
+        signs += ["─ waits for a token", "━ writes"]
         if any(attempt.error is not None for attempt in attempts):
             signs.append("✕ not taken")
         if report.critical_path:

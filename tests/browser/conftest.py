@@ -13,8 +13,8 @@ import pytest
 
 from tests.support.proxy import serving
 
-PATIENCE_S = 120
-"""Of each wait and of each test: on a machine that does other work too, all of it takes its time."""
+PATIENCE_S = 300
+"""Of each wait, and half of each test's: a limit for what never comes, not for a machine that is busy."""
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,28 +61,57 @@ def skeleton_of(parts: Sequence[tuple[str, str, str, int]]) -> Skeleton:
     )
 
 
+class Gate:
+    """Lets through as many as it is told to, from any thread; who waits is told, not asked again."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._free = 0
+        self._waiting: deque[Future[None]] = deque()
+
+    async def passed(self) -> None:
+        """Wait to be let through; whoever is cancelled meanwhile takes no turn."""
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return
+            turn: Future[None] = Future()
+            self._waiting.append(turn)
+        await asyncio.wrap_future(turn)
+
+    def open(self, count: int) -> None:
+        """Let so many through, now or when they come."""
+        with self._lock:
+            while count and self._waiting:
+                turn = self._waiting.popleft()
+                if turn.set_running_or_notify_cancel():
+                    turn.set_result(None)
+                    count -= 1
+            self._free += count
+
+
 @dataclass
 class ByHand(Stage):
     """A stage whose models say a piece only when the test's thread lets them: no moment is missed."""
 
-    _let: dict[str, threading.Semaphore] = field(default_factory=dict)
+    _gates: dict[str, Gate] = field(default_factory=dict)
 
     def hold(self, *parts: str) -> None:
         """From now on these parts wait before each piece."""
-        self._let = {part: threading.Semaphore(0) for part in parts}
+        self._gates = {part: Gate() for part in parts}
 
     def let(self, part: str, pieces: int = 1) -> None:
         """Let a part go on."""
-        self._let[part].release(pieces)
+        self._gates[part].open(pieces)
 
     async def perform(
         self, model: str, messages: Sequence[BaseMessage], options: Mapping[str, Any]
     ) -> AsyncIterator[tuple[str, Say | None]]:
         """As any stage, but held."""
-        held = self._let.get(part_of("\n".join(f"{m.type}: {m.text}" for m in messages)))
+        gate = self._gates.get(part_of("\n".join(f"{m.type}: {m.text}" for m in messages)))
         async for piece in super().perform(model, messages, options):
-            if held is not None:
-                await asyncio.to_thread(held.acquire, timeout=60)
+            if gate is not None:
+                await gate.passed()
             yield piece
 
 

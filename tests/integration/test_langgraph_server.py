@@ -25,7 +25,7 @@ from langgraph_sdk.client import LangGraphClient
 from langchain_sgd import Report
 from tests.scripted_engine import ScriptedEngine
 from tests.support.travel import REPLIES
-from tests.tgi_server import TGITestServer
+from tests.tgi_server import Fault, TGITestServer, WireEntry
 
 pytest.importorskip("langgraph_api", reason="LangGraph Server is not installed")
 
@@ -40,6 +40,20 @@ ANSWER = "\n\n".join(f"## {heading}\n\n{text}" for heading, text in SECTIONS.ite
 def parts(answer: str) -> str:
     """An answer without its opening, which comes only if it is sooner than the plan: here both are at once."""
     return answer.removeprefix("An undivided answer.\n\n")
+
+
+PIRATE = "Answer as a pirate."
+ASKED_FOR = ("Plan long answers", "Write only part", PIRATE)
+
+
+def is_opening(entry: WireEntry) -> bool:
+    said = json.dumps(entry.json)
+    return entry.method == "POST" and not any(words in said for words in ASKED_FOR)
+
+
+def hold_openings(tgi: TGITestServer) -> None:
+    """No plain answer is whole before the plan is there: it would be kept, and nothing split."""
+    tgi.inject(Fault("stall", after=4), times=None, when=is_opening)
 
 
 QUESTION: dict[str, Any] = {"messages": [{"role": "user", "content": "Train or plane?"}]}
@@ -151,12 +165,12 @@ async def a_second_turn_sees_the_first(client: LangGraphClient, tgi: TGITestServ
 
 async def options_come_with_the_run(client: LangGraphClient, tgi: TGITestServer) -> None:
     before = len(tgi.log)
-    context = {"mode": "never", "system_prompt": "Answer as a pirate."}
+    context = {"mode": "never", "system_prompt": PIRATE}
     thread = await client.threads.create()
     state: Any = await client.runs.wait(thread["thread_id"], "sgd", input=QUESTION, context=context)
     assert state["messages"][-1]["content"] == "An undivided answer."
     (asked,) = tgi.log[before:]
-    assert "Answer as a pirate." in asked.prompts[0]
+    assert PIRATE in asked.prompts[0]
 
 
 async def a_human_edits_the_skeleton(client: LangGraphClient, tgi: TGITestServer) -> None:
@@ -171,6 +185,22 @@ async def a_human_edits_the_skeleton(client: LangGraphClient, tgi: TGITestServer
     state: Any = await client.runs.wait(*where, command={"resume": {"nodes": nodes[:2]}})
     assert state["messages"][-1]["content"] == ANSWER.partition("\n\n## Advice")[0]
     assert len(tgi.log) - before == 3  # the short first part goes to the large model, too
+
+
+async def a_human_accepts_or_refuses(client: LangGraphClient, tgi: TGITestServer) -> None:
+    for resume, answer in ((True, ANSWER), (False, "An undivided answer.")):
+        thread = await client.threads.create()
+        where = (thread["thread_id"], "sgd")
+        waiting: Any = await client.runs.wait(*where, input=QUESTION, context={"approve": True})
+        assert waiting["__interrupt__"]
+        state: Any = await client.threads.get_state(thread["thread_id"])
+        assert state["next"] == ["answer"]
+        if not resume:
+            tgi.heal()  # now the plain answer is wanted whole
+        state = await client.runs.wait(*where, command={"resume": resume})
+        assert parts(state["messages"][-1]["content"]) == answer
+        assert report_of(state).status == ("complete" if resume else "plain")
+    hold_openings(tgi)
 
 
 async def a_failed_run_goes_on(client: LangGraphClient, tgi: TGITestServer) -> None:
@@ -188,6 +218,7 @@ async def a_failed_run_goes_on(client: LangGraphClient, tgi: TGITestServer) -> N
     assert "NodeDecodeError" in json.dumps(failed)
     asked = len(tgi.log) - before
     tgi.heal()
+    hold_openings(tgi)
     state: Any = await client.runs.wait(*where, input=None, context={"on_node_error": "raise"})
     assert parts(state["messages"][-1]["content"]) == ANSWER
     assert len(tgi.log) - before == asked + 1
@@ -240,11 +271,13 @@ async def the_example_client_works(client: LangGraphClient, __: TGITestServer) -
 async def test_langgraph_server(tmp_path: Path) -> None:
     # One test, since the server takes long to start.
     async with served(tmp_path) as where:
+        hold_openings(where[1])
         await schemas_are_read_without_a_model(*where)
         await tokens_stream_in_order(*where)
         await a_second_turn_sees_the_first(*where)
         await options_come_with_the_run(*where)
         await a_human_edits_the_skeleton(*where)
+        await a_human_accepts_or_refuses(*where)
         await a_failed_run_goes_on(*where)
         await two_users_are_served_at_once(*where)
         await a_remote_graph_is_a_runnable(*where)

@@ -17,8 +17,17 @@ from langchain_openai import ChatOpenAI
 from openai import DefaultAsyncHttpxClient
 from pydantic import BaseModel, SecretStr
 
-from langchain_sgd.models import ENDPOINTS, ChatEndpoint, EndpointError, EndpointKeyError, resolve
+from langchain_sgd.models import (
+    ENDPOINTS,
+    ChatEndpoint,
+    EndpointError,
+    EndpointKeyError,
+    endpoint,
+    resolve,
+)
+from langchain_sgd.models.identify import Server
 from langchain_sgd.planning.forms import Grammar, bound, form_of, is_refusal, refused
+from langchain_sgd.planning.wrappers import is_openai_style
 from tests.openai_server import OpenAIServer
 from tests.tgi_server import TGITestServer
 
@@ -79,6 +88,21 @@ async def test_a_tgi_url_answers_through_its_own_client() -> None:
         assert type(await model.aclient()).__name__ == "ChatTGI"  # type: ignore[attr-defined]
         whole = await streamed(model, max_tokens=3)
         assert whole.usage_metadata["output_tokens"] == 3
+
+
+@pytest.mark.parametrize("missing", ["aiohttp", "text_generation"])
+async def test_without_its_own_client_a_tgi_url_answers_through_openais(
+    monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.setattr(endpoint, "_has", lambda *modules: missing not in modules)
+    async with TGITestServer() as server:
+        model = resolve(server.url)
+        assert type(await model.aclient()).__name__ == "ChatOpenAI"  # type: ignore[attr-defined]
+        assert is_openai_style(model)
+        whole = await streamed(model, max_tokens=3)
+        assert whole.usage_metadata["output_tokens"] == 3
+    monkeypatch.setattr(endpoint, "_has", lambda *_: False)
+    assert ChatEndpoint(url=server.url).client_class(Server(server.url, "tgi", "")) == "ChatTGI"
 
 
 def test_synchronous_calls_and_calls_of_several_loops_work() -> None:

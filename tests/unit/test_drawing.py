@@ -18,8 +18,8 @@ from langchain_sgd.drawing.layout import Box, layout
 from langchain_sgd.drawing.markup import element, fitted, text_width, to_text, wrapped
 from langchain_sgd.drawing.timeline import _nice
 from langchain_sgd.drawing.words import one_unit, seconds
-from langchain_sgd.report import Report
-from langchain_sgd.skeleton import Skeleton
+from langchain_sgd.report import Attempt, NodeReport, Report
+from langchain_sgd.skeleton import NodeId, Skeleton
 from langchain_sgd.terminal import report_line
 from tests.support.reports import WILD, attempt, every_case, plain, wild_reports, wild_skeletons
 from tests.support.skeletons import random_skeleton, skeleton
@@ -335,6 +335,37 @@ def test_what_is_not_there_is_not_explained() -> None:
     assert not re.search("small|other parts|not taken|critical|planned", said)
     (said,) = legend(parsed(skeleton_svg(skeleton("1"))))
     assert said == "difficulty, 1 to 5"
+
+
+@pytest.mark.parametrize(
+    ("ready_s", "started_s", "first_s", "told"),
+    [
+        (0.0, 0.0, 0.0, "writes"),
+        (0.0, 0.0, 5.0, "waits for a token|writes"),
+        (0.0, 5.0, 5.0, "waits for a free place|writes"),
+        (5.0, 5.0, 5.0, "waits for other parts|writes"),
+        (5.0, 5.0, None, "waits for other parts|waits for a token"),
+    ],
+)
+def test_only_the_waits_that_can_be_seen_are_explained(
+    ready_s: float, started_s: float, first_s: float | None, told: str
+) -> None:
+    attempt = Attempt(tier="large", started_s=started_s, first_token_s=first_s, ended_s=10.0)
+    node = NodeReport(
+        id=NodeId("1"),
+        status="complete",
+        tier="large",
+        planned_s=0.0,
+        ready_s=ready_s,
+        ended_s=10.0,
+        attempts=(attempt,),
+    )
+    report = Report(status="complete", skeleton=skeleton("1"), nodes=(node,), wall_s=10.0)
+    (signs,) = (
+        g for g in parsed(timeline_svg(report)).iter(f"{SVG}g") if g.get("class") == "sgd-legend"
+    )
+    words = ["".join(sign.itertext()) for sign in signs]
+    assert "|".join(word for word in words if "wait" in word or word == "writes") == told
 
 
 @settings(max_examples=20, deadline=None)

@@ -70,6 +70,7 @@ def test_a_sheet_that_is_half_filled_in_counts_so_far() -> None:
     places = [found.end() for found in VERDICT.finditer(text)]
     assert made.take(f"{text[: places[0]]} tie{text[places[0] :]}") == []
     assert made.judged() == []
+    assert made.open_pairs == (1, 1)
     assert made.cost.calls == 3
 
 
@@ -106,16 +107,21 @@ def test_any_answer_is_read_around(a: str, b: str, said: str) -> None:
     assert unclear == []
 
 
-def test_the_command_writes_pairs_and_takes_verdicts_back(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    answers, pairs, figures = (tmp_path / n for n in ("a.jsonl", "pairs.md", "figures.json"))
+def answers_of(file: Path) -> Path:
     rows = [
         {"question_id": n, "question": f"Why {n}?", "method": m, "answer": f"{w} words {n}."}
         for n in range(3)
         for m, w in (("plain", "Plain"), ("SGD", "Better"))
     ]
-    answers.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def test_the_command_writes_pairs_and_takes_verdicts_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers, pairs, figures = (tmp_path / n for n in ("a.jsonl", "pairs.md", "figures.json"))
+    answers_of(answers)
     command = ["judge", str(answers), "--against", "plain", "--reader", "Ann"]
     assert main([*command, "--write-pairs", str(pairs)]) == 0
     assert "6 pairs written" in capsys.readouterr().err
@@ -126,3 +132,37 @@ def test_the_command_writes_pairs_and_takes_verdicts_back(
     assert found["judge"] == "reader Ann"
     assert found["figures"]["SGD"]["all"]["pairs"] == 3
     assert {remark["disliked"] for remark in found["remarks"]} == {"plain"}
+
+
+def one_order_each(text: str) -> str:
+    """The sheet of somebody who read each pair once: the second half is left open."""
+    *first, _, _, _ = re.split(r"(?=^## )", text, flags=re.MULTILINE)
+    return "".join(first)
+
+
+def test_the_command_says_which_pairs_were_read_in_one_order_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers, pairs = tmp_path / "a.jsonl", tmp_path / "pairs.md"
+    command = [
+        "judge",
+        str(answers_of(answers)),
+        "--against",
+        "plain",
+        "--resume",
+        str(tmp_path / "v.jsonl"),
+    ]
+    main([*command, "--write-pairs", str(pairs)])
+    capsys.readouterr()
+    whole = prefers("Better", pairs.read_text())
+    pairs.write_text(one_order_each(whole))
+    assert main([*command, "--read-pairs", str(pairs)]) == 0
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "3 have a verdict in one order only. A pair counts once both of its orders" in said.err
+    assert "--read-pairs again" in said.err
+    pairs.write_text(whole)
+    assert main([*command, "--read-pairs", str(pairs)]) == 0
+    said = capsys.readouterr()
+    assert "SGD against plain" in said.out
+    assert "do not count" not in said.err

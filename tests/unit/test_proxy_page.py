@@ -114,6 +114,33 @@ async def test_runs_of_page_and_api_are_kept_newest_first_and_shown_again() -> N
     assert kinds.count("planned") == kinds.count("graph") == 3
 
 
+async def test_the_runs_of_a_race_are_told_to_belong_together() -> None:
+    app = an_app()
+    for model in ("sgd", "plain"):
+        await ask(app, "/api/runs?race=0a1b", a_question(model=model))
+    await run(app)
+    kept = (await ask(app, "/api/runs")).json["runs"]
+    assert [(each["model"], each["race"]) for each in kept] == [
+        ("sgd", None),
+        ("plain", "0a1b"),
+        ("sgd", "0a1b"),
+    ]
+    for name in ("", "x", "a" * 33):
+        refused = await ask(app, f"/api/runs?race={name}", a_question())
+        assert refused.status == 400
+        assert "hexadecimal" in refused.json["error"]["message"]
+
+
+async def test_a_run_shown_again_has_its_whole_question() -> None:
+    app = an_app()
+    question = "Which\n\nway? " * 60
+    await run(app, question)
+    [kept] = (await ask(app, "/api/runs")).json["runs"]
+    assert len(kept["question"]) == 300
+    again = await ask(app, f"/api/runs/{kept['id']}")
+    assert again.events[0] == {"type": "asked", "question": question}
+
+
 async def test_the_history_is_bounded_and_can_be_forgotten() -> None:
     app = an_app(limits=Limits(history=2))
     for text in ("One?", "Two?", "Three?"):

@@ -224,6 +224,17 @@ def test_a_plain_run_has_one_part() -> None:
     assert state.plain == "short"
 
 
+def test_the_legend_tells_the_waits_that_are_there_in_the_pictures_words() -> None:
+    made = console(width=120)
+    made.print(report_tree(every_case()))
+    assert "waits for other parts" in written(made)
+    made = console(width=120)
+    made.print(report_tree(plain()))
+    said = written(made)
+    assert "waits for a token" in said
+    assert "other parts" not in said
+
+
 # -- the view
 
 

@@ -1,13 +1,14 @@
 // The page: asks, follows runs, shows them again. What a run is, is in run.js.
 
 import { Graph } from "./graph.js";
+import { Legend } from "./legend.js";
 import { Growing } from "./markdown.js";
 import { Run, eventsOf, seconds, verdict } from "./run.js";
 import { Timeline } from "./timeline.js";
 
 const $ = (id) => document.getElementById(id);
 const PLAIN = "plain";
-let config, colors, graph, timeline;
+let config, colors, graph, legend, timeline;
 let lanes = [];
 let stopping = null;
 let frame = 0;
@@ -39,7 +40,7 @@ async function follow(lane, signal) {
   const { run } = lane;
   lane.began = performance.now();
   try {
-    const response = await ask("api/runs", {
+    const response = await ask(`api/runs${run.race ? `?race=${run.race}` : ""}`, {
       method: "POST", headers: { "Content-Type": "application/json" }, body: body(run.model), signal,
     });
     run.id = response.headers.get("X-SGD-Run");
@@ -126,7 +127,9 @@ function show(runs) {
   $("show").hidden = false;
   $("samples").hidden = $("intro").hidden = true;
   $("show").classList.toggle("race", runs.length > 1);
+  $("show").classList.toggle("one", runs.length === 1 && runs[0].model === PLAIN);
   graph.clear();
+  legend.clear();
   draw();
 }
 
@@ -141,7 +144,7 @@ function draw() {
     if (!goesOn || performance.now() - pictured > 95) {
       pictured = performance.now();
       graph.show(lanes[0].run);
-      timeline.show(begun.map((lane) => ({ run: lane.run, now: lane.now })));
+      legend.show(timeline.show(begun.map((lane) => ({ run: lane.run, now: lane.now }))), lanes[0].run);
     }
     if (goesOn) draw();
   });
@@ -188,9 +191,11 @@ async function go() {
   const mine = stopping = new AbortController();
   busy(true);
   const inTurn = names.length > 1 && !$("together").checked;
-  say(inTurn ? `First ${names[0]}, then ${PLAIN}, so that neither slows the other down.` : "");
+  if (inTurn) say(`First ${names[0]}, then ${PLAIN}, so that neither slows the other down.`);
+  else say(model === PLAIN ? "Written in one piece, from top to bottom …" : "Planned, and written part by part …");
   $("save").hidden = $("replay").hidden = true;
-  show(names.map((name) => new Run(name)));
+  const race = names.length > 1 ? fresh() : null;
+  show(names.map((name) => new Run(name, race)));
   const work = lanes.map((lane) => () => follow(lane, mine.signal));
   if ($("together").checked) await Promise.all(work.map((start) => start()));
   else for (const start of work) if (!mine.signal.aborted) await start();
@@ -201,6 +206,11 @@ async function go() {
   draw();
   conclude();
   await list();
+}
+
+/** A name that no other race has. */
+function fresh() {
+  return [...crypto.getRandomValues(new Uint8Array(8))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 function busy(is) {
@@ -243,14 +253,14 @@ async function list() {
   clearTimeout(again);
   const { runs } = await (await ask("api/runs")).json();
   if (runs.some((each) => each.status === "running")) again = setTimeout(() => list().catch(fail), 1000);
-  $("history").hidden = !runs.length;
-  $("runs").replaceChildren(...runs.map((each) => {
+  const shown = together(runs);
+  $("history").hidden = !shown.length;
+  $("runs").replaceChildren(...shown.map((each) => {
     const item = document.createElement("li");
     const button = item.appendChild(document.createElement("button"));
     button.type = "button";
-    button.dataset.run = each.id;
-    const facts = [each.nodes ? `${each.nodes} parts` : "", each.wall_s === null ? "" : seconds(each.wall_s), each.status];
-    for (const [name, text] of [["which", each.model], ["asked", each.question], ["facts", facts.filter(Boolean).join(" · ")]]) {
+    button.dataset.run = each[0].id;
+    for (const [name, text] of [["which", each.map((run) => run.model).join(" · ")], ["asked", each[0].question], ["facts", facts(each)]]) {
       const part = button.appendChild(document.createElement("span"));
       part.className = name;
       part.textContent = text;
@@ -261,22 +271,48 @@ async function list() {
   mark();
 }
 
+/** Each run alone, or with the one that it raced; the plain one last, as in the race. */
+function together(runs) {
+  const races = new Map();
+  for (const run of runs) {
+    const key = run.race ?? run.id;
+    races.set(key, [...(races.get(key) ?? []), run]);
+  }
+  return [...races.values()].map((each) => each.sort((a, b) => (a.model === PLAIN) - (b.model === PLAIN)));
+}
+
+function facts(runs) {
+  const [{ nodes }] = runs;
+  const times = runs.map(({ wall_s: wall }) => (wall === null ? "" : seconds(wall))).filter(Boolean).join(" against ");
+  // That a plain run is plain stands there already; of a race, only what went wrong is told.
+  const ends = runs.filter(({ model, status }) => status !== model && (runs.length === 1 || status !== "complete")).map(({ status }) => status);
+  return [nodes ? `${nodes} parts` : "", times, ...ends].filter(Boolean).join(" · ");
+}
+
 function mark() {
   const shown = new Set(lanes.map((lane) => lane.run.id));
   for (const button of $("runs").querySelectorAll("button")) button.setAttribute("aria-current", shown.has(button.dataset.run));
 }
 
-async function open({ id, model, question }) {
+async function past({ id, model, race }) {
   const response = await ask(`api/runs/${id}`);
+  const run = new Run(model, race);
+  run.id = id;
+  for await (const event of eventsOf(response)) {
+    if (event.type === "asked") run.question = event.question;
+    else run.add(event);
+  }
+  if (!run.over) run.stop("This run was stopped, or is not over yet.");
+  return run;
+}
+
+async function open(each) {
+  const runs = await Promise.all(each.map(past));
   stopping?.abort();
   stopping = null;
   busy(false);
-  const run = new Run(model);
-  run.id = id;
-  for await (const event of eventsOf(response)) run.add(event);
-  if (!run.over) run.stop("This run was stopped, or is not over yet.");
-  $("question").value = question;
-  show([run]);
+  $("question").value = runs[0].question;
+  show(runs);
   conclude();
   mark();
   $("show").scrollIntoView({ block: "start" });
@@ -295,29 +331,12 @@ async function save() {
 
 // -- start
 
-function legend() {
-  const sign = (kind, text, color) => {
-    const item = document.createElement("li");
-    const mark = item.appendChild(document.createElement("span"));
-    mark.className = `sign ${kind}`;
-    if (kind === "dots") mark.textContent = "●●●○○";
-    if (color) mark.style.setProperty("--tier", color);
-    item.append(text);
-    return item;
-  };
-  $("legend").replaceChildren(
-    ...Object.entries(colors).map(([name, color]) => sign("", name, color)),
-    sign("dots", "difficulty, 1 to 5"), sign("tick", "a part is planned"), sign("dashes", "waits for other parts"),
-    sign("dashes place", "waits for a free place"), sign("pale", "waits for a token"), sign("lost", "not taken"),
-    sign("goal", "first one done"));
-}
-
 async function start() {
   config = await (await ask("api/config")).json();
   colors = config.tiers;
   graph = new Graph($("graph"), colors, pick);
   timeline = new Timeline($("timeline"), colors);
-  legend();
+  legend = new Legend($("legend"), colors);
   $("model").replaceChildren(...config.models.map((name) => new Option(name)));
   $("key-form").hidden = !config.needs_key;
   $("key").value = sessionStorage.getItem("sgd-key") ?? "";

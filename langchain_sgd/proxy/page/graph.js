@@ -6,7 +6,7 @@ const [LEAST_SCALE, SCROLLED_SCALE] = [0.75, 0.85];
 const SIGNS = { complete: "✓ ", truncated: "✂ cut short, ", failed: "✕ failed", skipped: "∅ skipped" };
 const measure = document.createElement("canvas").getContext("2d");
 
-function make(tag, attributes = {}, ...children) {
+export function make(tag, attributes = {}, ...children) {
   const made = document.createElementNS(SVG, tag);
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
   made.append(...children);
@@ -92,15 +92,13 @@ export class Graph {
   #add(node, [, , width, height]) {
     const title = make("title");
     const foot = make("text", { class: "foot", x: width - 12, y: height - 8.5, "aria-hidden": true });
-    const dots = Array.from({ length: DIFFICULTIES }, (_, level) =>
-      make("circle", { cx: 23 + 8 * level, cy: height - 12, r: 2.5, "fill-opacity": level < node.difficulty ? 0.75 : 0.2 }));
     const texts = wrapped(`${node.id} ${node.heading}`, width - 34).map((line, index) =>
       make("text", { class: "heading", x: 20, y: 24 + 16 * index, "aria-hidden": true }, line));
     const group = make(
       "g", { class: "node waiting", tabindex: 0, role: "button" }, title,
       make("rect", { class: "frame", width, height, rx: 10 }),
       make("rect", { class: "stripe", x: 8, y: 11, width: 3.5, height: height - 22, rx: 1.75 }),
-      ...texts, ...dots, foot);
+      ...texts, ...dots(23, height - 12, node.difficulty), foot);
     const pick = () => this.onPick(node);
     group.addEventListener("click", pick);
     group.addEventListener("keydown", (event) => {
@@ -128,6 +126,12 @@ export class Graph {
     const said = [`${node.id}. ${node.heading}`, node.scope, `difficulty ${node.difficulty} of ${DIFFICULTIES}`, needs, foot];
     box.title.textContent = said.filter(Boolean).join("\n");
   }
+}
+
+/** A difficulty, from its first dot's middle on. */
+export function dots(x, y, difficulty) {
+  return Array.from({ length: DIFFICULTIES }, (_, level) =>
+    make("circle", { cx: x + 8 * level, cy: y, r: 2.5, "fill-opacity": level < difficulty ? 0.75 : 0.2 }));
 }
 
 function words(text) { return text.match(/\S+/g)?.length ?? 0; }

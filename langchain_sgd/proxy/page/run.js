@@ -1,8 +1,9 @@
 // One run, gathered from its events: the same for a live run, a replay and a run from the history.
 
 export class Run {
-  constructor(model) {
+  constructor(model, race = null) {
     this.model = model;
+    this.race = race;
     this.id = null;
     this.events = [];
     this.reset();

@@ -2,6 +2,10 @@
 
 import { seconds } from "./run.js";
 
+/** Of a timeline's width: a shorter wait is too short to be seen, and is not drawn. */
+const SHORTEST = 0.006;
+const WAITS = new Set(["wait", "place", "first"]);
+
 export class Timeline {
   #rows = [];
 
@@ -12,7 +16,8 @@ export class Timeline {
     parent.append(this.axis.element);
   }
 
-  /** @param runs each with the seconds it has taken so far */
+  /** @param runs each with the seconds it has taken so far
+   *  @returns the kinds of bars and the tiers that are there to be seen */
   show(runs) {
     const span = Math.max(0.5, ...runs.map(({ now }) => now)) * 1.02;
     this.#ticks(span);
@@ -20,6 +25,7 @@ export class Timeline {
     // In a race: where the first one was done.
     const goal = runs.length > 1 && runs[0].run.report ? runs[0].now : null;
     if (goal !== null) for (const { bars } of wanted) bars.push({ kind: "goal", from: goal });
+    for (const each of wanted) each.bars = each.bars.filter(({ kind, from, to }) => !WAITS.has(kind) || to - from > SHORTEST * span);
     while (this.#rows.length > wanted.length) this.#rows.pop().element.remove();
     wanted.forEach((each, index) => {
       if (!this.#rows[index]) {
@@ -28,6 +34,8 @@ export class Timeline {
       }
       this.#fill(this.#rows[index], each, span);
     });
+    const bars = wanted.flatMap((each) => each.bars);
+    return { kinds: new Set(bars.map(({ kind }) => kind)), tiers: new Set(bars.map(({ tier }) => tier)) };
   }
 
   #fill(shown, { label, bars, note, bad, lead }, span) {
