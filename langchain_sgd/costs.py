@@ -75,6 +75,7 @@ class Costs(_Value):
     """What a run cost: every call that its server counted, discarded attempts included."""
 
     total: float
+    """With the plain answer that was begun beside the planner and stopped, whose tokens are estimated."""
     planner: float
     nodes: Mapping[str, float]
     tiers: Mapping[str, float]
@@ -106,12 +107,13 @@ def costs_of(report: Report) -> Costs | None:
         tiers[tier] = tiers.get(tier, 0.0) + paid
         return paid
 
-    attempts = report.planner.attempts if report.planner else ()
-    planner = sum(cost(PLANNER, attempt) for attempt in attempts)
+    asked = report.planner
+    planner = sum(cost(PLANNER, attempt) for attempt in asked.attempts) if asked else 0.0
+    stopped = cost(asked.hedge.tier, asked.hedge) if asked and asked.hedge else 0.0
     for node in report.nodes:
         nodes[node.id] = sum(cost(tier, attempt) for tier, attempt in node.calls)
     return Costs(
-        total=planner + sum(nodes.values()),
+        total=planner + stopped + sum(nodes.values()),
         planner=planner,
         nodes=nodes,
         tiers=tiers,

@@ -163,6 +163,25 @@ async def test_every_method_answers_every_question_for_each_number_of_users(
     assert "3 questions, 2 users at the same time" in said
 
 
+async def test_what_was_measured_before_gets_its_cost_when_prices_are_given(
+    server: TGITestServer, questions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, figures = tmp_path / "rows.jsonl", tmp_path / "figures.json"
+    given = ["--small", server.url_of("small"), "--resume", str(rows)]
+    assert await bench(server, questions, *given) == 0
+    assert "What it cost" not in capsys.readouterr().out
+    server.log.clear()
+    given += ["--prices", "large=10,30", "small=1,3", "--json", str(figures)]
+    assert await bench(server, questions, *given) == 0
+    assert not server.requests("completions")
+    methods = json.loads(figures.read_text())["figures"]["users"]["1"]["methods"]
+    # The same words by the small model, at a tenth of the price.
+    assert methods[endpoints.PLAIN_SMALL]["cost_ratio"]["median"] == pytest.approx(0.1)
+    assert methods[SGD]["cost_ratio"]["median"] > 1  # so short an answer does not pay for its plan
+    assert all(method["costed"] == 3 for method in methods.values())
+    assert "What it cost, in the currency of the prices" in capsys.readouterr().out
+
+
 async def test_the_warm_up_is_no_row_and_a_finished_bench_asks_nothing(
     server: TGITestServer, questions: Path, tmp_path: Path
 ) -> None:
