@@ -107,6 +107,10 @@ def test_every_warning_that_is_explained_is_given_somewhere() -> None:
         assert any(text.startswith(warning) for text in given), warning
 
 
+PRINTED = {"options.md": "planner\ncached\n"}
+"""What the blocks of a page print, beside an answer."""
+
+
 @pytest.fixture
 def urls() -> Iterator[Mapping[str, str]]:
     engines = {name: ScriptedEngine(REPLIES, model_id=f"lab/{name}") for name in ("small", "large")}
@@ -126,7 +130,9 @@ def test_every_python_block_runs(
         code = code.replace("http://gpu-2:8000", urls["large"])
         assert "gpu-" not in code
         exec(compile(code, page.name, "exec"), names)  # noqa: S102 - our own pages
-    assert "Stay at home." in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Stay at home." in said
+    assert PRINTED.get(page.name, "") in said
 
 
 COMMANDS = sorted(
