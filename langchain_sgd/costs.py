@@ -75,8 +75,9 @@ class Costs(_Value):
     """What a run cost: every call that its server counted, discarded attempts included."""
 
     total: float
-    """With the plain answer that was begun beside the planner and stopped, whose tokens are estimated."""
     planner: float
+    opening: float = 0.0
+    """Of the undivided answer that was begun and only opened the answer."""
     nodes: Mapping[str, float]
     tiers: Mapping[str, float]
     """By the tier that was asked, and the planner's under `planner`."""
@@ -107,14 +108,16 @@ def costs_of(report: Report) -> Costs | None:
         tiers[tier] = tiers.get(tier, 0.0) + paid
         return paid
 
-    asked = report.planner
-    planner = sum(cost(PLANNER, attempt) for attempt in asked.attempts) if asked else 0.0
-    stopped = cost(asked.hedge.tier, asked.hedge) if asked and asked.hedge else 0.0
+    attempts = report.planner.attempts if report.planner else ()
+    planner = sum(cost(PLANNER, attempt) for attempt in attempts)
+    hedge = report.planner.hedge if report.planner else None
+    opening = 0.0 if hedge is None else cost(hedge.tier, hedge)
     for node in report.nodes:
         nodes[node.id] = sum(cost(tier, attempt) for tier, attempt in node.calls)
     return Costs(
-        total=planner + stopped + sum(nodes.values()),
+        total=planner + opening + sum(nodes.values()),
         planner=planner,
+        opening=opening,
         nodes=nodes,
         tiers=tiers,
         uncounted_calls=uncounted,

@@ -18,11 +18,13 @@ from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.judging import make_pairs, read_answers
 from tests.scripted_engine import Pace, ScriptedEngine
 from tests.support.bench import Page, full_disk, has_nan, lines
-from tests.support.travel import REPLIES
+from tests.support.travel import LONG_REPLIES, REPLIES
 from tests.tgi_server import TGITestServer
 
 PLAIN, SGD, SOT = endpoints.PLAIN, endpoints.SGD, endpoints.SOT
 TWO = ("--methods", PLAIN, SGD)
+WHOLE = LONG_REPLIES[""]
+PACE = Pace(token_s=0.003)
 
 
 @pytest.fixture
@@ -30,7 +32,10 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TGITestServer
     for name in ("SMALL_URL", "LARGE_URL", "PLANNER_URL", "API_KEY", "LARGE_API_KEY"):
         monkeypatch.delenv(f"SGD_{name}", raising=False)
     monkeypatch.setenv("COLUMNS", "200")
-    engines = {name: ScriptedEngine(REPLIES, model_id=f"lab/{name}") for name in ("small", "large")}
+    engines = {
+        name: ScriptedEngine(LONG_REPLIES, model_id=f"lab/{name}", pace=PACE)
+        for name in ("small", "large")
+    }
     async with TGITestServer(engines) as made:
         yield made
 
@@ -142,7 +147,7 @@ async def test_every_method_answers_every_question_for_each_number_of_users(
         elif row["method"] == SOT:
             assert "A point." in row["answer"]
         else:
-            assert row["answer"] == "An undivided answer."
+            assert row["answer"] == WHOLE
     saved = json.loads(figures.read_text())
     loads = saved["figures"]["users"]
     assert saved["command"].startswith("langchain-sgd bench endpoints --large http")
@@ -418,7 +423,7 @@ async def test_the_judge_reads_the_rows(
     }
     pairs = make_pairs(answers, PLAIN)
     assert len(pairs) == 3
-    assert all(pair.other == "An undivided answer." for pair in pairs)
+    assert all(pair.other == WHOLE for pair in pairs)
     assert all("Stay at home." in pair.answer for pair in pairs)
 
     server.engine.reply = "Verdict: tie"

@@ -17,8 +17,8 @@ import pytest
 from langchain_sgd.arguments import BENCHES
 from langchain_sgd.cli import parsed
 from langchain_sgd.embedded.server import EmbeddedServer
-from tests.scripted_engine import ScriptedEngine
-from tests.support.travel import REPLIES
+from tests.scripted_engine import Pace, ScriptedEngine
+from tests.support.travel import LONG_REPLIES
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -113,7 +113,10 @@ PRINTED = {"options.md": "planner\ncached\n"}
 
 @pytest.fixture
 def urls() -> Iterator[Mapping[str, str]]:
-    engines = {name: ScriptedEngine(REPLIES, model_id=f"lab/{name}") for name in ("small", "large")}
+    engines = {
+        name: ScriptedEngine(LONG_REPLIES, model_id=f"lab/{name}", pace=Pace(token_s=0.003))
+        for name in ("small", "large")
+    }
     with EmbeddedServer(engines) as server:
         yield server.urls
 
