@@ -1,8 +1,7 @@
 """Research: each part searches a few notes and cites them; a human approves the skeleton first.
 
 pip install langgraph-checkpoint-sqlite
-python examples/research.py                           # the bundled models
-MODEL=http://gpu-1:8000 python examples/research.py   # your model, by its URL
+python examples/research.py  # the bundled models; or yours, with its URL or name in MODEL
 """
 
 import asyncio
@@ -50,8 +49,9 @@ def researcher(model: Runnable, *, quotes: bool) -> Runnable:
     return RunnableLambda(research)
 
 
-def cites(node: Node, text: str) -> bool:  # the check of a part: notes on its subject are named
-    return not (found := search.invoke(node.heading)) or any(f"[{name}]" in text for name in found)
+def supported(node: Node, text: str) -> bool:  # names notes on its subject; no other figures
+    on, known = search.invoke(node.heading), {*re.findall(r"\d{2,}", f"{QUESTION} {NOTES}")}
+    return not on or (any(f"[{n}]" in text for n in on) and {*re.findall(r"\d{2,}", text)} <= known)
 
 
 async def main() -> None:
@@ -61,14 +61,14 @@ async def main() -> None:
             local = own.runnable() if own else SGDRunnable(large=url)
             tiers = {"research": researcher(local.large, quotes=not url)}
             models = {"planner": local.planner or local.large, "prompts": local.prompts}
-            sgd = SGDRunnable(tiers=tiers, **models, approve=True, accept=cites, checkpointer=saver)
+            checks = {"approve": True, "accept": supported, "cut_repeats": True}
+            sgd = SGDRunnable(tiers=tiers, **models, **checks, checkpointer=saver)
             waiting = (await sgd.ainvoke(QUESTION, thread)).response_metadata["sgd"]
             print("planned:", ", ".join(n["heading"] for n in waiting["skeleton"]["nodes"]))
             # A human says yes. The run is cut off when its first part has ended, and then goes on.
             async with aclosing(sgd.aevents(Command(resume=True), thread)) as events:
                 await anext(event async for event in events if isinstance(event, Ended))
-            answer = await sgd.ainvoke(None, thread)
-    report = Report.from_message(answer)
+            report = Report.from_message(answer := await sgd.ainvoke(None, thread))
     print(f"{answer.text}\n\nfrom the checkpoint: {sum(n.restored for n in report.nodes)}")
     for node in report.nodes:
         print(f"{node.heading}: {node.status}, cites", *(a["title"] for a in node.annotations))

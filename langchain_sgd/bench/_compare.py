@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -43,6 +44,8 @@ def _of_method(rows: Sequence[Row], against: Sequence[Row]) -> Figures:
     tiers = list(dict.fromkeys(t for r in reports for t in _measure.tokens_by_tier(r)))
     statuses = [report["status"] for report in reports]
     nodes = [len(r["nodes"]) for r in reports if r["skeleton"] is not None]
+    read = [_prompt_tokens(report, "input_tokens") for report in reports]
+    cached = sum(_prompt_tokens(report, "cached_tokens") for report in reports)
     return {
         "runs": len(rows),
         "failed": len(rows) - len(answered),
@@ -58,10 +61,19 @@ def _of_method(rows: Sequence[Row], against: Sequence[Row]) -> Figures:
             overlap({str(n): text for n, text in enumerate(paragraphs(row["answer"]))}).share
             for row in answered
         ),
+        "costed": len(column(rows, "cost")),
+        "cost": interval(list(column(rows, "cost").values())),
+        "cost_ratio": paired(column(rows, "cost"), column(against, "cost")),
+        "prompt_tokens": median(read),
+        "cached_share": cached / sum(read) if sum(read) else math.nan,
         "tokens": {
             tier: median(_measure.tokens_by_tier(r).get(tier, 0) for r in reports) for tier in tiers
         },
     }
+
+
+def _prompt_tokens(report: Mapping[str, Any], count: str) -> int:
+    return sum(usage[count] for usage in report["usage"].values())
 
 
 def _words(rows: Sequence[Row]) -> dict[str, float]:
@@ -123,6 +135,37 @@ def show_comparison(title: str, figures: Mapping[str, Figures], note: str = "") 
         ],
         "Length in words. Repeated: words in runs that an earlier paragraph has, too.",
     )
+    if is_priced(figures):
+        _show_costs(figures)
+
+
+def is_priced(figures: Mapping[str, Figures]) -> bool:
+    """Whether it is known what any of the answers cost."""
+    return any(math.isfinite(found["cost"]["median"]) for found in figures.values())
+
+
+def _show_costs(figures: Mapping[str, Figures]) -> None:
+    show(
+        "What it cost, in the currency of the prices",
+        ("", "1,000 answers", "over base", "answers", "prompt tokens", "from the cache"),
+        [
+            (
+                name,
+                with_interval(a_thousand(found["cost"])),
+                with_interval(found["cost_ratio"]),
+                found["costed"],
+                rounded(found["prompt_tokens"]),
+                rounded(100 * found["cached_share"], 0, " %"),
+            )
+            for name, found in figures.items()
+        ],
+        "By the tokens that the servers counted. An answer with a call that was not counted is left out.",
+    )
+
+
+def a_thousand(cost: Mapping[str, float]) -> dict[str, float]:
+    """What a thousand answers cost, for one costs too little to be read."""
+    return {name: 1000 * value for name, value in cost.items()}
 
 
 def speedup_bars(figures: Mapping[str, Figures]) -> list[Bar]:

@@ -7,9 +7,11 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from langchain_sgd.bench._compare import (
+    a_thousand,
     by_category,
     compare,
     example,
+    is_priced,
     show_categories,
     show_comparison,
     speedup_bars,
@@ -91,6 +93,7 @@ def endpoints_page(found: Mapping[str, Any], reports: Mapping[str, Any], command
     """The figures with plots, and one question's runs as timelines."""
     parts: list[Element] = []
     for users, load in found["users"].items():
+        priced = is_priced(load["methods"])
         parts += section(
             f"Speed, {_users(users)}",
             chart(
@@ -108,6 +111,7 @@ def endpoints_page(found: Mapping[str, Any], reports: Mapping[str, Any], command
                     "answers a minute",
                     "failed",
                     "partial",
+                    *(("cost of 1,000 answers", "... over base") if priced else ()),
                 ),
                 [
                     (
@@ -118,6 +122,7 @@ def endpoints_page(found: Mapping[str, Any], reports: Mapping[str, Any], command
                         f"{load['per_minute'][name]:.1f}",
                         method["failed"],
                         method["partial"],
+                        *(_costs(method) if priced else ()),
                     )
                     for name, method in load["methods"].items()
                 ],
@@ -161,6 +166,10 @@ def _category_charts(load: Mapping[str, Any], base: str, users: str) -> list[Ele
         title = f"{method}, times faster by category, {_users(users)}"
         parts += [element("h3", method), chart(title, bars, unit="x", line=1.0)]
     return parts
+
+
+def _costs(method: Figures) -> tuple[str, str]:
+    return with_interval(a_thousand(method["cost"])), with_interval(method["cost_ratio"])
 
 
 def _methods(found: Mapping[str, Any]) -> list[str]:

@@ -6,7 +6,8 @@ Questions are JSON lines with `question`, `prompt`, `text`, or `turns` as Vicuna
 `category` and `question_id` (or `prompt_id`, `id`) are taken where they are. The order of the methods is
 shuffled for each question; with several users it is shuffled for each block of questions, and a method
 has the server for itself while its block runs. With `--resume` a killed run goes on where it stopped, and
-the answers stay in that file, for `langchain-sgd judge` to compare.
+the answers stay in that file, for `langchain-sgd judge` to compare. With `--prices large=3,15 small=0.5,1.5`
+the tables say what the answers cost, beside plain ones, by the tokens that the servers counted.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import Runnable
 
 from langchain_sgd.baselines import PlainDecoding, SkeletonOfThought
+from langchain_sgd.bench import _costs
 from langchain_sgd.bench import _endpoints_page as results
 from langchain_sgd.bench._measure import (
     Journal,
@@ -296,6 +298,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.add_argument("--ablations", action="store_true", help="SGD without its parts, too")
     options.add_argument("--temperature", type=float, help="the server's own if not given")
     options.add_argument("--max-tokens", type=int, help="of one model call")
+    options.add_argument(
+        "--prices",
+        type=_costs.named_price,
+        nargs="+",
+        default=[],
+        metavar="TIER=NUMBERS",
+        help="of a million tokens: input,output[,cached[,cache_write]]",
+    )
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
     options.add_argument("--resume", type=Path, metavar="FILE", help="JSONL of rows to go on from")
@@ -307,6 +317,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, least in (("users", min(args.users)), ("limit", args.limit), ("turns", args.turns)):
         if least is not None and least < 1:
             options.error(f"--{name} must be 1 or more")
+    args.prices = dict(args.prices)
+    if args.prices and (wrong := _costs.complaint(args.prices, names)):
+        options.error(f"--prices: {wrong}")
     questions = read_questions(args.questions, limit=args.limit, turns=args.turns)
     found, reports = asyncio.run(_measure(args, names, questions))
     command = shlex.join(
@@ -342,7 +355,13 @@ async def _measure(
         for turn in range(1, len(asked.turns) + 1)
         for users in args.users
     }
-    rows = [row for row in journal.rows() if tuple(row["key"]) in wanted]
+    # There, the small model answers as the large one of a run of its own.
+    alone = {PLAIN_SMALL: {"large": args.prices["small"]}} if "small" in args.prices else {}
+    rows = [
+        _costs.with_cost(row, alone.get(row["method"], args.prices))
+        for row in journal.rows()
+        if tuple(row["key"]) in wanted
+    ]
     return results.summary(rows, options, names_in_order=[method.name for method in methods])
 
 

@@ -18,11 +18,13 @@ from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.judging import make_pairs, read_answers
 from tests.scripted_engine import Pace, ScriptedEngine
 from tests.support.bench import Page, full_disk, has_nan, lines
-from tests.support.travel import REPLIES
+from tests.support.travel import LONG_REPLIES, REPLIES
 from tests.tgi_server import TGITestServer
 
 PLAIN, SGD, SOT = endpoints.PLAIN, endpoints.SGD, endpoints.SOT
 TWO = ("--methods", PLAIN, SGD)
+WHOLE = LONG_REPLIES[""]
+PACE = Pace(token_s=0.003)
 
 
 @pytest.fixture
@@ -30,7 +32,10 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TGITestServer
     for name in ("SMALL_URL", "LARGE_URL", "PLANNER_URL", "API_KEY", "LARGE_API_KEY"):
         monkeypatch.delenv(f"SGD_{name}", raising=False)
     monkeypatch.setenv("COLUMNS", "200")
-    engines = {name: ScriptedEngine(REPLIES, model_id=f"lab/{name}") for name in ("small", "large")}
+    engines = {
+        name: ScriptedEngine(LONG_REPLIES, model_id=f"lab/{name}", pace=PACE)
+        for name in ("small", "large")
+    }
     async with TGITestServer(engines) as made:
         yield made
 
@@ -142,7 +147,7 @@ async def test_every_method_answers_every_question_for_each_number_of_users(
         elif row["method"] == SOT:
             assert "A point." in row["answer"]
         else:
-            assert row["answer"] == "An undivided answer."
+            assert row["answer"] == WHOLE
     saved = json.loads(figures.read_text())
     loads = saved["figures"]["users"]
     assert saved["command"].startswith("langchain-sgd bench endpoints --large http")
@@ -161,6 +166,25 @@ async def test_every_method_answers_every_question_for_each_number_of_users(
     said = capsys.readouterr().out
     assert "3 questions, one user" in said
     assert "3 questions, 2 users at the same time" in said
+
+
+async def test_what_was_measured_before_gets_its_cost_when_prices_are_given(
+    server: TGITestServer, questions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, figures = tmp_path / "rows.jsonl", tmp_path / "figures.json"
+    given = ["--small", server.url_of("small"), "--resume", str(rows)]
+    assert await bench(server, questions, *given) == 0
+    assert "What it cost" not in capsys.readouterr().out
+    server.log.clear()
+    given += ["--prices", "large=10,30", "small=1,3", "--json", str(figures)]
+    assert await bench(server, questions, *given) == 0
+    assert not server.requests("completions")
+    methods = json.loads(figures.read_text())["figures"]["users"]["1"]["methods"]
+    # The same words by the small model, at a tenth of the price.
+    assert methods[endpoints.PLAIN_SMALL]["cost_ratio"]["median"] == pytest.approx(0.1)
+    assert methods[SGD]["cost_ratio"]["median"] > 1  # so short an answer does not pay for its plan
+    assert all(method["costed"] == 3 for method in methods.values())
+    assert "What it cost, in the currency of the prices" in capsys.readouterr().out
 
 
 async def test_the_warm_up_is_no_row_and_a_finished_bench_asks_nothing(
@@ -399,7 +423,7 @@ async def test_the_judge_reads_the_rows(
     }
     pairs = make_pairs(answers, PLAIN)
     assert len(pairs) == 3
-    assert all(pair.other == "An undivided answer." for pair in pairs)
+    assert all(pair.other == WHOLE for pair in pairs)
     assert all("Stay at home." in pair.answer for pair in pairs)
 
     server.engine.reply = "Verdict: tie"

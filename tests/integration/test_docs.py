@@ -17,8 +17,8 @@ import pytest
 from langchain_sgd.arguments import BENCHES
 from langchain_sgd.cli import parsed
 from langchain_sgd.embedded.server import EmbeddedServer
-from tests.scripted_engine import ScriptedEngine
-from tests.support.travel import REPLIES
+from tests.scripted_engine import Pace, ScriptedEngine
+from tests.support.travel import LONG_REPLIES
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -107,9 +107,16 @@ def test_every_warning_that_is_explained_is_given_somewhere() -> None:
         assert any(text.startswith(warning) for text in given), warning
 
 
+PRINTED = {"options.md": "planner\ncached\n"}
+"""What the blocks of a page print, beside an answer."""
+
+
 @pytest.fixture
 def urls() -> Iterator[Mapping[str, str]]:
-    engines = {name: ScriptedEngine(REPLIES, model_id=f"lab/{name}") for name in ("small", "large")}
+    engines = {
+        name: ScriptedEngine(LONG_REPLIES, model_id=f"lab/{name}", pace=Pace(token_s=0.003))
+        for name in ("small", "large")
+    }
     with EmbeddedServer(engines) as server:
         yield server.urls
 
@@ -126,7 +133,9 @@ def test_every_python_block_runs(
         code = code.replace("http://gpu-2:8000", urls["large"])
         assert "gpu-" not in code
         exec(compile(code, page.name, "exec"), names)  # noqa: S102 - our own pages
-    assert "Stay at home." in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Stay at home." in said
+    assert PRINTED.get(page.name, "") in said
 
 
 COMMANDS = sorted(

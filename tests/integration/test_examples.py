@@ -159,21 +159,43 @@ async def test_endpoints_by_their_urls() -> None:
         assert [entry.path for entry in server.log].count("/small/v1/chat/completions") == 1
 
 
-async def test_research_by_a_url() -> None:
-    says = {
-        "Plan long answers": "1 Delivery\n2 Price\n3 Advice <1,2",
-        "Write only part 1,": "It leaves on the same day [delivery].",
-        "Write only part 2,": "It costs 49 dollars [price].",
-        "Write only part 3,": "Order before noon.",
-        "": "An undivided answer.",
-    }
-    engine = ScriptedEngine(says, model_id="lab/large")
-    async with TGITestServer({"large": engine}) as server:
+FOUND = {
+    "Plan long answers": "1 Delivery\n2 Price\n3 Advice <1,2",
+    "Write only part 1,": "Every parcel leaves Oakham on the same day [delivery].",
+    "Write only part 2,": "It costs 49 dollars [price].",
+    "Write only part 3,": "Every parcel leaves Oakham on the same day. So order before noon.",
+    "": "An undivided answer.",
+}
+
+
+async def researched(says: dict[str, str]) -> tuple[str, dict[str, str]]:
+    """What the example prints, and what the writer of each part was asked."""
+    async with TGITestServer({"large": ScriptedEngine(says, model_id="lab/large")}) as server:
         said = await run("research.py", MODEL=server.url_of("large"))
-        asked = [p for entry in server.log for p in entry.prompts if "Write only part 2," in p]
+        prompts = [prompt for entry in server.log for prompt in entry.prompts]
+    asked = {part: prompt for part in "123" for prompt in prompts if f"only part {part}," in prompt}
+    return said, asked
+
+
+async def test_researched_parts_neither_repeat_nor_contradict_each_other() -> None:
+    said, asked = await researched(FOUND)
     assert research(said), said
+    assert "Wards that order twelve pay for ten" in asked["2"]
+    # Each knows the others' subjects, and one that rests on others has their texts.
+    assert all(
+        heading in asked[part] for part in "123" for heading in ("Delivery", "Price", "Advice")
+    )
+    assert "It costs 49 dollars" in asked["3"]
+    # What was said already is left out.
+    assert said.count("Every parcel leaves Oakham on the same day") == 1
+    assert "So order before noon." in said
     assert "Advice: complete, cites\n" in said
-    assert "Wards that order twelve pay for ten" in asked[0]
+
+
+async def test_a_researched_part_with_a_figure_of_its_own_is_told() -> None:
+    said, _ = await researched({**FOUND, "Write only part 2,": "It costs 45 dollars [price]."})
+    assert "Price: unaccepted, cites price" in said
+    assert "Delivery: complete, cites delivery" in said
 
 
 async def test_postgres() -> None:

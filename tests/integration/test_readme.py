@@ -20,8 +20,8 @@ from langchain_sgd.embedded.briefs import domain
 from langchain_sgd.embedded.briefs.checker import Tally
 from langchain_sgd.embedded.briefs.domain import MAX_SECTIONS, MAX_WIDTH, MIN_SECTIONS
 from langchain_sgd.embedded.server import EmbeddedServer
-from tests.scripted_engine import ScriptedEngine
-from tests.support.travel import REPLIES
+from tests.scripted_engine import Pace, ScriptedEngine
+from tests.support.travel import LONG_REPLIES
 
 # The blocks load two real models, and the command is started anew for what runs until it is stopped.
 pytestmark = pytest.mark.timeout(240)
@@ -66,7 +66,10 @@ def with_servers(text: str, urls: Mapping[str, str]) -> str:
 
 @pytest.fixture
 def urls() -> Iterator[Mapping[str, str]]:
-    engines = {name: ScriptedEngine(REPLIES, model_id=f"lab/{name}") for name in ("small", "large")}
+    engines = {
+        name: ScriptedEngine(LONG_REPLIES, model_id=f"lab/{name}", pace=Pace(token_s=0.003))
+        for name in ("small", "large")
+    }
     # In a thread: the README's code is synchronous.
     with EmbeddedServer(engines) as server:
         yield server.urls

@@ -12,3 +12,7 @@ REPLIES = {
     "Continue with point": "A point.",
     "": "An undivided answer.",
 }
+
+LONG_REPLIES = {**REPLIES, "": "An undivided answer." + " It goes on." * 12}
+"""For engines that take their time: a plain answer that is whole before the plan is there is kept, and
+nothing is split."""

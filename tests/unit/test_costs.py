@@ -87,6 +87,23 @@ async def test_calls_that_nobody_counted_are_said() -> None:
     assert costs.plain_estimate is None
 
 
+async def test_a_plain_answer_that_was_begun_and_stopped_is_paid() -> None:
+    on = stage(**{PLAIN: Say(["It ", "is ", "so. ", "And"], hang=True)})
+    message = await SGDRunnable(**{**on.pair(), "prices": PRICES, "opening": True}).ainvoke("Why?")
+    report = Report.from_message(message)
+    assert report.costs is not None
+    assert report.planner is not None
+    assert report.planner.hedge is not None
+    stopped = report.planner.hedge.usage
+    assert stopped is not None
+    paid = (stopped.input_tokens * 10 + stopped.output_tokens * 30) / MILLION
+    assert paid > 0
+    assert report.costs.total == pytest.approx(
+        report.costs.planner + sum(report.costs.nodes.values()) + paid
+    )
+    assert report.costs.total == pytest.approx(sum(report.costs.tiers.values()))
+
+
 async def test_a_planner_of_its_own_has_its_own_price() -> None:
     on = stage()
     costs = await costs_of(
