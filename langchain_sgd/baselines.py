@@ -82,4 +82,3 @@ class SkeletonOfThought(SGDRunnable):
     opening: bool = False
 
     read_line: ClassVar[Any] = staticmethod(read_point)
-    whole_outline: ClassVar[bool] = True

@@ -40,7 +40,8 @@ class NodeDecodeError(SkeletonGraphError):
 
     def __init__(self, node: Node | None, tier: str, reason: str) -> None:
         what = f"Node {node.id} ({node.heading!r})" if node else "Plain decoding"
-        super().__init__(f"{what} failed on the {tier!r} tier: {reason}")
+        where = f" on the {tier!r} tier" if tier else ""  # none was asked
+        super().__init__(f"{what} failed{where}: {reason}")
         self.node = node
         self.tier = tier
         self.reason = reason

@@ -29,8 +29,6 @@ class Options(OptionFields):
     backoff: ClassVar[Backoff] = Backoff()
     read_line: ClassVar[Any] = None
     """Reads the planner's lines (a `ReadLine`), if not the wire format. A subclass may be another method."""
-    whole_outline: ClassVar[bool] = False
-    """Whether every node sees all that is planned, not only what is planned before it."""
 
     _tiers: tuple[Tier, ...] = PrivateAttr(default=())
     _planner: Tier = PrivateAttr()

@@ -13,6 +13,7 @@ What is unknown, missing or of another type says nothing: a text is never lost f
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
@@ -74,37 +75,20 @@ def ending_of(metadata: Mapping[str, Any]) -> Ending | None:
     Args:
         metadata: The `response_metadata` of a message, or of the chunk of a stream that has it.
     """
-    return _judged(metadata)[0]
+    found = [_meaning(reason) for reason in _reasons(metadata)]
+    ending = functools.reduce(worse, found, None)
+    block = _inside(metadata, *_BLOCKED)
+    if block and isinstance(block, str) and not block.upper().endswith("UNSPECIFIED"):
+        return "refused"
+    if metadata.get("stopped_limit") is True:  # llama.cpp, older
+        return worse(ending, "cut")
+    return ending
 
 
 def worse(one: Ending | None, other: Ending | None) -> Ending | None:
     """Of what two pieces of a stream say, the graver; None if neither says anything."""
     said = [ending for ending in (one, other) if ending is not None]
     return max(said, key=_GRAVITY.__getitem__, default=None)
-
-
-def reason_of(metadata: Mapping[str, Any]) -> str | None:
-    """The provider's own word for the ending; None where `ending_of` is None and no word was given."""
-    return _judged(metadata)[1]
-
-
-def _judged(metadata: Mapping[str, Any]) -> tuple[Ending | None, str | None]:
-    ending: Ending | None = None
-    said: str | None = None
-    for reason in _reasons(metadata):
-        found = _meaning(reason)
-        if found is None:
-            said = said or reason
-        elif ending is None or _GRAVITY[found] > _GRAVITY[ending]:
-            ending, said = found, reason
-        elif found == ending == "cut" and said == "incomplete":
-            said = reason
-    block = _inside(metadata, *_BLOCKED)
-    if block and isinstance(block, str) and not block.upper().endswith("UNSPECIFIED"):
-        return "refused", block
-    if ending in {None, "complete"} and metadata.get("stopped_limit") is True:  # llama.cpp, older
-        return "cut", "stopped_limit"
-    return ending, said
 
 
 def _reasons(metadata: Mapping[str, Any]) -> Iterator[str]:

@@ -48,7 +48,6 @@ __all__ = ["INSTALL_HINT", "TESTED_VERSION", "LlamaCppEngine", "installed_versio
 
 TESTED_VERSION: Final = "2026.10.11549"
 INSTALL_HINT: Final = f"pip install xllamacpp=={TESTED_VERSION}"
-LIBGOMP_HINT: Final = "apt-get install -y libgomp1"
 
 _CONTROL: Final = 3
 _DATA: Final = b"data: "

@@ -171,12 +171,6 @@ def logprob_options(model: Runnable[Any, Any]) -> dict[str, Any]:
     return {"logprobs": True} if known else {}
 
 
-def token_bound(model: Runnable[Any, Any], tokens: int) -> dict[str, Any]:
-    """The option by which a model's class bounds its answer, such as `{"max_tokens": 100}`."""
-    leaf = next(iter(leaves_of(model)), None)
-    return {} if leaf is None else call_options(inner_model(leaf), max_tokens=tokens)
-
-
 def is_refusal(error: BaseException) -> bool:
     """Whether a constrained call failed in a way that means: not with this form.
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessageChunk
 
-from langchain_sgd.decoding.endings import ending_of, reason_of
+from langchain_sgd.decoding.endings import ending_of
 
 
 class FinishReason(enum.Enum):
@@ -125,25 +125,6 @@ def test_what_was_refused(metadata: dict[str, Any]) -> None:
 @pytest.mark.parametrize("metadata", UNKNOWN, ids=str)
 def test_what_says_nothing(metadata: dict[str, Any]) -> None:
     assert ending_of(metadata) is None
-
-
-@pytest.mark.parametrize(
-    ("metadata", "reason"),
-    [
-        ({"finish_reason": "length"}, "length"),
-        (
-            {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}},
-            "max_output_tokens",
-        ),
-        ({"finish_reason": "stop", "stop_reason": "refusal"}, "refusal"),
-        ({"prompt_feedback": {"block_reason": "SAFETY"}}, "SAFETY"),
-        ({"finish_reason": "moon"}, "moon"),
-        ({"stopped_limit": True}, "stopped_limit"),
-        ({}, None),
-    ],
-)
-def test_the_word_that_decided(metadata: dict[str, Any], reason: str | None) -> None:
-    assert reason_of(metadata) == reason
 
 
 def test_joined_chunks_end_as_each_does() -> None:

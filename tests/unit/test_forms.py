@@ -22,8 +22,9 @@ from langchain_sgd.planning.forms import (
     form_of,
     is_refusal,
     refused,
-    token_bound,
+    with_options,
 )
+from langchain_sgd.planning.wrappers import inner_model, leaves_of
 
 URL = "http://gpu:8000"
 SCHEMA = {"type": "object"}
@@ -341,11 +342,14 @@ def test_what_refuses_a_form(error: Exception, is_one: bool) -> None:  # noqa: F
     ],
 )
 def test_the_bound_in_tokens_has_the_name_of_the_class(model: Any, name: str) -> None:
-    assert token_bound(model, 7) == {name: 7}
+    leaf = leaves_of(model)[0]
+    assert call_options(inner_model(leaf), max_tokens=7) == {name: 7}
 
 
 def test_a_runnable_that_is_no_chat_model_gets_no_options() -> None:
-    assert token_bound(RunnableLambda(lambda _: ""), 7) == {}
+    model, options = with_options(RunnableLambda(lambda _: ""), max_tokens=7)
+    assert isinstance(model, RunnableLambda)
+    assert options == {}
 
 
 def test_ollamas_options_keep_those_of_the_model() -> None:
