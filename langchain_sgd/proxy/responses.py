@@ -31,6 +31,8 @@ _HARMLESS: Final = frozenset(
     {"include", "max_tool_calls", "moderation", "parallel_tool_calls", "reasoning", "stream_options",
      "tool_choice", "truncation"}
 )  # fmt: skip
+_INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
+"""Why a response is not whole, by a chat's finish reason."""
 
 
 class ResponseRequest(BaseModel):
@@ -198,10 +200,11 @@ class Responding(Reply):
         }
 
     def _ended(self, finished: Finished) -> dict[str, Any]:
-        status = "incomplete" if finished.finish == "length" else "completed"
+        why = _INCOMPLETE.get(finished.finish)
+        status = "completed" if why is None else "incomplete"
         response = self._response(status, [self._item(finished.text, status)])
-        if status == "incomplete":
-            response["incomplete_details"] = {"reason": "max_output_tokens"}
+        if why is not None:
+            response["incomplete_details"] = {"reason": why}
         return {**response, "usage": _usage_json(finished.usage), "sgd": self._told(finished)}
 
     def _response(self, status: str, output: list[dict[str, Any]]) -> dict[str, Any]:

@@ -95,6 +95,24 @@ class ChatRequest(BaseModel):
         return {name: value for name, value in given.items() if value is not None}
 
     @property
+    def bound(self) -> dict[str, Any]:
+        """What a model is bound to: tools and forms, but for what would be so anyway."""
+        bound: dict[str, Any] = {}
+        if self.tools:
+            bound["tools"] = self.tools
+            if self.tool_choice is not None:
+                bound["tool_choice"] = self.tool_choice
+            if self.parallel_tool_calls is False:
+                bound["parallel_tool_calls"] = False
+        if self._has_form:
+            bound["response_format"] = self.response_format
+        return bound
+
+    @property
+    def _has_form(self) -> bool:
+        return self.response_format is not None and self.response_format.get("type") != "text"
+
+    @property
     def ignored(self) -> list[str]:
         """Parameters that nobody here knows."""
         return sorted(set(self.model_extra or ()) - _HARMLESS - set(_REFUSED))
@@ -126,7 +144,7 @@ class ChatRequest(BaseModel):
             return "tools"
         if any(isinstance(m, ToolMessage) or getattr(m, "tool_calls", None) for m in messages):
             return "tool messages"
-        if self.response_format is not None and self.response_format.get("type") != "text":
+        if self._has_form:
             return "response_format"
         return None
 
@@ -234,7 +252,7 @@ def tool_call_json(call: Mapping[str, Any]) -> dict[str, Any]:
     """A piece of a tool call, from LangChain's `tool_call_chunk`."""
     function = {"name": call.get("name"), "arguments": call.get("args") or ""}
     made: dict[str, Any] = {
-        "index": call.get("index") or 0,
+        "index": call["index"],
         "function": {name: value for name, value in function.items() if value is not None},
     }
     if call.get("id"):
