@@ -46,8 +46,6 @@ from langchain_sgd.report import Usage
 from langchain_sgd.runnable import SGDRunnable
 
 T = TypeVar("T", ChatRequest, ResponseRequest)
-_PING_S: Final = 10.0
-"""Of silence, before a comment is sent that keeps the connection open."""
 _RACE: Final = re.compile(r"[0-9a-f]{1,32}")
 _PAGE: Final = {
     "index.html": "text/html; charset=utf-8",
@@ -317,12 +315,7 @@ class _Proxy:
         await stream.begin()
         drawing = Drawing()
         while True:
-            try:
-                item = await feed.next(_PING_S)
-            except TimeoutError:
-                await stream.ping()
-                continue
-            if item is None:
+            if (item := await stream.next_of(feed)) is None:
                 break
             if isinstance(item, Failed):
                 error = as_proxy_error(item.error)
