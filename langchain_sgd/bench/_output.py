@@ -35,10 +35,14 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
 
 
 def _file(text: str) -> Path:
-    """A file that can be written; tables go to standard output."""
+    """A file that can be written, in a folder that is made if need be; tables go to standard output."""
     if text == "-":
         msg = "name a file: standard output has the tables"
         raise argparse.ArgumentTypeError(msg)
+    try:
+        Path(text).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
     return file_to_write(text)
 
 

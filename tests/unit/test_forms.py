@@ -389,12 +389,12 @@ def test_nothing_wanted_is_nothing_bound() -> None:
 
 
 def test_ollamas_own_options_go_where_it_reads_them() -> None:
-    model = ChatOllama(num_ctx=512)
+    model = ChatOllama(top_k=4)
     bound = {"top_p": 0.5, "presence_penalty": 1.0, "frequency_penalty": 0.1, "tools": []}
     assert call_options(model, bound) == {
         "tools": [],
         "options": {
-            "num_ctx": 512,
+            "top_k": 4,
             "top_p": 0.5,
             "presence_penalty": 1.0,
             "frequency_penalty": 0.1,

@@ -544,7 +544,8 @@ async def test_a_silence_is_bridged_though_what_is_held_back_comes(
     stream, feed = EventStream(send, {}, patience_s=0.0), Feed[int]()
     for number in range(3):
         feed.put(number)
-    assert [await stream.next_of(feed) for _ in range(3)] == [0, 1, 2]
+    found = [await stream.next_of(feed) for _ in range(3)]
+    assert found == [0, 1, 2]
     assert sent == [b"", *[b": waiting\n\n"] * 3]
 
 
