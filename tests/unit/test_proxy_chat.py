@@ -541,7 +541,7 @@ async def test_a_silence_is_bridged_though_what_is_held_back_comes(
         sent.append(message.get("body", b""))
 
     monkeypatch.setattr("langchain_sgd.proxy.streaming.PING_S", 0.0)
-    stream, feed = EventStream(send, {}, patience_s=0.0), Feed[int]()
+    stream, feed = EventStream(send, {}, patience_s=0.0), Feed[Any]()
     for number in range(3):
         feed.put(number)
     found = [await stream.next_of(feed) for _ in range(3)]
