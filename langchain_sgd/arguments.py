@@ -144,7 +144,7 @@ def parser() -> argparse.ArgumentParser:
         " the bundled ones if not given",
     )
     serve.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
-    serve.add_argument("--port", type=count(0), default=0, help="default: a free one")
+    serve.add_argument("--port", type=count(0, 65535), default=0, help="default: a free one")
     serve.add_argument("--slots", type=count(1), default=8, help="requests decoded together")
     serve.add_argument(
         "--context",

@@ -7,6 +7,7 @@ What the commands do is in `commands` and `bench`, which are imported when they 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import traceback
@@ -22,6 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: For wrong options (2) and after `--help` (0), as argparse does.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # no answer is lost for one of its characters
     args = parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = args.run
     try:
@@ -34,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as error:  # noqa: BLE001 - the edge: a line for people, the trace with --debug
+        while isinstance(error, ExceptionGroup):  # tasks that ran together; the first one says why
+            error = error.exceptions[0]
         if args.debug:
             sys.stderr.write(_shown(traceback.format_exc(), args))
         else:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field
 
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.skeleton import Skeleton
+from langchain_sgd.surrogates import repaired
 
 
 class SkeletonInput(BaseModel):
@@ -81,7 +82,26 @@ def read_input(value: Any) -> tuple[list[BaseMessage], Skeleton | None]:
     ):
         msg = "The question is empty"
         raise InvalidInputError(msg)
-    return one_system_message(messages), skeleton
+    return one_system_message([*map(_repaired, messages)]), skeleton
+
+
+def _repaired(message: BaseMessage) -> BaseMessage:
+    """The message with its half characters joined or replaced: no client can send them."""
+    content: Any = _encodable(message.content)
+    if content == message.content:
+        return message
+    return message.model_copy(update={"content": content})
+
+
+def _encodable(value: Any) -> Any:
+    """Texts in it that can be encoded."""
+    if isinstance(value, str):
+        return repaired(value)
+    if isinstance(value, list):
+        return [_encodable(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _encodable(each) for name, each in value.items()}
+    return value
 
 
 def _as_messages(value: Any) -> list[BaseMessage]:

@@ -42,6 +42,7 @@ from langchain_sgd.bench._measure import (
 from langchain_sgd.bench._output import parser, save
 from langchain_sgd.commands.models import add_models, models_of, names_of
 from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.judging.pairs import in_turns
 from langchain_sgd.runnable import SGDRunnable
 
 PLAIN, PLAIN_SMALL, SOT = "plain large", "plain small", "Skeleton-of-Thought"
@@ -88,7 +89,7 @@ def read_questions(path: Path, *, limit: int | None = None, turns: int = 1) -> l
     if not found:
         msg = f"{path} holds no question"
         raise InvalidInputError(msg)
-    return list(found.values()) if limit is None else _spread(list(found.values()), limit)
+    return in_turns(list(found.values()), lambda asked: asked.question.category, limit)
 
 
 def _asked(line: str, where: str, number: int, turns: int) -> Asked:
@@ -113,16 +114,6 @@ def _asked(line: str, where: str, number: int, turns: int) -> Asked:
 def _first(value: Mapping[str, Any], names: Sequence[str]) -> Any:
     """The first of these fields that says anything; None if none does."""
     return next((v for name in names if (v := value.get(name)) not in (None, "", [])), None)
-
-
-def _spread(asked: Sequence[Asked], limit: int) -> list[Asked]:
-    """So many of them, the categories in turn."""
-    groups: dict[str, list[Asked]] = {}
-    for each in asked:
-        groups.setdefault(each.question.category, []).append(each)
-    rounds = range(max(map(len, groups.values())))
-    taken = [group[i] for i in rounds for group in groups.values() if i < len(group)]
-    return taken[:limit]
 
 
 def methods_on(models: Mapping[str, Runnable[Any, Any]], *, ablations: bool) -> list[Method]:

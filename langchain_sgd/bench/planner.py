@@ -41,11 +41,11 @@ from langchain_sgd.bench._output import parser, save
 from langchain_sgd.bench.endpoints import Asked, read_questions
 from langchain_sgd.commands.models import add_models, models_of, names_of
 from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.judging.tally import wilson
 from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.skeleton import HARD, Skeleton
 
 _LABEL: Final = "split"
-_Z: Final = 1.96
 """Of a 95 % interval."""
 
 
@@ -157,15 +157,11 @@ async def run(
     return [row for row in journal.rows() if row["key"][0] in wanted]
 
 
-def wilson(hits: int, of: int) -> dict[str, float]:
-    """A share and its 95 % interval (Wilson's), in per cent."""
-    if not of:
+def in_percent(hits: int, of: int) -> dict[str, float]:
+    """A share and its 95 % interval, in per cent."""
+    if (found := wilson(hits, of)) is None:
         return {"median": math.nan, "low": math.nan, "high": math.nan}
-    share, square = hits / of, _Z * _Z
-    middle = (share + square / 2 / of) / (1 + square / of)
-    half = _Z * math.sqrt(share * (1 - share) / of + square / 4 / of / of) / (1 + square / of)
-    low, high = max(0.0, middle - half), min(1.0, middle + half)
-    return {"median": 100 * share, "low": 100 * low, "high": 100 * high}
+    return {"median": 100 * found.value, "low": 100 * found.low, "high": 100 * found.high}
 
 
 def summary(rows: Sequence[Row]) -> dict[str, Any]:
@@ -182,10 +178,10 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
     return {
         "questions": len(rows),
         "failed": len(rows) - len(asked),
-        "valid": wilson(len(clean), len(asked)),
-        "split of suitable": wilson(sum(bool(row["nodes"]) for row in suitable), len(suitable)),
-        "whole of others": wilson(sum(not row["nodes"] for row in others), len(others)),
-        "split of all": wilson(len(split), len(asked)),
+        "valid": in_percent(len(clean), len(asked)),
+        "split of suitable": in_percent(sum(bool(row["nodes"]) for row in suitable), len(suitable)),
+        "whole of others": in_percent(sum(not row["nodes"] for row in others), len(others)),
+        "split of all": in_percent(len(split), len(asked)),
         "parts": interval([float(len(s.nodes)) for s in skeletons.values()]),
         "parallelism": _mean(len(s.nodes) / s.depth for s in skeletons.values()),
         "dependencies a part": _mean(len(node.dependencies) for node in nodes),

@@ -7,7 +7,6 @@ import asyncio
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -15,14 +14,13 @@ from rich.text import Text
 
 from langchain_sgd.arguments import DONE, FAILED
 from langchain_sgd.commands.models import bundled, models_of, names_of
+from langchain_sgd.commands.written import STDOUT, write_json
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.planning.planner import Plan
 from langchain_sgd.report import Report
 from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.terminal import LiveView, report_line, skeleton_tree
-from langchain_sgd.terminal.safe import json_text, one_line, safe
-
-_STDOUT = Path("-")
+from langchain_sgd.terminal.safe import one_line, safe
 
 
 def ask(args: argparse.Namespace) -> int:
@@ -37,7 +35,7 @@ def ask(args: argparse.Namespace) -> int:
             deadline_s=args.deadline,
             seed=args.seed,
         )
-        if args.json == _STDOUT:
+        if args.json == STDOUT:
             message = asyncio.run(sgd.ainvoke(question))
             _notes().print(Text(report_line(Report.from_message(message))), soft_wrap=True)
         else:
@@ -48,11 +46,8 @@ def ask(args: argparse.Namespace) -> int:
         _notes().print(Text(f"langchain-sgd: {one_line(lost)}"), soft_wrap=True)
         return FAILED
     if args.json is not None:
-        text = json_text({"question": question, "answer": message.text, "report": report.to_json()})
-        if args.json == _STDOUT:
-            sys.stdout.write(text)
-        else:
-            args.json.write_text(text, encoding="utf-8")
+        found = {"question": question, "answer": message.text, "report": report.to_json()}
+        write_json(args.json, found)
     return FAILED if report.status == "partial" else DONE
 
 
@@ -72,12 +67,13 @@ def plan(args: argparse.Namespace) -> int:
         made = asyncio.run(sgd.aplan(question))
     for warning in made.warnings:
         _notes().print(Text(f"warning: {one_line(warning)}"), soft_wrap=True)
+    code = FAILED if made.failed else DONE
     if args.format == "json":
-        sys.stdout.write(json_text(_plan_json(made)))
-        return DONE
+        write_json(STDOUT, _plan_json(made))
+        return code
     if (skeleton := made.skeleton) is None:
         _notes().print(Text(f"No skeleton: {one_line(made.plain or '')}."), soft_wrap=True)
-        return DONE
+        return code
     if args.format == "tree":
         Console().print(skeleton_tree(skeleton))
     elif args.format == "mermaid":
@@ -93,7 +89,12 @@ def plan(args: argparse.Namespace) -> int:
 
 
 def _question(args: argparse.Namespace) -> str:
-    question = sys.stdin.read() if args.question == ["-"] else " ".join(args.question)
+    try:
+        question = sys.stdin.read() if args.question == ["-"] else " ".join(args.question)
+        question.encode()  # Python keeps bytes that are no text as halves of characters
+    except UnicodeError as error:
+        msg = "the question is not UTF-8 text"
+        raise InvalidInputError(msg) from error
     if not question.strip():
         msg = "the question is empty"
         raise InvalidInputError(msg)

@@ -6,11 +6,9 @@ import argparse
 import asyncio
 import importlib.metadata
 import itertools
-import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, Final
 
 from rich.console import Console
@@ -20,8 +18,9 @@ from langchain_sgd.arguments import DONE, FAILED
 from langchain_sgd.checking import QUESTIONS
 from langchain_sgd.checking import check as check_models
 from langchain_sgd.commands.models import bundled, models_of, names_of
+from langchain_sgd.commands.written import STDOUT, write_json
 from langchain_sgd.drawing.colors import STATUS_COLORS
-from langchain_sgd.findings import Finding, Verdict
+from langchain_sgd.findings import Finding
 from langchain_sgd.terminal.safe import one_line
 
 _PYTHON: Final = (3, 11)
@@ -32,13 +31,12 @@ _PACKAGES: Final = {
     "httpx": "0.27",
     "rich": "13.9",
 }
-_STDOUT: Final = Path("-")
 _COLORS: Final = {"ok": "complete", "note": "truncated", "failed": "failed"}
 
 
 def check(args: argparse.Namespace) -> int:
     """Print what was found as it is found, and the verdict; 1 if something does not work."""
-    console = Console(stderr=args.json == _STDOUT)
+    console = Console(stderr=args.json == STDOUT)
     show = _Shown(console)
     names = names_of(args)
     machine = [] if names else [*check_python(), *check_packages()]
@@ -60,7 +58,8 @@ def check(args: argparse.Namespace) -> int:
         said = ", ".join(f"{name}={value!r}" for name, value in verdict.options.items())
         console.print(Text(f"Suggested: SGDRunnable(..., {said})"), soft_wrap=True)
     if args.json is not None:
-        _write(args.json, verdict, machine)
+        found = [{"name": f.name, "state": f.state, "detail": f.detail} for f in machine]
+        write_json(args.json, {**verdict.to_json(), "machine": found})
     return DONE if ok else FAILED
 
 
@@ -77,16 +76,6 @@ class _Shown:
         if finding.remedy:
             line.append(f"\n       {one_line(finding.remedy)}", style="italic")
         self._console.print(line, soft_wrap=True)
-
-
-def _write(path: Path, verdict: Verdict, machine: Sequence[Finding]) -> None:
-    found = verdict.to_json()
-    found["machine"] = [{"name": f.name, "state": f.state, "detail": f.detail} for f in machine]
-    text = json.dumps(found, ensure_ascii=False, indent=2) + "\n"
-    if path == _STDOUT:
-        sys.stdout.write(text)
-    else:
-        path.write_text(text, encoding="utf-8")
 
 
 def check_python() -> Iterator[Finding]:

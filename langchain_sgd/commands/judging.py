@@ -21,6 +21,7 @@ from rich.text import Text
 
 from langchain_sgd.arguments import DONE, FAILED
 from langchain_sgd.commands.models import given_key
+from langchain_sgd.commands.written import STDOUT, write_json
 from langchain_sgd.costs import Price
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.judging import (
@@ -41,9 +42,8 @@ from langchain_sgd.judging import (
 )
 from langchain_sgd.models import name_from_environment, resolve
 from langchain_sgd.models.urls import is_url
-from langchain_sgd.terminal.safe import json_text, one_line, safe
+from langchain_sgd.terminal.safe import one_line, safe
 
-_STDOUT = Path("-")
 _WARNINGS_SHOWN = 5
 _RETRIES = 2
 _NOBODY = RunnableLambda[Any, Any](lambda _: "", name="nobody")
@@ -94,7 +94,7 @@ def _by_people(pairs: Sequence[Pair], args: argparse.Namespace, notes: Console) 
     )
     if args.write_pairs:
         calls = judging.cost.calls
-        if args.write_pairs == _STDOUT:
+        if args.write_pairs == STDOUT:
             sys.stdout.write(safe(judging.sheet()))
         else:
             args.write_pairs.write_text(safe(judging.sheet()), encoding="utf-8")
@@ -130,9 +130,9 @@ def _tell(
     }
     for method, (total, categories) in methods.items():
         table = comparison(method, args.against, total, categories)
-        (notes if args.json == _STDOUT else Console()).print(table)
+        (notes if args.json == STDOUT else Console()).print(table)
     if args.json is not None:
-        _write(args.json, _figures(judging, args, judged, methods))
+        write_json(args.json, _figures(judging, args, judged, methods))
     return DONE
 
 
@@ -308,11 +308,3 @@ def _figures(
         "warnings": judging.warnings,
         **({"remarks": judging.remarks} if args.read_pairs else {}),
     }
-
-
-def _write(path: Path, found: Mapping[str, Any]) -> None:
-    text = json_text(found)
-    if path == _STDOUT:
-        sys.stdout.write(text)
-    else:
-        path.write_text(text, encoding="utf-8")

@@ -59,6 +59,3 @@ _DECODER: Final = json.JSONDecoder(
     parse_constant=_no_constant,
     parse_int=lambda digits: int(digits) if len(digits) <= _INTEGER_DIGITS else float(digits),
 )
-
-
-# --- what bodies are made of

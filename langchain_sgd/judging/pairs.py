@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from langchain_sgd.errors import InvalidInputError
 
+T = TypeVar("T")
 _FIELDS: Final = ("question_id", "question", "method", "answer")
 
 
@@ -187,21 +188,21 @@ def make_pairs(
             other=one.text,
             reference=(references or {}).get(one.question_id),
         )
-        for one in _spread(asked, limit)
+        for one in in_turns(asked, lambda answer: answer.category, limit)
         for name in chosen
         if one.question_id in by_method[name]
     ]
 
 
-def _spread(asked: Sequence[Answer], limit: int | None) -> list[Answer]:
-    """So many questions, from the categories in turn, for files are sorted by category."""
+def in_turns(items: Sequence[T], category: Callable[[T], str], limit: int | None) -> list[T]:
+    """So many of them, from the categories in turn, for files are sorted by category."""
     if limit is None:
-        return list(asked)
-    groups: dict[str, list[Answer]] = {}
-    for answer in asked:
-        groups.setdefault(answer.category, []).append(answer)
+        return list(items)
+    groups: dict[str, list[T]] = {}
+    for item in items:
+        groups.setdefault(category(item), []).append(item)
     turns = itertools.chain.from_iterable(itertools.zip_longest(*groups.values()))
-    return list(itertools.islice((answer for answer in turns if answer is not None), limit))
+    return list(itertools.islice((item for item in turns if item is not None), limit))
 
 
 def _quoted(names: Iterable[str]) -> str:

@@ -43,7 +43,7 @@ _LIMITS: Final = (
     "num_predict",
 )
 """The field that bounds the answer in classes that are not known here, the first that there is."""
-_OLLAMA: Final = (
+_OLLAMA: Final[Sequence[str]] = (
     "mirostat",
     "mirostat_eta",
     "mirostat_tau",
@@ -61,6 +61,9 @@ _OLLAMA: Final = (
     "top_p",
 )
 """Fields of ChatOllama that it sends as `options`; options of a call replace all of them."""
+
+_PENALTIES: Final[Sequence[str]] = ("presence_penalty", "frequency_penalty")
+"""What Ollama takes as `options` too, though ChatOllama has no fields for it."""
 
 
 def class_names(model: Any) -> Sequence[str]:
@@ -99,10 +102,10 @@ def call_options(
     given = {name: value for name, value in wanted.items() if value is not None}
     stops = None if stop is None else list(stop)
     before = dict(bound or {})
+    if "ChatOllama" in class_names(model):
+        return _for_ollama(model, before, given, stops)
     if not given and stops is None:
         return before
-    if "ChatOllama" in class_names(model):
-        return {**before, **_for_ollama(model, before, given, stops)}
     if not isinstance(model, BaseChatModel):
         return before
     names = _names(model)
@@ -125,14 +128,18 @@ def _names(model: BaseChatModel) -> Mapping[str, str]:
 
 
 def _for_ollama(
-    model: Any, bound: Mapping[str, Any], given: Mapping[str, Any], stops: list[str] | None
+    model: Any, bound: dict[str, Any], given: Mapping[str, Any], stops: list[str] | None
 ) -> dict[str, Any]:
+    """Everything that Ollama takes as `options` goes there, by whatever way it came."""
+    names = {"max_tokens": "num_predict"}
+    wanted = {name: bound.pop(name) for name in (*_OLLAMA, *_PENALTIES) if name in bound}
+    wanted |= {names.get(name, name): value for name, value in given.items()}
+    if stops is not None:
+        wanted["stop"] = stops
+    if not wanted:
+        return bound
     options = bound.get("options")
     if options is None:
         fields = {name: getattr(model, name, None) for name in _OLLAMA}
         options = {name: value for name, value in fields.items() if value is not None}
-    names = {"max_tokens": "num_predict"}
-    options = dict(options) | {names.get(name, name): value for name, value in given.items()}
-    if stops is not None:
-        options["stop"] = stops
-    return {"options": options}
+    return {**bound, "options": {**options, **wanted}}

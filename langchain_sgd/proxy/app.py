@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from langchain_sgd._version import __version__
 from langchain_sgd.drawing.colors import tier_colors
 from langchain_sgd.proxy.chat import Chat
-from langchain_sgd.proxy.engine import Engine, Finished, Piece, Text
+from langchain_sgd.proxy.engine import PLAIN, Engine, Finished, Piece, Text
 from langchain_sgd.proxy.errors import ProxyError, as_proxy_error
 from langchain_sgd.proxy.guard import Guard, security_headers
 from langchain_sgd.proxy.history import Drawing, History, Record, with_graphs
@@ -33,6 +33,7 @@ from langchain_sgd.proxy.replying import Noted, Reply
 from langchain_sgd.proxy.responses import Responding, ResponseRequest
 from langchain_sgd.proxy.sharing import share_page
 from langchain_sgd.proxy.streaming import EventStream, Failed, Feed, feeding, while_connected
+from langchain_sgd.proxy.undivided import answer_undivided
 from langchain_sgd.proxy.wire import (
     ChatRequest,
     Progress,
@@ -45,8 +46,6 @@ from langchain_sgd.report import Usage
 from langchain_sgd.runnable import SGDRunnable
 
 T = TypeVar("T", ChatRequest, ResponseRequest)
-_PING_S: Final = 10.0
-"""Of silence, before a comment is sent that keeps the connection open."""
 _RACE: Final = re.compile(r"[0-9a-f]{1,32}")
 _PAGE: Final = {
     "index.html": "text/html; charset=utf-8",
@@ -316,12 +315,7 @@ class _Proxy:
         await stream.begin()
         drawing = Drawing()
         while True:
-            try:
-                item = await feed.next(_PING_S)
-            except TimeoutError:
-                await stream.ping()
-                continue
-            if item is None:
+            if (item := await stream.next_of(feed)) is None:
                 break
             if isinstance(item, Failed):
                 error = as_proxy_error(item.error)
@@ -410,10 +404,8 @@ class _Proxy:
     ) -> AsyncIterator[Piece]:
         if undivided is None:
             return self.engine.answer(asked.model, messages, asked.options)
-        names = ("tools", "tool_choice", "parallel_tool_calls", "response_format")
-        bound = {name: getattr(asked, name) for name in names}
-        bound = {name: value for name, value in bound.items() if value is not None}
-        return self.engine.answer_undivided(messages, asked.options, bound)
+        sgd = self.engine.runnables[PLAIN]
+        return answer_undivided(sgd, messages, asked.options, asked.bound)
 
 
 class _Endpoint:

@@ -10,19 +10,17 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, cast
 
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_core.runnables import Runnable
+from langchain_core.messages import AIMessage, BaseMessage
 
 from langchain_sgd.answer import Assembler
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.events import PLAIN_ID, Ended, Event, Opened, Token
-from langchain_sgd.limits import Slots
-from langchain_sgd.proxy.errors import ProxyError
 from langchain_sgd.report import NodeReport, Report, Usage
 from langchain_sgd.runnable import SGDRunnable
 
 SGD, LARGE_ONLY, PLAIN = "sgd", "sgd-large", "plain"
-_CUT = frozenset({"length", "max_tokens", "MAX_TOKENS", "max_output_tokens", "model_length"})
+_CUTS = {"token limit": "length", "content filter": "content_filter"}
+"""How a report says what cut a text, and OpenAI's finish reason for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,6 @@ class Engine:
         if sgd.approve or sgd.checkpointer:
             msg = "the proxy cannot serve an SGDRunnable with approve= or checkpointer=: leave them out"
             raise InvalidInputError(msg)
-        self._largest = sgd.largest
         self.runnables = {
             SGD: sgd,
             LARGE_ONLY: _with_largest_only(sgd),
@@ -102,30 +99,6 @@ class Engine:
                 if text := in_order.feed(event):
                     yield Text(text)
 
-    async def answer_undivided(
-        self, messages: Sequence[BaseMessage], options: Mapping[str, Any], bound: Mapping[str, Any]
-    ) -> AsyncIterator[Piece]:
-        """The large model's own answer, with tools or a response format: SGD has no part in it."""
-        model = _with_tools(self._largest.model, dict(bound))
-        total: AIMessageChunk | None = None
-        async with Slots([self._largest.limit]):
-            stream = model.astream(list(messages), None, **options)
-            async with aclosing(cast("Any", stream)):
-                async for chunk in stream:
-                    if not isinstance(chunk, AIMessageChunk):
-                        chunk = AIMessageChunk(**chunk.model_dump(exclude={"type"}))  # noqa: PLW2901
-                    total = chunk if total is None else total + chunk
-                    if chunk.text:
-                        yield Text(str(chunk.text))
-                    if chunk.tool_call_chunks:
-                        yield ToolCalls(cast("Any", chunk.tool_call_chunks))
-        if total is None:
-            raise ProxyError(502, "The large model gave no answer.")
-        said = total.response_metadata.get("finish_reason") or "stop"
-        calls = cast("Any", total.tool_call_chunks)
-        finish = "tool_calls" if calls else "length" if said in _CUT else "stop"
-        yield Finished(str(total.text), finish, _usage_of(total), tool_calls=calls)
-
 
 class _InOrder:
     """The text of a run from its events.
@@ -139,7 +112,7 @@ class _InOrder:
 
     def feed(self, event: Event) -> str:
         text = self._assembler.feed(event)
-        if isinstance(event, Ended) and event.node_id == PLAIN_ID and _is_cut(event.report):
+        if isinstance(event, Ended) and event.node_id == PLAIN_ID and _cut_by(event.report):
             text = ""  # the mark; the finish reason says it, as clients expect
         if self._held is None:
             return text
@@ -156,46 +129,21 @@ class _InOrder:
 def _finished(message: AIMessage) -> Finished:
     report = Report.from_message(message)
     usages = list(report.usage.values())
-    cut = any(map(_is_cut, report.nodes))
-    undivided = cut and report.skeleton is None
+    finishes = {finish for node in report.nodes if (finish := _cut_by(node))}
+    undivided = finishes and report.skeleton is None
     return Finished(
         report.nodes[0].answer if undivided else str(message.text),
-        "length" if cut else "stop",
+        min(finishes, default="stop"),  # the graver one first
         sum(usages, Usage()) if usages else None,
         report,
     )
 
 
-def _is_cut(node: NodeReport | None) -> bool:
-    """Whether a token limit cut it."""
-    return node is not None and node.status == "truncated" and "token limit" in (node.error or "")
-
-
-def _usage_of(message: AIMessageChunk) -> Usage | None:
-    counted = message.usage_metadata
-    if counted is None:
+def _cut_by(node: NodeReport | None) -> str | None:
+    """What cut it, as OpenAI's finish reason, if the model's server did."""
+    if node is None or node.status != "truncated":
         return None
-    return Usage(
-        input_tokens=counted["input_tokens"],
-        output_tokens=counted["output_tokens"],
-        cached_tokens=(counted.get("input_token_details") or {}).get("cache_read") or 0,
-    )
-
-
-def _with_tools(model: Runnable[Any, Any], bound: dict[str, Any]) -> Runnable[Any, Any]:
-    """The model with what the client bound to it, in the model's own way where it has one."""
-    tools = bound.pop("tools", None)
-    if tools is None:
-        return model.bind(**bound)
-    bind_tools = getattr(model, "bind_tools", None)
-    if bind_tools is None:
-        return model.bind(tools=tools, **bound)
-    try:
-        return cast("Runnable[Any, Any]", bind_tools(tools, **bound))
-    except NotImplementedError:
-        raise ProxyError(400, "The large model takes no tools.", param="tools") from None
-    except (ValueError, TypeError) as error:
-        raise ProxyError(400, f"The tools cannot be used: {error}", param="tools") from error
+    return next((finish for what, finish in _CUTS.items() if what in (node.error or "")), None)
 
 
 def _with_largest_only(sgd: SGDRunnable, **changes: Any) -> SGDRunnable:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from langchain_core.exceptions import ModelInvalidRequestError
 from starlette.responses import JSONResponse
 
-from langchain_sgd.errors import RunDeadlineError, SkeletonGraphError
+from langchain_sgd.decoding.reply import NoAnswerError
+from langchain_sgd.errors import InvalidInputError, RunDeadlineError, SkeletonGraphError
 from langchain_sgd.failures import status_of
 
+_UNKNOWN_OPTION = re.compile(
+    r"unexpected keyword argument '(top_p|seed|stop|temperature|max_tokens|presence_penalty"
+    r"|frequency_penalty|parallel_tool_calls|tool_choice|response_format)'"
+)
+"""How a client says that it does not know an option of a request."""
 _LOG = logging.getLogger(__name__)
 
 _TYPES: Mapping[int, str] = {
@@ -77,19 +84,29 @@ def as_proxy_error(error: BaseException) -> ProxyError:
     if isinstance(error, SkeletonGraphError) and isinstance(error, ValueError):
         return ProxyError(400, str(error))
     for cause in _causes(error):
-        status = status_of(cause)
-        if status == 429:
-            return ProxyError(
-                429, f"The model's server is overloaded: {error}", headers={"Retry-After": "1"}
-            )
-        if status in {400, 413, 422} or isinstance(cause, ModelInvalidRequestError):
-            return ProxyError(400, f"The model's server refused the request: {error}")
-        if status is not None:
-            return ProxyError(502, f"The model's server failed: {error}", code=f"status_{status}")
+        if (told := _told_by(cause, error)) is not None:
+            return told
     if isinstance(error, SkeletonGraphError | OSError):
         return ProxyError(502, f"No answer: {error}")
     _LOG.error("a request failed", exc_info=error)
     return ProxyError(500, f"Internal error ({type(error).__name__}); the server's log says more.")
+
+
+def _told_by(cause: BaseException, error: BaseException) -> ProxyError | None:
+    """What one of an error's causes tells, if anything."""
+    status = status_of(cause)
+    if status == 429:
+        message = f"The model's server is overloaded: {error}"
+        return ProxyError(429, message, headers={"Retry-After": "1"})
+    if status in {400, 413, 422} or isinstance(cause, ModelInvalidRequestError):
+        return ProxyError(400, f"The model's server refused the request: {error}")
+    if status is not None:
+        return ProxyError(502, f"The model's server failed: {error}", code=f"status_{status}")
+    if isinstance(cause, InvalidInputError) and not isinstance(cause, NoAnswerError):
+        return ProxyError(400, f"The model's client refused the request: {cause}")
+    if isinstance(cause, TypeError) and (option := _UNKNOWN_OPTION.search(str(cause))):
+        return ProxyError(400, f"The model's client takes no {option[1]}.", param=option[1])
+    return None
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

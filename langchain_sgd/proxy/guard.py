@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -80,7 +80,19 @@ class Guard:
             self._on_refusal(error.status)
             await error.response()(scope, receive, send)
             return
-        await self._app(scope, self._bounded(receive), send)
+        body = _Body(receive, self._body_bytes, self._too_long)
+
+        async def sending(message: Message) -> None:
+            if body.refused is None:
+                await send(message)
+
+        try:
+            await self._app(scope, body, sending)
+        except Exception:
+            if body.refused is None:
+                raise
+        if body.refused is not None:  # whatever the app made of it
+            await body.refused.response()(scope, receive, send)
 
     def _check_host(self, headers: Headers) -> None:
         if self._hosts is None:
@@ -95,7 +107,11 @@ class Guard:
         origin = headers.get("origin")
         if origin is None or "*" in self._origins or origin in self._origins:
             return
-        if urlsplit(origin).netloc != headers.get("host"):
+        try:
+            place = urlsplit(origin).netloc
+        except ValueError:
+            place = ""
+        if place != headers.get("host"):
             msg = f"Pages of {origin} may not use this server; --cors-origin allows one."
             raise ProxyError(403, msg, code="origin")
 
@@ -115,19 +131,23 @@ class Guard:
     def _too_long(self) -> ProxyError:
         return ProxyError(413, f"The request is longer than {self._body_bytes:,} bytes.")
 
-    def _bounded(self, receive: Receive) -> Callable[[], Awaitable[Message]]:
-        """For bodies that do not say how long they are."""
-        received = 0
 
-        async def bounded() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self._body_bytes:
-                raise self._too_long()
-            return message
+class _Body:
+    """What is received, up to a bound: for bodies that do not say how long they are."""
 
-        return bounded
+    def __init__(self, receive: Receive, most: int, too_long: Callable[[], ProxyError]) -> None:
+        self._receive = receive
+        self._left = most
+        self._too_long = too_long
+        self.refused: ProxyError | None = None
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        self._left -= len(message.get("body", b""))
+        if self._left < 0:
+            self.refused = self._too_long()
+            raise self.refused
+        return message
 
 
 def _name_of(url: str) -> str:

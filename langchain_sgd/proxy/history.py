@@ -50,6 +50,9 @@ class Record:
     _parts: int = 0
     _began: float = field(default_factory=time.monotonic)
 
+    def __post_init__(self) -> None:
+        self.size += len(self.question)
+
     def note(self, piece: Piece) -> str:
         """Keep a piece, and give it as JSON."""
         return self._keep(self._json(piece))

@@ -17,8 +17,6 @@ from langchain_sgd.proxy.wire import ChatRequest
 
 _PATIENCE_S: Final = 5.0
 """How long an error may still become a status instead of a piece of the stream."""
-_PING_S: Final = 10.0
-"""Of silence, before a comment keeps the connection open."""
 _HTTP: Final = {"type": "http"}
 
 Noted = tuple[Piece, str]
@@ -86,16 +84,9 @@ class Reply(ABC):
 
         The head waits a moment for the first piece to be sent, so that an early error has its own status.
         """
-        stream = EventStream(send, self.headers)
-        wait = _PATIENCE_S
+        stream = EventStream(send, self.headers, patience_s=_PATIENCE_S)
         while True:
-            try:
-                item = await feed.next(wait)
-            except TimeoutError:
-                await stream.begin()
-                await stream.ping()
-                wait = _PING_S
-                continue
+            item = await stream.next_of(feed)
             if item is None or isinstance(item, Failed):
                 if not stream.begun:
                     return await self._refuse(item, receive, send)
@@ -110,7 +101,6 @@ class Reply(ABC):
                 return None
             if events := self._piece(piece):
                 await stream.send(*events)
-                wait = _PING_S
 
     def _told(self, finished: Finished) -> dict[str, Any]:
         """What became of the run, beside the protocol's own fields."""

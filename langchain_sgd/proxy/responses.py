@@ -15,7 +15,7 @@ from langchain_sgd.proxy.engine import Finished, Piece, Text
 from langchain_sgd.proxy.errors import ProxyError
 from langchain_sgd.proxy.history import Record
 from langchain_sgd.proxy.replying import Reply
-from langchain_sgd.proxy.wire import ChatRequest, refuse_unsupported, sse
+from langchain_sgd.proxy.wire import ChatRequest, refuse_unsupported, sse, validated
 from langchain_sgd.report import Usage
 
 _REFUSED: Final[Mapping[str, Sequence[Any]]] = {
@@ -31,6 +31,15 @@ _HARMLESS: Final = frozenset(
     {"include", "max_tool_calls", "moderation", "parallel_tool_calls", "reasoning", "stream_options",
      "tool_choice", "truncation"}
 )  # fmt: skip
+_OTHERS: Final = {
+    "messages": "input",
+    "response_format": "text.format",
+    "max_tokens": "max_output_tokens",
+    "max_completion_tokens": "max_output_tokens",
+}
+"""Fields of a chat completion, and what a response has for them."""
+_INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
+"""Why a response is not whole, by a chat's finish reason."""
 
 
 class ResponseRequest(BaseModel):
@@ -44,7 +53,7 @@ class ResponseRequest(BaseModel):
     stream: bool | None = None
     max_output_tokens: Annotated[int | None, Field(ge=1)] = None
     temperature: Annotated[float | None, Field(ge=0, le=2)] = None
-    top_p: Annotated[float | None, Field(gt=0, le=1)] = None
+    top_p: Annotated[float | None, Field(ge=0, le=1)] = None
     text: dict[str, Any] | None = None
     metadata: dict[str, str] | None = None
     store: bool | None = None
@@ -66,17 +75,26 @@ class ResponseRequest(BaseModel):
         """
         given = self.model_extra or {}
         others = {k: v for k, v in given.items() if k not in _REFUSED and k not in _HARMLESS}
-        return ChatRequest(
-            model=self.model,
-            messages=list(self._messages()),
-            stream=bool(self.stream),
-            max_completion_tokens=self.max_output_tokens,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            response_format=self._format(),
-            store=self.store,
-            **others,
-        )
+        for name, theirs in _OTHERS.items():
+            if name in others:
+                msg = f"{name} is a chat completion's; a response has {theirs}"
+                raise ProxyError(400, msg, param=name)
+        messages = list(self._messages())
+        if not messages:
+            msg = "input has no message"
+            raise ProxyError(400, msg, param="input")
+        asked = {
+            "model": self.model,
+            "messages": messages,
+            "stream": self.stream,
+            "max_completion_tokens": self.max_output_tokens,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "response_format": self._format(),
+            "store": self.store,
+        }
+        names = {"messages": "input", "response_format": "text"}
+        return validated({**others, **asked}, ChatRequest, names)
 
     def _messages(self) -> Iterator[dict[str, Any]]:
         if self.instructions:
@@ -97,6 +115,9 @@ class ResponseRequest(BaseModel):
 
     def _format(self) -> dict[str, Any] | None:
         form = (self.text or {}).get("format") or {"type": "text"}
+        if not isinstance(form, dict):
+            msg = f"text.format must be an object, not {type(form).__name__}"
+            raise ProxyError(400, msg, param="text.format")
         if form.get("type") != "json_schema":
             return dict(form)
         schema = {name: value for name, value in form.items() if name != "type"}
@@ -198,10 +219,11 @@ class Responding(Reply):
         }
 
     def _ended(self, finished: Finished) -> dict[str, Any]:
-        status = "incomplete" if finished.finish == "length" else "completed"
+        why = _INCOMPLETE.get(finished.finish)
+        status = "completed" if why is None else "incomplete"
         response = self._response(status, [self._item(finished.text, status)])
-        if status == "incomplete":
-            response["incomplete_details"] = {"reason": "max_output_tokens"}
+        if why is not None:
+            response["incomplete_details"] = {"reason": why}
         return {**response, "usage": _usage_json(finished.usage), "sgd": self._told(finished)}
 
     def _response(self, status: str, output: list[dict[str, Any]]) -> dict[str, Any]:
@@ -243,6 +265,6 @@ def _usage_json(usage: Usage | None) -> dict[str, Any] | None:
         "input_tokens": usage.input_tokens,
         "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
         "output_tokens": usage.output_tokens,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
         "total_tokens": usage.input_tokens + usage.output_tokens,
     }

@@ -6,13 +6,17 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast
 
 from starlette.responses import Response
 from starlette.types import Receive, Send
 
 T = TypeVar("T")
-_EVENT_HEADERS = {
+PING_S: Final = 10.0
+"""Of silence, before a comment is sent."""
+_PING: Final = b": waiting\n\n"
+"""A comment, so that nobody between takes the connection for dead."""
+_EVENT_HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "X-Accel-Buffering": "no",
 }
@@ -37,11 +41,20 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T |
 
 
 class EventStream:
-    """Server-sent events as an answer."""
+    """Server-sent events as an answer; comments keep the connection open while there are none.
 
-    def __init__(self, send: Send, headers: Mapping[str, str]) -> None:
+    Args:
+        send: As ASGI has it.
+        headers: Of the answer.
+        patience_s: How long the status may wait for the first event.
+    """
+
+    def __init__(self, send: Send, headers: Mapping[str, str], patience_s: float = 0.0) -> None:
         self._send = send
         self._headers = {**_EVENT_HEADERS, **headers}
+        self._loop = asyncio.get_running_loop()
+        self._due = self._loop.time() + patience_s
+        """When a comment must be sent if nothing else is."""
         self.begun = False
         """The status was sent."""
 
@@ -60,10 +73,18 @@ class EventStream:
         await self._send(
             {"type": "http.response.body", "body": b"".join(events), "more_body": True}
         )
+        self._due = self._loop.time() + PING_S
 
-    async def ping(self) -> None:
-        """A comment, so that nobody between takes the connection for dead."""
-        await self.send(b": waiting\n\n")
+    async def next_of(self, feed: Feed[T]) -> T | Failed | None:
+        """The next item of a feed; comments are sent meanwhile, also between items that send nothing."""
+        while True:
+            if self._loop.time() >= self._due:
+                await self.send(_PING)
+            try:
+                async with asyncio.timeout_at(self._due):
+                    return await feed.next()
+            except TimeoutError:
+                continue
 
     async def end(self) -> None:
         """No more events."""
@@ -84,14 +105,9 @@ class Feed(Generic[T]):
         self._queue: asyncio.Queue[T | Failed | None] = asyncio.Queue()
         self.put = self._queue.put_nowait
 
-    async def next(self, within_s: float | None = None) -> T | Failed | None:
-        """The next item; `None` after the last.
-
-        Raises:
-            TimeoutError: Nothing came in this time; it may be asked again.
-        """
-        async with asyncio.timeout(within_s):
-            return await self._queue.get()
+    async def next(self) -> T | Failed | None:
+        """The next item; `None` after the last."""
+        return await self._queue.get()
 
 
 @asynccontextmanager

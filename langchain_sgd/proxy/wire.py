@@ -7,6 +7,7 @@ is left out, and what is not known is left out and named in the answer's `sgd.ig
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from langchain_sgd.proxy.errors import ProxyError
 from langchain_sgd.report import Usage
+from langchain_sgd.surrogates import repaired
 
 T = TypeVar("T", bound=BaseModel)
 Progress = Literal["off", "reasoning", "think"]
@@ -37,11 +39,15 @@ _REFUSED: Mapping[str, Sequence[Any]] = {
 }
 """What is not supported, with the values that ask for nothing."""
 
+_LEAST_TOP_P = 1e-6
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+"""Escapes of half characters; most are pairs."""
+
 
 class StreamOptions(BaseModel):
     """What a stream holds beside text."""
 
-    include_usage: bool = False
+    include_usage: bool | None = False
 
 
 class ChatRequest(BaseModel):
@@ -51,12 +57,12 @@ class ChatRequest(BaseModel):
 
     model: str = "sgd"
     messages: Annotated[list[dict[str, Any]], Field(min_length=1)]
-    stream: bool = False
+    stream: bool | None = False
     stream_options: StreamOptions | None = None
     max_tokens: Annotated[int | None, Field(ge=1)] = None
     max_completion_tokens: Annotated[int | None, Field(ge=1)] = None
     temperature: Annotated[float | None, Field(ge=0, le=2)] = None
-    top_p: Annotated[float | None, Field(gt=0, le=1)] = None
+    top_p: Annotated[float | None, Field(ge=0, le=1)] = None
     stop: str | list[str] | None = None
     seed: int | None = None
     presence_penalty: Annotated[float | None, Field(ge=-2, le=2)] = None
@@ -84,7 +90,8 @@ class ChatRequest(BaseModel):
         """The decoding options that were given, as LangChain names them."""
         given: dict[str, Any] = {
             "temperature": self.temperature,
-            "top_p": self.top_p,
+            # Most servers refuse 0; with hardly more, the likeliest token is left alone, too.
+            "top_p": None if self.top_p is None else max(self.top_p, _LEAST_TOP_P),
             "max_tokens": self.max_completion_tokens or self.max_tokens,
             "stop": [self.stop] if isinstance(self.stop, str) else self.stop or None,
             "seed": self.seed,
@@ -95,6 +102,24 @@ class ChatRequest(BaseModel):
         return {name: value for name, value in given.items() if value is not None}
 
     @property
+    def bound(self) -> dict[str, Any]:
+        """What a model is bound to: tools and forms, but for what would be so anyway."""
+        bound: dict[str, Any] = {}
+        if self.tools:
+            bound["tools"] = self.tools
+            if self.tool_choice is not None:
+                bound["tool_choice"] = self.tool_choice
+            if self.parallel_tool_calls is False:
+                bound["parallel_tool_calls"] = False
+        if self._has_form:
+            bound["response_format"] = self.response_format
+        return bound
+
+    @property
+    def _has_form(self) -> bool:
+        return self.response_format is not None and self.response_format.get("type") != "text"
+
+    @property
     def ignored(self) -> list[str]:
         """Parameters that nobody here knows."""
         return sorted(set(self.model_extra or ()) - _HARMLESS - set(_REFUSED))
@@ -102,7 +127,7 @@ class ChatRequest(BaseModel):
     @property
     def wants_usage(self) -> bool:
         """Whether a stream ends with the tokens."""
-        return self.stream_options is not None and self.stream_options.include_usage
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
 
     def conversation(self) -> list[BaseMessage]:
         """As LangChain's messages; pictures and other parts stay as they are.
@@ -112,7 +137,7 @@ class ChatRequest(BaseModel):
         """
         try:
             messages = convert_to_messages(self.messages)
-        except (ValueError, NotImplementedError, TypeError, KeyError) as error:
+        except (ValueError, NotImplementedError, TypeError, KeyError, AttributeError) as error:
             msg = f"A message cannot be read: {str(error).splitlines()[0]}"
             raise ProxyError(400, msg, param="messages") from error
         if messages[-1].type not in {"human", "tool"}:
@@ -126,7 +151,7 @@ class ChatRequest(BaseModel):
             return "tools"
         if any(isinstance(m, ToolMessage) or getattr(m, "tool_calls", None) for m in messages):
             return "tool messages"
-        if self.response_format is not None and self.response_format.get("type") != "text":
+        if self._has_form:
             return "response_format"
         return None
 
@@ -144,24 +169,49 @@ def refuse_unsupported(given: Mapping[str, Any], refused: Mapping[str, Sequence[
 
 
 def read_request(body: bytes, kind: type[T]) -> T:
-    """The request in a body.
+    """The request in a body; half characters in it are joined or replaced.
 
     Raises:
         ProxyError: Naming the field and what is wrong with it.
     """
     try:
-        data = json.loads(body)
+        data = json.loads(body, parse_constant=_refuse_constant)
+        if _SURROGATE.search(body):
+            data = json.loads(repaired(json.dumps(data, ensure_ascii=False)))
+    except RecursionError:
+        msg = "The body is nested too deeply."
+        raise ProxyError(400, msg) from None
     except ValueError as error:
         msg = f"The body is not JSON: {error}"
         raise ProxyError(400, msg) from error
     if not isinstance(data, dict):
         msg = f"The body must be a JSON object, not {type(data).__name__}."
         raise ProxyError(400, msg)
+    return validated(data, kind)
+
+
+def _refuse_constant(name: str) -> None:
+    msg = f"it has no number {name}"
+    raise ValueError(msg)
+
+
+def validated(data: Mapping[str, Any], kind: type[T], names: Mapping[str, str] | None = None) -> T:
+    """The data as a request.
+
+    Args:
+        data: From JSON.
+        kind: Of request.
+        names: What the client calls fields that have another name here.
+
+    Raises:
+        ProxyError: Naming the field and what is wrong with it.
+    """
     try:
         return kind.model_validate(data)
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(map(str, fault["loc"])) or None
+        first, *rest = fault["loc"] or ("",)
+        field = ".".join(map(str, [(names or {}).get(str(first), first), *rest])) or None
         text = fault["msg"].removeprefix("Value error, ")
         raise ProxyError(400, f"{field}: {text}" if field else text, param=field) from None
 
@@ -227,6 +277,7 @@ def usage_json(usage: Usage | None) -> dict[str, Any] | None:
         "completion_tokens": usage.output_tokens,
         "total_tokens": usage.input_tokens + usage.output_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
     }
 
 
@@ -234,7 +285,7 @@ def tool_call_json(call: Mapping[str, Any]) -> dict[str, Any]:
     """A piece of a tool call, from LangChain's `tool_call_chunk`."""
     function = {"name": call.get("name"), "arguments": call.get("args") or ""}
     made: dict[str, Any] = {
-        "index": call.get("index") or 0,
+        "index": call["index"],
         "function": {name: value for name, value in function.items() if value is not None},
     }
     if call.get("id"):

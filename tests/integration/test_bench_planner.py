@@ -126,7 +126,7 @@ def test_a_label_that_is_no_truth_value_is_told(questions: Path) -> None:
 
 
 def test_an_interval_of_a_share_holds_it() -> None:
-    share = planner.wilson(9, 10)
+    share = planner.in_percent(9, 10)
     assert share["low"] == pytest.approx(59.6, abs=0.1)  # Wilson's interval, tabulated
     assert share["high"] == pytest.approx(98.2, abs=0.1)
-    assert math.isnan(planner.wilson(0, 0)["median"])
+    assert math.isnan(planner.in_percent(0, 0)["median"])

@@ -18,6 +18,7 @@ import langchain_sgd
 from langchain_sgd.arguments import BENCHES, parser
 from langchain_sgd.cli import main
 from langchain_sgd.commands import asking
+from langchain_sgd.commands import check as checks
 from langchain_sgd.commands.models import key_of, models_of, names_of
 from langchain_sgd.commands.serving import remind
 from langchain_sgd.errors import InvalidInputError, PlannerError, SkeletonError
@@ -91,7 +92,7 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
         (["ask", "x", "--json", "/"], "/ is a folder; name a file in it"),
         (["plan", "x", "--format", "png"], "invalid choice"),
         (["serve", "--model", "large"], "NAME=PATH"),
-        (["serve", "--port", "-1"], "must be 0 or more"),
+        (["serve", "--port", "-1"], "must be 0 to 65535"),
         (["bench", "nothing"], "invalid choice"),
         (["judge", __file__], "--against"),
         (["judge", "none.jsonl", "--against", "x"], "there is no file none.jsonl"),
@@ -361,3 +362,70 @@ def test_models_that_load_for_long_are_not_silent() -> None:
     said: list[str] = []
     remind(said.append, ThirdTime())
     assert said == ["still loading", "still loading"]
+
+
+@pytest.mark.parametrize("kind", ["tree", "json"])
+def test_a_planner_that_failed_is_a_failure(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with _answered_by(monkeypatch, Stage({"planner": Say("", error=ValueError("gone"))})):
+        assert main(["plan", "Why?", "--format", kind]) == 1
+
+
+@pytest.mark.parametrize("how", [["--plain"], ["--json", "-"]])
+def test_no_answer_is_lost_where_output_is_not_utf_8(
+    how: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="latin-1"))
+    stage = Stage({"planner": Say("PLAIN"), "plain": Say("Caf\xe9 \U0001f600")})
+    with _answered_by(monkeypatch, stage):
+        assert main(["ask", "Why?", *how]) == 0
+    sys.stdout.flush()
+    said = raw.getvalue().decode("latin-1")
+    if how == ["--plain"]:
+        assert "Caf\xe9 ?" in said
+    else:
+        assert json.loads(said)["answer"] == "Caf\xe9 \U0001f600"
+
+
+def test_a_question_that_is_no_text_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ask", "Write \udcff"]) == 2
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9 a"), encoding="utf-8"))
+    assert main(["ask", "-"]) == 2
+    assert capsys.readouterr().err.count("the question is not UTF-8 text") == 2
+
+
+def test_what_tasks_raised_together_is_told_by_its_reason(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fails(monkeypatch, ExceptionGroup("x", [ExceptionGroup("y", [OSError(28, "No space left")])]))
+    assert main(["ask", "Why?"]) == 1
+    assert capsys.readouterr().err == "langchain-sgd: [Errno 28] No space left\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["serve", "--port", "99999"],
+        ["bench", "faces", "--json", "-"],
+        ["bench", "faces", "--json", "/"],
+    ],
+)
+def test_what_would_fail_late_is_refused_early(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+
+
+def test_findings_cannot_steer_the_terminal_or_end_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage = Stage(default=Say("", error=ValueError(f"{HOSTILE} \ud83d")))
+    models = {"small": stage.model("small"), "large": stage.model("large")}
+    monkeypatch.setattr(checks, "names_of", lambda _: {"large": "x"})
+    monkeypatch.setattr(checks, "models_of", lambda *_: models)
+    main(["check", "--json", "-", "--questions", "1"])
+    said = capsys.readouterr().out
+    assert "PWN" in json.dumps(json.loads(said))
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", said)

@@ -390,3 +390,18 @@ def test_nothing_wanted_is_nothing_bound() -> None:
     model = behind().bind(top_p=0.5)
     assert bound(model) is model
     assert Form("vllm", "k").constrains
+
+
+def test_ollamas_own_options_go_where_it_reads_them() -> None:
+    model = ChatOllama(top_k=4)
+    bound = {"top_p": 0.5, "presence_penalty": 1.0, "frequency_penalty": 0.1, "tools": []}
+    assert call_options(model, bound) == {
+        "tools": [],
+        "options": {
+            "top_k": 4,
+            "top_p": 0.5,
+            "presence_penalty": 1.0,
+            "frequency_penalty": 0.1,
+        },
+    }
+    assert call_options(model, {"tools": []}) == {"tools": []}

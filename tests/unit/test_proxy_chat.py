@@ -13,6 +13,9 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.proxy import Limits, make_app
+from langchain_sgd.proxy.streaming import EventStream, Feed
+from langchain_sgd.proxy.wire import usage_json
+from langchain_sgd.report import Usage
 from langchain_sgd.runnable import SGDRunnable
 from tests.support.asgi import Asked, ask
 from tests.support.models import Say, ScriptedChat, Stage, planning, settle
@@ -68,6 +71,7 @@ async def test_a_whole_answer_has_openais_form_and_the_tokens_of_all_calls() -> 
         "completion_tokens": 37,
         "total_tokens": 187,
         "prompt_tokens_details": {"cached_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 0},
     }
     assert body["sgd"]["status"] == "complete"
     assert body["sgd"]["nodes"] == 3
@@ -157,6 +161,10 @@ async def test_options_are_handed_over_where_sgd_takes_them(
     ("given", "told"),
     [
         ({"n": 2}, "n must be 1"),
+        (
+            {"messages": [{"role": "assistant", "content": "", "tool_calls": ["x"]}]},
+            "cannot be read",
+        ),
         ({"logprobs": True}, "logprobs is not supported"),
         ({"functions": [{"name": "f"}]}, "functions is not supported"),
         ({"temperature": 3}, "temperature"),
@@ -177,7 +185,10 @@ async def test_what_cannot_be_honored_is_refused_by_name(given: dict[str, Any], 
     assert not stage.calls
 
 
-@pytest.mark.parametrize("body", [b"{", b"[1]", b"\xff"])
+DEEP = b'{"messages":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+
+
+@pytest.mark.parametrize("body", [b"{", b"[1]", b"\xff", DEEP, b'{"temperature": NaN}'])
 async def test_a_body_that_is_no_request_is_refused(body: bytes) -> None:
     answer = await ask(an_app(a_stage()), "/v1/chat/completions", body)
     assert answer.status == 400
@@ -519,3 +530,73 @@ async def test_a_slow_start_is_bridged_by_comments(monkeypatch: pytest.MonkeyPat
         await asked.done()
     assert text_of(asked.events) == "In one piece."
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_silence_is_bridged_though_what_is_held_back_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent: list[bytes] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message.get("body", b""))
+
+    monkeypatch.setattr("langchain_sgd.proxy.streaming.PING_S", 0.0)
+    stream, feed = EventStream(send, {}, patience_s=0.0), Feed[Any]()
+    for number in range(3):
+        feed.put(number)
+    found = [await stream.next_of(feed) for _ in range(3)]
+    assert found == [0, 1, 2]
+    assert sent == [b"", *[b": waiting\n\n"] * 3]
+
+
+# -- what clients lack, and what is said with nothing or with halves
+
+
+async def test_nothing_said_and_the_least_are_taken() -> None:
+    stage = a_stage()
+    asked = a_question("plain", stream=None, top_p=0, stream_options={"include_usage": None})
+    assert (await complete(an_app(stage), asked)).status == 200
+    assert 0 < stage.calls[0].options["top_p"] < 0.001
+
+
+@pytest.mark.parametrize("undivided", [True, False])
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (TypeError("chat() got an unexpected keyword argument 'top_p'"), "takes no top_p"),
+        (InvalidInputError("ChatTGI has no option 'presence_penalty'"), "'presence_penalty'"),
+    ],
+)
+async def test_an_option_that_the_client_lacks_is_the_requests_fault(
+    error: Exception,
+    told: str,
+    undivided: bool,  # noqa: FBT001
+) -> None:
+    app = an_app(a_stage(plain=Say("", error=error)), sgd={"retries": 0})
+    more: dict[str, Any] = {"response_format": {"type": "json_object"}} if undivided else {}
+    answer = await complete(app, a_question("plain", **more))
+    assert answer.status == 400
+    assert told in answer.json["error"]["message"]
+
+
+async def test_thoughts_are_counted() -> None:
+    stage = a_stage()
+    usage = (await complete(an_app(stage))).json["usage"]
+    assert usage["completion_tokens_details"] == {"reasoning_tokens": 0}
+    assert usage_json(Usage(output_tokens=900, reasoning_tokens=890)) == {
+        "prompt_tokens": 0,
+        "completion_tokens": 900,
+        "total_tokens": 900,
+        "prompt_tokens_details": {"cached_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 890},
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "heard"), [("a \ud83d b", "a \ufffd b"), ("a \ud83d\ude00", "a \U0001f600")]
+)
+async def test_half_characters_of_a_question_are_joined_or_replaced(text: str, heard: str) -> None:
+    stage = a_stage()
+    asked = {**a_question("plain"), "messages": [{"role": "user", "content": text}]}
+    assert (await complete(an_app(stage), asked)).status == 200
+    assert stage.calls[0].messages[-1].text == heard

@@ -12,7 +12,7 @@ from langchain_sgd.cli import main
 from langchain_sgd.commands.proxy import _extra
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.proxy import Limits, make_app, serve
-from langchain_sgd.proxy.guard import check_exposure
+from langchain_sgd.proxy.guard import Guard, check_exposure
 from langchain_sgd.runnable import SGDRunnable
 from tests.support.asgi import Asked, ask
 from tests.support.models import Say, Stage
@@ -120,6 +120,7 @@ async def test_only_known_host_names_are_answered_to(host: str, status: int) -> 
         ("http://127.0.0.1:8400", (), 200),
         ("https://evil.example", (), 403),
         ("null", (), 403),
+        ("http://[::1", (), 403),
         ("http://127.0.0.1:9999", (), 403),
         ("https://chat.example", ("https://chat.example",), 200),
         ("https://evil.example", ("https://chat.example",), 403),
@@ -167,6 +168,28 @@ async def test_a_long_request_is_refused_whatever_it_says_of_its_length() -> Non
     assert unsaid.status == 413
     odd = await ask(app, "/v1/chat/completions", BODY, headers={"content-length": "many"})
     assert odd.status == 413
+
+
+async def test_an_app_that_knows_nothing_of_our_errors_is_guarded_too() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        del scope
+        try:
+            await receive()
+        finally:
+            await send({"type": "http.response.start", "status": 500, "headers": []})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    answer = await ask(Guard(app, body_bytes=50), "/mcp", b"x" * 51)
+    assert answer.status == 413
+    assert b"longer than 50 bytes" in answer.body
+
+
+async def test_a_history_counts_its_questions() -> None:
+    app = an_app(limits=Limits(history_bytes=1000))
+    for _ in range(3):
+        asked = {"model": "plain", "messages": [{"role": "user", "content": "x" * 800}]}
+        await ask(app, "/v1/chat/completions", asked)
+    assert len((await ask(app, "/api/runs")).json["runs"]) == 1
 
 
 async def test_a_request_that_does_not_arrive_is_given_up() -> None:

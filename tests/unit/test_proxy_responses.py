@@ -117,6 +117,15 @@ async def test_what_nobody_knows_is_named_and_what_asks_for_nothing_is_not() -> 
         ({"conversation": "c"}, None, "conversation is not supported"),
         ({"background": True}, None, "background is not supported"),
         ({"input": []}, None, "input is empty"),
+        ({"input": [{"type": "reasoning"}]}, "input", "no message"),
+        ({"n": 2}, None, "n must be 1"),
+        ({"logprobs": True}, None, "logprobs is not supported"),
+        ({"stop": 5}, "stop", "stop"),
+        ({"seed": "x"}, "seed", "seed"),
+        ({"text": {"format": "json"}}, "text", "text.format must be an object"),
+        ({"messages": []}, "messages", "a response has input"),
+        ({"response_format": {}}, "response_format", "a response has text.format"),
+        ({"max_completion_tokens": 5}, "max_completion_tokens", "has max_output_tokens"),
         ({"input": None}, "input", "input"),
         ({"max_output_tokens": 0}, "max_output_tokens", "greater than or equal to 1"),
         (
@@ -193,3 +202,10 @@ async def test_an_error_before_the_first_text_is_a_status() -> None:
     answer = await respond(an_app(stage, sgd={"retries": 0}), asked("plain", stream=True))
     assert answer.status == 502
     assert "gone" in answer.json["error"]["message"]
+
+
+async def test_half_a_character_that_is_echoed_costs_no_answer() -> None:
+    answer = await respond(
+        an_app(a_stage()), asked(metadata={"a": "\ud83d"}, instructions="\ud83d")
+    )
+    assert (answer.status, answer.json["metadata"]) == (200, {"a": "\ufffd"})
