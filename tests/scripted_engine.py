@@ -32,6 +32,9 @@ from tests.grammar_filling import fill_grammar, fits_grammar
 Reply = str | Callable[[str], str] | Mapping[str, str]
 """A fixed text, a function of the prompt, or texts by a substring of the prompt ("" = else)."""
 
+PLANNER = "Plan long answers"
+"""How a planner's prompt is known."""
+
 _PIECES = {
     "words": re.compile(r"\s?\w+|\s?[^\w\s]|\s"),
     "characters": re.compile(r".", re.DOTALL),
@@ -74,6 +77,9 @@ class Pace:
     first_token_s: float = 0.0
     slowdown: float = 0.0
     """Share of `token_s` that every other request in flight adds."""
+    plans_first: bool = False
+    """A plain answer (the reply under "") ends after a plan has: one that is whole before is kept, and nothing is
+    split. It waits for a plan no longer than a second or two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +136,8 @@ class ScriptedEngine:
             template_uses_tools=template_uses_tools,
         )
         self._slots = asyncio.Semaphore(slots)
+        self._plans = 0
+        """Plans that have ended."""
         self._changed = asyncio.Event()
         self._closed = False
         self._cache: deque[list[str]] = deque(maxlen=64)
@@ -158,8 +166,11 @@ class ScriptedEngine:
             self._moved(+1)
             self.peak = max(self.peak, self.active)
             try:
+                plans = self._plans
                 await _pause(self.pace.first_token_s)
                 for index, token in enumerate(self._tokens(request)):
+                    if token.special and self.pace.plans_first:
+                        await self._wait_for_plan(request.prompt, plans)
                     if trouble is not None and index == trouble.after:
                         if trouble.kind == "incomplete":
                             return
@@ -172,6 +183,16 @@ class ScriptedEngine:
             finally:
                 self.closed_early += not ended
                 self._moved(-1)
+
+    async def _wait_for_plan(self, prompt: str, plans: int) -> None:
+        if PLANNER in prompt:
+            self._plans += 1
+        elif isinstance(self.reply, Mapping) and self._scripted(prompt) == self.reply.get(""):
+            for _ in range(100):
+                if self._plans > plans:
+                    break
+                await asyncio.sleep(0.02)
+            await asyncio.sleep(0.3)  # the plan reaches the client first
 
     def _moved(self, change: int) -> None:
         self.active += change

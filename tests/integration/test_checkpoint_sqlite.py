@@ -14,7 +14,7 @@ from langgraph.types import Command
 
 from langchain_sgd import InvalidInputError, Report, SGDRunnable
 from langchain_sgd.bench.resume import PLACES, measure
-from tests.scripted_engine import ScriptedEngine
+from tests.scripted_engine import Pace, ScriptedEngine
 from tests.support.models import PLANNER, Say, Stage, planning
 from tests.support.skeletons import skeleton
 from tests.tgi_server import TGITestServer
@@ -82,7 +82,7 @@ async def test_a_model_that_learns_its_name_is_still_the_same(file: str) -> None
     plan = "1 One\n2 Two <1"
     replies = {"Plan long answers": plan, "": "Some text."}
     async with (
-        TGITestServer(ScriptedEngine(replies)) as server,
+        TGITestServer(ScriptedEngine(replies, pace=Pace(plans_first=True))) as server,
         AsyncSqliteSaver.from_conn_string(file) as saver,
     ):
         server.inject(

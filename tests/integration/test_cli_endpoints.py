@@ -16,7 +16,7 @@ from langchain_sgd.cli import main
 from langchain_sgd.models import ENDPOINTS
 from langchain_sgd.report import Report
 from tests.openai_server import OpenAIServer
-from tests.scripted_engine import ScriptedEngine
+from tests.scripted_engine import Pace, ScriptedEngine
 from tests.support.travel import REPLIES
 from tests.tgi_server import Fault, TGITestServer
 
@@ -44,7 +44,11 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TGITestServer
         monkeypatch.delenv(f"SGD_{tier}_URL", raising=False)
     monkeypatch.delenv("SGD_API_KEY", raising=False)
     ENDPOINTS.clear()
-    engines = {name: ScriptedEngine(REPLIES, model_id=f"lab/{name}") for name in ("small", "large")}
+    pace = Pace(plans_first=True)
+    engines = {
+        name: ScriptedEngine(REPLIES, model_id=f"lab/{name}", pace=pace)
+        for name in ("small", "large")
+    }
     async with TGITestServer(engines) as made:
         yield made
 

@@ -18,7 +18,7 @@ from langchain_sgd.arguments import BENCHES
 from langchain_sgd.cli import parsed
 from langchain_sgd.embedded.server import EmbeddedServer
 from tests.scripted_engine import Pace, ScriptedEngine
-from tests.support.travel import LONG_REPLIES
+from tests.support.travel import REPLIES
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -114,7 +114,7 @@ PRINTED = {"options.md": "planner\ncached\n"}
 @pytest.fixture
 def urls() -> Iterator[Mapping[str, str]]:
     engines = {
-        name: ScriptedEngine(LONG_REPLIES, model_id=f"lab/{name}", pace=Pace(token_s=0.003))
+        name: ScriptedEngine(REPLIES, model_id=f"lab/{name}", pace=Pace(plans_first=True))
         for name in ("small", "large")
     }
     with EmbeddedServer(engines) as server:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.scripted_engine import ScriptedEngine
+from tests.scripted_engine import Pace, ScriptedEngine
 from tests.support.travel import REPLIES as TRAVEL
 from tests.tgi_server import TGITestServer
 
@@ -152,7 +152,11 @@ async def test_an_example(name: str) -> None:
 
 
 async def test_endpoints_by_their_urls() -> None:
-    engines = {name: ScriptedEngine(TRAVEL, model_id=f"lab/{name}") for name in ("small", "large")}
+    pace = Pace(plans_first=True)
+    engines = {
+        name: ScriptedEngine(TRAVEL, model_id=f"lab/{name}", pace=pace)
+        for name in ("small", "large")
+    }
     async with TGITestServer(engines) as server:
         urls = {name.upper(): server.url_of(name) for name in engines}
         assert "## Planes\n\nPlanes are loud." in await run("endpoints.py", **urls)
@@ -170,7 +174,8 @@ FOUND = {
 
 async def researched(says: dict[str, str]) -> tuple[str, dict[str, str]]:
     """What the example prints, and what the writer of each part was asked."""
-    async with TGITestServer({"large": ScriptedEngine(says, model_id="lab/large")}) as server:
+    researcher = ScriptedEngine(says, model_id="lab/large", pace=Pace(plans_first=True))
+    async with TGITestServer({"large": researcher}) as server:
         said = await run("research.py", MODEL=server.url_of("large"))
         prompts = [prompt for entry in server.log for prompt in entry.prompts]
     asked = {part: prompt for part in "123" for prompt in prompts if f"only part {part}," in prompt}

@@ -21,7 +21,7 @@ from langchain_sgd.embedded.briefs.checker import Tally
 from langchain_sgd.embedded.briefs.domain import MAX_SECTIONS, MAX_WIDTH, MIN_SECTIONS
 from langchain_sgd.embedded.server import EmbeddedServer
 from tests.scripted_engine import Pace, ScriptedEngine
-from tests.support.travel import LONG_REPLIES
+from tests.support.travel import REPLIES
 
 # The blocks load two real models, and the command is started anew for what runs until it is stopped.
 pytestmark = pytest.mark.timeout(240)
@@ -67,7 +67,7 @@ def with_servers(text: str, urls: Mapping[str, str]) -> str:
 @pytest.fixture
 def urls() -> Iterator[Mapping[str, str]]:
     engines = {
-        name: ScriptedEngine(LONG_REPLIES, model_id=f"lab/{name}", pace=Pace(token_s=0.003))
+        name: ScriptedEngine(REPLIES, model_id=f"lab/{name}", pace=Pace(plans_first=True))
         for name in ("small", "large")
     }
     # In a thread: the README's code is synchronous.
