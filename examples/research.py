@@ -61,7 +61,7 @@ async def main() -> None:
             local = own.runnable() if own else SGDRunnable(large=url)
             tiers = {"research": researcher(local.large, quotes=not url)}
             models = {"planner": local.planner or local.large, "prompts": local.prompts}
-            checks = {"approve": True, "accept": supported, "cut_repeats": True}
+            checks = {"mode": "always", "approve": True, "accept": supported, "cut_repeats": True}
             sgd = SGDRunnable(tiers=tiers, **models, **checks, checkpointer=saver)
             waiting = (await sgd.ainvoke(QUESTION, thread)).response_metadata["sgd"]
             print("planned:", ", ".join(n["heading"] for n in waiting["skeleton"]["nodes"]))
