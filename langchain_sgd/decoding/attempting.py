@@ -158,13 +158,13 @@ def _bound(run: RunContext, part: Part, tier: Tier) -> tuple[Runnable[Any, Any],
     if part.share is not None:
         bound = part.share.max_tokens
         tokens = bound if tokens is None else min(tokens, bound)
-    model, options = with_options(
+    return with_options(
         tier.model,
+        given,
         max_tokens=tokens,
         temperature=given.pop("temperature", None),
         **run.seed(part.id),
     )
-    return model, {**given, **options}
 
 
 def leaves_the_run(error: Exception) -> bool:

@@ -144,6 +144,7 @@ def bound(
 
 def with_options(
     model: Runnable[Any, Any],
+    others: Mapping[str, Any] | None = None,
     *,
     max_tokens: int | None = None,
     temperature: float | None = None,
@@ -151,14 +152,18 @@ def with_options(
 ) -> tuple[Runnable[Any, Any], dict[str, Any]]:
     """The model for a call, and the call's options under the names that its class takes them.
 
-    As `bound` without a grammar; of a chat model that nothing stands around, the model itself.
+    As `bound` without a grammar; of a chat model that nothing stands around, the model itself. Other options
+    are given back with them, where the class wants them.
     """
-    given = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
-    if all(value is None for value in given.values()):
-        return model, {}
+    others = others or {}
     if isinstance(model, BaseChatModel) and not is_configurable(model):
-        return model, call_options(model, max_tokens=max_tokens, temperature=temperature, seed=seed)
-    return bound(model, max_tokens=max_tokens, temperature=temperature, seed=seed), {}
+        options = call_options(
+            model, others, max_tokens=max_tokens, temperature=temperature, seed=seed
+        )
+        return model, options
+    if max_tokens is None and temperature is None and seed is None:
+        return model, dict(others)
+    return bound(model, max_tokens=max_tokens, temperature=temperature, seed=seed), dict(others)
 
 
 _GIVE_LOGPROBS: Final = frozenset({"BaseChatOpenAI", "ChatTGI"})

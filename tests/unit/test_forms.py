@@ -346,6 +346,14 @@ def test_the_bound_in_tokens_has_the_name_of_the_class(model: Any, name: str) ->
     assert call_options(inner_model(leaf), max_tokens=7) == {name: 7}
 
 
+def test_other_options_of_a_call_go_where_the_class_wants_them() -> None:
+    asked = {"top_p": 0.5, "stop": ["END"]}
+    _, options = with_options(ChatOllama(), asked, max_tokens=7)
+    assert options["options"] == {"num_predict": 7, "top_p": 0.5, "stop": ["END"]}
+    assert with_options(ChatOpenAI(), asked, max_tokens=7)[1] == {**asked, "max_tokens": 7}
+    assert with_options(RunnableLambda(str), asked)[1] == asked
+
+
 def test_a_runnable_that_is_no_chat_model_gets_no_options() -> None:
     model, options = with_options(RunnableLambda(lambda _: ""), max_tokens=7)
     assert isinstance(model, RunnableLambda)
