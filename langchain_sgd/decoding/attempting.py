@@ -154,7 +154,7 @@ def placed(
 def _bound(run: RunContext, part: Part, tier: Tier) -> tuple[Runnable[Any, Any], dict[str, Any]]:
     """The tier's model and its options for this part, under the names that its class takes them."""
     given = dict(run.question.options)
-    tokens = given.pop("max_tokens", None)
+    tokens, temperature = given.pop("max_tokens", None), given.pop("temperature", None)
     if part.share is not None:
         bound = part.share.max_tokens
         tokens = bound if tokens is None else min(tokens, bound)
@@ -162,7 +162,7 @@ def _bound(run: RunContext, part: Part, tier: Tier) -> tuple[Runnable[Any, Any],
         tier.model,
         given,
         max_tokens=tokens,
-        temperature=given.pop("temperature", None),
+        temperature=temperature,
         **run.seed(part.id),
     )
 

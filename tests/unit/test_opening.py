@@ -73,24 +73,19 @@ async def test_its_first_sentence_is_shown_while_the_planner_thinks() -> None:
     assert "".join(chunks) == "It is so. And more."
 
 
-async def test_it_goes_before_the_planner_where_one_model_serves_both() -> None:
+@pytest.mark.parametrize(
+    ("planner", "order"), [("large", [PLAIN, PLANNER]), ("own", [PLANNER, PLAIN])]
+)
+async def test_it_goes_first_where_it_would_wait_for_the_planner(
+    planner: str, order: list[str]
+) -> None:
     on = stage(UNDIVIDED)
     on.gated = True
+    own = {"planner": on.model("planner")} if planner == "own" else {}
     async with asyncio.TaskGroup() as group:
-        asking = group.create_task(opening(on).ainvoke("Why?"))
+        asking = group.create_task(opening(on, **own).ainvoke("Why?"))
         await settle(lambda: len(on.calls) == 2)
-        assert on.parts() == [PLAIN, PLANNER]
-        on.release(PLANNER, PLAIN)
-    assert asking.result().text == "It is so."
-
-
-async def test_it_does_not_hold_up_a_planner_of_its_own() -> None:
-    on = stage(UNDIVIDED)
-    on.gated = True
-    async with asyncio.TaskGroup() as group:
-        asking = group.create_task(opening(on, planner=on.model("planner")).ainvoke("Why?"))
-        await settle(lambda: len(on.calls) == 2)
-        assert on.parts() == [PLANNER, PLAIN]
+        assert on.parts() == order
         on.release(PLANNER, PLAIN)
     assert asking.result().text == "It is so."
 

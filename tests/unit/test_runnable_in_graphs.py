@@ -349,6 +349,24 @@ async def test_questions_that_a_node_asks_one_after_the_other_are_approved_each(
     assert parts == asked
 
 
+@pytest.mark.parametrize(("seed", "plans"), [(None, 1), (2, 2)])
+async def test_a_question_asked_twice_in_a_node_is_one_but_for_its_seed(
+    seed: int | None, plans: int
+) -> None:
+    stage = Stage({PLANNER: planning(skeleton("1", "2"))})
+    sgd = SGDRunnable(**stage.pair())
+
+    async def write(state: State) -> State:
+        again = sgd.model_copy(update={"seed": seed})
+        return {"messages": [await each.ainvoke(state["question"]) for each in (sgd, again)]}
+
+    graph: StateGraph[Any] = StateGraph(State)
+    graph.add_node("write", write)
+    graph.add_edge(START, "write")
+    await graph.compile(checkpointer=InMemorySaver()).ainvoke({"question": "Why?"}, THREAD)
+    assert len(stage.of(PLANNER)) == plans
+
+
 def test_a_synchronous_parent_resumes_finished_nodes() -> None:
     no = Say(error=ValueError("no"))
     stage = Stage({PLANNER: planning(PLANNED), "2": [no, no, Say()]})

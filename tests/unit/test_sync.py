@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import signal
 import sys
@@ -16,8 +17,17 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableConfig, RunnableGenerator, RunnableParallel
 from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
+from langgraph.checkpoint.memory import InMemorySaver
 
-from langchain_sgd import InvalidInputError, NodeDecodeError, Plan, Report, SGDRunnable, portal
+from langchain_sgd import (
+    InvalidInputError,
+    NodeDecodeError,
+    Plan,
+    Report,
+    SGDRunnable,
+    portal,
+    runnable,
+)
 from langchain_sgd.portal import iterate_sync, run_sync
 from tests.support.models import PLANNER, Say, Stage, planning
 from tests.support.skeletons import skeleton
@@ -344,9 +354,20 @@ async def test_a_call_does_not_wait_for_the_loop_that_its_caller_blocks() -> Non
     assert both["a"].text == both["b"].text
 
 
-async def test_a_saver_s_loop_that_is_blocked_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(portal.answers, "__defaults__", (0.01,))
-    assert await asyncio.to_thread(portal.answers, asyncio.get_running_loop(), 20)
-    with ThreadPoolExecutor(1) as pool:
-        here = asyncio.get_running_loop()
-        assert not pool.submit(portal.answers, here).result(20)  # this thread waits for it
+async def test_a_saver_s_loop_that_others_block_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = asyncio.get_running_loop()
+    assert await asyncio.to_thread(portal.answers, here, 20)
+    monkeypatch.setattr(runnable, "answers", functools.partial(portal.answers, within_s=0.01))
+
+    class OnItsLoop(InMemorySaver):
+        loop = here
+
+    stage = Stage()
+    sgd = SGDRunnable(**stage.pair(), checkpointer=OnItsLoop())
+    with ThreadPoolExecutor(1) as pool:  # this thread, whose loop it is, waits for the call
+        asked = pool.submit(sgd.invoke, QUESTION, {"configurable": {"thread_id": "1"}})
+        with pytest.raises(InvalidInputError, match="would block the event loop"):
+            asked.result(20)
+    assert stage.calls == []
