@@ -16,11 +16,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from langchain_sgd.report import Report
     from langchain_sgd.skeleton import Node
 
 
 class SkeletonGraphError(Exception):
     """Root of every error that this package raises on its own account."""
+
+    report: Report | None = None
+    """Of a run that ended with it, as far as it came: the texts of the parts that have ended, their calls and
+    tokens. None where nothing had been asked, or where parts had not ended."""
 
 
 class InvalidInputError(SkeletonGraphError, ValueError):
@@ -47,7 +52,7 @@ class NodeDecodeError(SkeletonGraphError):
         self.reason = reason
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.node, self.tier, self.reason)
+        return type(self), (self.node, self.tier, self.reason), self.__dict__
 
 
 class DependencyFailedError(SkeletonGraphError):
@@ -61,7 +66,7 @@ class DependencyFailedError(SkeletonGraphError):
         self.dependency = dependency
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.node, self.dependency)
+        return type(self), (self.node, self.dependency), self.__dict__
 
 
 class RunDeadlineError(SkeletonGraphError):

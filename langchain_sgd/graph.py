@@ -18,13 +18,13 @@ from langgraph.runtime import Runtime
 from typing_extensions import TypedDict
 
 from langchain_sgd.decoding.context import RunContext, for_models
-from langchain_sgd.decoding.part import Outline
-from langchain_sgd.decoding.writer import failure, write_node
+from langchain_sgd.decoding.part import Outline, Written
+from langchain_sgd.decoding.writer import failure, raise_for_missing, write_node
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.limits import Limit
 from langchain_sgd.options import Options
 from langchain_sgd.question import Question, read_input
-from langchain_sgd.skeleton import Node, Skeleton
+from langchain_sgd.skeleton import Node, NodeId, Skeleton
 
 
 def build_graph(skeleton: Skeleton | Any, sgd: Options | None = None) -> StateGraph[Any]:
@@ -40,7 +40,13 @@ def build_graph(skeleton: Skeleton | Any, sgd: Options | None = None) -> StateGr
     Raises:
         SkeletonError: The nodes make no skeleton.
     """
-    skeleton = Skeleton.parse(skeleton)
+    return _graph(Skeleton.parse(skeleton), sgd)
+
+
+def _graph(
+    skeleton: Skeleton, sgd: Options | None, kept: dict[NodeId, Written] | None = None
+) -> StateGraph[Any]:
+    """The graph; what becomes of its nodes is kept for a caller who sees to what is missing."""
     channels: dict[str, Any] = {
         "question": str,
         "messages": list,
@@ -52,7 +58,7 @@ def build_graph(skeleton: Skeleton | Any, sgd: Options | None = None) -> StateGr
     sinks = {node.id for node in skeleton.sinks}
     for node in skeleton.nodes:
         metadata = {"heading": node.heading, "difficulty": node.difficulty}
-        graph.add_node(str(node.id), _literal_node(node, skeleton, sgd), metadata=metadata)  # type: ignore[call-overload]
+        graph.add_node(str(node.id), _literal_node(node, skeleton, sgd, kept), metadata=metadata)  # type: ignore[call-overload]
         # The list form waits for all dependencies; single edges would not.
         graph.add_edge(list(node.dependencies) or START, node.id)
         if node.id in sinks:
@@ -61,7 +67,7 @@ def build_graph(skeleton: Skeleton | Any, sgd: Options | None = None) -> StateGr
 
 
 def _literal_node(
-    node: Node, skeleton: Skeleton, sgd: Options | None
+    node: Node, skeleton: Skeleton, sgd: Options | None, kept: dict[NodeId, Written] | None
 ) -> Callable[[dict[str, Any], RunnableConfig, Runtime[Any]], Awaitable[dict[str, Any]]]:
     async def decode(
         state: dict[str, Any], config: RunnableConfig, runtime: Runtime[Any]
@@ -77,7 +83,9 @@ def _literal_node(
         answers = {d: state.get(f"answer_{d}") for d in node.dependencies}
         written = await write_node(run, node, Outline(skeleton.nodes), answers)
         run.emit(written.ended())
-        if not written.has_come_to_its_end and run.options.on_node_error == "raise":
+        if kept is not None:
+            kept[node.id] = written
+        elif not written.has_come_to_its_end and run.options.on_node_error == "raise":
             raise failure(run, node, written)
         return {
             f"answer_{node.id}": written.report.answer or None,
@@ -88,7 +96,13 @@ def _literal_node(
 
 
 async def in_supersteps(run: RunContext, skeleton: Skeleton) -> None:
-    """Decode a skeleton by the literal graph, level by level; what the benchmark compares with."""
-    graph: Any = build_graph(skeleton, run.options).compile(name="supersteps")
+    """Decode a skeleton by the literal graph, level by level; what the benchmark compares with.
+
+    Raises:
+        SkeletonGraphError: As the schedule raises it.
+    """
+    kept: dict[NodeId, Written] = {}
+    graph: Any = _graph(skeleton, run.options, kept).compile(name="supersteps")
     config: RunnableConfig = {**run.config, "recursion_limit": len(skeleton) + 2}
     await graph.ainvoke({"messages": list(run.question.messages)}, config, context=run)
+    raise_for_missing(run, skeleton.nodes, [kept[node.id] for node in skeleton.nodes])

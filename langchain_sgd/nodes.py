@@ -12,6 +12,7 @@ from typing_extensions import TypedDict
 
 from langchain_sgd.chat import ChatSGD
 from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.report import awaits_approval
 from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.tool import DESCRIPTION
 
@@ -36,11 +37,21 @@ def node_of(
     model = ChatSGD(sgd)  # a chat model: its tokens are what `stream_mode="messages"` shows
     read, write = read or _conversation, write or _added
 
+    def updated(answer: AIMessage) -> dict[str, Any]:
+        if awaits_approval(answer.response_metadata):
+            msg = (
+                "This node stopped for the approval of its skeleton, but the graph around it has no"
+                " checkpointer and would go on without an answer: give the checkpointer to the graph,"
+                " which is then interrupted, and none to the SGDRunnable"
+            )
+            raise InvalidInputError(msg)
+        return dict(write(answer))
+
     def answer(state: Any, config: RunnableConfig) -> dict[str, Any]:
-        return dict(write(model.invoke(read(state), config)))
+        return updated(model.invoke(read(state), config))
 
     async def aanswer(state: Any, config: RunnableConfig) -> dict[str, Any]:
-        return dict(write(await model.ainvoke(read(state), config)))
+        return updated(await model.ainvoke(read(state), config))
 
     return RunnableLambda(answer, afunc=aanswer, name="sgd")
 

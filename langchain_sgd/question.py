@@ -77,12 +77,36 @@ def read_input(value: Any) -> tuple[list[BaseMessage], Skeleton | None]:
             raise InvalidInputError(msg)
         value = value["messages"] if value.get("question") is None else value["question"]
     messages = _as_messages(value)
-    if not messages or (
-        not str(messages[-1].text).strip() and not isinstance(messages[-1].content, list)
-    ):
+    if not messages or _is_empty(messages[-1]):
         msg = "The question is empty"
         raise InvalidInputError(msg)
     return one_system_message([*map(_repaired, messages)]), skeleton
+
+
+def _is_empty(message: BaseMessage) -> bool:
+    """Whether nothing is said: no text, and no block of another kind."""
+    others = isinstance(message.content, list) and any(
+        isinstance(block, dict) and block.get("type") != "text" for block in message.content
+    )
+    return not others and not str(message.text).strip()
+
+
+def checked_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A call's options for the models that write, those checked that we read ourselves.
+
+    Raises:
+        InvalidInputError: One has a value that no model takes.
+    """
+    tokens, temperature = options.get("max_tokens"), options.get("temperature")
+    if tokens is not None and (type(tokens) is not int or tokens < 1):
+        msg = f"max_tokens must be a whole number, 1 or more; it was given {tokens!r}"
+        raise InvalidInputError(msg)
+    if temperature is not None and (
+        isinstance(temperature, bool) or not isinstance(temperature, int | float)
+    ):
+        msg = f"temperature must be a number; it was given {temperature!r}"
+        raise InvalidInputError(msg)
+    return options
 
 
 def _repaired(message: BaseMessage) -> BaseMessage:

@@ -80,6 +80,14 @@ class Recorder:
         """Whether the question was answered undivided."""
         return self._reason is not None
 
+    def unanswered(self, run: RunContext, *, thread_id: str | None = None) -> Report | None:
+        """A run without an answer as data; None if parts of it have not ended."""
+        if not self._planner and not self.reports:
+            return None
+        if not self.is_plain and any(node.id not in self.reports for node in self.nodes):
+            return None
+        return self._report(run, thread_id=thread_id)
+
     def report(
         self,
         run: RunContext,
@@ -98,7 +106,26 @@ class Recorder:
             restarted: Whether what was shown holds something that was begun and written again.
             thread_id: Where a checkpointer has saved the run.
         """
-        skeleton = None if self.is_plain else Skeleton(nodes=tuple(self.nodes))
+        report = self._report(
+            run, ttft_s=ttft_s, shown=shown, restarted=restarted, thread_id=thread_id
+        )
+        if run.within is None:  # the run around it tells of them too
+            for warning in report.warnings:
+                _log.warning("%s", warning)
+        return report
+
+    def _report(
+        self,
+        run: RunContext,
+        *,
+        ttft_s: float | None = None,
+        shown: Sequence[str] = (),
+        restarted: bool = False,
+        thread_id: str | None = None,
+    ) -> Report:
+        # Of a run that failed, there may be no nodes.
+        is_plain = self.is_plain or not self.nodes
+        skeleton = None if is_plain else Skeleton(nodes=tuple(self.nodes))
         nodes = tuple(
             self.reports.values()
             if skeleton is None
@@ -110,9 +137,6 @@ class Recorder:
             *(f"{_name(n)}: {n.error}" for n in nodes if n.error),
             *_troubled_tiers(nodes),
         ]
-        if run.within is None:  # the run around it tells of them too
-            for warning in dict.fromkeys(warnings):
-                _log.warning("%s", warning)
         planner = PlannerReport(
             source=self._source,
             attempts=tuple(self._planner),

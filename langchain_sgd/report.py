@@ -23,6 +23,13 @@ REPORT_KEY = "sgd"
 AWAITING_APPROVAL = "awaiting_approval"
 """In the place of a status: the run stands still until a human has seen its skeleton."""
 
+
+def awaits_approval(metadata: Mapping[str, Any]) -> bool:
+    """Whether an answer's metadata tell of a run that waits for a human: there is no answer yet."""
+    said = metadata.get(REPORT_KEY)
+    return isinstance(said, Mapping) and said.get("status") == AWAITING_APPROVAL
+
+
 NodeStatus = Literal["complete", "partial", "truncated", "unaccepted", "failed", "skipped"]
 """`partial`: one of its own parts is not complete; `truncated`: the answer breaks off; `unaccepted`: the
 user's own check took none of the texts, and the last one is given; `skipped`: a dependency has no answer,
@@ -204,7 +211,7 @@ class Report(_Value):
                 " Only answers of SGDRunnable and ChatSGD do."
             )
             raise InvalidInputError(msg)
-        if data.get("status") == AWAITING_APPROVAL:
+        if awaits_approval(message.response_metadata):
             msg = (
                 "This run awaits the approval of its skeleton, so there is no report yet: look at"
                 f" response_metadata[{REPORT_KEY!r}]['skeleton'] and resume with a Command"

@@ -28,7 +28,7 @@ from langchain_sgd.message_streams import AnswerChunks
 from langchain_sgd.options import Options
 from langchain_sgd.planning.planner import Plan
 from langchain_sgd.portal import answers, iterate_sync, run_sync, running_loop
-from langchain_sgd.question import Question, SkeletonInput, read_input
+from langchain_sgd.question import Question, SkeletonInput, checked_options, read_input
 from langchain_sgd.report import AWAITING_APPROVAL, REPORT_KEY
 from langchain_sgd.skeleton import Skeleton
 from langchain_sgd.streams import Stream, Working
@@ -125,7 +125,7 @@ class SGDRunnable(Batches, Options, RunnableSerializable[Any, AIMessage]):
         self, value: Any, config: RunnableConfig, options: Mapping[str, Any], telling: Telling
     ) -> AIMessage:
         """One run; everything that comes of it is told to `telling`."""
-        show, within = stream_writer(), place_in(config)
+        show, within, options = stream_writer(), place_in(config), checked_options(options)
         place = "" if within is None else within.place
 
         def emit(event: Event) -> None:

@@ -11,6 +11,7 @@ from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 from langchain_sgd.answer import TOP_LEVEL, Assembler, assemble, assemble_plain
 from langchain_sgd.decoding.context import RunContext
 from langchain_sgd.engine import answer
+from langchain_sgd.errors import SkeletonGraphError
 from langchain_sgd.events import Ended, Event, Opened, Token
 from langchain_sgd.graph import in_supersteps
 from langchain_sgd.journal import Journal
@@ -105,7 +106,11 @@ class Telling:
         async def work(question: Question, journal: Journal, thread: str | None) -> AIMessage:
             run = context(question)
             supersteps = self._options.execution == "superstep"
-            await answer(run, journal, decode_all=in_supersteps if supersteps else None)
+            try:
+                await answer(run, journal, decode_all=in_supersteps if supersteps else None)
+            except SkeletonGraphError as error:
+                error.report = self._recorder.unanswered(run, thread_id=thread)
+                raise
             return self._message(run, thread)
 
         return work

@@ -14,7 +14,7 @@ from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.langgraph.writers import stream_writer, tool_writer
 from langchain_sgd.portal import run_sync
 from langchain_sgd.question import SkeletonInput
-from langchain_sgd.report import AWAITING_APPROVAL, REPORT_KEY
+from langchain_sgd.report import REPORT_KEY, awaits_approval
 
 if TYPE_CHECKING:
     from langchain_sgd.runnable import SGDRunnable
@@ -51,7 +51,7 @@ def tool_of(
                 if show is not None:
                     show({"sgd_tool": name, "text": str(chunk.text)})
             metadata |= chunk.response_metadata
-        if metadata[REPORT_KEY]["status"] == AWAITING_APPROVAL:
+        if awaits_approval(metadata):
             msg = (
                 "This tool stopped for the approval of its skeleton, which an agent cannot give: leave"
                 " out checkpointer= here and give one to the agent's graph, which is then interrupted"

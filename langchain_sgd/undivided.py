@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, PrivateAttr
 
 from langchain_sgd.decoding.context import NOSTREAM
 from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.report import awaits_approval
 from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.tiers import innermost
 
@@ -98,15 +99,23 @@ class Undivided(BaseChatModel):
         sgd = self.sgd.model_copy(update={"opening": False})
         unseen = self.model_copy(update={"sgd": sgd}).with_config(tags=[NOSTREAM])
 
+        def fused(messages: list[BaseMessage], answer: AIMessage) -> list[BaseMessage]:
+            if awaits_approval(answer.response_metadata):
+                msg = (
+                    "The skeleton awaits approval, so there is no answer to put into the form. Approve it"
+                    " with the SGDRunnable itself, or put this into a node of a LangGraph graph that has"
+                    " a checkpointer: the graph waits there, and is resumed there"
+                )
+                raise InvalidInputError(msg)
+            return self.sgd.prompts.for_fusing(messages, answer.text)
+
         def decode(input: Any, config: RunnableConfig) -> list[BaseMessage]:
             messages = self._convert_input(input).to_messages()
-            answer = unseen.invoke(messages, config)
-            return self.sgd.prompts.for_fusing(messages, answer.text)
+            return fused(messages, unseen.invoke(messages, config))
 
         async def adecode(input: Any, config: RunnableConfig) -> list[BaseMessage]:
             messages = self._convert_input(input).to_messages()
-            answer = await unseen.ainvoke(messages, config)
-            return self.sgd.prompts.for_fusing(messages, answer.text)
+            return fused(messages, await unseen.ainvoke(messages, config))
 
         return RunnableLambda(decode, afunc=adecode, name="decode") | structured
 

@@ -19,6 +19,7 @@ from langchain_sgd.decoding.context import RunContext, Within
 from langchain_sgd.decoding.part import Part
 from langchain_sgd.decoding.patience import Patience
 from langchain_sgd.decoding.reply import Reply
+from langchain_sgd.errors import SkeletonGraphError
 from langchain_sgd.events import Emit, Token
 from langchain_sgd.journal import Journal
 from langchain_sgd.options import nested_in
@@ -101,6 +102,8 @@ async def attempt_in_parts(
     except Exception as error:
         if leaves_the_run(error):
             raise
+        if isinstance(error, SkeletonGraphError) and error.report is not None:
+            reply.usage = error.report.total_usage  # nobody reads its texts, but they were paid for
     tried.text = "".join(pieces)
     if reply.report is not None:
         parts = Report.model_validate(reply.report)

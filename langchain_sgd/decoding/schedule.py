@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from langchain_sgd.decoding.context import RunContext
 from langchain_sgd.decoding.part import Outline, Written
 from langchain_sgd.decoding.repeats import Repeats, without_text
-from langchain_sgd.decoding.writer import failure, write_node
-from langchain_sgd.errors import DependencyFailedError, SkeletonGraphError
+from langchain_sgd.decoding.writer import raise_for_missing, write_node
 from langchain_sgd.events import Emit, Planned, Voided
 from langchain_sgd.journal import Journal
 from langchain_sgd.owner import Owner
@@ -141,20 +140,7 @@ class Schedule:
         if self._shown:
             await asyncio.wait(self._shown.values())
         written = [task.result() for task in self._shown.values()]
-        # A text that an error broke off is something beside parts that have come to their ends; where
-        # there is no such part, nothing was answered.
-        broken = [
-            (node, one)
-            for node, one in zip(self._planned, written, strict=True)
-            if not one.has_come_to_its_end
-        ]
-        nothing = len(broken) == len(written)
-        if broken and (nothing or self._run.options.on_node_error == "raise"):
-            errors: list[SkeletonGraphError] = [
-                failure(self._run, node, one) for node, one in broken
-            ]
-            errors.sort(key=lambda error: isinstance(error, DependencyFailedError))
-            raise errors[0]
+        raise_for_missing(self._run, self._planned, written)
 
 
 def _restored(report: NodeReport, node: Node, now: float) -> NodeReport:

@@ -212,6 +212,25 @@ async def _write(run: RunContext, part: Part, emit: Emit) -> Written:
     return Written(report, cause or TimeoutError(problem))
 
 
+def raise_for_missing(run: RunContext, nodes: Sequence[Node], written: Sequence[Written]) -> None:
+    """Raise for nodes without an answer, if that is an error.
+
+    A text that an error broke off is something beside parts that have come to their ends; where there is no
+    such part, nothing was answered.
+
+    Raises:
+        NodeDecodeError, DependencyFailedError, RunDeadlineError: A node has no answer, and `on_node_error`
+            is "raise", or no node has one.
+    """
+    broken = [
+        (node, one) for node, one in zip(nodes, written, strict=True) if not one.has_come_to_its_end
+    ]
+    if broken and (len(broken) == len(written) or run.options.on_node_error == "raise"):
+        errors = [failure(run, node, one) for node, one in broken]
+        errors.sort(key=lambda error: isinstance(error, DependencyFailedError))
+        raise errors[0]
+
+
 def failure(run: RunContext, node: Node | None, written: Written) -> SkeletonGraphError:
     """What is raised for a part without an answer."""
     if isinstance(written.cause, DependencyFailedError):

@@ -24,6 +24,7 @@ from langchain_sgd.models.servers import ENDPOINTS, Endpoints
 from langchain_sgd.planning.wrappers import (
     client_names,
     inner_model,
+    is_chat_model,
     is_configurable,
     is_openai_style,
     leaves_of,
@@ -105,6 +106,7 @@ def bound(
     temperature: float | None = None,
     seed: int | None = None,
     stop: Sequence[str] | None = None,
+    others: Mapping[str, Any] | None = None,
     endpoints: Endpoints = ENDPOINTS,
 ) -> Runnable[Any, Any]:
     """The model with a form and options for a call, under the names that its class takes them.
@@ -121,11 +123,12 @@ def bound(
         temperature: 0 is greedy.
         seed: Of the sampling; left out where there is none (Anthropic).
         stop: Texts that end the answer.
+        others: Further options of the call, as its caller named them.
         endpoints: What is known of servers.
     """
 
     def options_for(leaf: Any, before: Mapping[str, Any]) -> dict[str, Any]:
-        inner = inner_model(leaf)
+        inner, before = inner_model(leaf), {**before, **(others or {})}
         options = call_options(
             inner, before, max_tokens=max_tokens, temperature=temperature, seed=seed, stop=stop
         )
@@ -152,8 +155,9 @@ def with_options(
 ) -> tuple[Runnable[Any, Any], dict[str, Any]]:
     """The model for a call, and the call's options under the names that its class takes them.
 
-    As `bound` without a grammar; of a chat model that nothing stands around, the model itself. Other options
-    are given back with them, where the class wants them.
+    Of a chat model that nothing stands around, the model itself and all options. One inside retries,
+    fallbacks or alternatives is bound to them, as by `bound`; what is no chat model gets the others as they
+    are.
     """
     others = others or {}
     if isinstance(model, BaseChatModel) and not is_configurable(model):
@@ -161,8 +165,12 @@ def with_options(
             model, others, max_tokens=max_tokens, temperature=temperature, seed=seed
         )
         return model, options
-    if max_tokens is None and temperature is None and seed is None:
-        return model, dict(others)
+    if not others and max_tokens is None and temperature is None and seed is None:
+        return model, {}
+    if is_chat_model(model):  # each that may answer takes them its own way
+        return bound(
+            model, max_tokens=max_tokens, temperature=temperature, seed=seed, others=others
+        ), {}
     return bound(model, max_tokens=max_tokens, temperature=temperature, seed=seed), dict(others)
 
 

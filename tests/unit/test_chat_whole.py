@@ -15,10 +15,11 @@ from langchain_core.messages import (
     HumanMessage,
 )
 from langchain_core.runnables import Runnable, RunnableBinding, RunnableLambda
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from pydantic import BaseModel
 
-from langchain_sgd import ChatSGD, InvalidInputError
+from langchain_sgd import ChatSGD, InvalidInputError, SGDRunnable
 from langchain_sgd.tgi import ChatTGI, TGIEndpoint
 from tests.support.chats import (
     ANSWER,
@@ -123,6 +124,15 @@ async def test_a_fused_answer_is_decoded_first_and_then_put_into_form(*, sync: b
     form = model.sgd.prompts.fuse
     assert cast("Trip", trip).place == f"human: Where to?\nai: {ANSWER}\nhuman: {form}"
     assert len(on.calls) == 3
+
+
+async def test_no_form_is_filled_while_the_skeleton_awaits_approval() -> None:
+    on = stage()
+    large = Structuring(name="large", stage=on)
+    sgd = SGDRunnable(large=large, approve=True, checkpointer=InMemorySaver())
+    fused = ChatSGD(sgd).with_structured_output(Trip, fuse=True)
+    with pytest.raises(InvalidInputError, match="awaits approval"):
+        await fused.ainvoke("Where to?", {"configurable": {"thread_id": "t"}})
 
 
 async def test_an_answer_that_nobody_sees_has_no_opening() -> None:

@@ -354,6 +354,18 @@ def test_other_options_of_a_call_go_where_the_class_wants_them() -> None:
     assert with_options(RunnableLambda(str), asked)[1] == asked
 
 
+def test_they_do_so_inside_retries_and_fallbacks_too() -> None:
+    asked = {"top_p": 0.5}
+    chain = ChatOllama().with_retry().with_fallbacks([ChatOpenAI()])
+    model: Any
+    for tokens in (None, 7):
+        model, options = with_options(chain, asked, max_tokens=tokens)
+        assert options == {}
+        assert model.runnable.kwargs["options"]["top_p"] == 0.5
+        assert "top_p" not in model.runnable.kwargs
+        assert model.fallbacks[0].kwargs["top_p"] == 0.5
+
+
 def test_a_runnable_that_is_no_chat_model_gets_no_options() -> None:
     model, options = with_options(RunnableLambda(lambda _: ""), max_tokens=7)
     assert isinstance(model, RunnableLambda)

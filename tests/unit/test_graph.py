@@ -79,6 +79,20 @@ async def test_the_superstep_graph_gives_the_same_message() -> None:
     assert len(set(messages.values())) == 1
 
 
+@pytest.mark.parametrize("execution", ["pipelined", "planned", "superstep"])
+@pytest.mark.parametrize("on_node_error", ["partial", "raise"])
+async def test_a_run_without_an_answer_raises_in_every_execution(
+    execution: str, on_node_error: str
+) -> None:
+    refused = Say(error=ValueError("no"))
+    stage = Stage({PLANNER: planning(skeleton("1", "2 <- 1", "3")), "1": refused})
+    if on_node_error == "partial":
+        stage.lines["3"] = refused
+    sgd = SGDRunnable(**stage.pair(), execution=execution, on_node_error=on_node_error)
+    with pytest.raises(NodeDecodeError, match="Node 1"):
+        await sgd.ainvoke("Why?")
+
+
 async def test_dependency_answers_reach_the_dependents_prompt_and_nobody_else() -> None:
     stage = Stage({str(n): Say(f"WORDS-OF-{n}") for n in range(1, 5)})
     sgd = SGDRunnable(**stage.pair())

@@ -400,6 +400,14 @@ async def test_raise_raises_from_inside() -> None:
     assert on.of("23")[0].outcome == "done"
 
 
+async def test_calls_of_an_inner_run_that_raised_are_counted() -> None:
+    on = stage(OUTER, INNER, **{"22": Say(error=ValueError("no"))})
+    report = await report_of(expanding(on, on_node_error="raise"))
+    assert report["2"].answer == "two"
+    # Both plans, and the parts 1, 21, 23, 2 and 3.
+    assert report.total_usage.output_tokens == 2 * 10 + 5 * 7
+
+
 async def test_the_users_check_sees_the_parts_and_the_whole() -> None:
     seen: list[str] = []
 

@@ -119,6 +119,12 @@ async def test_a_node_is_interrupted_for_an_approval() -> None:
     assert done["messages"][-1].text == ANSWER
 
 
+async def test_a_node_that_nobody_can_approve_is_an_error_and_no_empty_answer() -> None:
+    sgd = sgd_on(stage(), approve=True, checkpointer=InMemorySaver())
+    with pytest.raises(InvalidInputError, match="give the checkpointer to the graph"):
+        await graph_of(sgd.as_node()).ainvoke(ASKED, THREAD)
+
+
 async def test_a_subagent_takes_a_whole_state_and_gives_one_back() -> None:
     agent = sgd_on(stage()).as_subagent("essayist", "Writes essays.")
     assert (agent["name"], agent["description"]) == ("essayist", "Writes essays.")

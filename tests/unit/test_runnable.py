@@ -74,6 +74,8 @@ async def test_it_takes_what_a_chat_model_takes(value: Any) -> None:
         ([], "question is empty"),
         ({"messages": []}, "question is empty"),
         ([HumanMessage("")], "question is empty"),
+        ([HumanMessage([])], "question is empty"),
+        ([HumanMessage([{"type": "text", "text": " "}])], "question is empty"),
         ({}, '"question"'),
         ({"question": None}, '"question"'),
         ({"question": "Why?", "messages": [HumanMessage("Why?")]}, '"question"'),
@@ -92,6 +94,25 @@ async def test_a_wrong_input_is_told_what_is_taken(value: Any, told: str) -> Non
     stage, sgd = staged()
     with pytest.raises(InvalidInputError, match=told):
         await sgd.ainvoke(value)
+    assert stage.calls == []
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ({"max_tokens": "100"}, "max_tokens must be a whole number, 1 or more; it was given '100'"),
+        ({"max_tokens": 0}, "it was given 0"),
+        ({"max_tokens": True}, "it was given True"),
+        ({"temperature": "hot"}, "temperature must be a number; it was given 'hot'"),
+    ],
+    ids=repr,
+)
+async def test_a_calls_option_that_no_model_takes_is_refused_before_anything_is_asked(
+    option: dict[str, Any], told: str
+) -> None:
+    stage, sgd = staged()
+    with pytest.raises(InvalidInputError, match=told):
+        await sgd.ainvoke("Why?", **option)
     assert stage.calls == []
 
 

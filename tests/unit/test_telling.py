@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from typing import Any
 
 import pytest
 from langchain_core.callbacks import get_usage_metadata_callback
 
-from langchain_sgd import ChatSGD, Report, SGDRunnable
+from langchain_sgd import ChatSGD, InvalidInputError, NodeDecodeError, Report, SGDRunnable
 from langchain_sgd.answer import AGAIN
 from langchain_sgd.events import Event, Planned, Started, Voided
 from tests.support.models import PLANNER, Say, Stage, plan_lines, planning
@@ -100,3 +101,36 @@ async def test_the_message_carries_the_total_and_tracers_count_once() -> None:
     with get_usage_metadata_callback() as counted:
         await ChatSGD(sgd).ainvoke("Why?")
     assert sum(usage["total_tokens"] for usage in counted.usage_metadata.values()) == 51
+
+
+async def test_an_error_carries_the_parts_that_were_finished(caplog: Any) -> None:
+    stage = Stage({PLANNER: planning(TWO, usage=(10, 5)), "1": Say("one", usage=(3, 2)), "2": NO})
+    sgd = SGDRunnable(**stage.pair(), on_node_error="raise")
+    with pytest.raises(NodeDecodeError) as raised:
+        await sgd.ainvoke("Why?")
+    report = raised.value.report
+    assert report is not None
+    assert report.status == "partial"
+    assert report.answers == {"1": "one"}
+    assert report["2"].status == "failed"
+    assert report.total_usage.output_tokens == 7
+    assert caplog.records == []  # the error tells
+    again = pickle.loads(pickle.dumps(raised.value))  # noqa: S301 - our own bytes
+    assert again.report == report
+
+
+async def test_an_undivided_answer_that_fails_tells_its_calls() -> None:
+    stage = Stage({}, default=NO)
+    with pytest.raises(NodeDecodeError) as raised:
+        await SGDRunnable(**stage.pair(), mode="never").ainvoke("Why?")
+    report = raised.value.report
+    assert report is not None
+    assert (report.skeleton, report.nodes[0].status) == (None, "failed")
+    assert len(report.nodes[0].attempts) == len(stage.calls)
+
+
+async def test_an_error_before_any_call_carries_no_report() -> None:
+    stage = Stage({})
+    with pytest.raises(InvalidInputError) as raised:
+        await SGDRunnable(**stage.pair()).ainvoke("")
+    assert raised.value.report is None
