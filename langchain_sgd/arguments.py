@@ -7,14 +7,18 @@ import importlib
 from collections.abc import Callable, Sequence
 
 from langchain_sgd._version import __version__
-from langchain_sgd.argument_types import (
-    count,
-    existing_file,
-    file_to_write,
-    named_file,
-    number,
-    seconds,
+from langchain_sgd.argument_groups import (
+    Parser,
+    add_decoding,
+    add_endpoints,
+    add_judging,
+    add_key,
+    add_listening,
+    add_planning,
+    add_proxying,
+    add_question,
 )
+from langchain_sgd.argument_types import count, file_to_write, named_file, seconds
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -85,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
         run: Callable[[argparse.Namespace], int],
         *,
         aliases: Sequence[str] = (),
-    ) -> _Parser:
+    ) -> Parser:
         made = commands.add_parser(
             name,
             aliases=aliases,
@@ -98,9 +102,9 @@ def parser() -> argparse.ArgumentParser:
         return made
 
     ask = command("ask", "answer a question, and show how", _lazily("asking", "ask"))
-    _question(ask)
-    _endpoints(ask)
-    _decoding(ask)
+    add_question(ask)
+    add_endpoints(ask)
+    add_decoding(ask)
     ask.add_argument("--plain", action="store_true", help="only the text, as it comes")
     ask.add_argument(
         "--json",
@@ -110,9 +114,9 @@ def parser() -> argparse.ArgumentParser:
     )
 
     plan = command("plan", "plan a question without answering it", _lazily("asking", "plan"))
-    _question(plan)
-    _endpoints(plan)
-    _planning(plan)
+    add_question(plan)
+    add_endpoints(plan)
+    add_planning(plan)
     formats = ("tree", "mermaid", "json", "svg")
     plan.add_argument("--format", choices=formats, default="tree", help="default: %(default)s")
 
@@ -158,25 +162,25 @@ def parser() -> argparse.ArgumentParser:
         help="what runs the files; default: OpenVINO where it can, else llama.cpp",
     )
     serve.add_argument("--threads", type=count(1), help="threads for each model")
-    _key(serve)
+    add_key(serve)
 
     proxy = command(
         "proxy",
         "serve OpenAI's protocol and a live page in front of SGD",
         _lazily("proxy", "proxy"),
     )
-    _endpoints(proxy)
-    _listening(proxy, port=8400)
-    _proxying(proxy)
+    add_endpoints(proxy)
+    add_listening(proxy, port=8400)
+    add_proxying(proxy)
 
     mcp = command(
         "mcp", "serve SGD as a tool of the Model Context Protocol", _lazily("proxy", "mcp")
     )
-    _endpoints(mcp)
+    add_endpoints(mcp)
     mcp.add_argument(
         "--http", action="store_true", help="over HTTP instead of standard input/output"
     )
-    _listening(mcp, port=8401)
+    add_listening(mcp, port=8401)
 
     check = command(
         "check",
@@ -184,7 +188,7 @@ def parser() -> argparse.ArgumentParser:
         _lazily("check", "check"),
         aliases=["doctor"],
     )
-    _endpoints(check)
+    add_endpoints(check)
     check.add_argument(
         "--questions", type=count(0), default=5, metavar="N", help="planned; default: %(default)s"
     )
@@ -201,7 +205,7 @@ def parser() -> argparse.ArgumentParser:
     judge = command(
         "judge", "compare answers in pairs by a judge model", _lazily("judging", "judge")
     )
-    _judging(judge)
+    add_judging(judge)
 
     bench = commands.add_parser("bench", help="measure; without a name, list what", add_help=False)
     # After a name, it belongs to the benchmark.
@@ -210,166 +214,3 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("rest", nargs=argparse.REMAINDER)
     bench.set_defaults(run=_lazily("bench", "bench"), debug=False)
     return whole
-
-
-_Parser = argparse.ArgumentParser
-_THRESHOLD = "difficulty from which the large model writes; default: %(default)s"
-
-
-def _question(parser: _Parser) -> None:
-    parser.add_argument("question", nargs="+", metavar="QUESTION", help="- reads standard input")
-
-
-def _endpoints(parser: _Parser) -> None:
-    group = parser.add_argument_group("models, each a URL or provider:model")
-    group.add_argument("--small", metavar="MODEL", help="writes the easy parts")
-    group.add_argument("--large", metavar="MODEL", help="writes the hard parts, and whole answers")
-    group.add_argument("--planner", metavar="MODEL", help="plans; default: the large model")
-    _key(group)
-
-
-def _key(parser: argparse._ActionsContainer) -> None:
-    parser.add_argument(
-        "--api-key-env", metavar="NAME", help="environment variable that holds the key"
-    )
-
-
-def _listening(parser: _Parser, *, port: int) -> None:
-    group = parser.add_argument_group("who may connect")
-    group.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
-    group.add_argument(
-        "--port",
-        type=count(0, 65535),
-        default=port,
-        help="0 takes a free one; default: %(default)s",
-    )
-    group.add_argument(
-        "--require-key-env",
-        metavar="NAME",
-        help="environment variable with the key that clients must send; default: SGD_PROXY_API_KEY."
-        " Needed beyond loopback",
-    )
-    group.add_argument(
-        "--allow-host",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="another host name to answer to on loopback, such as that of a reverse proxy",
-    )
-
-
-def _proxying(parser: _Parser) -> None:
-    group = parser.add_argument_group("serving")
-    group.add_argument(
-        "--cors-origin",
-        action="append",
-        default=[],
-        metavar="ORIGIN",
-        help="another web page that may use the server, such as https://chat.example; default: none",
-    )
-    group.add_argument(
-        "--concurrent", type=count(1), default=64, metavar="N", help="questions at once"
-    )
-    group.add_argument(
-        "--timeout", type=seconds, default=600.0, metavar="SECONDS", help="of one answer"
-    )
-    group.add_argument(
-        "--history", type=count(0), default=50, metavar="N", help="runs kept in memory"
-    )
-    group.add_argument(
-        "--progress",
-        choices=("off", "reasoning", "think"),
-        default="off",
-        help="tell the plan in reasoning_content or <think>; default: %(default)s",
-    )
-    group.add_argument("--max-nodes", type=count(2, 99), default=12, metavar="N")
-    group.add_argument("--threshold", type=count(1, 6), default=3, metavar="1-6", help=_THRESHOLD)
-
-
-def _planning(parser: _Parser) -> None:
-    modes = ("auto", "always", "never")
-    parser.add_argument(
-        "--mode",
-        choices=modes,
-        default="auto",
-        help="whether to split; default: the planner decides",
-    )
-    parser.add_argument("--max-nodes", type=count(2, 99), default=12, metavar="N")
-
-
-def _decoding(parser: _Parser) -> None:
-    group = parser.add_argument_group("decoding")
-    _planning(group)  # type: ignore[arg-type]
-    group.add_argument(
-        "--threshold",
-        type=count(1, 6),
-        default=3,
-        metavar="1-6",
-        help=_THRESHOLD,
-    )
-    group.add_argument("--deadline", type=seconds, metavar="SECONDS", help="of the whole answer")
-    group.add_argument("--seed", type=count(0), metavar="N", help="passed to the models")
-
-
-def _judging(parser: _Parser) -> None:
-    parser.add_argument(
-        "answers",
-        type=existing_file,
-        metavar="ANSWERS.jsonl",
-        help="what bench --resume keeps: lines with question_id, category, question, method, answer",
-    )
-    parser.add_argument(
-        "--against", required=True, metavar="METHOD", help="what the others are compared with"
-    )
-    parser.add_argument("--methods", nargs="+", metavar="METHOD", help="only these; default: all")
-    parser.add_argument("--options", metavar="ID", help="only lines measured with these options")
-    parser.add_argument("--limit", type=count(1), metavar="N", help="questions, of all categories")
-    parser.add_argument(
-        "--references", type=existing_file, metavar="FILE", help="JSONL of right answers"
-    )
-    parser.add_argument(
-        "--resume", type=file_to_write, metavar="FILE", help="JSONL of verdicts to go on from"
-    )
-    parser.add_argument(
-        "--json",
-        type=file_to_write,
-        metavar="FILE",
-        help="write the figures; - for standard output",
-    )
-    parser.add_argument("--yes", action="store_true", help="do not ask whether to go on")
-    people = parser.add_argument_group("people as judges")
-    which = people.add_mutually_exclusive_group()
-    which.add_argument(
-        "--write-pairs",
-        type=file_to_write,
-        metavar="FILE",
-        help="write the pairs, blind, for people to read",
-    )
-    which.add_argument(
-        "--read-pairs",
-        type=existing_file,
-        metavar="FILE",
-        help="take the verdicts that stand in it",
-    )
-    people.add_argument(
-        "--reader", default="1", metavar="NAME", help="who reads; each has a file of their own"
-    )
-    group = parser.add_argument_group("judge")
-    group.add_argument(
-        "--judge",
-        "--judge-model",
-        metavar="MODEL",
-        help="URL or provider:model; default: SGD_JUDGE",
-    )
-    _key(group)
-    group.add_argument(
-        "--temperature", type=number, metavar="T", help="default: 0 on a server named by its URL"
-    )
-    group.add_argument("--max-tokens", type=count(1), default=1024, help="of a verdict")
-    group.add_argument("--concurrency", type=count(1), default=8, help="calls in flight")
-    group.add_argument(
-        "--prompts", type=existing_file, metavar="FILE", help="JSON of other templates"
-    )
-    group.add_argument(
-        "--price", type=number, nargs=2, metavar=("IN", "OUT"), help="per million tokens"
-    )

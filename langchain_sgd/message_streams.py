@@ -179,15 +179,17 @@ class CachedStream:
 
 def as_chunk(message: AIMessage) -> AIMessageChunk:
     """A whole message as the one chunk of its stream."""
+    calls: list[tuple[Any, str | None]] = [
+        *((call, json.dumps(call["args"])) for call in message.tool_calls),
+        *((call, call["args"]) for call in message.invalid_tool_calls),
+    ]
     return AIMessageChunk(
         content=message.content,
         id=message.id,
         additional_kwargs=message.additional_kwargs,
         tool_call_chunks=[
-            tool_call_chunk(
-                name=call["name"], args=json.dumps(call["args"]), id=call["id"], index=index
-            )
-            for index, call in enumerate(message.tool_calls)
+            tool_call_chunk(name=call["name"], args=args, id=call["id"], index=index)
+            for index, (call, args) in enumerate(calls)
         ],
         response_metadata=message.response_metadata,
         # Of a cached answer LangChain says only that it cost nothing.
@@ -196,3 +198,16 @@ def as_chunk(message: AIMessage) -> AIMessageChunk:
         else None,
         chunk_position="last",
     )
+
+
+def added(items: list[Any]) -> Any:
+    """What a chain streamed into us, as one input; of what cannot be added the last, as LangChain does."""
+    if not items:
+        return ""
+    total = items[0]
+    for item in items[1:]:
+        try:
+            total = total + item
+        except TypeError:
+            total = item
+    return total

@@ -20,6 +20,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from langchain_sgd import prompt_texts as texts
+from langchain_sgd.conversation import extended, leading_systems, wrapped
 from langchain_sgd.skeleton import DEFAULT_DIFFICULTY, HARD, Node, NodeId
 from langchain_sgd.wire import PLAIN_WORD, Form, as_json
 
@@ -190,7 +191,7 @@ class Prompts(BaseModel):
         systems = leading_systems(conversation)
         *history, last = conversation[systems:]
         head, _, tail = self.ask.format(question=_MARK).partition(_MARK)
-        return [*conversation[:systems], *turns, *history, *_wrapped(last, head, tail + repair)]
+        return [*conversation[:systems], *turns, *history, *wrapped(last, head, tail + repair)]
 
     def _examples_first(
         self,
@@ -267,7 +268,7 @@ class Prompts(BaseModel):
             for asked, written in _examples_of(self):
                 turns += [HumanMessage(f"{head}{asked}"), AIMessage(written)]
                 head = ""
-            own = _wrapped(conversation[-1], head, text)
+            own = wrapped(conversation[-1], head, text)
             return [*conversation[:systems], *turns, *history, *own]
         shown = "".join(map(self._shown, self.writer_examples))
         rule = f"{_RULE}{told}{shown}" if told or shown else ""
@@ -314,14 +315,6 @@ class Prompts(BaseModel):
         return extended(conversation, "".join([self.findings.format(), *found]))
 
 
-def leading_systems(conversation: Sequence[BaseMessage]) -> int:
-    """How many system messages stand before all others."""
-    return next(
-        (n for n, m in enumerate(conversation) if not isinstance(m, SystemMessage)),
-        len(conversation),
-    )
-
-
 @functools.lru_cache(maxsize=256)
 def _fields_of(template: str) -> frozenset[str]:
     """The fields that a template names."""
@@ -351,27 +344,3 @@ def _fence(answers: Iterable[str]) -> str:
         (len(run) for answer in answers for run in re.findall(f"{_FENCE}+", answer)), default=0
     )
     return _FENCE * max(5, longest + 1)
-
-
-def extended(conversation: Sequence[BaseMessage], text: str) -> list[BaseMessage]:
-    """The conversation with `text` after its last human message, or as one if another role ends it."""
-    *before, last = conversation
-    return [*before, *_wrapped(last, "", text)]
-
-
-def _wrapped(last: BaseMessage, head: str, tail: str) -> list[BaseMessage]:
-    """A message with text around it; what is no human's gets a message after it."""
-    if not isinstance(last, HumanMessage):
-        text = (head + tail).strip("\n")
-        return [last, HumanMessage(text)] if text else [last]
-    content: str | list[Any] = last.content
-    if isinstance(content, str):
-        content = head + content + tail
-    else:
-        blocks = [{"type": "text", "text": text} for text in (head, tail)]
-        content = [
-            b
-            for b in (blocks[0], *content, blocks[1])
-            if not isinstance(b, dict) or b != {"type": "text", "text": ""}
-        ]
-    return [last.model_copy(update={"content": content})]

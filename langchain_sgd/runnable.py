@@ -24,7 +24,7 @@ from langchain_sgd.graph import build_graph
 from langchain_sgd.journal import Forgetful
 from langchain_sgd.langgraph.host import host_graph, loop_of, run_in_graph
 from langchain_sgd.langgraph.writers import stream_writer
-from langchain_sgd.message_streams import AnswerChunks
+from langchain_sgd.message_streams import AnswerChunks, added
 from langchain_sgd.options import Options
 from langchain_sgd.planning.planner import Plan
 from langchain_sgd.portal import answers, iterate_sync, run_sync, running_loop
@@ -177,7 +177,7 @@ class SGDRunnable(Batches, Options, RunnableSerializable[Any, AIMessage]):
             inputs: AsyncIterator[Any], config: RunnableConfig
         ) -> AsyncIterator[AIMessageChunk]:
             async def work(give: Callable[[str | AIMessage], None]) -> None:
-                value = _added([item async for item in inputs])
+                value = added([item async for item in inputs])
                 within = place_in(config)
                 watched = within is None or within.run.watched
                 telling = Telling(
@@ -208,7 +208,7 @@ class SGDRunnable(Batches, Options, RunnableSerializable[Any, AIMessage]):
         self, input: Iterator[Any], config: RunnableConfig | None = None, **options: Any
     ) -> Iterator[AIMessageChunk]:
         """`atransform`, waited for."""
-        yield from self.stream(_added(list(input)), config, **options)
+        yield from self.stream(added(list(input)), config, **options)
 
     def aevents(
         self, input: Any, config: RunnableConfig | None = None, **options: Any
@@ -350,16 +350,3 @@ class SGDRunnable(Batches, Options, RunnableSerializable[Any, AIMessage]):
         if skeleton is not None:
             return build_graph(skeleton, self).compile().get_graph(config)
         return self._graph.get_graph(config)
-
-
-def _added(items: list[Any]) -> Any:
-    """What a chain streamed into us, as one input; of what cannot be added the last, as LangChain does."""
-    if not items:
-        return ""
-    total = items[0]
-    for item in items[1:]:
-        try:
-            total = total + item
-        except TypeError:
-            total = item
-    return total

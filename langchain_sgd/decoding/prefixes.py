@@ -18,6 +18,7 @@ from typing import Any, Final, Literal
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import Runnable
 
+from langchain_sgd.conversation import leading_systems
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.models.options import class_names
 from langchain_sgd.planning.wrappers import (
@@ -27,7 +28,6 @@ from langchain_sgd.planning.wrappers import (
     openai_address,
     unwrapped,
 )
-from langchain_sgd.prompts import leading_systems
 from langchain_sgd.question import digest
 
 _MARK: Final = {"type": "ephemeral"}

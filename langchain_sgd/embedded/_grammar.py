@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
 from langchain_sgd.embedded.engine import EngineInputError, Grammar
-from langchain_sgd.expressions import Expression, ExpressionError
+from langchain_sgd.expression_syntax import ExpressionError
+from langchain_sgd.expressions import Expression
 
 MAX_STATES: Final = 4000
 """States of the largest automaton; engines compile about a thousand in a second on large vocabularies."""

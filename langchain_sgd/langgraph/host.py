@@ -25,11 +25,12 @@ from langgraph.types import Checkpointer, Command
 from langsmith import tracing_context
 from typing_extensions import TypedDict
 
+from langchain_sgd.conversation import continued, one_system_message
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.journal import Journal
 from langchain_sgd.langgraph.journal import CHECKPOINTER_KEY, TASK_KEY, journal_here
 from langchain_sgd.options import Options
-from langchain_sgd.question import Question, continued, one_system_message, read_input
+from langchain_sgd.question import Question, read_input
 from langchain_sgd.skeleton import Skeleton
 
 T = TypeVar("T")

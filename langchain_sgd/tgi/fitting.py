@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from langchain_sgd.expressions import Expression, ExpressionError
+from langchain_sgd.expression_syntax import ExpressionError
+from langchain_sgd.expressions import Expression
 from langchain_sgd.tgi.errors import TGIGrammarError
 from langchain_sgd.tgi.schema_parts import FORMATS, References, Schema, number, place, typed
 

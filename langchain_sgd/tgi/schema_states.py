@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Any, Final
 
-from langchain_sgd.expressions import ExpressionError, states_of
+from langchain_sgd.expression_syntax import ExpressionError
+from langchain_sgd.expressions import states_of
 from langchain_sgd.tgi.errors import TGIGrammarError
 from langchain_sgd.tgi.schema_parts import FORMATS, References, Schema, number, typed
 

@@ -13,7 +13,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from langchain_sgd.expressions import ExpressionError, states_of
+from langchain_sgd.expression_syntax import ExpressionError
+from langchain_sgd.expressions import states_of
 from langchain_sgd.tgi import wire
 from langchain_sgd.tgi.errors import TGIGrammarError
 from langchain_sgd.tgi.fitting import Fit, fitted

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from pydantic import ValidationError
 
+from langchain_sgd.conversation import extended
 from langchain_sgd.decoding.length import Share, count_words
 from langchain_sgd.planning.drafts import Repairer
 from langchain_sgd.planning.planner import example_drafts
-from langchain_sgd.prompts import PartExample, Prompts, extended
+from langchain_sgd.prompts import PartExample, Prompts
 from langchain_sgd.skeleton import Node, Skeleton
 from langchain_sgd.wire import PLAIN_WORD, as_json, skeleton_regex
 from tests.support.skeletons import skeleton, skeletons

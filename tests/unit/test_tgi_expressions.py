@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_sgd.expressions import Expression, ExpressionError, states_of
+from langchain_sgd.expression_syntax import ExpressionError
+from langchain_sgd.expressions import Expression, states_of
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,247 @@
+"""The syntax of regular expressions as TGI compiles them: from text to a tree.
+
+The dialect is that of `interegular`: of Python's it lacks anchors, look-around, back references and flags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple, NoReturn
+
+Ranges = tuple[tuple[int, int], ...]
+"""Characters, as first and last of each run."""
+
+_LAST: Final = 0x10FFFF
+_DIGITS: Final[Ranges] = ((48, 57),)
+_WORDS: Final[Ranges] = ((48, 57), (65, 90), (95, 95), (97, 122))
+_BLANKS: Final[Ranges] = ((9, 13), (32, 32))
+_CONTROLS: Final = {"n": 10, "r": 13, "t": 9, "f": 12, "v": 11, "a": 7}
+_DEEPEST: Final = 100
+"""Groups inside one another."""
+
+_WHOLE: Final = "Leave it out: the whole answer must match the expression anyhow."
+_SPELL_OUT: Final = "Spell out what is allowed: (red|green), [a-z]+."
+
+
+class ExpressionError(ValueError):
+    """TGI cannot take the expression; the message says where and what to write instead."""
+
+
+class Characters(NamedTuple):
+    """One character out of these."""
+
+    ranges: Ranges
+
+
+class Row(NamedTuple):
+    """One after the other."""
+
+    parts: tuple[Tree, ...]
+
+
+class Choice(NamedTuple):
+    """One of them."""
+
+    parts: tuple[Tree, ...]
+
+
+class Repeat(NamedTuple):
+    """The same again and again; no `most` is for ever."""
+
+    part: Tree
+    least: int
+    most: int | None
+
+
+Tree = Characters | Row | Choice | Repeat
+
+
+def read(text: str) -> Tree:
+    """An expression as a tree.
+
+    Raises:
+        ExpressionError: TGI cannot take it.
+    """
+    return _Reader(text).whole()
+
+
+class _Reader:
+    """Reads an expression from left to right."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = 0
+        self._depth = 0
+
+    def whole(self) -> Tree:
+        tree = self._choice()
+        if self._at < len(self._text):
+            self._refuse("has a ) that closes nothing", "Write \\) for the character.")
+        return tree
+
+    def _refuse(self, what: str, instead: str, at: int | None = None) -> NoReturn:
+        msg = f"it {what} at character {(self._at if at is None else at) + 1}. {instead}"
+        raise ExpressionError(msg)
+
+    def _peek(self) -> str:
+        return self._text[self._at : self._at + 1]
+
+    def _take(self, text: str) -> bool:
+        if self._text.startswith(text, self._at):
+            self._at += len(text)
+            return True
+        return False
+
+    def _choice(self) -> Tree:
+        parts = [self._row()]
+        while self._take("|"):
+            parts.append(self._row())
+        return parts[0] if len(parts) == 1 else Choice(tuple(parts))
+
+    def _row(self) -> Tree:
+        parts: list[Tree] = []
+        while (character := self._peek()) and character not in "|)":
+            parts.append(self._repeated(self._atom()))
+        return parts[0] if len(parts) == 1 else Row(tuple(parts))
+
+    def _atom(self) -> Tree:
+        start = self._at
+        character = self._peek()
+        self._at += 1
+        match character:
+            case "(":
+                return self._group(start)
+            case "[":
+                return self._class(start)
+            case "\\":
+                return Characters(self._escape())
+            case ".":
+                return Characters(_others(((10, 10),)))
+            case "^" | "$":
+                self._refuse(f"has the anchor {character}", _WHOLE, start)
+            case "*" | "+" | "?":
+                msg = f"repeats nothing by {character}"
+                self._refuse(msg, f"Write \\{character} for the character.", start)
+        return Characters(((ord(character), ord(character)),))
+
+    def _group(self, start: int) -> Tree:
+        if self._take("?"):
+            if self._text.startswith(("=", "!", "<=", "<!"), self._at):
+                self._refuse("looks ahead or behind", _SPELL_OUT, start)
+            if self._take("P<"):
+                end = self._text.find(">", self._at)
+                if end < 0 or not self._text[self._at : end].isidentifier():
+                    self._refuse("has a group without a name", "Write (?:...).", start)
+                self._at = end + 1
+            elif not self._take(":"):
+                self._refuse(
+                    "has flags or an extension in a group", "Write (...) or (?:...).", start
+                )
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            self._refuse(f"has more than {_DEEPEST} groups in one another", "Flatten it.")
+        inside = self._choice()
+        self._depth -= 1
+        if not self._take(")"):
+            self._refuse("opens a group and does not close it", "Write ) or \\(.", start)
+        return inside
+
+    def _class(self, start: int) -> Tree:
+        negated = self._take("^")
+        if self._peek() == "]":
+            self._refuse("has an empty class", "Write \\] for the character.", start)
+        ranges: list[tuple[int, int]] = []
+        while not self._take("]"):
+            if self._at >= len(self._text):
+                self._refuse("opens a class and does not close it", "Write ] or \\[.", start)
+            first = self._member()
+            last = first
+            if self._peek() == "-" and self._text[self._at + 1 : self._at + 2] not in {"]", ""}:
+                self._at += 1
+                last = self._member()
+                if len(first) != 1 or len(last) != 1 or first[0][0] > last[0][1]:
+                    self._refuse("has a range that holds nothing", "Write \\- for -.")
+                first = last = ((first[0][0], last[0][1]),)
+            ranges.extend(first)
+        joined = tuple(ranges)
+        return Characters(_others(joined) if negated else joined)
+
+    def _member(self) -> Ranges:
+        character = self._peek()
+        self._at += 1
+        return self._escape() if character == "\\" else ((ord(character), ord(character)),)
+
+    def _escape(self) -> Ranges:
+        start = self._at - 1
+        character = self._peek()
+        self._at += 1
+        if not character:
+            self._refuse("ends in the middle of an escape", "Write \\\\ for \\.", start)
+        classes = {"d": _DIGITS, "w": _WORDS, "s": _BLANKS}
+        if character.lower() in classes:
+            ranges = classes[character.lower()]
+            return ranges if character.islower() else _others(ranges)
+        if character in _CONTROLS:
+            point = _CONTROLS[character]
+        elif character == "x":
+            digits = self._text[self._at : self._at + 2]
+            if len(digits) < 2 or not all(each in "0123456789abcdefABCDEF" for each in digits):
+                self._refuse("has \\x without two hexadecimal digits", "Write \\x41.", start)
+            self._at += 2
+            point = int(digits, 16)
+        elif character in "bBAZz":
+            self._refuse(f"has the anchor \\{character}", _WHOLE, start)
+        elif character.isdigit():
+            self._refuse(f"refers back by \\{character}", _SPELL_OUT, start)
+        elif character.isalpha():
+            instead = "Write the characters themselves, or \\x41."
+            self._refuse(f"has \\{character}, which TGI does not know", instead, start)
+        else:
+            point = ord(character)
+        return ((point, point),)
+
+    def _repeated(self, part: Tree) -> Tree:
+        start = self._at
+        if self._take("*"):
+            least, most = 0, None
+        elif self._take("+"):
+            least, most = 1, None
+        elif self._take("?"):
+            least, most = 0, 1
+        elif self._peek() == "{":
+            least, most = self._counts()
+        else:
+            return part
+        self._take("?")  # what is matched lazily matches the same
+        if self._peek() and self._peek() in "*+?{":
+            self._refuse("repeats what is repeated", "Put it in a group: (a+)*.")
+        if most is not None and least > most:
+            self._refuse("counts down", "Write the smaller number first.", start)
+        return Repeat(part, least, most)
+
+    def _counts(self) -> tuple[int, int | None]:
+        start = self._at
+        end = self._text.find("}", start)
+        least, comma, most = self._text[start + 1 : max(end, start + 1)].partition(",")
+        if (
+            end < 0
+            or not all(not each or each.isdecimal() for each in (least, most))
+            or (not least and not most)
+        ):
+            self._refuse("has a { that counts nothing", "Write \\{ for the character.", start)
+        self._at = end + 1
+        low = int(least or 0)
+        return low, (int(most) if most else None) if comma else low
+
+
+def _others(ranges: Iterable[tuple[int, int]]) -> Ranges:
+    """All characters but these."""
+    left: list[tuple[int, int]] = []
+    after = 0
+    for first, last in sorted(ranges):
+        if first > after:
+            left.append((after, first - 1))
+        after = max(after, last + 1)
+    if after <= _LAST:
+        left.append((after, _LAST))
+    return tuple(left)
