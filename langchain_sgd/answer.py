@@ -22,6 +22,7 @@ from langchain_sgd.events import (
     Token,
     Voided,
 )
+from langchain_sgd.prose import closed
 from langchain_sgd.report import NodeStatus
 from langchain_sgd.skeleton import Node, NodeId
 
@@ -45,14 +46,19 @@ def titled(heading: str, level: int = TOP_LEVEL) -> str:
 def section(
     node: Node, status: NodeStatus, text: str, *, headings: bool = True, level: int = TOP_LEVEL
 ) -> str:
-    """One node's part of the answer; what is missing or cut is said."""
+    """One node's part of the answer; what is missing or cut is said.
+
+    A block that it leaves open, such as code, is closed: the parts behind it would stand inside.
+    """
     body = assemble_plain(status, text)
+    body += closed(body)
     return titled(node.heading, level) + body if headings else body
 
 
 def assemble_plain(status: NodeStatus, text: str) -> str:
     """A text and, if it is not whole, the mark that says so."""
-    return "\n\n".join(part for part in (text, mark_of(status, text)) if part)
+    mark = mark_of(status, text)
+    return f"{text}{closed(text)}\n\n{mark}" if text and mark else text or mark
 
 
 def mark_of(status: NodeStatus, text: str) -> str:
@@ -130,12 +136,12 @@ class Assembler:
             case Planned(node):
                 self._add(node.id, _Part(node.heading if self.headings else None))
             case Voided():
-                shown = any(part.shown for part in self._parts.values())
+                shown = "".join(part.shown for part in self._parts.values())
                 self._parts, self._order, self._current = {}, [], 0
                 self._opened = False
                 if shown:
                     self.voided = True
-                    return f"\n\n{AGAIN}"
+                    return f"{closed(shown)}\n\n{AGAIN}"
             case PlainChosen():
                 # It begins with the opening, if there is one, and says it again in its own tokens.
                 self._is_opening = False
@@ -190,7 +196,10 @@ class Assembler:
             out.append(self._more(node_id, part))
             if part.status is None:
                 return "".join(out)
-            if mark := mark_of(part.status, part.shown):
+            mark = mark_of(part.status, part.shown)
+            if mark or node_id != PLAIN_ID:
+                out.append(closed(part.shown))
+            if mark:
                 out.append(f"\n\n{mark}" if part.shown else mark)
             self._current += 1
             self._opened = False
@@ -208,6 +217,6 @@ class Assembler:
             return ""
         else:
             self.interrupted.append(node_id)
-            more = f"\n\n{AGAIN}\n\n{part.text}"
+            more = f"{closed(part.shown)}\n\n{AGAIN}\n\n{part.text}"
         part.shown = part.text
         return more

@@ -20,7 +20,8 @@ from langchain_core.callbacks import UsageMetadataCallbackHandler
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import Runnable
 
-from langchain_sgd.decoding.length import Length, count_words
+from langchain_sgd.decoding.length import Length
+from langchain_sgd.decoding.sentences import count_words
 from langchain_sgd.errors import SkeletonGraphError
 from langchain_sgd.findings import (
     BATCHES,

@@ -12,11 +12,12 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
+from langchain_sgd.prose import WORD
+
 _RUN: Final = 4
 """Words of a run. Shorter ones are phrases that any two texts on a subject share."""
 Run = tuple[str, ...]
 """Words in a row, in small letters."""
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def overlap(parts: Mapping[str, str], *, run: int = _RUN) -> Overlap:
 
 def words_of(text: str) -> list[str]:
     """The words of a text, in small letters; a character each where a script puts no blanks between them."""
-    return _WORD.findall(text.casefold())
+    return WORD.findall(text.casefold())
 
 
 def runs_of(words: Sequence[str], run: int = _RUN) -> list[Run]:

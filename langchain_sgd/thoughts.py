@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from langchain_sgd.prose import SENTENCE_ENDS
 from langchain_sgd.surrogates import Repair
 
 _PAIRS = {
@@ -29,7 +30,7 @@ _BEGUN_TAGS = frozenset(tag[:length] for tag in _TAGS for length in range(1, len
 _TAG_START = re.compile(r"[<\[◁]")
 _CODE_INDENT = 4
 _QUOTES = frozenset("\"'`«»‘’“”„")  # noqa: RUF001 - quotation marks are meant
-_SENTENCE_ENDS = frozenset(".!?:;…)。！？*")  # noqa: RUF001 - other scripts end sentences too
+_CLAUSE_ENDS = SENTENCE_ENDS | frozenset(":;)*")
 _GOES_ON = frozenset(" \t,.;:)!?")
 """Behind a tag that a sentence speaks of."""
 
@@ -251,7 +252,7 @@ class ThoughtFilter:
         place = self._here()
         if self._thought or place.in_code or place.quoted or _is_quoted(place.last, following):
             return False
-        if following in _GOES_ON and not place.blank and place.word not in _SENTENCE_ENDS:
+        if following in _GOES_ON and not place.blank and place.word not in _CLAUSE_ENDS:
             return False
         self._thought = self._stray = True
         self._begun = False

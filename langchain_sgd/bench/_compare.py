@@ -19,7 +19,7 @@ from langchain_sgd.bench._measure import (
     with_interval,
 )
 from langchain_sgd.bench._output import show
-from langchain_sgd.decoding.length import count_words
+from langchain_sgd.decoding.sentences import count_words
 from langchain_sgd.repetition import overlap, paragraphs
 
 Figures = dict[str, Any]

@@ -11,11 +11,12 @@ from langchain_core.runnables import Runnable
 from langchain_sgd.decoding.caller import call_model
 from langchain_sgd.decoding.context import RunContext
 from langchain_sgd.decoding.hearing import Hearing
-from langchain_sgd.decoding.length import Share, count_words, whole_sentences
+from langchain_sgd.decoding.length import Share
 from langchain_sgd.decoding.part import Part
 from langchain_sgd.decoding.patience import Patience
 from langchain_sgd.decoding.prefixes import with_hints
 from langchain_sgd.decoding.reply import Reply, usage_when_stopped
+from langchain_sgd.decoding.sentences import count_words, whole_sentences
 from langchain_sgd.events import Emit, Started
 from langchain_sgd.planning.forms import with_options
 from langchain_sgd.redaction import describe

@@ -19,6 +19,7 @@ from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import Any
 from uuid import uuid4
 
+from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
 from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.runnables import RunnableConfig
@@ -26,7 +27,8 @@ from langchain_core.runnables import RunnableConfig
 from langchain_sgd.decoding.patience import TIME_USED_UP, Patience, StalledError, Watch
 from langchain_sgd.decoding.reply import NoAnswerError, Reply, note_piece
 from langchain_sgd.limits import Limit, Slots, in_line
-from langchain_sgd.tiers import Shared, Tier, innermost
+from langchain_sgd.planning.wrappers import leaves_of
+from langchain_sgd.tiers import Tier, innermost
 
 _STALE = 20
 """How many connections of ended loops a client may have kept."""
@@ -86,7 +88,7 @@ async def call_model(
                         patience=patience,
                         options=options,
                     )
-                    _check_ending(reply, tier.shared)
+                    _check_ending(reply, tier)
                     break
                 except Exception as error:
                     if not stale or reply.first_at is not None or not _is_of_another_loop(error):
@@ -100,12 +102,17 @@ async def call_model(
         reply.ended_at = loop.time()
 
 
-def _check_ending(reply: Reply, shared: Shared) -> None:
-    """Take a stream that says nothing of its end for a broken one, if the model's others have said it."""
+def _check_ending(reply: Reply, tier: Tier) -> None:
+    """Take a stream that says nothing of its end for a broken one, if the model's others have said it.
+
+    Of several models that may answer, such as a fallback's, nobody knows which one did.
+    """
     if reply.ending is not None:
-        shared.tells_endings = True
-    elif shared.tells_endings and reply.streamed and not reply.stopped:
-        reply.ending = "cut"
+        tier.shared.tells_endings = True
+    elif tier.shared.tells_endings and reply.streamed and not reply.stopped:
+        leaves = leaves_of(tier.model)
+        if len(leaves) == 1 and isinstance(leaves[0], BaseChatModel):
+            reply.ending = "cut"
 
 
 def _is_of_another_loop(error: BaseException | None) -> bool:

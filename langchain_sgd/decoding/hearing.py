@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from langchain_sgd.decoding.length import SentenceEnd, Share
+from langchain_sgd.decoding.length import Share
+from langchain_sgd.decoding.sentences import SentenceEnd
 from langchain_sgd.events import Discarded, Emit, Token
 from langchain_sgd.skeleton import NodeId
 from langchain_sgd.text import AnswerFilter

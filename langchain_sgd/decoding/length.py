@@ -1,16 +1,14 @@
-"""How long an answer's parts are to be, and where a part that runs on is ended.
+"""How long an answer's parts are to be.
 
 A writer that is not told the length of its part writes the whole answer. So the answer has a target in
 words, from the user, from the question, or from what is usual; each part has its share; the writer is told
-it in words, and its text is ended at the end of a sentence when it goes far beyond.
+it in words, and its text is ended at the end of a sentence when it goes far beyond (`sentences`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Final
 
 from langchain_sgd.skeleton import HARD
@@ -117,170 +115,3 @@ class Length:
         if difficulty >= HARD:
             words *= _HARD_SHARE
         return Share(max(LEAST_WORDS if self.words is None else 10, round(words)))
-
-
-_CLOSING: Final = "\"'”’»)]*_`」』）"  # noqa: RUF001
-_ENDING: Final = ".!?…。！？"  # noqa: RUF001
-_WIDE_ENDING: Final = "。！？"  # noqa: RUF001
-_NO_END = re.compile(
-    r"\W*(?:\d+|(?:[A-Za-z]\.)*[A-Za-z]|Dr|Mr|Mrs|Ms|Prof|St|vs|etc|bzw|ca|Nr|usw)\.\W*"
-)
-"""Words whose full stop ends no sentence: numbers, initials, abbreviations."""
-_WIDE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
-_WIDE_PER_WORD: Final = 1.6
-_FENCES: Final = ("```", "~~~")
-NO_SENTENCE: Final = re.compile(r"[-+\u2022|>\[{<$]|[*_]{1,3}\s|\d{1,3}[.)]|```|~~~")
-"""How lists, tables, quotations, code and data begin, and no sentence."""
-
-
-def count_words(text: str) -> int:
-    """Words of a text; where a script puts no blanks between them, about as many as it says."""
-    return round(sum(map(_weight, text.split())))
-
-
-def _weight(word: str) -> float:
-    return 1.0 if word.isascii() else max(1.0, len(_WIDE.findall(word)) / _WIDE_PER_WORD)
-
-
-class SentenceEnd:
-    """Lets a text through until it has enough words, and then to the end of its sentence or line.
-
-    A fenced block is never cut, nor what follows a colon. Where chunks are cut makes no difference.
-    """
-
-    def __init__(self, words: int) -> None:
-        self.done = False
-        """The text is long enough and was ended: nothing more is let through."""
-        self._enough = words
-        self._heard = 0.0
-        """Words that have ended."""
-        self._word = ""
-        self._spaces = ""
-        """Held back until something follows."""
-        self._first_word = True
-        self._heading = False
-        """The current line is a heading."""
-        self._fence = ""
-        """What closes the block we are in."""
-        self._may_end = False
-        """The last word ends a sentence, and there are enough words."""
-        self._may_end_line = False
-        """As `_may_end`, if a line break follows: items of lists end without a full stop."""
-
-    @property
-    def words(self) -> int:
-        """Words of the text so far, counted as they come: about as many as `count_words` says."""
-        return round(self._heard + (_weight(self._word) if self._word else 0.0))
-
-    def feed(self, chunk: str) -> str:
-        """What of a chunk belongs to the text."""
-        bare = chunk[1:] if chunk[:1] == " " else chunk
-        if bare.isalnum() and bare.isascii() and not self.done:
-            return self._feed_letters(bare, begins=bare is not chunk)
-        out: list[str] = []
-        for char in chunk:
-            if self.done:
-                break
-            if char.isspace():
-                self._end_word()
-                self._spaces += char
-                continue
-            if not self._word:
-                self._begin_word(char)
-                if self.done:
-                    break
-                out.append(self._spaces)
-                self._spaces = ""
-            elif self._word[-1] in _WIDE_ENDING and char not in _CLOSING + _WIDE_ENDING:
-                self._end_word()
-                self._begin_word(char)
-                if self.done:
-                    break
-            self._word += char
-            out.append(char)
-        return "".join(out)
-
-    def _feed_letters(self, letters: str, *, begins: bool) -> str:
-        """What most chunks are: a word or a piece of one, in one step."""
-        if begins:
-            self._end_word()
-            self._spaces += " "
-        elif self._word and self._word[-1] in _WIDE_ENDING:
-            self._end_word()
-        spaces = ""
-        if not self._word:
-            self._begin_word(letters[0])
-            if self.done:
-                return ""
-            spaces, self._spaces = self._spaces, ""
-        self._word += letters
-        return spaces + letters
-
-    def close(self) -> str:
-        """What was held back, if the text ended by itself."""
-        return "" if self.done else self._spaces
-
-    def _begin_word(self, char: str) -> None:
-        new_line = "\n" in self._spaces
-        # A sentence goes on with a small letter; after a line break it does not.
-        if (self._may_end and (new_line or not char.islower())) or (
-            new_line and self._may_end_line
-        ):
-            self.done = True
-        if new_line:
-            self._first_word, self._heading = True, False
-        self._may_end = self._may_end_line = False
-
-    def _end_word(self) -> None:
-        word, self._word = self._word, ""
-        if not word:
-            return
-        if self._first_word:
-            self._first_word = False
-            self._heading = word.startswith("#")
-            if self._fence:
-                self._fence = "" if word.startswith(self._fence) else self._fence
-            else:
-                self._fence = next((f for f in _FENCES if word.startswith(f)), "")
-        self._heard += _weight(word)
-        is_enough = self._heard >= self._enough
-        bare = word.rstrip(_CLOSING)
-        self._may_end = (
-            is_enough
-            and not (self._fence or self._heading)
-            and bare[-1:] in _ENDING
-            and bool(bare)
-            and not _NO_END.fullmatch(bare)
-        )
-        self._may_end_line = (
-            is_enough and not (self._fence or self._heading) and not word.endswith((":", "："))  # noqa: RUF001
-        )
-
-
-def whole_sentences(text: str, *, least: float = 0.5) -> str | None:
-    """A text that a token bound cut, up to the end of its last sentence; None if little would be left.
-
-    Args:
-        text: The text.
-        least: Share of the text that must be left.
-    """
-    ends = list(_ends(text + " A"))
-    kept = text[: ends[-1]].rstrip() if ends else ""
-    return kept if ends and len(kept) >= least * len(text) else None
-
-
-def sentences(text: str) -> list[str]:
-    """The sentences and lines of a text, each with the space behind it; joined, they are the text."""
-    cuts = [0, *_ends(text), len(text)]
-    return [text[begin:end] for begin, end in pairwise(cuts) if begin < end]
-
-
-def _ends(text: str) -> Iterator[int]:
-    """Where sentences and lines begin that follow another one."""
-    meter = SentenceEnd(0)
-    for at, char in enumerate(text):
-        meter.feed(char)
-        if meter.done:
-            yield at
-            meter = SentenceEnd(0)
-            meter.feed(char)

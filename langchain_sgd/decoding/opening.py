@@ -5,18 +5,23 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from langchain_sgd.decoding.length import NO_SENTENCE, SentenceEnd
+from langchain_sgd.decoding.sentences import NO_SENTENCE, SentenceEnd
+from langchain_sgd.prose import ends_sentence
 
 BROKEN_OFF: Final = " \u2026"
 """Ends an opening whose call failed or fell silent."""
-ENDINGS: Final = tuple(".!?:\u2026\u3002\uff01\uff1f")
-"""How a sentence ends that may stand as it is, though nothing came after it."""
 OPENING_TOKENS: Final = 64
 """About what an opening costs, with what is written until the plan is known."""
 _LEAST_WORDS: Final = 3
 """Of an opening: "Sure!" is followed by another sentence."""
 _UNCLEAR = re.compile(r"[*_]{1,3}|\d{1,3}|`{1,3}|~{1,3}")
 _TITLE = re.compile(r"#|[*_]{2,3}\S[^\n]*[*_]{2,3}$")
+
+
+def may_stand(text: str) -> bool:
+    """Whether a text may stand as it is, though its sentence was not to end there."""
+    *_, last = text.split()
+    return last.endswith(":") or ends_sentence(last)
 
 
 class OpeningText:

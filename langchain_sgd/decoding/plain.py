@@ -10,7 +10,7 @@ import asyncio
 from contextlib import suppress
 
 from langchain_sgd.decoding.context import RunContext
-from langchain_sgd.decoding.opening import BROKEN_OFF, ENDINGS, OPENING_TOKENS, OpeningText
+from langchain_sgd.decoding.opening import BROKEN_OFF, OPENING_TOKENS, OpeningText, may_stand
 from langchain_sgd.decoding.part import Written
 from langchain_sgd.decoding.reply import tokens_of
 from langchain_sgd.decoding.writer import write_plain
@@ -167,7 +167,7 @@ class PlainAnswer:
     @property
     def _mark(self) -> str:
         """What ends an opening of which no more comes."""
-        is_broken = self._shown and not self._whole and not self._shown.endswith(ENDINGS)
+        is_broken = self._shown and not self._whole and not may_stand(self._shown)
         return BROKEN_OFF if is_broken else ""
 
     def _ended(self, task: asyncio.Task[Written]) -> None:

@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import Final
 
 from langchain_sgd.decoding.attempting import placed
-from langchain_sgd.decoding.length import NO_SENTENCE, sentences
 from langchain_sgd.decoding.part import Written
+from langchain_sgd.decoding.sentences import NO_SENTENCE, sentences
 from langchain_sgd.events import Discarded, Emit, Event, Token
 from langchain_sgd.repetition import Run, repeated_share, runs_of, words_of
 

@@ -18,8 +18,8 @@ ROOT = Path(langchain_sgd.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 
 LAYERS = (
-    {"_version", "portal", "errors", "expression_syntax", "stops", "surrogates", "repetition"},
-    {"expressions", "conversation"},
+    {"_version", "portal", "errors", "expression_syntax", "stops", "surrogates", "prose"},
+    {"expressions", "conversation", "repetition"},
     {"failures", "redaction", "thoughts"},
     {"_extras", "skeleton", "limits", "owner", "retry", "text", "wire", "server_urls"},
     {"prompt_texts"},

@@ -8,13 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_sgd.decoding.length import (
-    Length,
-    SentenceEnd,
-    Share,
-    count_words,
-    whole_sentences,
-)
+from langchain_sgd.decoding.length import Length, Share
+from langchain_sgd.decoding.sentences import SentenceEnd, count_words, whole_sentences
 from langchain_sgd.skeleton import HARD
 from tests.support.chunks import cut, pieces
 

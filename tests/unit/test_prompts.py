@@ -10,7 +10,8 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from pydantic import ValidationError
 
 from langchain_sgd.conversation import extended
-from langchain_sgd.decoding.length import Share, count_words
+from langchain_sgd.decoding.length import Share
+from langchain_sgd.decoding.sentences import count_words
 from langchain_sgd.planning.drafts import Repairer
 from langchain_sgd.planning.planner import example_drafts
 from langchain_sgd.prompts import PartExample, Prompts

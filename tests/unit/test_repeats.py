@@ -13,9 +13,9 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from langchain_sgd import Report, SGDRunnable
 from langchain_sgd.bench.virtual_time import run_virtual
-from langchain_sgd.decoding.length import sentences
 from langchain_sgd.decoding.part import Written
 from langchain_sgd.decoding.repeats import Repeats
+from langchain_sgd.decoding.sentences import sentences
 from langchain_sgd.repetition import repeated_share, runs_of, words_of
 from langchain_sgd.report import NodeReport
 from langchain_sgd.skeleton import NodeId, Skeleton
