@@ -30,6 +30,7 @@ from langchain_sgd.events import (
     Started,
     Token,
 )
+from langchain_sgd.prose import closed
 from langchain_sgd.report import NodeStatus
 from langchain_sgd.skeleton import Node, NodeId
 from tests.support.skeletons import skeleton
@@ -72,7 +73,7 @@ class Story:
 def stories(draw: st.DrawFn, *, restarts: bool) -> Story:
     """Any interleaving of what can happen in a run; the words are few, so that attempts agree at times."""
     nodes = skeleton(*(str(n) for n in range(1, draw(st.integers(1, 4)) + 1))).nodes
-    words = st.lists(st.sampled_from(["a", "b", " c\n"]), min_size=1, max_size=4)
+    words = st.lists(st.sampled_from(["a", "b", " c\n", "\n```\n"]), min_size=1, max_size=4)
     threads: list[list[Event]] = []
     ends: dict[NodeId, tuple[NodeStatus, str]] = {}
     for node in nodes:
@@ -339,10 +340,29 @@ class TestRestarts:
             if f"## {node.heading}\n\n{body}" == section(node, status, text):
                 assert node.id not in assembler.interrupted
             elif status == "complete":
-                assert body.endswith(f"\n\n{AGAIN}\n\n{text}")
+                assert body.endswith(f"\n\n{AGAIN}\n\n{text}{closed(text)}")
                 assert node.id in assembler.interrupted
             else:
                 assert body.endswith(f"\n\n{CUT}")
+
+
+@pytest.mark.parametrize("status", ["complete", "truncated"])
+def test_what_a_part_leaves_open_is_closed_before_the_next(status: NodeStatus) -> None:
+    code = "Do this:\n\n```python\nprint("
+    events = [*PLANNED[:2], PlanEnded(0, cut=False), token(ONE, code), ended(ONE, code, status)]
+    events += [token(TWO, "two"), ended(TWO, "two")]
+    mark = f"\n\n{CUT}" if status == "truncated" else ""
+    shown = "".join(fed(*events))
+    assert shown == f"## Heading 1\n\n{code}\n```{mark}\n\n## Heading 2\n\ntwo"
+    assert shown == assemble([ONE, TWO], {ONE.id: (status, code), TWO.id: ("complete", "two")})
+
+
+def test_an_undivided_answer_stays_as_it_is_written() -> None:
+    code = "```python\nprint("
+    plain = PlainChosen("why", 0), Token(PLAIN_ID, code, 0), Ended(PLAIN_ID, "complete", code, 0)
+    assert "".join(fed(*plain)) == code
+    assert assemble_plain("complete", code) == code
+    assert assemble_plain("truncated", code) == f"{code}\n```\n\n{CUT}"
 
 
 def test_a_heading_is_shown_when_its_text_has_begun_and_is_still_held_back() -> None:

@@ -94,6 +94,26 @@ class TestSentenceEnd:
             ("```\na. B.\nC. d.\n```\nAfter it. More.", 1, "```\na. B.\nC. d.\n```"),
             ("一句话在这里。第二句话。第三句。", 3, "一句话在这里。"),
             ("Kurz gesagt: ja! Und dann? Nein.", 3, "Kurz gesagt: ja!"),
+            ("Er sagt: „Das ist gut.“ Dann ging er. Und", 3, "Er sagt: „Das ist gut.“"),
+            ("Es ist so.[1] Dann kam er. Und", 3, "Es ist so.[1]"),
+            ("Es ist so.² Dann kam er. Und", 3, "Es ist so.²"),
+            ("他说：“做得很好。”然后他走了。好。", 3, "他说：“做得很好。”"),  # noqa: RUF001
+            ("भारत एक बड़ा देश है। यह एशिया में है। और", 3, "भारत एक बड़ा देश है।"),
+            ("Պատը շատ հին է։ Այն մեծ է։ Եվ", 2, "Պատը շատ հին է։"),  # noqa: RUF001
+            ("کتاب اچھی ہے۔ وہ بڑی ہے۔ اور", 2, "کتاب اچھی ہے۔"),  # noqa: RUF001
+            ("กำแพงเมืองจีนเก่าแก่มาก สร้างขึ้นนานแล้ว และ", 3, "กำแพงเมืองจีนเก่าแก่มาก"),
+            ("성벽은 아주 오래된 건물이다. 크다. 또", 3, "성벽은 아주 오래된 건물이다."),
+            ("Deutschland hat 84 Mio. Einwohner. Es", 3, "Deutschland hat 84 Mio. Einwohner."),
+            ("Роман написал А. С. Пушкин. Он", 2, "Роман написал А. С. Пушкин."),  # noqa: RUF001
+            ("As shown:\n$$\nx = 5. Y\n$$\nSo it is.", 3, "As shown:\n$$\nx = 5. Y\n$$"),
+            ("So:\n\\[\nx = 5\n\\]\nThen.", 1, "So:\n\\[\nx = 5\n\\]"),
+            ("So:\n| a |\n|---|\n| 1 |\n| 2 |", 1, "So:\n| a |\n|---|\n| 1 |"),
+            ("````\n```\na. B\n```\n````\nThen.", 1, "````\n```\na. B\n```\n````"),
+            (
+                "<details>\nOne. Two.\n\nThree.\n</details>\nThen.",
+                1,
+                "<details>\nOne. Two.\n\nThree.\n</details>",
+            ),
         ],
     )
     def test_where_it_ends(self, text: str, words: int, kept: str) -> None:
@@ -105,7 +125,9 @@ class TestSentenceEnd:
         assert ended([text], 3) == (text, False)
         assert ended(list(text), 99) == (text, False)
 
-    @given(st.text(st.sampled_from("ab .!\n#`-:。字C1"), max_size=60), st.integers(0, 9), st.data())
+    @given(
+        st.text(st.sampled_from("ab .!\n#`-:。字C1”|$ไ"), max_size=60), st.integers(0, 9), st.data()
+    )
     def test_chunks_do_not_matter_and_it_only_cuts(
         self, text: str, words: int, data: st.DataObject
     ) -> None:
@@ -135,7 +157,14 @@ class TestWholeSentences:
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("", 0), ("one two\nthree", 3), ("Miete oder Kauf?", 3), ("今天天气很好我们去公园吧", 8)],
+    [
+        ("", 0),
+        ("one two\nthree", 3),
+        ("Miete oder Kauf?", 3),
+        ("今天天气很好我们去公园吧", 8),
+        ("만리장성은 아주 길다", 3),
+        ("กำแพงเมืองจีนเก่าแก่", 4),
+    ],
 )
 def test_words_are_counted_where_no_blanks_stand_between_them(text: str, words: int) -> None:
     assert count_words(text) == words

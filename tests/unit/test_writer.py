@@ -19,7 +19,7 @@ from langchain_sgd.limits import Limit
 from langchain_sgd.question import Question
 from langchain_sgd.report import NodeReport
 from langchain_sgd.skeleton import Node, NodeId
-from tests.support.models import PLAIN, Say, Stage
+from tests.support.models import PLAIN, Say, ScriptedChat, Stage
 from tests.support.skeletons import skeleton
 
 PLANNED = skeleton("1", "2 <- 1")
@@ -266,3 +266,18 @@ async def test_a_part_is_told_its_share_of_the_answers_length() -> None:
     await write_node(context(sgd), ONE, Outline(PLANNED.nodes), {})
     assert "170 to 230 words" in stage.calls[0].prompt
     assert stage.calls[0].options["max_tokens"] > 400
+
+
+async def test_a_fallback_that_says_nothing_of_its_end_is_whole() -> None:
+    class Silent(ScriptedChat):
+        def _chunk(self, text: str, end: Say | None) -> AIMessageChunk:  # noqa: ARG002
+            return AIMessageChunk(content=text)
+
+    first = Stage({"1": Say("One is whole."), "2": Say(error=ConnectionError("no"))})
+    second = Stage({"2": Say("Two is whole.")})
+    large = first.model("large").with_fallbacks([Silent(name="other", stage=second)])
+    run = context(SGDRunnable(large=large, retries=0))
+    outline = Outline(PLANNED.nodes)
+    assert (await write_node(run, ONE, outline, {})).report.status == "complete"
+    written = await write_node(run, TWO, outline, {ONE.id: "One is whole."})
+    assert (written.report.status, written.report.answer) == ("complete", "Two is whole.")
