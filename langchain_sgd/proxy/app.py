@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from importlib import resources
 from typing import Any, Final, TypeVar, cast
 
 from langchain_core.messages import BaseMessage
@@ -18,7 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Send
 
 from langchain_sgd._version import __version__
 from langchain_sgd.drawing.colors import tier_colors
@@ -26,18 +25,24 @@ from langchain_sgd.proxy.chat import Chat
 from langchain_sgd.proxy.engine import PLAIN, Engine, Finished, Piece, Text
 from langchain_sgd.proxy.errors import ProxyError, as_proxy_error
 from langchain_sgd.proxy.guard import Guard, security_headers
-from langchain_sgd.proxy.history import Drawing, History, Record, with_graphs
+from langchain_sgd.proxy.history import Drawing, History, Record
 from langchain_sgd.proxy.limits import Limits
 from langchain_sgd.proxy.metrics import Metrics
 from langchain_sgd.proxy.replying import Noted, Reply
 from langchain_sgd.proxy.responses import Responding, ResponseRequest
-from langchain_sgd.proxy.sharing import share_page
-from langchain_sgd.proxy.streaming import EventStream, Failed, Feed, feeding, while_connected
+from langchain_sgd.proxy.showing import PAGE, Showing
+from langchain_sgd.proxy.streaming import (
+    EventStream,
+    Failed,
+    Feed,
+    Sending,
+    feeding,
+    while_connected,
+)
 from langchain_sgd.proxy.undivided import answer_undivided
 from langchain_sgd.proxy.wire import (
     ChatRequest,
     Progress,
-    dumps,
     model_json,
     read_request,
     sse,
@@ -47,17 +52,6 @@ from langchain_sgd.runnable import SGDRunnable
 
 T = TypeVar("T", ChatRequest, ResponseRequest)
 _RACE: Final = re.compile(r"[0-9a-f]{1,32}")
-_PAGE: Final = {
-    "index.html": "text/html; charset=utf-8",
-    "page.css": "text/css; charset=utf-8",
-    "app.js": "text/javascript; charset=utf-8",
-    "run.js": "text/javascript; charset=utf-8",
-    "graph.js": "text/javascript; charset=utf-8",
-    "legend.js": "text/javascript; charset=utf-8",
-    "timeline.js": "text/javascript; charset=utf-8",
-    "markdown.js": "text/javascript; charset=utf-8",
-    "icon.svg": "image/svg+xml",
-}
 _HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
     " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -142,9 +136,8 @@ class _Proxy:
         self.metrics = Metrics()
         self._created = int(time.time())
         self._active = 0
-        folder = resources.files("langchain_sgd.proxy") / "page"
-        self._files = {name: (folder / name).read_bytes() for name in _PAGE}
-        self.open_paths = {"/", "/health", "/api/config", *(f"/page/{name}" for name in _PAGE)}
+        self._showing = Showing(self.history)
+        self.open_paths = {"/", "/health", "/api/config", *(f"/page/{name}" for name in PAGE)}
         self._config = {
             "version": __version__,
             "needs_key": needs_key,
@@ -159,35 +152,18 @@ class _Proxy:
 
     def routes(self) -> list[Route]:
         return [
-            Route("/", self.index),
-            Route("/page/{name}", self.file),
             Route("/health", self.health),
             Route("/metrics", self.show_metrics),
             Route("/v1/models", self.models),
             Route("/v1/models/{name}", self.model),
-            Route("/v1/chat/completions", _Endpoint(self.complete), methods=["POST"]),
-            Route("/v1/responses", _Endpoint(self.respond), methods=["POST"]),
+            Route("/v1/chat/completions", Sending(self.complete), methods=["POST"]),
+            Route("/v1/responses", Sending(self.respond), methods=["POST"]),
             Route("/api/config", self.config),
-            Route("/api/runs", self.runs, methods=["GET"]),
-            Route("/api/runs", self.forget, methods=["DELETE"]),
-            Route("/api/runs", _Endpoint(self.run), methods=["POST"]),
-            Route("/api/runs/{run_id}", self.events),
-            Route("/api/runs/{run_id}/page", self.share),
+            Route("/api/runs", Sending(self.run), methods=["POST"]),
+            *self._showing.routes(),
         ]
 
     # -- small answers
-
-    async def index(self, _: Request) -> Response:
-        return self._file("index.html")
-
-    async def file(self, request: Request) -> Response:
-        return self._file(request.path_params["name"])
-
-    def _file(self, name: str) -> Response:
-        if name not in _PAGE:
-            raise ProxyError(404, f"There is no {name} here.")
-        headers = {"Content-Type": _PAGE[name], "Cache-Control": "no-cache"}
-        return Response(self._files[name], headers=headers)
 
     async def health(self, _: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -206,36 +182,6 @@ class _Proxy:
 
     async def model(self, request: Request) -> Response:
         return JSONResponse(model_json(self._known(request.path_params["name"]), self._created))
-
-    async def runs(self, _: Request) -> Response:
-        return JSONResponse({"runs": [record.summary() for record in self.history]})
-
-    async def forget(self, _: Request) -> Response:
-        self.history.clear()
-        return Response(status_code=204)
-
-    async def events(self, request: Request) -> Response:
-        record = self._record(request.path_params["run_id"])
-        asked = dumps(
-            {"type": "asked", "question": record.question}
-        )  # the list shows its beginning
-        events = b"".join(map(sse, [asked, *with_graphs(record.events)]))
-        return Response(events, media_type="text/event-stream")
-
-    async def share(self, request: Request) -> Response:
-        ids = [request.path_params["run_id"], *request.query_params.getlist("with")]
-        page = share_page([self._record(run_id) for run_id in ids[:2]])
-        headers = {
-            "Content-Type": "text/html; charset=utf-8",
-            "Content-Disposition": f'attachment; filename="sgd-{ids[0]}.html"',
-            "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
-        }
-        return Response(page, headers=headers)
-
-    def _record(self, run_id: str) -> Record:
-        if (record := self.history.get(run_id)) is None:
-            raise ProxyError(404, "This run is not known any more.")
-        return record
 
     def _known(self, model: str) -> str:
         if model not in self.engine.runnables:
@@ -406,14 +352,3 @@ class _Proxy:
             return self.engine.answer(asked.model, messages, asked.options)
         sgd = self.engine.runnables[PLAIN]
         return answer_undivided(sgd, messages, asked.options, asked.bound)
-
-
-class _Endpoint:
-    """A route that sends its answer itself, and knows when its client has gone."""
-
-    def __init__(self, handle: Callable[[Request, Send], Awaitable[None]]) -> None:
-        self._handle = handle
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As ASGI wants it."""
-        await self._handle(Request(scope, receive, send), send)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar, cast
 
+from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Send
+from starlette.types import Receive, Scope, Send
 
 T = TypeVar("T")
 PING_S: Final = 10.0
@@ -132,3 +133,14 @@ async def feeding(source: AsyncIterator[T], *, timeout_s: float) -> AsyncIterato
     finally:
         pumping.cancel()
         await asyncio.wait([pumping])
+
+
+class Sending:
+    """A route that sends its answer itself, and knows when its client has gone."""
+
+    def __init__(self, handle: Callable[[Request, Send], Awaitable[None]]) -> None:
+        self._handle = handle
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI wants it."""
+        await self._handle(Request(scope, receive, send), send)

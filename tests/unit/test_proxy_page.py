@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from langchain_sgd.drawing.colors import tier_colors
 from langchain_sgd.proxy import Limits, make_app
-from langchain_sgd.proxy.app import _PAGE
+from langchain_sgd.proxy.showing import PAGE
 from langchain_sgd.runnable import SGDRunnable
 from tests.support.asgi import Asked, ask
 from tests.support.models import Say, Stage, planning, settle
@@ -243,14 +243,14 @@ def page_file(name: str) -> str:
 async def test_every_file_of_the_page_is_served_and_none_is_missing() -> None:
     app = an_app()
     folder = resources.files("langchain_sgd.proxy") / "page"
-    assert {each.name for each in folder.iterdir()} == set(_PAGE)
-    for name, kind in _PAGE.items():
+    assert {each.name for each in folder.iterdir()} == set(PAGE)
+    for name, kind in PAGE.items():
         answer = await ask(app, f"/page/{name}")
         assert answer.headers["content-type"] == kind
         assert answer.body.decode() == page_file(name)
 
 
-@pytest.mark.parametrize("name", sorted(_PAGE))
+@pytest.mark.parametrize("name", sorted(PAGE))
 def test_the_page_needs_no_network_and_makes_no_markup_of_text(name: str) -> None:
     text = page_file(name)
     addresses = set(re.findall(r"https?://[^\s\"'`)]+", text))
