@@ -134,9 +134,9 @@ class _Proxy:
         self._progress = progress
         self.history = History(limits)
         self.metrics = Metrics()
+        self._showing = Showing(self.history, self.metrics)
         self._created = int(time.time())
         self._active = 0
-        self._showing = Showing(self.history)
         self.open_paths = {"/", "/health", "/api/config", *(f"/page/{name}" for name in PAGE)}
         self._config = {
             "version": __version__,
@@ -152,8 +152,6 @@ class _Proxy:
 
     def routes(self) -> list[Route]:
         return [
-            Route("/health", self.health),
-            Route("/metrics", self.show_metrics),
             Route("/v1/models", self.models),
             Route("/v1/models/{name}", self.model),
             Route("/v1/chat/completions", Sending(self.complete), methods=["POST"]),
@@ -164,14 +162,6 @@ class _Proxy:
         ]
 
     # -- small answers
-
-    async def health(self, _: Request) -> Response:
-        return JSONResponse({"status": "ok"})
-
-    async def show_metrics(self, _: Request) -> Response:
-        return Response(
-            self.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8"
-        )
 
     async def config(self, _: Request) -> Response:
         return JSONResponse(self._config)

@@ -1,4 +1,4 @@
-"""What is there to be looked at: the page's files, and the runs that have been."""
+"""What is there to be looked at: the page's files, the runs that have been, the server's state."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from langchain_sgd.proxy.errors import ProxyError
 from langchain_sgd.proxy.history import History, Record, with_graphs
+from langchain_sgd.proxy.metrics import Metrics
 from langchain_sgd.proxy.sharing import share_page
 from langchain_sgd.proxy.wire import dumps, sse
 
@@ -28,10 +29,11 @@ PAGE: Final = {
 
 
 class Showing:
-    """The routes of the page and of the history."""
+    """The routes of the page, of the history, and for those who watch the server."""
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: History, metrics: Metrics) -> None:
         self._history = history
+        self._metrics = metrics
         folder = resources.files("langchain_sgd.proxy") / "page"
         self._files = {name: (folder / name).read_bytes() for name in PAGE}
 
@@ -40,6 +42,8 @@ class Showing:
         return [
             Route("/", self._index),
             Route("/page/{name}", self._named),
+            Route("/health", self._health),
+            Route("/metrics", self._show_metrics),
             Route("/api/runs", self._runs, methods=["GET"]),
             Route("/api/runs", self._forget, methods=["DELETE"]),
             Route("/api/runs/{run_id}", self._events),
@@ -57,6 +61,14 @@ class Showing:
             raise ProxyError(404, f"There is no {name} here.")
         headers = {"Content-Type": PAGE[name], "Cache-Control": "no-cache"}
         return Response(self._files[name], headers=headers)
+
+    async def _health(self, _: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def _show_metrics(self, _: Request) -> Response:
+        return Response(
+            self._metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8"
+        )
 
     async def _runs(self, _: Request) -> Response:
         return JSONResponse({"runs": [record.summary() for record in self._history]})
