@@ -25,7 +25,7 @@ def serve(app: ASGIApp, host: str, port: int, tell: Callable[[str], None]) -> No
             app,
             log_level="warning",
             access_log=False,
-            lifespan="off",
+            lifespan="auto",  # the MCP app begins its sessions with it
             server_header=False,
             timeout_graceful_shutdown=_GRACE_S,
         )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -144,6 +147,33 @@ async def test_over_http_with_a_key() -> None:
             assert (await http.post(f"{url}/mcp", json=body)).status_code == 401
             headers = {"Authorization": "Bearer a-secret", "Host": "evil.example"}
             assert (await http.post(f"{url}/mcp", json=body, headers=headers)).status_code == 403
+
+
+async def test_the_command_serves_http() -> None:
+    async with tgi() as url:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "langchain_sgd", "mcp", "--http", "--port", "0", "--large", url,
+            env={"PYTHONPATH": os.pathsep.join(sys.path)},
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdout is not None
+        try:
+            async with asyncio.timeout(50):
+                said = (await process.stdout.readuntil(b"Ctrl-C")).decode()
+                found = re.search(r"^MCP at (\S+/mcp)$", said, re.MULTILINE)
+                assert found is not None
+                async with Client(streamable_http_client(found[1])) as client:
+                    result, _ = await write(client)
+            assert not result.is_error
+            assert result.content[0].text
+            process.send_signal(signal.SIGINT)
+            async with asyncio.timeout(20):
+                assert await process.wait() == 0
+        finally:
+            if process.returncode is None:
+                process.kill()
+            _, complaints = await process.communicate()
+    assert b"Traceback" not in complaints
 
 
 def test_beyond_loopback_there_must_be_a_key(
