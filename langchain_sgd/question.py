@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from langchain_core.messages import BaseMessage, HumanMessage, convert_to_messages
+from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_core.prompt_values import PromptValue
 from pydantic import BaseModel, Field
 
 from langchain_sgd.conversation import one_system_message
 from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.message_dicts import messages_of
 from langchain_sgd.skeleton import Skeleton
 from langchain_sgd.surrogates import repaired
 
@@ -138,8 +139,8 @@ def _as_messages(value: Any) -> list[BaseMessage]:
         return [value]
     if isinstance(value, Sequence) and not isinstance(value, bytes):
         try:
-            return list(convert_to_messages(value))
-        except (ValueError, NotImplementedError) as error:
+            return messages_of(value)
+        except (ValueError, NotImplementedError, TypeError, KeyError, AttributeError) as error:
             msg = f"The input is a list, but not of messages: {error}"
             raise InvalidInputError(msg) from error
     msg = (

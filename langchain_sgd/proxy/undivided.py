@@ -138,7 +138,19 @@ class _Heard(Runnable[Any, Any]):
         self._tell(self._repair.close())
         calls = self._calls.made
         finish = FINISHES.get(reply.ending, "tool_calls" if calls else "stop")
+        if reply.ending not in FINISHES:  # a cut call stays as it is
+            self._give_empty_arguments(calls)
         return Finished("".join(self._texts), finish, reply.usage, tool_calls=calls)
+
+    def _give_empty_arguments(self, calls: Sequence[dict[str, Any]]) -> None:
+        """Calls of tools that take nothing have an object too: clients read it as JSON."""
+        empty = [call for call in calls if not call["args"].strip()]
+        for call in empty:
+            call["args"] = "{}"
+        if empty:
+            self._give(
+                ToolCalls([{"index": call["index"], "id": None, "args": "{}"} for call in empty])
+            )
 
 
 class _Calls:

@@ -11,9 +11,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
-from langchain_core.messages import BaseMessage, ToolMessage, convert_to_messages
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from langchain_sgd.message_dicts import messages_of
 from langchain_sgd.proxy.errors import ProxyError
 from langchain_sgd.report import Usage
 from langchain_sgd.surrogates import repaired
@@ -136,7 +137,7 @@ class ChatRequest(BaseModel):
             ProxyError: A message cannot be read.
         """
         try:
-            messages = convert_to_messages(self.messages)
+            messages = messages_of(self.messages)
         except (ValueError, NotImplementedError, TypeError, KeyError, AttributeError) as error:
             msg = f"A message cannot be read: {str(error).splitlines()[0]}"
             raise ProxyError(400, msg, param="messages") from error
@@ -149,11 +150,16 @@ class ChatRequest(BaseModel):
         """Why this request cannot be answered in parts, as opposed to the question in it."""
         if self.tools:
             return "tools"
-        if any(isinstance(m, ToolMessage) or getattr(m, "tool_calls", None) for m in messages):
+        if any(isinstance(m, ToolMessage) or _calls(m) for m in messages):
             return "tool messages"
         if self._has_form:
             return "response_format"
         return None
+
+
+def _calls(message: BaseMessage) -> bool:
+    """Whether a message calls tools, in vain or not."""
+    return isinstance(message, AIMessage) and bool(message.tool_calls or message.invalid_tool_calls)
 
 
 def refuse_unsupported(given: Mapping[str, Any], refused: Mapping[str, Sequence[Any]]) -> None:

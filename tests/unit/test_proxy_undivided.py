@@ -13,6 +13,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.runnables import Runnable
 from pydantic import Field
 
+from langchain_sgd.message_dicts import messages_of
 from langchain_sgd.proxy import make_app
 from langchain_sgd.retry import Backoff
 from langchain_sgd.runnable import SGDRunnable
@@ -142,6 +143,65 @@ CALLS = {
         ]
     ),
 }
+
+
+NOW = {"type": "function", "function": {"name": "now", "parameters": {"type": "object"}}}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_call_without_arguments_has_an_empty_object(stream: bool) -> None:  # noqa: FBT001
+    app = app_of(piece(0, "now", "", "c1"))
+    answer = await complete(app, a_question(tools=[NOW], stream=stream))
+    if stream:
+        assert calls_of(answer) == [("c1", "now", "{}")]
+    else:
+        [call] = answer.json["choices"][0]["message"]["tool_calls"]
+        assert call["function"] == {"name": "now", "arguments": "{}"}
+
+
+@pytest.mark.parametrize("left_out", [(), ("content",), ("content", "refusal")])
+async def test_a_clients_client_sends_a_call_back_as_it_came(left_out: tuple[str, ...]) -> None:
+    app = app_of(piece(0, "now", "", "c1"))
+    asked = a_question(tools=[NOW])
+    message = (await complete(app, asked)).json["choices"][0]["message"]
+    back = {name: value for name, value in message.items() if name not in left_out}
+    result = {"role": "tool", "tool_call_id": "c1", "content": "12:00"}
+    answer = await complete(app, {**asked, "messages": [*asked["messages"], back, result]})
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    ("arguments", "args"),
+    [
+        ("", {}),
+        (None, {}),
+        ("null", {}),
+        ({"a": 1}, {"a": 1}),
+        ('{"a": 1}', {"a": 1}),
+        ('{"a": "ha', None),
+        ("[1]", None),
+    ],
+)
+def test_calls_are_read_however_they_are_written(arguments: Any, args: Any) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "now", "arguments": arguments}}
+    [message] = messages_of([{"role": "assistant", "tool_calls": [call]}])
+    assert isinstance(message, AIMessage)
+    if args is None:
+        [bad] = message.invalid_tool_calls
+        assert (bad["name"], bad["id"], bad["args"]) == ("now", "c1", arguments)
+        assert message.tool_calls == []
+    else:
+        assert [(each["name"], each["args"]) for each in message.tool_calls] == [("now", args)]
+        assert message.invalid_tool_calls == []
+
+
+async def test_a_history_with_a_cut_call_is_answered_undivided() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "now", "arguments": '{"a'}}
+    asked = a_question()
+    messages = [{"role": "assistant", "tool_calls": [call]}, {"role": "user", "content": "Well?"}]
+    asked["messages"] = [*asked["messages"], *messages]
+    answer = await complete(app_of(said("Noon.")), asked)
+    assert answer.headers["x-sgd-undivided"] == "tool messages"
 
 
 @pytest.mark.parametrize("ways", CALLS)

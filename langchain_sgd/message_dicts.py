@@ -1,0 +1,69 @@
+"""Conversations as clients send them, as messages of LangChain, whose own reader refuses some of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from langchain_core.messages import AIMessage, BaseMessage, InvalidToolCall, convert_to_messages
+
+_ASSISTANT: Final = frozenset({"assistant", "ai"})
+
+
+def messages_of(values: Iterable[Any]) -> list[BaseMessage]:
+    """Messages of whatever LangChain takes for them.
+
+    An assistant's message may lack `content`, as clients write it that leave empty fields out. A tool call
+    without arguments has none, and one whose arguments are no JSON object, a cut one, is an invalid call.
+
+    Raises:
+        ValueError: It is no message; or another error of those that LangChain's reader raises.
+    """
+    plain, invalid = [], {}
+    for number, value in enumerate(values):
+        if isinstance(value, Mapping) and value.get("role", value.get("type")) in _ASSISTANT:
+            value, invalid[number] = _read(value)  # noqa: PLW2901
+        plain.append(value)
+    messages = list(convert_to_messages(plain))
+    for number, calls in invalid.items():
+        if calls and isinstance(message := messages[number], AIMessage):
+            calls = [*message.invalid_tool_calls, *calls]  # noqa: PLW2901
+            messages[number] = message.model_copy(update={"invalid_tool_calls": calls})
+    return messages
+
+
+def _read(message: Mapping[str, Any]) -> tuple[dict[str, Any], list[InvalidToolCall]]:
+    """An assistant's message in LangChain's own form, and its calls that cannot be read."""
+    found = {"content": "", **message}
+    given = message.get("tool_calls")
+    if not isinstance(given, list):
+        return found, []
+    calls: list[Any] = []
+    invalid: list[InvalidToolCall] = []
+    for call in given:
+        function = call.get("function") if isinstance(call, Mapping) else None
+        if not isinstance(function, Mapping):
+            calls.append(call)
+            continue
+        arguments = function.get("arguments")
+        read = _arguments(arguments)
+        one = {"name": function.get("name"), "id": call.get("id")}
+        if read is not None:
+            calls.append({**one, "args": read, "type": "tool_call"})
+            continue
+        text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+        invalid.append(InvalidToolCall(**one, args=text, error=None, type="invalid_tool_call"))
+    return {**found, "tool_calls": calls}, invalid
+
+
+def _arguments(given: Any) -> Mapping[str, Any] | None:
+    """A call's arguments; None if they cannot be read."""
+    if isinstance(given, str) and given.strip():
+        try:
+            given = json.loads(given, strict=False)
+        except (ValueError, RecursionError):
+            return None
+    if given is None or given == "" or (isinstance(given, str) and not given.strip()):
+        return {}
+    return given if isinstance(given, Mapping) else None
