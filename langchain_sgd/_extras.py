@@ -22,6 +22,14 @@ class MissingExtraError(InvalidInputError, ModuleNotFoundError):
         return type(self), (self.what, self.extra, str(self.name))
 
 
+def is_installed(module: str) -> bool:
+    """Whether a top-level module is there; nothing is imported."""
+    try:
+        return find_spec(module) is not None
+    except (ValueError, ImportError):  # imported without a spec, or kept out
+        return False
+
+
 def require(extra: str, *modules: str) -> None:
     """See that the top-level modules of an extra are there; nothing is imported.
 
@@ -29,10 +37,6 @@ def require(extra: str, *modules: str) -> None:
         MissingExtraError: One is not; names the extra.
     """
     for module in modules:
-        try:
-            found = find_spec(module)
-        except (ValueError, ImportError):  # imported without a spec, or kept out
-            found = None
-        if found is None:
+        if not is_installed(module):
             what = f"langchain_sgd.{extra}"
             raise MissingExtraError(what, extra, module)

@@ -55,6 +55,8 @@ class _Steps:
         self.total: int | None = None
         """Known when the plan has ended."""
         self._headings: dict[str, str] = {}
+        self._voided = 0
+        """Steps of a plan that counts no longer: what was told cannot be taken back."""
 
     def feed(self, event: Event) -> str:
         """What to tell of an event; empty for most."""
@@ -65,8 +67,9 @@ class _Steps:
                 return f"planned: {node.heading}"
             case Voided():
                 self._headings.clear()
+                self._voided = self.done
             case PlanEnded():
-                self.total = 2 * len(self._headings)
+                self.total = self._voided + 2 * len(self._headings)
             case Ended(node_id, status) if node_id in self._headings:
                 self.done += 1
                 return f"{'written' if status == 'complete' else status}: {self._headings[node_id]}"

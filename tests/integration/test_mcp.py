@@ -30,7 +30,8 @@ import httpx2
 from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
-from langchain_sgd.mcp import http_app, make_server
+from langchain_sgd.events import Ended, PlanEnded, Planned, Voided
+from langchain_sgd.mcp import _Steps, http_app, make_server
 
 PLAN = skeleton("1", "2 <- 1")
 TEXT = "## Heading 1\n\nOne.\n\n## Heading 2\n\nTwo."
@@ -70,6 +71,18 @@ async def test_the_tool_is_described_and_writes_with_progress() -> None:
     ]
     assert [done for done, _, _ in steps] == [1, 2, 3, 4]
     assert steps[-1][1] == 4
+
+
+def test_a_plan_that_is_voided_counts_among_the_steps() -> None:
+    steps = _Steps()
+    nodes = skeleton("1", "2", "3").nodes
+    thought = [Planned(node, 0.0) for node in nodes]
+    plan = [*thought[:2], PlanEnded(0.0)]
+    written = [Ended(node.id, "complete", "x", 0.0) for node in nodes[:2]]
+    events = (*thought, Voided(0.0), *plan, *written)
+    told = [(steps.done, steps.total) for event in events if steps.feed(event)]
+    assert told[-1] == (7, 7)
+    assert [done for done, _ in told] == [1, 2, 3, 4, 5, 6, 7]
 
 
 async def test_a_run_without_an_answer_is_the_tools_error() -> None:
