@@ -38,7 +38,7 @@ from langchain_sgd.models import resolve
 from langchain_sgd.planning.forms import form_of, is_refusal, refused
 from langchain_sgd.probing import PART_TOKENS, PREFIX, follows, part_prompt, say, together
 from langchain_sgd.prompts import Prompts
-from langchain_sgd.redaction import describe
+from langchain_sgd.redaction import describe, redacted
 from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.skeleton import Skeleton
 
@@ -389,5 +389,5 @@ class _Checking:
 
 
 def _explained(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    text = redacted(" ".join(str(error).split()))
     return text if isinstance(error, SkeletonGraphError) and text else describe(error)

@@ -62,7 +62,8 @@ def _shown(text: str, args: argparse.Namespace) -> str:
     from langchain_sgd.terminal.safe import safe  # noqa: PLC0415 - loads Rich
 
     named = getattr(args, "api_key_env", None)
-    keys = [v for k, v in os.environ.items() if k == named or k.endswith("API_KEY")]
+    given = os.environ.items()
+    keys = [value.strip() for k, value in given if k == named or k.endswith("API_KEY")]
     return safe(redacted(text, keys))
 
 

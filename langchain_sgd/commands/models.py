@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +11,9 @@ from langchain_core.runnables import Runnable
 from pydantic import SecretStr
 
 from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.keys import key_from_environment
 from langchain_sgd.models import TIERS, name_from_environment, resolve
+from langchain_sgd.models.urls import own_key
 
 
 @contextmanager
@@ -68,8 +69,8 @@ def given_key(args: argparse.Namespace) -> SecretStr | None:
     """The key in the variable that `--api-key-env` names; keys never stand on the command line."""
     if args.api_key_env is None:
         return None
-    if key := os.environ.get(args.api_key_env):
-        return SecretStr(key)
+    if (key := key_from_environment(args.api_key_env)) is not None:
+        return key
     msg = f"--api-key-env {args.api_key_env}: this environment variable is not set"
     raise InvalidInputError(msg)
 
@@ -78,5 +79,4 @@ def key_of(args: argparse.Namespace, what: str) -> SecretStr | None:
     """The key that a server of ours is to ask for."""
     if (given := given_key(args)) is not None:
         return given
-    key = os.environ.get(f"SGD_{what.upper()}_API_KEY") or os.environ.get("SGD_API_KEY")
-    return SecretStr(key) if key else None
+    return own_key(what)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from pydantic import SecretStr
 from langchain_sgd.arguments import DONE
 from langchain_sgd.commands.models import bundled, models_of, names_of
 from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.keys import key_from_environment
 from langchain_sgd.runnable import SGDRunnable
 
 _SAMPLES = (
@@ -23,6 +23,8 @@ _SAMPLES = (
     "Write a guide for somebody who moves into their first own flat.",
 )
 _KEY = "SGD_PROXY_API_KEY"
+_SERVER = ("starlette", "uvicorn", "prometheus_client", "markdown_it")
+"""Modules of the extra `server`."""
 
 
 def proxy(args: argparse.Namespace, *, opened: Callable[[str], object] | None = None) -> int:
@@ -32,16 +34,18 @@ def proxy(args: argparse.Namespace, *, opened: Callable[[str], object] | None = 
         args: The command's options.
         opened: Gets the page's address once it can be opened.
     """
-    with _extra("server", "starlette", "uvicorn", "prometheus_client"):
+    with _extra("server", *_SERVER):
         from langchain_sgd.proxy import Limits, make_app  # noqa: PLC0415 - the extra
+        from langchain_sgd.proxy.guard import origin_of  # noqa: PLC0415
         from langchain_sgd.proxy.serve import serve  # noqa: PLC0415
     key, hosts = _exposure(args)
+    origins = [*map(origin_of, args.cors_origin)]
     with _models(args) as (models, samples):
         app = make_app(
             SGDRunnable(**models, threshold=args.threshold, max_nodes=args.max_nodes),
             key=key,
             hosts=hosts,
-            cors_origins=args.cors_origin,
+            cors_origins=origins,
             limits=Limits(concurrent=args.concurrent, answer_s=args.timeout, history=args.history),
             progress=args.progress,
             samples=samples,
@@ -67,7 +71,7 @@ def proxy(args: argparse.Namespace, *, opened: Callable[[str], object] | None = 
 
 def mcp(args: argparse.Namespace) -> int:
     """Serve the tool `write_long_answer` over standard input and output, or over HTTP."""
-    with _extra("mcp", "mcp"):
+    with _extra("mcp", "mcp", *_SERVER):
         from langchain_sgd.mcp import http_app, make_server  # noqa: PLC0415 - the extra
     with _models(args) as (models, _):
         server = make_server(SGDRunnable(**models))
@@ -108,18 +112,21 @@ def _exposure(args: argparse.Namespace) -> tuple[SecretStr | None, set[str] | No
     Raises:
         InvalidInputError: The models would be open to the network.
     """
-    from langchain_sgd.proxy.guard import LOOPBACK, check_exposure  # noqa: PLC0415 - the extra
+    from langchain_sgd.proxy.guard import (  # noqa: PLC0415 - the extra
+        LOOPBACK,
+        check_exposure,
+        host_name,
+    )
 
     name = _key_name(args)
-    value = os.environ.get(name)
-    if args.require_key_env and not value:
+    key = key_from_environment(name)
+    if args.require_key_env and key is None:
         msg = f"--require-key-env {name}: this environment variable is not set"
         raise InvalidInputError(msg)
-    key = SecretStr(value) if value else None
     check_exposure(
         args.host, key, f"put one into {name}, or name another variable with --require-key-env"
     )
-    return key, {*LOOPBACK, *args.allow_host} if args.host in LOOPBACK else None
+    return key, {*LOOPBACK, *map(host_name, args.allow_host)} if args.host in LOOPBACK else None
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from langchain_sgd.drawing.colors import tier_colors
 from langchain_sgd.proxy.chat import Chat
 from langchain_sgd.proxy.engine import PLAIN, Engine, Finished, Piece, Text
 from langchain_sgd.proxy.errors import ProxyError, as_proxy_error
-from langchain_sgd.proxy.guard import Guard, security_headers
+from langchain_sgd.proxy.guard import Guard, origin_of, security_headers
 from langchain_sgd.proxy.history import Drawing, History, Record
 from langchain_sgd.proxy.limits import Limits
 from langchain_sgd.proxy.metrics import Metrics
@@ -85,10 +85,11 @@ def make_app(
         samples: Questions that the page offers.
 
     Raises:
-        InvalidInputError: The runnable waits for approvals or saves its runs.
+        InvalidInputError: The runnable waits for approvals or saves its runs; or as `Guard`.
     """
     secret = SecretStr(key) if isinstance(key, str) else key
     limits = limits or Limits()
+    cors_origins = [*map(origin_of, cors_origins)]
     proxy = _Proxy(Engine(sgd), limits, progress, samples, needs_key=secret is not None)
     app: ASGIApp = Starlette(
         routes=proxy.routes(),

@@ -12,9 +12,11 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.keys import checked_key
 from langchain_sgd.proxy.errors import ProxyError
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+_PORTS = {"http": 80, "https": 443}
 
 
 def check_exposure(host: str, key: SecretStr | None, remedy: str) -> None:
@@ -35,10 +37,13 @@ class Guard:
         app: What is guarded.
         key: What clients must send as a bearer token.
         hosts: Names under which the server may be addressed, so that no web page can make a browser talk to
-            it under a name of its own; None checks none.
+            it under a name of its own; None checks none. A port does not count.
         origins: Other origins whose web pages may send requests; "*" is all.
         open_paths: What needs no key: nothing there tells anything.
         body_bytes: Longest request.
+
+    Raises:
+        InvalidInputError: A host is no name, an origin no origin, or no header can carry the key.
     """
 
     def __init__(
@@ -53,9 +58,9 @@ class Guard:
         on_refusal: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._app = app
-        self._key = key
-        self._hosts = hosts
-        self._origins = origins
+        self._key = checked_key(key, "key")
+        self._hosts = None if hosts is None else {*map(host_name, hosts)}
+        self._origins = {*map(origin_of, origins)}
         self._open_paths = open_paths
         self._body_bytes = body_bytes
         self._on_refusal = on_refusal
@@ -150,10 +155,51 @@ class _Body:
         return message
 
 
+def host_name(text: str) -> str:
+    """A host's name as browsers send it, of `name`, `name:port` or a URL.
+
+    Raises:
+        InvalidInputError: There is none in it.
+    """
+    text = text.strip()
+    place = text if "://" in text else f"//[{text}]" if _is_ipv6(text) else f"//{text}"
+    if not (name := _name_of(place)):
+        msg = f"{text!r} is no host name: give a name such as mymachine.local"
+        raise InvalidInputError(msg)
+    return name
+
+
+def origin_of(text: str) -> str:
+    """An origin as browsers send it: in small letters, without a path or the scheme's own port.
+
+    Raises:
+        InvalidInputError: It is none; "*" and "null" are.
+    """
+    text = text.strip()
+    if text in {"*", "null"}:
+        return text
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if not parts.scheme or not (name := _name_of(text)):
+        msg = f"{text!r} is no origin of web pages: give one such as https://chat.example"
+        raise InvalidInputError(msg)
+    place = f"[{name}]" if ":" in name else name
+    own = port is None or port == _PORTS.get(parts.scheme)
+    return f"{parts.scheme}://{place}" if own else f"{parts.scheme}://{place}:{port}"
+
+
+def _is_ipv6(text: str) -> bool:
+    return text.count(":") > 1 and not text.startswith("[")
+
+
 def _name_of(url: str) -> str:
     try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
+        name = urlsplit(url).hostname or ""
+        return name if name.isascii() else name.encode("idna").decode()
+    except ValueError:  # also what has no form in ASCII
         return ""
 
 

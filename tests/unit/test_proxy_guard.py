@@ -115,6 +115,45 @@ async def test_only_known_host_names_are_answered_to(host: str, status: int) -> 
 
 
 @pytest.mark.parametrize(
+    ("allowed", "host"),
+    [
+        ("MyMac.local", "mymac.local:8400"),
+        ("mymac.local", "MyMac.local"),
+        ("mymac.local:8400", "mymac.local:8400"),
+        (" http://mymac.local:8400/ ", "mymac.local"),
+        ("fd00::7", "[fd00::7]:8400"),
+        ("[FD00::7]:1", "[fd00::7]"),
+        ("bücher.local", "xn--bcher-kva.local"),
+    ],
+)
+async def test_a_host_is_allowed_however_it_is_written(allowed: str, host: str) -> None:
+    app = an_app(hosts={"127.0.0.1", allowed})
+    assert (await ask(app, "/health", headers={"host": host})).status == 200
+    assert (await ask(app, "/health", headers={"host": "evil.example"})).status == 403
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"hosts": [""]},
+        {"hosts": ["http://"]},
+        {"cors_origins": ["chat.example"]},
+        {"cors_origins": ["https://chat.example:port"]},
+        {"key": "two\nlines"},
+    ],
+)
+def test_what_can_never_match_is_refused(options: Any) -> None:
+    with pytest.raises(InvalidInputError, match=r"is no|holds no") as caught:
+        an_app(**options)
+    assert "lines" not in str(caught.value)
+
+
+async def test_a_key_from_a_file_with_a_line_end_is_the_key() -> None:
+    asked = await ask(an_app(key="abc\n"), "/v1/models", headers={"authorization": "Bearer abc"})
+    assert asked.status == 200
+
+
+@pytest.mark.parametrize(
     ("origin", "allowed", "status"),
     [
         ("http://127.0.0.1:8400", (), 200),
@@ -125,6 +164,10 @@ async def test_only_known_host_names_are_answered_to(host: str, status: int) -> 
         ("https://chat.example", ("https://chat.example",), 200),
         ("https://evil.example", ("https://chat.example",), 403),
         ("https://evil.example", ("*",), 200),
+        ("https://chat.example", ("https://Chat.example/",), 200),
+        ("https://chat.example", ("https://chat.example:443",), 200),
+        ("https://chat.example:8443", ("https://chat.example:8443/chat",), 200),
+        ("https://chat.example:8443", ("https://chat.example",), 403),
     ],
 )
 async def test_pages_elsewhere_may_not_ask(origin: str, allowed: Any, status: int) -> None:
