@@ -6,6 +6,7 @@ It answers what it is asked for its identity as the real one does, says a fixed 
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
@@ -60,6 +61,8 @@ class OpenAIServer:
         says: What the model says.
         refuse: May refuse a chat request.
         tells: Instead of what `TELLS` has for the kind.
+        tls: Encrypts, as `localhost`.
+        gateway: A header that every request must carry, beside the key.
     """
 
     def __init__(
@@ -71,6 +74,8 @@ class OpenAIServer:
         says: str = "some text",
         refuse: Refuse | None = None,
         tells: Mapping[str, Any] | None = None,
+        tls: ssl.SSLContext | None = None,
+        gateway: tuple[str, str] | None = None,
     ) -> None:
         self.kind = kind
         self.models = models
@@ -78,6 +83,8 @@ class OpenAIServer:
         self.says = says
         self.refuse = refuse
         self.tells = TELLS[kind] if tells is None else tells
+        self.tls = tls
+        self.gateway = gateway
         self.asked: list[str] = []
         """Paths of GET requests."""
         self.bodies: list[dict[str, Any]] = []
@@ -94,9 +101,10 @@ class OpenAIServer:
         app.router.add_get("/{path:.*}", self._other)
         self._runner = web.AppRunner(app)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self.tls)
         await site.start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        place = "http://127.0.0.1" if self.tls is None else "https://localhost"
+        self.url = f"{place}:{self._runner.addresses[0][1]}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -108,6 +116,8 @@ class OpenAIServer:
             self.asked.append(request.path)
         if self.key and request.headers.get("Authorization") != f"Bearer {self.key}":
             return web.json_response({"error": {"message": "Unauthorized"}}, status=401)
+        if self.gateway and request.headers.get(self.gateway[0]) != self.gateway[1]:
+            return web.json_response({"error": "who are you?"}, status=401)
         return None
 
     async def _models(self, request: web.Request) -> web.Response:

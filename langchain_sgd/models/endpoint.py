@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-import importlib
-import importlib.util
-import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any, Final, cast
-from weakref import WeakKeyDictionary
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
@@ -20,48 +15,25 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator
 
-from langchain_sgd._extras import MissingExtraError
+from langchain_sgd.keys import checked_key
 from langchain_sgd.limits import Limit
+from langchain_sgd.models.clients import client_class, headers_of, make_client
 from langchain_sgd.models.identify import Server
 from langchain_sgd.models.later import CALL_OPTIONS, Later, translated
+from langchain_sgd.models.pools import Clients, close_after, close_after_sync
 from langchain_sgd.models.servers import ENDPOINTS, Endpoints
 from langchain_sgd.models.urls import Address, address_of, key_for
 from langchain_sgd.portal import run_sync
 
-_EXTRAS: Final = {
-    "langchain_sgd.tgi": "tgi",
-    "langchain_openai": "openai",
-    "langchain_ollama": "ollama",
-}
-"""Modules of clients, and the extra of this package that installs them."""
-_NO_KEY: Final = "none"
-"""Said to clients that insist on a key, lest they take OpenAI's from the environment."""
-
-
-class _Clients:
-    """The clients of one `ChatEndpoint`, by event loop; copies and pickles begin with none."""
-
-    def __init__(self) -> None:
-        self._made: dict[asyncio.AbstractEventLoop | None, tuple[Server, BaseChatModel]] = {}
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _Clients, ()
-
-    def get(self, loop: asyncio.AbstractEventLoop | None, server: Server) -> BaseChatModel | None:
-        """The loop's client of this server; None is the loop of synchronous calls."""
-        found = self._made.get(loop)
-        return found[1] if found is not None and found[0] is server else None
-
-    def keep(
-        self, loop: asyncio.AbstractEventLoop | None, server: Server, client: BaseChatModel
-    ) -> BaseChatModel:
-        """Keep a client; if somebody else was faster, that one is given back."""
-        if (faster := self.get(loop, server)) is not None:
-            return faster
-        for other in [loop for loop in self._made if loop is not None and loop.is_closed()]:
-            del self._made[other]
-        self._made[loop] = (server, client)
-        return client
+_OF_THE_URL: Final = (
+    "model",
+    "model_name",
+    "base_url",
+    "openai_api_base",
+    "api_key",
+    "openai_api_key",
+)
+"""Fields of clients that come from the endpoint's own."""
 
 
 class ChatEndpoint(BaseChatModel):
@@ -90,16 +62,30 @@ class ChatEndpoint(BaseChatModel):
     `SGD_LARGE_API_KEY` and so on, by `what`), and a company's own variable on its own hosts."""
     what: str = "large"
     """What the model is for: names the environment variable of its key."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Further fields of the client, such as `temperature`, `max_tokens` or `extra_body`."""
+    options: dict[str, Any] = Field(default_factory=dict, repr=False)
+    """Further fields of the client, such as `temperature`, `max_tokens`, `extra_body`. `default_headers`, and
+    an `http_client` or `http_async_client` of your own, carry the question who serves, too."""
 
-    _clients: _Clients = PrivateAttr(default_factory=_Clients)
+    _clients: Clients = PrivateAttr(default_factory=Clients)
     _endpoints: Endpoints = PrivateAttr(default_factory=lambda: ENDPOINTS)
 
     @field_validator("url")
     @classmethod
     def _clean_url(cls, value: str) -> str:
         return str(address_of(value))
+
+    @field_validator("api_key")
+    @classmethod
+    def _clean_key(cls, value: SecretStr | None) -> SecretStr | None:
+        return checked_key(value, "api_key")
+
+    @field_validator("options")
+    @classmethod
+    def _of_the_client(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if found := [name for name in _OF_THE_URL if name in value]:
+            msg = f"{found[0]} is no option: the URL names the model (http://host#model), api_key=... the key"
+            raise ValueError(msg)
+        return value
 
     @property
     def address(self) -> Address:
@@ -124,14 +110,7 @@ class ChatEndpoint(BaseChatModel):
 
     def client_class(self, server: Server) -> str:
         """The class of the client that suits a server, by name; nothing is imported."""
-        if server.kind == "ollama" and _has("langchain_ollama"):
-            return "ChatOllama"
-        # TGI speaks OpenAI's protocol too, for who has installed its client alone.
-        if server.kind == "tgi" and (
-            _has("aiohttp", "text_generation") or not _has("langchain_openai")
-        ):
-            return "ChatTGI"
-        return "ChatOpenAI"
+        return client_class(server, self.options)
 
     async def aserver(self) -> Server:
         """What serves at the URL, asked once.
@@ -141,7 +120,16 @@ class ChatEndpoint(BaseChatModel):
             EndpointKeyError: The key is missing or wrong.
             EndpointError: What answers is no model server that is known here.
         """
-        return await self._endpoints.ask(self.address, key=self.key)
+        return await self._asked("http_client", "http_async_client")
+
+    async def _asked(self, *own: str) -> Server:
+        """What serves, asked through the user's own connections if these options name some."""
+        return await self._endpoints.ask(
+            self.address,
+            key=self.key,
+            headers=headers_of(self.options),
+            http=next((found for name in own if (found := self.options.get(name))), None),
+        )
 
     async def aclient(self) -> BaseChatModel:
         """The client of the running event loop.
@@ -156,65 +144,32 @@ class ChatEndpoint(BaseChatModel):
         if client is None:
             # In a thread: importing a client takes a second, its certificates are read from files.
             made, pool = await asyncio.to_thread(self._make, server, pooled=True)
-            if pool is not None:
-                await _close_with_loop(pool)
-            return self._clients.keep(loop, server, made)
+            client = self._clients.keep(loop, server, made)
+            if pool is not None and client is made:
+                await close_after(made, pool)
+            elif pool is not None:
+                await pool.aclose()  # somebody else was faster
         return client
 
     def client(self) -> BaseChatModel:
         """The client of synchronous calls; errors are those of `aclient`."""
-        server = self.known or run_sync(self.aserver)
+        # Connections of asynchronous calls belong to another loop than this one.
+        server = self.known or run_sync(lambda: self._asked("http_client"))
         if (client := self._clients.get(None, server)) is None:
-            client, pool = self._make(server, pooled=False)
+            made, pool = self._make(server, pooled=False)
             if pool is not None:
-                weakref.finalize(client, pool.close)
-            client = self._clients.keep(None, server, client)
+                close_after_sync(made, pool)
+            client = self._clients.keep(None, server, made)
         return client
 
     def _make(self, server: Server, *, pooled: bool) -> tuple[BaseChatModel, Any]:
-        """A client, and the pool of connections that somebody must close."""
-        options = {"max_retries": 0, **self._inherited(), **self.options}
-        key = self.key
-        client_class = self.client_class(server)
-        if client_class == "ChatTGI":
-            chat_tgi = _imported("langchain_sgd.tgi", "ChatTGI", server)
-            return chat_tgi(base_url=server.url, api_key=key, **options), None
-        model = server.model(self.address.model)
-        if client_class == "ChatOllama":
-            return self._ollama(server, model, key), None
-        chat_openai = _imported("langchain_openai", "ChatOpenAI", server)
-        openai = importlib.import_module("openai")
-        kind = openai.DefaultAsyncHttpxClient if pooled else openai.DefaultHttpxClient
-        pool = kind(trust_env=not self.address.is_loopback)
-        if server.kind != "openai":
-            options.setdefault("use_responses_api", False)
-        client = chat_openai(
-            base_url=server.api,
-            model=model,
-            api_key=key or _NO_KEY,
-            **{"http_async_client" if pooled else "http_client": pool},
-            **{"stream_usage": True, **options},
-        )
-        return client, pool
+        given = {**self._inherited(), **self.options}
+        return make_client(server, self.address, self.key, given, pooled=pooled)
 
     def _inherited(self) -> dict[str, Any]:
         """What every chat model has and the client does in this one's place: cache, limiter, tags."""
         given = self.model_fields_set & BaseChatModel.model_fields.keys()
         return {name: getattr(self, name) for name in given}
-
-    def _ollama(self, server: Server, model: str, key: SecretStr | None) -> BaseChatModel:
-        chat_ollama = _imported("langchain_ollama", "ChatOllama", server)
-        options = {**self._inherited(), **self.options}
-        options.pop("max_retries", None)
-        if "max_tokens" in options:
-            options["num_predict"] = options.pop("max_tokens")
-        kwargs: dict[str, Any] = {"trust_env": not self.address.is_loopback}
-        if key is not None:
-            kwargs["headers"] = {"Authorization": f"Bearer {key.get_secret_value()}"}
-        made: BaseChatModel = chat_ollama(
-            base_url=server.url, model=model, client_kwargs=kwargs, **options
-        )
-        return made
 
     # -- calls: the client's own, so that its class and model stand in traces
 
@@ -223,7 +178,7 @@ class ChatEndpoint(BaseChatModel):
     ) -> AIMessage:
         """Ask the client."""
         client = await self.aclient()
-        with self._watched():
+        with self.watched():
             return await client.ainvoke(input, config, **translated(client, kwargs))
 
     async def astream(
@@ -232,7 +187,7 @@ class ChatEndpoint(BaseChatModel):
         """Stream the client's chunks; closing the iterator closes its connection."""
         client = await self.aclient()
         stream = client.astream(input, config, **translated(client, kwargs))
-        with self._watched():
+        with self.watched():
             async with aclosing(cast("AsyncGenerator[Any, None]", stream)) as chunks:
                 async for chunk in chunks:
                     yield chunk
@@ -242,7 +197,7 @@ class ChatEndpoint(BaseChatModel):
     ) -> AIMessage:
         """Ask the client."""
         client = self.client()
-        with self._watched():
+        with self.watched():
             return client.invoke(input, config, **translated(client, kwargs))
 
     def stream(
@@ -250,20 +205,22 @@ class ChatEndpoint(BaseChatModel):
     ) -> Iterator[Any]:
         """Stream the client's chunks."""
         client = self.client()
-        with self._watched():
+        with self.watched():
             yield from client.stream(input, config, **translated(client, kwargs))
 
     def generate(self, messages: list[list[BaseMessage]], *args: Any, **kwargs: Any) -> LLMResult:
         """Ask the client."""
         client = self.client()
-        return client.generate(messages, *args, **translated(client, kwargs))
+        with self.watched():
+            return client.generate(messages, *args, **translated(client, kwargs))
 
     async def agenerate(
         self, messages: list[list[BaseMessage]], *args: Any, **kwargs: Any
     ) -> LLMResult:
         """Ask the client."""
         client = await self.aclient()
-        return await client.agenerate(messages, *args, **translated(client, kwargs))
+        with self.watched():
+            return await client.agenerate(messages, *args, **translated(client, kwargs))
 
     def _generate(
         self,
@@ -304,7 +261,7 @@ class ChatEndpoint(BaseChatModel):
         return Later(self, (("with_structured_output", (schema,), kwargs),))
 
     @contextmanager
-    def _watched(self) -> Iterator[None]:
+    def watched(self) -> Iterator[None]:
         """Forget a server that no longer knows its model, so that the next call asks anew."""
         try:
             yield
@@ -318,7 +275,7 @@ class ChatEndpoint(BaseChatModel):
     ) -> ChatEndpoint:
         """Copy the settings, some of them changed; the copy connects for itself."""
         copied = super().model_copy(update=update, deep=deep)
-        copied._clients = _Clients()  # noqa: SLF001 - of the same class
+        copied._clients = Clients()  # noqa: SLF001 - of the same class
         return copied
 
     @property
@@ -328,34 +285,3 @@ class ChatEndpoint(BaseChatModel):
     @property
     def _identifying_params(self) -> Mapping[str, Any]:
         return {"url": self.url, **{k: v for k, v in self.options.items() if k in CALL_OPTIONS}}
-
-
-_open_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, list[AsyncGenerator[None, None]]]
-_open_pools = WeakKeyDictionary()
-
-
-async def _close_with_loop(pool: Any) -> None:
-    """Close a pool of connections when its event loop ends, which closes asynchronous generators."""
-
-    async def hold() -> AsyncGenerator[None, None]:
-        try:
-            yield
-        finally:
-            await pool.aclose()
-
-    holder = hold()
-    await anext(holder)
-    _open_pools.setdefault(asyncio.get_running_loop(), []).append(holder)
-
-
-def _imported(module: str, name: str, server: Server) -> Any:
-    try:
-        return getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as error:
-        what = f"{server.url} is served by {server.kind}, and its client"
-        raise MissingExtraError(what, _EXTRAS[module], error.name or module) from error
-
-
-@functools.cache
-def _has(*modules: str) -> bool:
-    return all(importlib.util.find_spec(module) is not None for module in modules)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
+from urllib.parse import urljoin, urlsplit
 
 import httpx
 from langchain_core.exceptions import (
@@ -17,11 +19,13 @@ from langchain_core.exceptions import (
 
 from langchain_sgd.errors import SkeletonGraphError
 from langchain_sgd.models.urls import Address
+from langchain_sgd.redaction import describe
 
 Kind = Literal["tgi", "vllm", "sglang", "llama.cpp", "ollama", "litellm", "openai", "other"]
 """Who serves: `openai` is OpenAI itself, `other` anything else that speaks its protocol."""
 
 _SHOWN: Final = 6
+_NO_ROUTE: Final = frozenset({404, 405, 501})
 _OWNERS: Final[Mapping[str, Kind]] = {
     "vllm": "vllm",
     "sglang": "sglang",
@@ -108,6 +112,8 @@ async def identified(address: Address, get: Get, *, has_key: bool) -> Server:
             api, listed = url, other
     found = _models(listed)
     if found is None:
+        if (unlisted := await _unlisted(address, listed, get)) is not None:
+            return unlisted
         raise _unknown(url, info, listed, has_key=has_key)
     return await _openai_style(url, api, found, listed, get)
 
@@ -122,6 +128,17 @@ def _tgi(url: str, info: Mapping[str, Any] | None) -> Server | None:
     name = info["model_id"]
     contexts = {name: total} if isinstance(total, int) else {}
     return Server(url, "tgi", f"{url}/v1", (name,), _text(info.get("version")), contexts)
+
+
+async def _unlisted(address: Address, listed: Any, get: Get) -> Server | None:
+    """A server that lists no models, if one was named, and its route for chats is there."""
+    if address.model is None or getattr(listed, "status_code", 0) not in _NO_ROUTE:
+        return None
+    for api in (f"{address.url}/v1", address.url):
+        answer = await _asked(get, f"{api}/chat/completions")
+        if isinstance(answer, httpx.Response) and answer.status_code == 405:  # it wants a POST
+            return Server(address.url, "other", api)
+    return None
 
 
 async def _openai_style(
@@ -203,8 +220,9 @@ def _unknown(url: str, info: Any, listed: Any, *, has_key: bool) -> Exception:
     """What to say of a server that could not be identified."""
     answers = [a for a in (listed, info) if isinstance(a, httpx.Response)]
     if not answers:
-        why = str(listed) or type(listed).__name__
-        msg = f"Nothing answers at {url} ({why}). Start the server, or correct the URL"
+        if (fault := _tls_fault(listed)) is not None:
+            return EndpointUnreachableError(_about_tls(url, fault))
+        msg = f"Nothing answers at {url} ({describe(listed)}). Start the server, or correct the URL"
         return EndpointUnreachableError(msg)
     statuses = [answer.status_code for answer in answers]
     if any(status in {401, 403} for status in statuses):
@@ -221,7 +239,7 @@ def _unknown(url: str, info: Any, listed: Any, *, has_key: bool) -> Exception:
         )
         return EndpointUnreachableError(msg)
     if moved := _header(answers[0], "location"):
-        msg = f"{url} sends elsewhere (HTTP {statuses[0]}), to {moved.partition('?')[0]}: give that URL"
+        msg = f"{url} sends elsewhere (HTTP {statuses[0]}), {_advice(url, answers[0], moved)}"
         return EndpointError(msg)
     who = _header(answers[0], "server") or _header(answers[0], "content-type") or "unknown"
     msg = (
@@ -230,3 +248,40 @@ def _unknown(url: str, info: Any, listed: Any, *, has_key: bool) -> Exception:
         " OpenAI's or TGI's protocol, or a LangChain chat model"
     )
     return EndpointError(msg)
+
+
+def _advice(url: str, answer: httpx.Response, moved: str) -> str:
+    """Where a server sends whoever asks, without the route that was asked."""
+    asked = str(answer.request.url)
+    try:
+        parts = urlsplit(urljoin(asked, moved))
+        place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    except ValueError:
+        return "to a place that is no URL"
+    path, route = parts.path.rstrip("/"), asked.removeprefix(url)
+    base = f"{place}{path.removesuffix(route)}"
+    if not path.endswith(route):  # to a page of its own, such as one to log in
+        return f"to {place}{path}. Give the base URL of the model server's API, and the key that it wants"
+    if base == url:
+        return f"to {place}{parts.path}: it does not speak OpenAI's protocol at {route}"
+    return f"to {base}: give that URL"
+
+
+def _tls_fault(error: BaseException | None) -> ssl.SSLError | None:
+    """What was wrong with an encrypted connection, if that was it."""
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _about_tls(url: str, fault: ssl.SSLError) -> str:
+    if isinstance(fault, ssl.SSLCertVerificationError):
+        return (
+            f"{url} answers, but its certificate is not trusted here ({fault.verify_message}). Put the file"
+            " of the authority that signed it into SSL_CERT_FILE, or correct the URL"
+        )
+    why = getattr(fault, "reason", "") or type(fault).__name__
+    return (
+        f"{url} answers, but not over TLS as it is spoken here ({why})."
+        " Give http:// if the server does not encrypt, or correct its certificate"
+    )

@@ -45,19 +45,22 @@ class Later(Runnable[Any, Any]):
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Make it, and ask it."""
         client = self.bound.client()
-        return self._made(client).invoke(input, config, **translated(client, kwargs))
+        with self.bound.watched():
+            return self._made(client).invoke(input, config, **translated(client, kwargs))
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Make it, and ask it."""
         client = await self.bound.aclient()
-        return await self._made(client).ainvoke(input, config, **translated(client, kwargs))
+        with self.bound.watched():
+            return await self._made(client).ainvoke(input, config, **translated(client, kwargs))
 
     def stream(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any | None
     ) -> Iterator[Any]:
         """Make it, and let it stream."""
         client = self.bound.client()
-        yield from self._made(client).stream(input, config, **translated(client, kwargs))
+        with self.bound.watched():
+            yield from self._made(client).stream(input, config, **translated(client, kwargs))
 
     async def astream(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any | None
@@ -65,9 +68,10 @@ class Later(Runnable[Any, Any]):
         """Make it, and let it stream."""
         client = await self.bound.aclient()
         stream = self._made(client).astream(input, config, **translated(client, kwargs))
-        async with aclosing(cast("AsyncGenerator[Any, None]", stream)) as chunks:
-            async for chunk in chunks:
-                yield chunk
+        with self.bound.watched():
+            async with aclosing(cast("AsyncGenerator[Any, None]", stream)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
 
 
 def translated(client: BaseChatModel, kwargs: Mapping[str, Any]) -> dict[str, Any]:

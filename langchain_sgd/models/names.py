@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from langchain_sgd._extras import MissingExtraError
 from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.keys import checked_key
 from langchain_sgd.models.endpoint import ChatEndpoint
 from langchain_sgd.models.urls import address_of, is_url
 
@@ -42,15 +43,18 @@ def resolve(
         **options: Fields of the model that is made, such as `temperature` or `max_tokens`.
 
     Raises:
-        InvalidInputError: It is none of these, or its package is not installed.
+        InvalidInputError: It is none of these, or its package is not installed, or no header can carry its
+            key.
     """
     if isinstance(value, Runnable):
         return value
-    key = SecretStr(api_key) if isinstance(api_key, str) else api_key
+    key = checked_key(api_key, f"{what}: api_key")
     if isinstance(value, str):
         name = value.strip()
         if is_url(name):
-            return ChatEndpoint(url=str(address_of(name)), api_key=key, what=what, options=options)
+            model = ChatEndpoint(url=str(address_of(name)), api_key=key, what=what, options=options)
+            _ = model.key  # reading it checks it
+            return model
         return _by_provider(name, what, key, options)
     if type(value).__name__ == "TGIEndpoint":
         from langchain_sgd.tgi import chat_model  # noqa: PLC0415 - loads the HTTP client

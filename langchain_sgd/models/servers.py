@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -11,10 +12,18 @@ from weakref import WeakKeyDictionary
 import httpx
 from pydantic import SecretStr
 
-from langchain_sgd.models.identify import Server, identified
+from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.keys import is_sendable
+from langchain_sgd.models.clients import network
+from langchain_sgd.models.identify import Get, Server, identified
 from langchain_sgd.models.urls import Address, hosted_key
 
 _TIMEOUT: Final = httpx.Timeout(10.0, connect=5.0)
+_OWN_TIMEOUT_S: Final = 10.0
+_TOLD: Final = ("content-type", "location", "server")
+"""Headers of an answer that are looked at."""
+_FORGOTTEN_AFTER_S: Final = 5.0
+"""How long an answer counts, whatever calls say: else each that fails would ask the server anew."""
 
 
 class Endpoints:
@@ -38,6 +47,7 @@ class Endpoints:
         self._transport = transport
         self._clock = clock
         self._servers: dict[str, Server] = {}
+        self._answered: dict[str, float] = {}
         self._asking: WeakKeyDictionary[
             asyncio.AbstractEventLoop, dict[str, asyncio.Future[None]]
         ] = WeakKeyDictionary()
@@ -56,8 +66,12 @@ class Endpoints:
         return self._servers.get(url)
 
     def forget(self, url: str) -> None:
-        """Ask a server again when it is next needed: it may serve another model by then."""
-        self._servers.pop(url, None)
+        """Ask a server again when it is next needed: it may serve another model by then.
+
+        One that has answered a moment ago is not asked again.
+        """
+        if self._clock() - self._answered.get(url, -_FORGOTTEN_AFTER_S) >= _FORGOTTEN_AFTER_S:
+            self._servers.pop(url, None)
 
     def clear(self) -> None:
         """Forget everything."""
@@ -79,6 +93,7 @@ class Endpoints:
         *,
         key: SecretStr | None = None,
         headers: Mapping[str, str] | None = None,
+        http: Any = None,
         again_after_s: float = 0.0,
     ) -> Server:
         """What serves at a URL; asked at most once at a time, and never again once it has answered.
@@ -86,13 +101,16 @@ class Endpoints:
         Args:
             address: The URL.
             key: Sent as a bearer token.
-            headers: Further headers, for gateways.
+            headers: Further headers, for gateways; one of them may stand for the key.
+            http: A client of httpx, or of its successor, that asks in place of one made here: it knows
+                certificates, proxies and headers.
             again_after_s: Seconds for which a failure counts, so that it is not met at every call.
 
         Raises:
             EndpointUnreachableError: Nothing answers.
             EndpointKeyError: The key is missing or wrong.
             EndpointError: What answers is no model server that is known here.
+            InvalidInputError: A header cannot be sent.
         """
         url = address.url
         loop = asyncio.get_running_loop()
@@ -105,7 +123,7 @@ class Endpoints:
                 continue
             asked = waiting[url] = loop.create_future()
             try:
-                server = await self._ask(address, key, headers or {})
+                server = await self._ask(address, key, headers or {}, http)
             except Exception as error:
                 self._failed[url] = (self._clock(), error)
                 asked.set_exception(error)
@@ -116,29 +134,57 @@ class Endpoints:
                 raise
             else:
                 self._servers[url] = server
+                self._answered[url] = self._clock()
                 asked.set_result(None)
             finally:
                 del waiting[url]
         return known
 
     async def _ask(
-        self, address: Address, key: SecretStr | None, headers: Mapping[str, str]
+        self, address: Address, key: SecretStr | None, headers: Mapping[str, str], http: Any
     ) -> Server:
         if hosted_key(address.host) == "OPENAI_API_KEY":
             return Server(address.url, "openai", f"{address.url}/v1")
-        sent = dict(headers)
-        if key is not None:
-            sent["Authorization"] = f"Bearer {key.get_secret_value()}"
+        for name, value in headers.items():
+            if not is_sendable(value):
+                msg = f"{address.url}: the header {name} holds a line end, or what else no header can carry"
+                raise InvalidInputError(msg)
+        sent = httpx.Headers(
+            {} if key is None else {"Authorization": f"Bearer {key.get_secret_value()}"}
+        )
+        sent.update(headers)
+        has_key = "Authorization" in sent
+        if http is not None:
+            return await identified(address, _through(http, sent), has_key=has_key)
         # In a thread: it reads the machine's certificates.
         client = await asyncio.to_thread(
-            httpx.AsyncClient,
-            headers=sent,
-            timeout=_TIMEOUT,
-            transport=self._transport,
-            trust_env=not address.is_loopback,
+            lambda: httpx.AsyncClient(
+                headers=sent, timeout=_TIMEOUT, transport=self._transport, **network(address)
+            )
         )
         async with client:
-            return await identified(address, client.get, has_key=key is not None)
+            return await identified(address, client.get, has_key=has_key)
+
+
+def _through(http: Any, headers: httpx.Headers) -> Get:
+    """Ask by somebody's own client, which may be of another generation of httpx, and synchronous."""
+
+    async def get(url: str) -> httpx.Response:
+        how = {"headers": dict(headers), "timeout": _OWN_TIMEOUT_S}
+        try:
+            if inspect.iscoroutinefunction(http.get):
+                found = await http.get(url, **how)
+            else:
+                found = await asyncio.to_thread(http.get, url, **how)
+        except (httpx.HTTPError, httpx.InvalidURL):
+            raise
+        except Exception as error:  # of whatever library it is
+            raise httpx.TransportError(str(error) or type(error).__name__) from error
+        told = {name: found.headers[name] for name in _TOLD if name in found.headers}
+        asked = httpx.Request("GET", str(found.url))
+        return httpx.Response(found.status_code, headers=told, content=found.content, request=asked)
+
+    return get
 
 
 ENDPOINTS: Final = Endpoints()

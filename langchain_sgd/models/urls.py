@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
 from pydantic import SecretStr
 
+from langchain_sgd.keys import key_from_environment
 from langchain_sgd.server_urls import base_and_fragment, below, host_of, is_loopback
 
 HOSTED: Final = {
@@ -71,13 +71,21 @@ def key_for(address: Address, what: str) -> SecretStr | None:
 
     `SGD_LARGE_API_KEY` (for `what="large"`) and `SGD_API_KEY` are for whatever server the user names. A
     company's own variable goes to that company's hosts only, and over https only.
+
+    Raises:
+        InvalidInputError: No header can carry the key.
     """
-    own = f"SGD_{what.upper()}_API_KEY"
-    key = os.environ.get(own) or os.environ.get("SGD_API_KEY")
-    if not key and address.url.startswith("https:"):
-        name = hosted_key(address.host)
-        key = os.environ.get(name) if name else None
-    return SecretStr(key) if key else None
+    if (own := own_key(what)) is not None:
+        return own
+    name = hosted_key(address.host) if address.url.startswith("https:") else None
+    return None if name is None else key_from_environment(name)
+
+
+def own_key(what: str) -> SecretStr | None:
+    """The key that the package's own variables hold for a use of a model."""
+    return key_from_environment(f"SGD_{what.upper()}_API_KEY") or key_from_environment(
+        "SGD_API_KEY"
+    )
 
 
 def hosted_key(host: str) -> str | None:

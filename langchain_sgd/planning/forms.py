@@ -219,6 +219,7 @@ async def _ask(leaf: Any, endpoints: Endpoints) -> None:
                 address,
                 key=key if isinstance(key, SecretStr) else None,
                 headers={name: text for name, text in headers.items() if isinstance(text, str)},
+                http=getattr(model, "http_async_client", None),
                 again_after_s=_AGAIN_AFTER_S,
             )
     except SkeletonGraphError:

@@ -66,7 +66,9 @@ class ProxyError(Exception):
 
     def response(self) -> JSONResponse:
         """As a whole answer."""
-        return JSONResponse(self.body(), self.status, self.headers)
+        # OpenAI's clients would ask the whole answer again, though the run has tried what there was to try.
+        final = {"x-should-retry": "false"} if self.status >= 500 else {}
+        return JSONResponse(self.body(), self.status, {**final, **self.headers})
 
 
 def as_proxy_error(error: BaseException) -> ProxyError:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import pickle
+import ssl
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from langchain_core.caches import InMemoryCache
+from langchain_core.load import dumps
 from langchain_core.messages import HumanMessage
 from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
 from langchain_openai import ChatOpenAI
-from openai import DefaultAsyncHttpxClient
+from openai import DefaultAsyncHttpxClient, DefaultHttpxClient
 from pydantic import BaseModel, SecretStr
 
 from langchain_sgd.models import (
@@ -22,13 +28,17 @@ from langchain_sgd.models import (
     ChatEndpoint,
     EndpointError,
     EndpointKeyError,
-    endpoint,
+    EndpointUnreachableError,
+    clients,
     resolve,
 )
 from langchain_sgd.models.identify import Server
+from langchain_sgd.models.pools import held_pools
+from langchain_sgd.models.servers import Endpoints
 from langchain_sgd.planning.forms import Grammar, bound, form_of, is_refusal, refused
 from langchain_sgd.planning.wrappers import is_openai_style
 from tests.openai_server import OpenAIServer
+from tests.support.models import settle
 from tests.tgi_server import TGITestServer
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
@@ -94,14 +104,14 @@ async def test_a_tgi_url_answers_through_its_own_client() -> None:
 async def test_without_its_own_client_a_tgi_url_answers_through_openais(
     monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
-    monkeypatch.setattr(endpoint, "_has", lambda *modules: missing not in modules)
+    monkeypatch.setattr(clients, "_has", lambda *modules: missing not in modules)
     async with TGITestServer() as server:
         model = resolve(server.url)
         assert type(await model.aclient()).__name__ == "ChatOpenAI"  # type: ignore[attr-defined]
         assert is_openai_style(model)
         whole = await streamed(model, max_tokens=3)
         assert whole.usage_metadata["output_tokens"] == 3
-    monkeypatch.setattr(endpoint, "_has", lambda *_: False)
+    monkeypatch.setattr(clients, "_has", lambda *_: False)
     assert ChatEndpoint(url=server.url).client_class(Server(server.url, "tgi", "")) == "ChatTGI"
 
 
@@ -174,12 +184,84 @@ async def test_a_server_that_changed_its_model_is_asked_anew() -> None:
         error = {"message": f"The model `{body['model']}` does not exist.", "code": 404}
         return None if body["model"] == "new" else (404, {"error": error})
 
+    now = 0.0
     async with OpenAIServer("vllm", models=("old",), refuse=other) as server:
-        model = resolve(server.url)
-        with pytest.raises(Exception, match="does not exist"):
-            await model.ainvoke("hi")
-        server.models = ("new",)
+        model: Any = resolve(server.url)
+        model._endpoints = Endpoints(clock=lambda: now)
+        await model.aserver()
+        server.models, now = ("new",), 10.0
+        for way in (model, model.bind_tools([Number])):
+            with pytest.raises(Exception, match="does not exist"):
+                await way.ainvoke("hi")
+            assert (await way.ainvoke("hi")).text == "some text"
+            server.models, now = ("old",), now + 10
+            model._endpoints.clear()
+            await model.aserver()
+            server.models, now = ("new",), now + 10
+
+
+async def test_a_wrong_model_makes_no_questions_and_no_connections() -> None:
+    def none(_: Any) -> Any:
+        return 404, {"error": {"message": "model not found"}}
+
+    async with OpenAIServer("other", models=("a", "b"), refuse=none) as server:
+        model = ChatEndpoint(url=f"{server.url}#typo")
+        now = 0.0
+        model._endpoints = Endpoints(clock=lambda: now)
+        before = held_pools(asyncio.get_running_loop())
+        for _ in range(5):
+            with pytest.raises(Exception, match="not found"):
+                await model.ainvoke("hi")
+        asked = len(server.asked)
+        now = 60.0  # it is asked anew, and says the same
+        for _ in range(5):
+            with pytest.raises(Exception, match="not found"):
+                await model.ainvoke("hi")
+        assert len(server.asked) == 2 * asked
+        assert held_pools(asyncio.get_running_loop()) == before + 1
+
+
+async def test_pools_are_closed_with_their_clients() -> None:
+    loop = asyncio.get_running_loop()
+    async with OpenAIServer("vllm") as server:
+        before = held_pools(loop)
+        model = ChatEndpoint(url=server.url)
+        await model.aserver()
+        async with asyncio.TaskGroup() as group:  # both make one, and one of them is too late
+            made = [group.create_task(model.aclient()) for _ in range(2)]
+        assert made[0].result() is made[1].result()
+        assert held_pools(loop) == before + 1
+        pool = made[0].result().http_async_client  # type: ignore[attr-defined]
         assert (await model.ainvoke("hi")).text == "some text"
+        del model, made, group
+        gc.collect()
+        await settle(lambda: pool.is_closed)
+        assert held_pools(loop) == before
+
+
+_FORKS = """
+import os
+from langchain_sgd.models import ChatEndpoint, Server
+model = ChatEndpoint(url="http://gpu:1")
+model._endpoints._servers[model.url] = Server(model.url, "vllm", model.url + "/v1", ("m",))
+made = model.client()
+child = os.fork()
+if not child:
+    other = model.client()
+    pool = made.http_client
+    model._clients._made.clear()
+    del made
+    import gc; gc.collect()
+    os._exit(0 if other.http_client is not pool and not pool.is_closed else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert model.client() is made
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only systems that fork")
+async def test_a_forked_process_has_connections_of_its_own() -> None:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", _FORKS)
+    assert await process.wait() == 0
 
 
 async def test_cache_and_limiter_are_the_clients_business() -> None:
@@ -204,7 +286,7 @@ async def test_tools_and_structured_output_are_the_clients_own() -> None:
         model: Any = resolve(server.url)
         found = await model.with_structured_output(Number).ainvoke("hi", max_tokens=5)
         assert found == Number(n=7)
-        assert server.bodies[-1]["max_completion_tokens"] == 5
+        assert server.bodies[-1]["max_tokens"] == 5
         await streamed(model.bind_tools([Number], tool_choice="Number"))
         assert server.bodies[-1]["tools"][0]["function"]["name"] == "Number"
         assert server.bodies[-1]["tool_choice"]["function"]["name"] == "Number"
@@ -240,10 +322,157 @@ async def test_the_form_reaches_the_server(kind: str, form: Any, by: str) -> Non
         found = await form_of(model)
         made = bound(model, found, GRAMMAR, max_tokens=5, temperature=0.0, seed=3, stop=["x"])
         await streamed(made)
-        options = {"max_completion_tokens": 5, "temperature": 0.0, "seed": 3, "stop": ["x"]}
+        limit = "max_tokens" if by == "url" else "max_completion_tokens"
+        options = {limit: 5, "temperature": 0.0, "seed": 3, "stop": ["x"]}
         assert sent(server) == {**options, **form}
         await made.ainvoke("hi")
         assert sent(server) == {**options, **form}
+
+
+@pytest.mark.parametrize("kind", ["vllm", "llama.cpp", "litellm", "other"])
+async def test_the_limit_is_said_by_the_name_that_all_servers_know(kind: str) -> None:
+    def strict(body: Any) -> Any:  # as Mistral's is
+        return (422, {"detail": "extra_forbidden"}) if "max_completion_tokens" in body else None
+
+    async with OpenAIServer(kind, refuse=strict) as server:
+        model: Any = resolve(server.url, max_tokens=9)
+        await model.ainvoke("hi")
+        assert sent(server) == {"max_tokens": 9}
+        await streamed(model, max_tokens=7)
+        assert sent(server) == {"max_tokens": 7}
+        assert await asyncio.to_thread(model.invoke, "hi", max_tokens=5)
+        assert sent(server) == {"max_tokens": 5}
+        client = await model.aclient()
+        assert (type(client).__name__, client.lc_id()[-1]) == ("ChatOpenAI", "ChatOpenAI")
+        assert client.get_lc_namespace() == ChatOpenAI.get_lc_namespace()
+        assert pickle.loads(pickle.dumps(type(client))) is type(client)  # noqa: S301 - our own
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [("lab/model", {"max_completion_tokens": 9}), ("openai/o3", {"max_tokens": 9})],
+)
+async def test_the_new_name_is_said_where_it_is_meant(model: str, options: Any) -> None:
+    async with OpenAIServer("other", models=(model,)) as server:
+        await resolve(server.url, **options).ainvoke("hi")
+        assert sent(server) == {"max_completion_tokens": 9}
+    async with OpenAIServer("other") as server:
+        await resolve(server.url).ainvoke("hi", max_completion_tokens=9)
+        assert sent(server) == {"max_completion_tokens": 9}
+
+
+# -- gateways, certificates
+
+
+@pytest.mark.parametrize("kind", ["vllm", "tgi", "ollama"])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+async def test_a_gateways_header_is_sent_with_every_request(kind: str) -> None:
+    async with OpenAIServer(kind, gateway=("X-Gateway-Key", "k")) as server:
+        with pytest.raises(EndpointKeyError):
+            await resolve(server.url).ainvoke("hi")
+        model: Any = resolve(server.url, default_headers={"X-Gateway-Key": "k"})
+        assert (await model.ainvoke("hi")).text == "some text"
+        assert (await asyncio.to_thread(model.invoke, "hi")).text == "some text"
+    gc.collect()
+
+
+async def test_a_gateways_header_is_shown_nowhere() -> None:
+    model: Any = resolve("http://gpu:1", default_headers={"X-Gateway-Key": "s3cret"})
+    model._endpoints = Endpoints()
+    model._endpoints._servers[model.url] = Server(model.url, "vllm", f"{model.url}/v1", ("m",))
+    client = await model.aclient()
+    for shown in (repr(model), repr(client), dumps(model), dumps(client)):
+        assert "s3cret" not in shown
+
+
+@pytest.mark.parametrize("kind", ["other", "ollama"])
+async def test_a_client_of_ones_own_is_taken(kind: str) -> None:
+    async with (
+        OpenAIServer(kind, gateway=("X-Gateway-Key", "k")) as server,
+        DefaultAsyncHttpxClient(headers={"X-Gateway-Key": "k"}) as http,
+    ):
+        model: Any = resolve(server.url, http_async_client=http)
+        assert (await model.ainvoke("hi")).text == "some text"
+        assert (await model.aclient()).http_async_client is http
+        with DefaultHttpxClient(headers={"X-Gateway-Key": "k"}) as sync:
+            ENDPOINTS.clear()
+            model = resolve(server.url, http_client=sync)
+            assert (await asyncio.to_thread(model.invoke, "hi")).text == "some text"
+        # A client that the user made himself is asked by, too.
+        ENDPOINTS.clear()
+        client = ChatOpenAI(
+            base_url=f"{server.url}/v1",
+            model="lab/model",
+            api_key=SecretStr("x"),
+            http_async_client=http,
+        )
+        await form_of(client)
+        assert ENDPOINTS.get(server.url) is not None
+
+
+async def test_a_proxy_of_openais_client_is_the_pools(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_PROXY", "http://127.0.0.1:9")
+    async with OpenAIServer("vllm") as server:
+        assert (await resolve(server.url).ainvoke("hi")).text == "some text"
+        with pytest.raises(Exception, match="Connection error"):
+            await resolve(server.url, openai_proxy="http://127.0.0.1:9").ainvoke("hi")
+
+
+def test_what_the_url_names_is_no_option() -> None:
+    for name in ("model", "base_url", "openai_api_key"):
+        with pytest.raises(ValueError, match=f"{name} is no option"):
+            resolve("http://gpu:1", **{name: "x"})
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of localhost, with its key, signed by itself."""
+    x509 = pytest.importorskip("cryptography.x509")
+    from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415 - skipped above
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path: Path = tmp_path_factory.mktemp("tls") / "localhost.pem"
+    pem = serialization.Encoding.PEM
+    form = serialization.PrivateFormat.PKCS8
+    secret = key.private_bytes(pem, form, serialization.NoEncryption())
+    path.write_bytes(secret + made.public_bytes(pem))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["vllm", "ollama"])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+async def test_loopback_has_no_proxy_but_certificates_of_its_own(
+    kind: str, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate)
+    for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    async with OpenAIServer(kind, tls=tls) as server:
+        with pytest.raises(EndpointUnreachableError, match=r"not trusted here .*SSL_CERT_FILE"):
+            await resolve(server.url).ainvoke("hi")
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        model = resolve(server.url)
+        assert (await model.ainvoke("hi")).text == "some text"
+        assert (await asyncio.to_thread(model.invoke, "hi")).text == "some text"
+    gc.collect()
 
 
 async def test_older_vllm_gets_its_older_form() -> None:

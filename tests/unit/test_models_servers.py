@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import pickle
+import ssl
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.models.identify import (
     EndpointError,
     EndpointKeyError,
@@ -23,6 +25,19 @@ from langchain_sgd.models.servers import ENDPOINTS, Endpoints
 from langchain_sgd.models.urls import address_of
 
 URL = "http://gpu:8000"
+
+
+def untrusted() -> ssl.SSLError:
+    error = ssl.SSLCertVerificationError()
+    error.verify_message = "self-signed"
+    return error
+
+
+def of_tls(cause: ssl.SSLError) -> httpx.ConnectError:
+    """As httpx raises it."""
+    error = httpx.ConnectError("[SSL]")
+    error.__cause__ = cause
+    return error
 
 
 class Network:
@@ -140,6 +155,20 @@ async def test_an_api_may_have_another_base_than_v1() -> None:
     assert server.api == f"{URL}/v1beta/openai"
 
 
+@pytest.mark.parametrize("base", ["/v1", ""])
+async def test_a_server_without_a_list_is_taken_if_a_model_is_named(base: str) -> None:
+    paths = {f"{base}/chat/completions": 405}
+    server = await Network(paths).ask(f"{URL}#sonar")
+    assert (server.kind, server.api) == ("other", f"{URL}{base}")
+    assert server.model("sonar") == "sonar"
+    with pytest.raises(EndpointError, match="no model server"):
+        await Network(paths).ask()
+    with pytest.raises(EndpointError, match="no model server"):
+        await Network({}).ask(f"{URL}#sonar")
+    with pytest.raises(EndpointKeyError):
+        await Network({**paths, "/v1/models": 401}).ask(f"{URL}#sonar")
+
+
 async def test_openai_itself_is_not_asked() -> None:
     network = Network({})
     server = await network.ask("https://api.openai.com/v1#gpt")
@@ -157,6 +186,10 @@ async def test_a_server_is_asked_once_also_by_many_at_a_time() -> None:
     assert len({id(task.result()) for task in tasks}) == 1
     await network.ask()
     assert len(network.requests) == 3
+    network.endpoints.forget(URL)
+    await network.ask()
+    assert len(network.requests) == 3  # it has said so a moment ago
+    network.clock = 6
     network.endpoints.forget(URL)
     await network.ask()
     assert len(network.requests) == 6
@@ -261,7 +294,41 @@ async def test_the_key_and_headers_are_sent_and_nothing_else_is() -> None:
             {"/v1/models": 301},
             {"location": "https://gpu/v1/models?token=s3cret"},
             EndpointError,
-            "to https://gpu/v1/models: give that URL",
+            "to https://gpu: give that URL",
+        ),
+        (
+            {"/v1/models": 308},
+            {"location": "/v1/models/"},
+            EndpointError,
+            "to http://gpu:8000/v1/models/: it does not speak",
+        ),
+        (
+            {"/v1/models": 302},
+            {"location": "https://me:s3cret@sso.example/login?next=x"},
+            EndpointError,
+            "to https://sso.example/login. Give the base URL",
+        ),
+        ({"/v1/models": 302}, {"location": "http://[::1"}, EndpointError, "a place that is no URL"),
+        (
+            {"/v1/models": of_tls(untrusted()), "/info": of_tls(untrusted())},
+            {},
+            EndpointUnreachableError,
+            r"certificate is not trusted here \(self-signed\).*SSL_CERT_FILE",
+        ),
+        (
+            {"/v1/models": of_tls(ssl.SSLError()), "/info": of_tls(ssl.SSLError())},
+            {},
+            EndpointUnreachableError,
+            "not over TLS.*http://",
+        ),
+        (
+            {
+                "/v1/models": httpx.ConnectError("Bearer s3cret-token"),
+                "/info": httpx.ConnectError(""),
+            },
+            {},
+            EndpointUnreachableError,
+            r"Bearer \*\*\*",
         ),
     ],
 )
@@ -272,6 +339,59 @@ async def test_what_is_no_server_is_told_with_the_next_step(
         await Network(paths, headers).ask()
     assert "s3cret" not in str(caught.value)
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # noqa: S301
+
+
+async def test_a_redirects_advice_can_be_followed() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.scheme == "http":
+            there = f"https://{request.url.host}{request.url.path}"
+            return httpx.Response(301, headers={"location": there})
+        if request.url.path == "/team/v1/models":
+            return httpx.Response(200, json=listing("m"))
+        return httpx.Response(404)
+
+    endpoints = Endpoints(httpx.MockTransport(answer))
+    with pytest.raises(EndpointError) as caught:
+        await endpoints.ask(address_of("http://llm.example/team"))
+    advised = str(caught.value).partition("), to ")[2].partition(": give")[0]
+    assert (await endpoints.ask(address_of(advised))).models == ("m",)
+
+
+async def test_a_header_stands_for_the_key_and_one_that_cannot_be_sent_is_named() -> None:
+    network = Network(VLLM)
+    await network.ask(key=SecretStr("s3cret"), headers={"authorization": "Basic abc"})
+    for request in network.requests:
+        assert request.headers.get_list("authorization") == ["Basic abc"]
+    with pytest.raises(InvalidInputError, match="header X-Team") as caught:
+        await Network(VLLM).ask(headers={"X-Team": "s3cret\n"})
+    assert "s3cret" not in str(caught.value)
+
+
+class OtherError(Exception):
+    """Of another library."""
+
+
+@pytest.mark.parametrize("client", [httpx.AsyncClient, httpx.Client])
+async def test_somebodys_own_client_asks_with_what_it_knows(client: Any) -> None:
+    asked: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        found = VLLM.get(request.url.path)
+        return httpx.Response(404) if found is None else httpx.Response(200, json=found)
+
+    http = client(transport=httpx.MockTransport(answer), headers={"X-Gateway-Key": "k"})
+    server = await Network({}).ask(http=http, key=SecretStr("s3cret"))
+    assert (server.kind, server.version) == ("vllm", "0.11.2")
+    assert {each.headers["x-gateway-key"] for each in asked} == {"k"}
+    assert {each.headers["authorization"] for each in asked} == {"Bearer s3cret"}
+
+    def fail(_: httpx.Request) -> httpx.Response:
+        raise OtherError("no route")
+
+    broken = client(transport=httpx.MockTransport(fail))
+    with pytest.raises(EndpointUnreachableError, match="no route"):
+        await Network({}).ask(http=broken)
 
 
 async def test_a_wrong_key_is_not_shown() -> None:

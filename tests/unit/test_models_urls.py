@@ -1,8 +1,15 @@
 from __future__ import annotations
 
-import pytest
+import argparse
 
+import pytest
+from pydantic import SecretStr
+
+from langchain_sgd.arguments import USAGE
+from langchain_sgd.cli import main
+from langchain_sgd.commands.models import given_key
 from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.models import ChatEndpoint, resolve
 from langchain_sgd.models.urls import HOSTED, address_of, key_for
 
 
@@ -65,6 +72,41 @@ def test_the_packages_own_variables_are_for_whatever_server_is_named(
     monkeypatch.setenv("SGD_SMALL_API_KEY", "for the small")
     assert key("http://gpu:1") == "for all"
     assert key("http://gpu:1", "small") == "for the small"
+
+
+@pytest.mark.parametrize("text", ["abc\n", "  abc\r\n", "abc"])
+def test_a_key_has_no_line_end(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SGD_API_KEY", text)
+    assert key("http://gpu:1") == "abc"
+    monkeypatch.setenv("MINE", text)
+    given = given_key(argparse.Namespace(api_key_env="MINE"))
+    assert given is not None
+    assert given.get_secret_value() == "abc"
+    model = ChatEndpoint(url="http://gpu:1", api_key=SecretStr(text))
+    assert model.key == SecretStr("abc")
+
+
+@pytest.mark.parametrize("text", ["s3cret\nX-Other: 1", "schlüss3cret"])
+def test_a_key_that_no_header_can_carry_is_refused_unseen(
+    text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SGD_SMALL_API_KEY", text)
+    for call in (
+        lambda: key("http://gpu:1", "small"),
+        lambda: resolve("http://gpu:1", what="small"),
+    ):
+        with pytest.raises(InvalidInputError, match="SGD_SMALL_API_KEY holds no key") as caught:
+            call()
+        assert "s3cret" not in str(caught.value)
+    with pytest.raises(ValueError, match="api_key holds no key") as told:
+        ChatEndpoint(url="http://gpu:1", api_key=SecretStr(text))
+    assert "s3cret" not in str(told.value)
+    urls = ["--large", "http://gpu:1", "--small", "http://gpu:1"]
+    assert main(["plan", "Why?", *urls]) == USAGE
+    monkeypatch.setenv("SGD_PROXY_API_KEY", text)
+    monkeypatch.delenv("SGD_SMALL_API_KEY")
+    assert main(["proxy", *urls]) == USAGE
+    assert "s3cret" not in "".join(capsys.readouterr())
 
 
 @pytest.mark.parametrize("host", ["gpu:8000", "api.openai.com.evil.org", "myapi.openai.com.evil"])

@@ -320,6 +320,8 @@ async def test_an_early_error_has_its_own_status(
     assert answer.status == status
     assert answer.json["error"]["type"] == kind
     assert str(error) in answer.json["error"]["message"]
+    # OpenAI's clients ask no second time for what the run has tried itself.
+    assert answer.headers.get("x-should-retry") == ("false" if status >= 500 else None)
 
 
 async def test_an_error_in_mid_stream_is_a_piece_of_it() -> None:
