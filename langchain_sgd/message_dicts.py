@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from langchain_core.messages import AIMessage, BaseMessage, InvalidToolCall, convert_to_messages
+from langchain_core.messages.tool import invalid_tool_call
 
 _ASSISTANT: Final = frozenset({"assistant", "ai"})
 
@@ -35,7 +36,7 @@ def messages_of(values: Iterable[Any]) -> list[BaseMessage]:
 
 def _read(message: Mapping[str, Any]) -> tuple[dict[str, Any], list[InvalidToolCall]]:
     """An assistant's message in LangChain's own form, and its calls that cannot be read."""
-    found = {"content": "", **message}
+    found = {"content": "", **message} if "role" in message else dict(message)
     given = message.get("tool_calls")
     if not isinstance(given, list):
         return found, []
@@ -48,12 +49,12 @@ def _read(message: Mapping[str, Any]) -> tuple[dict[str, Any], list[InvalidToolC
             continue
         arguments = function.get("arguments")
         read = _arguments(arguments)
-        one = {"name": function.get("name"), "id": call.get("id")}
+        name, call_id = function.get("name"), call.get("id")
         if read is not None:
-            calls.append({**one, "args": read, "type": "tool_call"})
+            calls.append({"name": name, "args": read, "id": call_id, "type": "tool_call"})
             continue
         text = arguments if isinstance(arguments, str) else json.dumps(arguments)
-        invalid.append(InvalidToolCall(**one, args=text, error=None, type="invalid_tool_call"))
+        invalid.append(invalid_tool_call(name=name, args=text, id=call_id))
     return {**found, "tool_calls": calls}, invalid
 
 

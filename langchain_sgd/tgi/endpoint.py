@@ -12,8 +12,8 @@ from urllib.request import getproxies, proxy_bypass
 
 from pydantic import SecretStr
 
-from langchain_sgd import keys
 from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.keys import key_from_environment as key_of_variable
 from langchain_sgd.server_urls import base_and_fragment, below, host_of, is_loopback
 
 Verify = bool | str | ssl.SSLContext
@@ -138,10 +138,10 @@ def key_from_environment(url: str) -> SecretStr | None:
     `TGI_API_KEY` is for any server. `HF_TOKEN` opens a whole Hugging Face account, so it is sent to
     Hugging Face's own hosts over https only.
     """
-    if (key := keys.key_from_environment("TGI_API_KEY")) is not None:
+    if (key := key_of_variable("TGI_API_KEY")) is not None:
         return key
     is_theirs = url.startswith("https:") and is_hugging_face(url)
-    return keys.key_from_environment("HF_TOKEN") if is_theirs else None
+    return key_of_variable("HF_TOKEN") if is_theirs else None
 
 
 def is_hugging_face(url: str) -> bool:

@@ -30,7 +30,7 @@ import httpx2
 from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
-from langchain_sgd.events import Ended, PlanEnded, Planned, Voided
+from langchain_sgd.events import Ended, Event, PlanEnded, Planned, Voided
 from langchain_sgd.mcp import _Steps, http_app, make_server
 
 PLAN = skeleton("1", "2 <- 1")
@@ -76,9 +76,9 @@ async def test_the_tool_is_described_and_writes_with_progress() -> None:
 def test_a_plan_that_is_voided_counts_among_the_steps() -> None:
     steps = _Steps()
     nodes = skeleton("1", "2", "3").nodes
-    thought = [Planned(node, 0.0) for node in nodes]
-    plan = [*thought[:2], PlanEnded(0.0)]
-    written = [Ended(node.id, "complete", "x", 0.0) for node in nodes[:2]]
+    thought: list[Event] = [Planned(node, 0.0) for node in nodes]
+    plan: list[Event] = [*thought[:2], PlanEnded(0.0)]
+    written: list[Event] = [Ended(node.id, "complete", "x", 0.0) for node in nodes[:2]]
     events = (*thought, Voided(0.0), *plan, *written)
     told = [(steps.done, steps.total) for event in events if steps.feed(event)]
     assert told[-1] == (7, 7)

@@ -19,9 +19,9 @@ MODULES = sorted(ROOT.rglob("*.py"))
 
 LAYERS = (
     {"_version", "portal", "errors", "expression_syntax", "stops", "surrogates", "prose"},
-    {"expressions", "conversation", "repetition"},
+    {"expressions", "conversation", "message_dicts", "repetition"},
     {"failures", "redaction", "thoughts"},
-    {"_extras", "skeleton", "limits", "owner", "retry", "text", "wire", "server_urls"},
+    {"_extras", "skeleton", "limits", "owner", "retry", "text", "wire", "server_urls", "keys"},
     {"prompt_texts"},
     {"costs", "models", "prompts"},
     {"planning"},
@@ -157,7 +157,7 @@ def test_arrows_go_one_way(path: Path) -> None:
                 here == "embedded" and path.relative_to(ROOT).parts[1] not in {"briefs", "train"}
             )
             known = {here, "errors", "expression_syntax", "expressions", "limits"}
-            known |= {"_extras", "server_urls"}
+            known |= {"_extras", "keys", "server_urls"}
             assert not alone or there in known, f"{path} imports {module}"
 
 
