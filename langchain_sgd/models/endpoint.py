@@ -124,6 +124,8 @@ class ChatEndpoint(BaseChatModel):
 
     async def _asked(self, *own: str) -> Server:
         """What serves, asked through the user's own connections if these options name some."""
+        if (known := self.known) is not None:
+            return known
         return await self._endpoints.ask(
             self.address,
             key=self.key,
