@@ -48,6 +48,25 @@ async def test_messages_of_equal_ids_are_different_messages() -> None:
     assert seen(stage) == [[("human", "Tell."), ("ai", "a"), ("human", "More.")]]
 
 
+async def test_a_list_of_dicts_may_hold_calls_as_clients_write_them() -> None:
+    stage, sgd = undivided()
+    functions = {"c1": {"name": "now", "arguments": ""}, "c2": {"name": "now", "arguments": '{"a'}}
+    calls = [{"id": key, "type": "function", "function": each} for key, each in functions.items()]
+    await sgd.ainvoke(
+        [
+            {"role": "user", "content": "Time?"},
+            {"role": "assistant", "tool_calls": calls},
+            {"role": "tool", "tool_call_id": "c1", "content": "12:00"},
+            {"role": "user", "content": "And now?"},
+        ]
+    )
+    [asked] = stage.of(PLAIN)
+    message = asked.messages[1]
+    assert isinstance(message, AIMessage)
+    assert [(call["id"], call["args"]) for call in message.tool_calls] == [("c1", {})]
+    assert [(call["id"], call["args"]) for call in message.invalid_tool_calls] == [("c2", '{"a')]
+
+
 async def test_system_messages_become_one_that_stands_first() -> None:
     stage = Stage({PLANNER: planning(skeleton("1", "2"))})
     sgd = SGDRunnable(**stage.pair())
