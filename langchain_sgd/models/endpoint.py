@@ -18,7 +18,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator
 from langchain_sgd.keys import checked_key
 from langchain_sgd.limits import Limit
 from langchain_sgd.models.clients import client_class, headers_of, make_client
-from langchain_sgd.models.identify import Server
+from langchain_sgd.models.identify import EndpointError, Server
 from langchain_sgd.models.later import CALL_OPTIONS, Later, translated
 from langchain_sgd.models.pools import Clients, close_after, close_after_sync
 from langchain_sgd.models.servers import ENDPOINTS, Endpoints
@@ -166,7 +166,8 @@ class ChatEndpoint(BaseChatModel):
 
     def _make(self, server: Server, *, pooled: bool) -> tuple[BaseChatModel, Any]:
         given = {**self._inherited(), **self.options}
-        return make_client(server, self.address, self.key, given, pooled=pooled)
+        with self.watched():
+            return make_client(server, self.address, self.key, given, pooled=pooled)
 
     def _inherited(self) -> dict[str, Any]:
         """What every chat model has and the client does in this one's place: cache, limiter, tags."""
@@ -264,11 +265,11 @@ class ChatEndpoint(BaseChatModel):
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Forget a server that no longer knows its model, so that the next call asks anew."""
+        """Forget a server that does not know the model, so that a later call asks anew."""
         try:
             yield
         except Exception as error:
-            if getattr(error, "status_code", None) == 404:
+            if isinstance(error, EndpointError) or getattr(error, "status_code", None) == 404:
                 self._endpoints.forget(self.address.url)
             raise
 

@@ -162,8 +162,14 @@ async def test_several_models_want_a_choice() -> None:
             await resolve(server.url).ainvoke("hi")
         await resolve(f"{server.url}#b").ainvoke("hi")
         assert server.bodies[-1]["model"] == "b"
+        now = 0.0
+        model: Any = resolve(f"{server.url}#c")
+        model._endpoints = Endpoints(clock=lambda: now)
+        await model.aserver()
+        server.models, now = ("b", "c"), 10.0
         with pytest.raises(EndpointError, match="no model 'c'; it serves a, b"):
-            await resolve(f"{server.url}#c").ainvoke("hi")
+            await model.ainvoke("hi")
+        assert (await model.ainvoke("hi")).text == "some text"  # it was asked anew
 
 
 async def test_a_key_is_sent_if_it_is_the_servers(monkeypatch: pytest.MonkeyPatch) -> None:
