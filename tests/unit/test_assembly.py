@@ -349,7 +349,12 @@ class TestRestarts:
 @pytest.mark.parametrize("status", ["complete", "truncated"])
 def test_what_a_part_leaves_open_is_closed_before_the_next(status: NodeStatus) -> None:
     code = "Do this:\n\n```python\nprint("
-    events = [*PLANNED[:2], PlanEnded(0, cut=False), token(ONE, code), ended(ONE, code, status)]
+    events: list[Event] = [
+        *PLANNED[:2],
+        PlanEnded(0, cut=False),
+        token(ONE, code),
+        ended(ONE, code, status),
+    ]
     events += [token(TWO, "two"), ended(TWO, "two")]
     mark = f"\n\n{CUT}" if status == "truncated" else ""
     shown = "".join(fed(*events))
