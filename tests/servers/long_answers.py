@@ -19,7 +19,7 @@ from typing import Any
 from langchain_sgd import Report, SGDRunnable
 from langchain_sgd.baselines import PlainDecoding
 from langchain_sgd.bench.endpoints import read_questions
-from langchain_sgd.decoding.length import count_words
+from langchain_sgd.decoding.sentences import count_words
 from langchain_sgd.repetition import overlap, paragraphs
 
 PLAIN, PARTS, EXPANDED = "plain", "in parts", "in parts of parts"
