@@ -19,6 +19,8 @@ pytest.importorskip("langgraph.checkpoint.postgres", reason="needs langgraph-che
 
 from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 
 PLANNED = skeleton("1", "2", "3 <- 1,2")
@@ -58,9 +60,12 @@ async def test_what_is_finished_is_saved_while_other_graphs_are_at_the_pool(
     url: str, thread: RunnableConfig
 ) -> None:
     stage = Stage({PLANNER: planning(PLANNED), "3": Say("last")}, gated=True)
+    pool: AsyncConnectionPool[AsyncConnection[DictRow]] = AsyncConnectionPool(
+        url, kwargs={"autocommit": True, "row_factory": dict_row}, open=False
+    )
     async with (
         AsyncPostgresSaver.from_conn_string(url) as another,
-        AsyncConnectionPool(url, kwargs={"autocommit": True}, open=False) as pool,
+        pool,
         Owner() as owner,
     ):
         await another.setup()
