@@ -1,4 +1,4 @@
-"""What all tests share: how long hypothesis searches, how long a test may take, and that none depends on the last one's luck."""
+"""What all tests share: how long hypothesis searches, how long slow tests may take, and equal luck for all."""
 
 from __future__ import annotations
 
