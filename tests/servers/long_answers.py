@@ -89,6 +89,7 @@ def figures(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
         pace = middle(row.words / row.seconds * other.seconds / other.words for row, other in mine)
         found[way] = {
             "answers": len(mine),
+            "split": sum(row.parts > 1 for row, _ in mine),
             "parts": middle(row.parts for row, _ in mine),
             "words": middle(row.words for row, _ in mine),
             "repeated": round(middle(row.repeated for row, _ in mine), 3),

@@ -31,6 +31,7 @@ def test_figures_are_ratios_to_the_plain_answer_of_the_same_question() -> None:
     assert figures(rows)[PLAIN]["time_to_plain"] == 1
     assert figures(rows)[PARTS] == {
         "answers": 2,
+        "split": 2,
         "parts": 3,
         "words": 200,
         "repeated": 0.25,
