@@ -20,10 +20,13 @@ from langchain_sgd import Report, SGDRunnable
 from langchain_sgd.baselines import PlainDecoding
 from langchain_sgd.bench.endpoints import read_questions
 from langchain_sgd.decoding.sentences import count_words
+from langchain_sgd.models import resolve
 from langchain_sgd.repetition import overlap, paragraphs
 
 PLAIN, PARTS, EXPANDED = "plain", "in parts", "in parts of parts"
 WISH = "{question} Write about {words} words."
+PATIENCE_S = 7200.0
+"""For one call: 2,000 words in one piece take a processor longer than the usual ten minutes."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,11 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
-    models = {name: getattr(args, name) for name in ("large", "small") if getattr(args, name)}
+    models = {
+        name: resolve(url, what=name, timeout=PATIENCE_S)
+        for name in ("large", "small")
+        if (url := getattr(args, name))
+    }
     asked = [each.turns[0] for each in read_questions(args.questions, limit=args.limit)]
     rows = asyncio.run(measure(models, asked, words=args.words, expand=args.expand))
     text = json.dumps({"figures": figures(rows), "rows": [asdict(row) for row in rows]}, indent=1)
