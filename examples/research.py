@@ -1,4 +1,4 @@
-"""Research: each part searches a few notes and cites them; a human approves the skeleton first.
+"""Research: parts search a few notes and cite them, or say there are none; a human approves first.
 
 pip install langgraph-checkpoint-sqlite
 python examples/research.py  # the bundled models; or yours, with its URL or name in MODEL
@@ -24,7 +24,7 @@ from langchain_sgd.events import Ended
 QUESTION = """Write a launch brief for a new lamp from Oakham for nurses, price under $60, delivery $4. \
 Include: slogan, design, delivery, care."""
 NOTES = {path.stem: path.read_text() for path in Path(__file__).with_name("research").glob("*.md")}
-ASK = "\n\nUse these notes, and name the one behind each fact, as in [{}]:\n\n{}"
+ASK = "\n\nUse these notes and nothing else. Name the one behind each fact, as in [{}]:\n\n{}"
 
 
 @tool
@@ -36,14 +36,15 @@ def search(query: str) -> dict[str, str]:
 def researcher(model: Runnable, *, quotes: bool) -> Runnable:
     async def research(messages: list) -> AIMessage:
         *before, last = messages
-        found = await search.ainvoke(last.text.strip().splitlines()[-1])  # its own part stands last
-        notes = "".join(found.values())
-        if found and quotes:  # the bundled models understand no notes, so they are quoted
-            text = f"{notes.strip()} {' '.join(f'[{name}]' for name in found)}"
+        own = await search.ainvoke(last.text.strip().splitlines()[-1])  # its own part stands last
+        notes = own if own or quotes else await search.ainvoke(QUESTION)
+        if own and quotes:  # the bundled models understand no notes, so they are quoted
+            text = "".join(own.values()).strip() + "".join(f" [{name}]" for name in own)
         else:
-            asked = HumanMessage(last.text + ASK.format(", ".join(found), notes)) if found else last
-            text = str((await model.ainvoke([*before, asked])).text)
-        cited = [{"type": "citation", "title": name} for name in found if f"[{name}]" in text]
+            asked = ASK.format("], [".join(notes), "".join(notes.values())) if notes else ""
+            text = str((await model.ainvoke([*before, HumanMessage(last.text + asked)])).text)
+        cited = [{"type": "citation", "title": name} for name in notes if f"[{name}]" in text]
+        text = text if own or quotes or cited else "The notes say nothing about this."
         return AIMessage([{"type": "text", "text": text, "annotations": cited}])
 
     return RunnableLambda(research)
@@ -51,7 +52,7 @@ def researcher(model: Runnable, *, quotes: bool) -> Runnable:
 
 def supported(node: Node, text: str) -> bool:  # names notes on its subject; no other figures
     on, known = search.invoke(node.heading), {*re.findall(r"\d{2,}", f"{QUESTION} {NOTES}")}
-    return not on or (any(f"[{n}]" in text for n in on) and {*re.findall(r"\d{2,}", text)} <= known)
+    return (not on or any(f"[{n}]" in text for n in on)) and {*re.findall(r"\d{2,}", text)} <= known
 
 
 async def main() -> None:
@@ -65,10 +66,9 @@ async def main() -> None:
             sgd = SGDRunnable(tiers=tiers, **models, **checks, checkpointer=saver)
             waiting = (await sgd.ainvoke(QUESTION, thread)).response_metadata["sgd"]
             print("planned:", ", ".join(n["heading"] for n in waiting["skeleton"]["nodes"]))
-            # A human says yes. The run is cut off when its first part has ended, and then goes on.
-            async with aclosing(sgd.aevents(Command(resume=True), thread)) as events:
-                await anext(event async for event in events if isinstance(event, Ended))
-            report = Report.from_message(answer := await sgd.ainvoke(None, thread))
+            async with aclosing(sgd.aevents(Command(resume=True), thread)) as events:  # yes
+                await anext(event async for event in events if isinstance(event, Ended))  # cut off
+            report = Report.from_message(answer := await sgd.ainvoke(None, thread))  # it goes on
     print(f"{answer.text}\n\nfrom the checkpoint: {sum(n.restored for n in report.nodes)}")
     for node in report.nodes:
         print(f"{node.heading}: {node.status}, cites", *(a["title"] for a in node.annotations))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -38,7 +39,7 @@ class SavedJournal:
         namespace: str,
         ask: Callable[[Mapping[str, Any]], Any],
     ) -> None:
-        self._saver = checkpointer
+        self._saver = _alongside(checkpointer)
         self._config: RunnableConfig = {
             "configurable": {"thread_id": thread_id, "checkpoint_ns": namespace}
         }
@@ -72,9 +73,25 @@ class SavedJournal:
                 self._saved = await self._saver.aput(
                     self._config, empty_checkpoint(), {"source": "fork", "step": 0}, {}
                 )
-            for name, item in waiting:
-                # A task of its own for each key: writes of one task are numbered, and found by number.
-                await self._saver.aput_writes(self._saved, [(name, item)], digest(name))
+            # All in one write, since each costs its trip. The task's name is one that no other write has:
+            # writes of one task are numbered, and found by number.
+            names = [name for name, _ in waiting]
+            await self._saver.aput_writes(self._saved, waiting, digest(names))
+
+
+def _alongside(saver: BaseCheckpointSaver[Any]) -> BaseCheckpointSaver[Any]:
+    """The saver, with a way of its own to its pool of connections, if it has one.
+
+    `AsyncPostgresSaver` lets one caller at a time to its pool, so what is finished would wait until all
+    graphs of the process have saved and read theirs: for seconds on a busy server. A run saves one thing
+    after the other by itself.
+    """
+    pool, lock = getattr(saver, "conn", None), getattr(saver, "lock", None)
+    if not (hasattr(pool, "getconn") and isinstance(lock, asyncio.Lock)):
+        return saver
+    own = copy.copy(saver)
+    own.lock = asyncio.Lock()  # type: ignore[attr-defined]
+    return own
 
 
 async def journal_here(

@@ -16,8 +16,6 @@ from tests.support.skeletons import skeleton
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("user_script.py")
 
-pytestmark = pytest.mark.timeout(300)
-
 
 def test_it_runs() -> None:
     stage = Stage({PLANNER: planning(skeleton("1", "2"))})

@@ -16,9 +16,6 @@ pytest.importorskip("xllamacpp", reason="the embedded engine is not installed")
 
 from langchain_sgd.embedded.server import bundled_models
 
-# Seconds on an idle machine; the engine has a process of its own, which a busy one starves.
-pytestmark = pytest.mark.timeout(180)
-
 SMALL: dict[str, Any] = {"width": 64, "layers": 1, "hidden": 64, "heads": 2}
 
 

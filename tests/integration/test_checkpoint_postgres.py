@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from uuid import uuid4
 
@@ -10,13 +11,17 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command
 
 from langchain_sgd import InvalidInputError, NodeDecodeError, Report, SGDRunnable
-from tests.support.models import PLANNER, Say, Stage, planning
+from langchain_sgd.owner import Owner
+from tests.support.models import PLANNER, Say, Stage, planning, settle
 from tests.support.skeletons import skeleton
 
 pytest.importorskip("langgraph.checkpoint.postgres", reason="needs langgraph-checkpoint-postgres")
 
 from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import AsyncConnectionPool
 
 PLANNED = skeleton("1", "2", "3 <- 1,2")
 
@@ -49,6 +54,38 @@ async def test_another_connection_goes_on_with_a_broken_run(
         report = Report.from_message(await sgd.ainvoke(None, thread))
     assert stage.parts()[5:] == ["3"]
     assert [node.restored for node in report.nodes] == [True, True, False]
+
+
+async def test_what_is_finished_is_saved_while_other_graphs_are_at_the_pool(
+    url: str, thread: RunnableConfig
+) -> None:
+    stage = Stage({PLANNER: planning(PLANNED), "3": Say("last")}, gated=True)
+    pool: AsyncConnectionPool[AsyncConnection[DictRow]] = AsyncConnectionPool(
+        url, kwargs={"autocommit": True, "row_factory": dict_row}, open=False
+    )
+    async with (
+        AsyncPostgresSaver.from_conn_string(url) as another,
+        pool,
+        Owner() as owner,
+    ):
+        await another.setup()
+        saver = AsyncPostgresSaver(pool)
+
+        async def saved() -> set[str]:
+            found = [one async for one in another.alist(thread)]
+            names = {name for one in found for _, name, _ in one.pending_writes or ()}
+            return {name for name in names if name.startswith("node ")}
+
+        run = owner.start(SGDRunnable(**stage.pair(), checkpointer=saver).ainvoke("Why?", thread))
+        stage.release(PLANNER)
+        await settle(lambda: len(stage.calls) == 3)
+        async with saver.lock:
+            stage.release("1", "2")
+            while len(await saved()) < 2:  # noqa: ASYNC110 - a database calls nobody
+                await asyncio.sleep(0.01)
+            await settle(lambda: stage.parts() == [PLANNER, "1", "2", "3"])
+        stage.release("3")
+        assert "last" in (await run).text
 
 
 async def test_an_approval_and_a_second_turn(url: str, thread: RunnableConfig) -> None:

@@ -27,7 +27,6 @@ def file(tmp_path: Path) -> str:
     return str(tmp_path / "runs.sqlite")
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("place", PLACES)
 def test_a_killed_process_loses_only_the_call_in_flight(place: str) -> None:
     found = measure(place)

@@ -44,7 +44,6 @@ def test_plan_prints_a_skeleton(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(json.loads(capsys.readouterr().out)["nodes"]) >= 5
 
 
-@pytest.mark.timeout(300)  # a busy machine takes its time
 def test_demo_shows_a_race_and_a_sentence(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

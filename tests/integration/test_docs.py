@@ -20,8 +20,6 @@ from langchain_sgd.embedded.server import EmbeddedServer
 from tests.scripted_engine import Pace, ScriptedEngine
 from tests.support.travel import REPLIES
 
-pytestmark = pytest.mark.timeout(120)
-
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))

@@ -303,7 +303,6 @@ async def test_a_fork_is_told_at_once(engine: LocalEngine) -> None:
     assert await text_of(engine, GREEDY)
 
 
-@pytest.mark.timeout(180)
 async def test_hostile_requests_end_neither_server_nor_engine(engine: LocalEngine) -> None:
     process = process_of(engine)
     headers = {"Content-Type": "application/json"}

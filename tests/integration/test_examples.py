@@ -21,9 +21,6 @@ from tests.tgi_server import TGITestServer
 EXAMPLES = Path(__file__).parents[2] / "examples"
 POSTGRES = "SGD_TEST_POSTGRES_URL"
 
-# An example loads LangChain and two models in a process of its own.
-pytestmark = pytest.mark.timeout(180)
-
 
 async def run(name: str, **environment: str) -> str:
     """What an example prints; a slow machine may take its time."""
@@ -167,7 +164,7 @@ FOUND = {
     "Plan long answers": "1 Delivery\n2 Price\n3 Advice <1,2",
     "Write only part 1,": "Every parcel leaves Oakham on the same day [delivery].",
     "Write only part 2,": "It costs 49 dollars [price].",
-    "Write only part 3,": "Every parcel leaves Oakham on the same day. So order before noon.",
+    "Write only part 3,": "Every parcel leaves Oakham on the same day. So order before noon [delivery].",
     "": "An undivided answer.",
 }
 
@@ -193,14 +190,32 @@ async def test_researched_parts_neither_repeat_nor_contradict_each_other() -> No
     assert "It costs 49 dollars" in asked["3"]
     # What was said already is left out.
     assert said.count("Every parcel leaves Oakham on the same day") == 1
-    assert "So order before noon." in said
-    assert "Advice: complete, cites\n" in said
+    assert "So order before noon [delivery]." in said
+    assert "Advice: complete, cites delivery\n" in said
 
 
 async def test_a_researched_part_with_a_figure_of_its_own_is_told() -> None:
     said, _ = await researched({**FOUND, "Write only part 2,": "It costs 45 dollars [price]."})
     assert "Price: unaccepted, cites price" in said
     assert "Delivery: complete, cites delivery" in said
+
+
+async def test_a_researched_part_without_notes_invents_nothing() -> None:
+    said, asked = await researched(
+        {
+            **FOUND,
+            "Plan long answers": "1 Delivery\n2 Battery\n3 Guarantee",
+            "Write only part 2,": "Its battery lasts for years.",
+            "Write only part 3,": "The guarantee is like the return: 30 days [delivery].",
+        }
+    )
+    # There is no note on it, so it was given those on the question, and named none.
+    assert "2700 kelvin" in asked["2"]
+    assert "## Battery\n\nThe notes say nothing about this." in said
+    assert "lasts for years" not in said
+    # What they say of another subject may be used.
+    assert "30 days [delivery]" in said
+    assert "Guarantee: complete, cites delivery\n" in said
 
 
 async def test_postgres() -> None:

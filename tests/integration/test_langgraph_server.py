@@ -29,9 +29,6 @@ from tests.tgi_server import Fault, TGITestServer, WireEntry
 
 pytest.importorskip("langgraph_api", reason="LangGraph Server is not installed")
 
-# The server takes about five seconds to start, and a minute on a busy machine.
-pytestmark = pytest.mark.timeout(300)
-
 EXAMPLE = Path(__file__).parents[2] / "examples" / "langgraph_server"
 SECTIONS = {"Trains": "Trains are slow.", "Planes": "Planes are loud.", "Advice": "Stay at home."}
 ANSWER = "\n\n".join(f"## {heading}\n\n{text}" for heading, text in SECTIONS.items())

@@ -213,7 +213,6 @@ async def test_the_command_serves_prints_where_and_ends_with_ctrl_c() -> None:
             await process.communicate()
 
 
-@pytest.mark.timeout(180)  # it loads the bundled models
 async def test_the_demo_opens_the_page(tmp_path: Path) -> None:
     opened = tmp_path / "opened"
     browser = tmp_path / "browser"

@@ -23,9 +23,6 @@ from langchain_sgd.embedded.server import EmbeddedServer
 from tests.scripted_engine import Pace, ScriptedEngine
 from tests.support.travel import REPLIES
 
-# The blocks load two real models, and the command is started anew for what runs until it is stopped.
-pytestmark = pytest.mark.timeout(240)
-
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 SERVERS = {

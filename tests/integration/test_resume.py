@@ -127,7 +127,7 @@ def answers_on_disk(folder: Path) -> int:
             # LangGraph saves answers and the checkpoint that they belong to at the same time; in the first
             # milliseconds of a run an answer may be there before its checkpoint.
             rows = database.execute(
-                "select count(distinct task_id) from writes"
+                "select count(distinct channel) from writes"
                 " join checkpoints using (thread_id, checkpoint_ns, checkpoint_id)"
                 " where channel = 'plan' or channel like 'node %' or channel like 'answer_%'"
             ).fetchone()

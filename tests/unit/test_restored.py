@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -15,8 +15,18 @@ from langgraph.types import Command, interrupt
 
 from langchain_sgd import ChatSGD, NodeDecodeError, Report, SGDRunnable
 from langchain_sgd.bench.virtual_time import run_virtual
+from langchain_sgd.owner import Owner
 from langchain_sgd.tiers import described
-from tests.support.models import PLAIN, PLANNER, Say, ScriptedChat, Stage, planning, text_for
+from tests.support.models import (
+    PLAIN,
+    PLANNER,
+    Say,
+    ScriptedChat,
+    Stage,
+    planning,
+    settle,
+    text_for,
+)
 from tests.support.skeletons import skeleton
 
 THREAD: RunnableConfig = {"configurable": {"thread_id": "1"}}
@@ -201,3 +211,78 @@ async def test_a_model_that_learns_its_name_from_its_server_is_described_as_befo
     before = described(model)
     model.learnt = "lab/model"
     assert described(model) == before
+
+
+class Database(InMemorySaver):
+    """Notes the writes of runs, and lets them wait until it is open.
+
+    As with PostgreSQL's saver, one caller at a time holds the lock before its pool of connections.
+    """
+
+    conn: Any = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = asyncio.Lock()
+        self.open = asyncio.Event()
+        self.saved: list[list[str]] = []
+
+    async def aput_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+    ) -> None:
+        async with self.lock:
+            if "|sgd:" in config["configurable"]["checkpoint_ns"]:
+                self.saved.append([channel.partition(" ")[0] for channel, _ in writes])
+                await self.open.wait()
+            await super().aput_writes(config, writes, task_id, task_path)
+
+
+async def test_what_has_come_meanwhile_is_saved_in_one_write() -> None:
+    # A database serves the writes of a process one after the other.
+    stage = Stage({PLANNER: planning(skeleton("1", "2", "3 <- 1,2")), "3": [NO, NO, NO, Say()]})
+    saver = Database()
+    sgd = SGDRunnable(**stage.pair(), checkpointer=saver, on_node_error="raise", retries=0)
+    async with Owner() as owner:
+        run = owner.start(sgd.ainvoke("Why?", THREAD))
+        await settle()
+        (first,) = saver.saved
+        # Nothing that needs what is not saved has begun.
+        assert stage.parts() == [PLANNER, "1", "2"]
+        saver.open.set()
+        with pytest.raises(NodeDecodeError):
+            await run
+    _, second = saver.saved
+    assert sorted(first + second) == ["node", "node", "plan", "plan", "plan", "plan"]
+    answer = await sgd.ainvoke(None, THREAD)
+    assert [node.restored for node in Report.from_message(answer).nodes] == [True, True, False]
+    assert stage.of(PLANNER) == stage.calls[:1]
+
+
+class Pool:
+    """Its presence says that there are connections for several at once."""
+
+    async def getconn(self) -> None:
+        """Nobody asks."""
+
+
+@pytest.mark.parametrize("pool", [Pool(), None])
+async def test_what_is_finished_waits_for_no_graph_where_there_is_a_pool(pool: Any) -> None:
+    saver = Database()
+    saver.conn = pool
+    saver.open.set()
+    stage = Stage({PLANNER: planning(TWO)}, gated=True)
+    sgd = SGDRunnable(**stage.pair(), checkpointer=saver)
+    async with Owner() as owner:
+        run = owner.start(sgd.ainvoke("Why?", THREAD))
+        stage.release(PLANNER)
+        await settle(lambda: ["plan"] * 3 in saver.saved)
+        async with saver.lock:  # other graphs of the process are at it
+            stage.release("1", "2")
+            await settle()
+            assert any("node" in names for names in saver.saved) == (pool is not None)
+        await run
+    assert any("node" in names for names in saver.saved)
