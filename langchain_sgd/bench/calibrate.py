@@ -29,7 +29,6 @@ from langchain_sgd.bench._fit import Fit, Observation, fit, predicted_s
 from langchain_sgd.bench._measure import (
     Method,
     Question,
-    Row,
     ask,
     interval,
     median,
@@ -55,6 +54,7 @@ from langchain_sgd.embedded.briefs.prompts import BRIEFS_PROMPTS
 from langchain_sgd.embedded.load import EngineName, resolved
 from langchain_sgd.embedded.process import Served, served
 from langchain_sgd.embedded.server import bundled_models
+from langchain_sgd.files import Row
 from langchain_sgd.report import NodeReport, Report
 from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.skeleton import Node, NodeId, Skeleton

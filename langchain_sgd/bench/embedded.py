@@ -46,16 +46,7 @@ from langchain_sgd.bench._embedded_figures import (
     WITHHELD,
 )
 from langchain_sgd.bench._embedded_page import embedded_page, embedded_picture
-from langchain_sgd.bench._measure import (
-    Journal,
-    Method,
-    Question,
-    Row,
-    ask,
-    progress,
-    seed_of,
-    shuffled,
-)
+from langchain_sgd.bench._measure import Journal, Method, Question, ask, progress, seed_of, shuffled
 from langchain_sgd.bench._output import parser, save
 from langchain_sgd.bench._prompts import AnswersWithheld, NodeFirst
 from langchain_sgd.bench._random_model import Kind, cached_model
@@ -67,6 +58,7 @@ from langchain_sgd.embedded.load import EngineName, resolved
 from langchain_sgd.embedded.process import Served, served
 from langchain_sgd.embedded.server import bundled_models
 from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.files import Row
 from langchain_sgd.report import Report
 from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.skeleton import Skeleton

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import shlex
 import sys
 import time
@@ -29,19 +28,11 @@ from langchain_core.runnables import Runnable
 from langchain_sgd.baselines import PlainDecoding, SkeletonOfThought
 from langchain_sgd.bench import _costs
 from langchain_sgd.bench import _endpoints_page as results
-from langchain_sgd.bench._measure import (
-    Journal,
-    Method,
-    Question,
-    Row,
-    ask,
-    progress,
-    seed_of,
-    shuffled,
-)
+from langchain_sgd.bench._measure import Journal, Method, Question, ask, progress, seed_of, shuffled
 from langchain_sgd.bench._output import parser, save
 from langchain_sgd.commands.models import add_models, models_of, names_of
 from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.files import Row, json_rows
 from langchain_sgd.judging.pairs import in_turns
 from langchain_sgd.runnable import SGDRunnable
 
@@ -63,6 +54,8 @@ class Asked:
 
     question: Question
     turns: tuple[str, ...]
+    split: object = None
+    """Whether it should be split, as the file says it, if it does."""
 
 
 def read_questions(path: Path, *, limit: int | None = None, turns: int = 1) -> list[Asked]:
@@ -77,13 +70,11 @@ def read_questions(path: Path, *, limit: int | None = None, turns: int = 1) -> l
         InvalidInputError: A line is no JSON object with a question, or an id stands twice.
     """
     found: dict[str, Asked] = {}
-    # Not splitlines: a JSON text may hold a bare U+2028.
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
-        if not line.strip():
-            continue
-        asked = _asked(line, f"{path}, line {number}", number, turns)
+    for number, row in json_rows(path):
+        where = f"{path}, line {number}"
+        asked = _asked(row, where, number, turns)
         if asked.question.id in found:
-            msg = f"{path}, line {number}: the question_id {asked.question.id!r} stands twice"
+            msg = f"{where}: the question_id {asked.question.id!r} stands twice"
             raise InvalidInputError(msg)
         found[asked.question.id] = asked
     if not found:
@@ -92,23 +83,18 @@ def read_questions(path: Path, *, limit: int | None = None, turns: int = 1) -> l
     return in_turns(list(found.values()), lambda asked: asked.question.category, limit)
 
 
-def _asked(line: str, where: str, number: int, turns: int) -> Asked:
-    try:
-        value = json.loads(line)
-    except ValueError as error:
-        msg = f"{where}: no JSON ({error})"
-        raise InvalidInputError(msg) from error
-    texts = _first(value, _TEXTS) if isinstance(value, dict) else None
+def _asked(row: Row, where: str, number: int, turns: int) -> Asked:
+    texts = _first(row, _TEXTS)
     if isinstance(texts, str):
         texts = [texts]
     if not isinstance(texts, list) or not all(isinstance(t, str) and t.strip() for t in texts):
         msg = f'{where}: give "question", a text, or "turns", a list of texts'
         raise InvalidInputError(msg)
-    name = _first(value, _IDS)
+    name = _first(row, _IDS)
     question = Question(
-        str(number if name is None else name), texts[0], str(value.get("category") or "all")
+        str(number if name is None else name), texts[0], str(row.get("category") or "all")
     )
-    return Asked(question, tuple(texts[:turns]))
+    return Asked(question, tuple(texts[:turns]), split=row.get("split"))
 
 
 def _first(value: Mapping[str, Any], names: Sequence[str]) -> Any:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from langchain_sgd.baselines import PlainDecoding
-from langchain_sgd.bench._measure import Row, ask, progress
+from langchain_sgd.bench._measure import ask, progress
 from langchain_sgd.bench._output import parser, save, show, spread
 from langchain_sgd.bench._workload import (
     LENGTHS_HELP,
@@ -37,6 +37,7 @@ from langchain_sgd.bench._workload import (
 from langchain_sgd.bench.latency import PRESETS, LatencyModel
 from langchain_sgd.bench.simulate import Servers, given_model
 from langchain_sgd.bench.virtual_time import run_virtual
+from langchain_sgd.files import Row
 from langchain_sgd.limits import Limit
 from langchain_sgd.runnable import SGDRunnable
 

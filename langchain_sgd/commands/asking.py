@@ -90,7 +90,7 @@ def plan(args: argparse.Namespace) -> int:
 
 def _question(args: argparse.Namespace) -> str:
     try:
-        question = sys.stdin.read() if args.question == ["-"] else " ".join(args.question)
+        question = _stdin() if args.question == ["-"] else " ".join(args.question)
         question.encode()  # Python keeps bytes that are no text as halves of characters
     except UnicodeError as error:
         msg = "the question is not UTF-8 text"
@@ -99,6 +99,11 @@ def _question(args: argparse.Namespace) -> str:
         msg = "the question is empty"
         raise InvalidInputError(msg)
     return question.strip()
+
+
+def _stdin() -> str:
+    """All of it, without the mark that Windows puts before text."""
+    return sys.stdin.read().removeprefix("\ufeff")
 
 
 @contextmanager

@@ -16,11 +16,12 @@ from langchain_core.runnables import Runnable
 
 from langchain_sgd.costs import Price
 from langchain_sgd.errors import InvalidInputError, SkeletonGraphError
+from langchain_sgd.files import Row
 from langchain_sgd.judging.pairs import Pair
 from langchain_sgd.judging.people import Shown, read_sheet, sheet
 from langchain_sgd.judging.prompts import JudgePrompts
 from langchain_sgd.judging.tally import Judged
-from langchain_sgd.judging.verdict_file import Row, VerdictFile
+from langchain_sgd.judging.verdict_file import VerdictFile
 from langchain_sgd.judging.verdicts import Outcome, Verdict, outcome_of, parse_verdict
 from langchain_sgd.portal import run_sync
 

@@ -24,7 +24,7 @@ from tests.tgi_server import TGITestServer
 PLAIN, SGD, SOT = endpoints.PLAIN, endpoints.SGD, endpoints.SOT
 TWO = ("--methods", PLAIN, SGD)
 WHOLE = LONG_REPLIES[""]
-PACE = Pace(token_s=0.003)
+PACE = Pace(plans_first=True)
 
 
 @pytest.fixture
@@ -93,8 +93,8 @@ def test_any_text_may_stand_in_a_question(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("{", "line 2: no JSON"),
-        ("[]", 'line 2: give "question"'),
+        ("{", "line 2 is no JSON"),
+        ("[]", "line 2 is no JSON object"),
         ('{"question": ""}', 'line 2: give "question"'),
         ('{"turns": ["a", " "]}', 'line 2: give "question"'),
         ('{"turns": {"a": 1}}', 'line 2: give "question"'),
@@ -476,7 +476,7 @@ async def test_unusable_files_and_names_are_told_with_code_2(
     assert await bench(server, tmp_path / "none.jsonl") == 1
     assert "none.jsonl" in capsys.readouterr().err
     assert await bench(server, written(tmp_path / "bad.jsonl", [[]])) == 2
-    assert 'give "question"' in capsys.readouterr().err
+    assert 'is no JSON object' in capsys.readouterr().err
     assert await bench(server, questions, "--api-key-env", "NO_SUCH_KEY") == 2
     assert "NO_SUCH_KEY: this environment variable is not set" in capsys.readouterr().err
     assert server.log == []

@@ -19,7 +19,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 
 LAYERS = (
     {"_version", "portal", "errors", "expression_syntax", "stops", "surrogates", "prose"},
-    {"expressions", "conversation", "repetition"},
+    {"expressions", "conversation", "repetition", "files"},
     {"failures", "redaction", "thoughts"},
     {"_extras", "skeleton", "limits", "owner", "retry", "text", "wire", "server_urls"},
     {"prompt_texts"},
