@@ -476,7 +476,7 @@ async def test_unusable_files_and_names_are_told_with_code_2(
     assert await bench(server, tmp_path / "none.jsonl") == 1
     assert "none.jsonl" in capsys.readouterr().err
     assert await bench(server, written(tmp_path / "bad.jsonl", [[]])) == 2
-    assert 'is no JSON object' in capsys.readouterr().err
+    assert "is no JSON object" in capsys.readouterr().err
     assert await bench(server, questions, "--api-key-env", "NO_SUCH_KEY") == 2
     assert "NO_SUCH_KEY: this environment variable is not set" in capsys.readouterr().err
     assert server.log == []

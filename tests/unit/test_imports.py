@@ -41,6 +41,7 @@ LAYERS = (
     {"deciding", "undivided"},
     {"baselines", "chat"},
     {"probing", "findings", "drawing", "nodes"},
+    {"speeds"},
     {"checking"},
     {"terminal", "server"},
     {"tgi", "embedded"},
