@@ -100,18 +100,20 @@ class Engine:
         events = sgd.aevents(list(messages), None, **options)
         async with aclosing(cast("Any", events)):
             async for event in events:
-                last = isinstance(event, AIMessage)
-                if not last:
+                text, finished = "", None
+                if isinstance(event, AIMessage):
+                    finished = _finished(event)
+                else:
                     yield event
-                if text := stops.feed("" if last else in_order.feed(event), last=last):
+                    text = in_order.feed(event)
+                if text := stops.feed(text, last=finished is not None):
                     said.append(text)
                     yield Text(text)
                 if stops.found is not None:
                     await events.aclose()
-                    yield Finished("".join(said), "stop", None, stopped=True)
-                    return
-                if last:
-                    yield _finished(event)
+                    finished = Finished("".join(said), "stop", None, stopped=True)
+                if finished is not None:
+                    yield finished
                     return
 
 
