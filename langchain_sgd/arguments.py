@@ -18,7 +18,7 @@ from langchain_sgd.argument_groups import (
     add_proxying,
     add_question,
 )
-from langchain_sgd.argument_types import count, file_to_write, named_file, seconds
+from langchain_sgd.argument_types import Named, count, file_to_write, named_file, seconds
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -140,8 +140,8 @@ def parser() -> argparse.ArgumentParser:
     serve = command("serve", "serve models with TGI's protocol", _lazily("serving", "serve"))
     serve.add_argument(
         "--model",
-        action="append",
-        default=[],
+        action=Named,
+        default={},
         type=named_file,
         metavar="NAME=PATH",
         help="a GGUF file, or a folder in OpenVINO's format, under a name, such as large=/models/x.gguf;"

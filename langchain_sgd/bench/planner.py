@@ -17,7 +17,6 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
@@ -27,6 +26,7 @@ from langchain_core.outputs import LLMResult
 from rich.console import Console
 from rich.table import Table
 
+from langchain_sgd.argument_types import count, existing_file, new_file, number
 from langchain_sgd.bench._measure import Journal, interval, median, progress, rounded, with_interval
 from langchain_sgd.bench._output import parser, save
 from langchain_sgd.bench.endpoints import Asked, read_questions
@@ -247,19 +247,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser("planner", __doc__ or "")
     options.formatter_class = argparse.RawDescriptionHelpFormatter
     add_models(options, large="required", planner="the large one")
-    options.add_argument("--questions", type=Path, required=True, metavar="FILE", help="JSON lines")
-    options.add_argument("--limit", type=int, metavar="N", help="questions, from all categories")
-    options.add_argument("--users", type=int, default=1, help="questions planned at the same time")
+    options.add_argument(
+        "--questions", type=existing_file, required=True, metavar="FILE", help="JSON lines"
+    )
+    options.add_argument(
+        "--limit", type=count(1), metavar="N", help="questions, from all categories"
+    )
+    options.add_argument(
+        "--users", type=count(1), default=1, help="questions planned at the same time"
+    )
     options.add_argument("--mode", choices=("auto", "always"), default="auto")
-    options.add_argument("--max-nodes", type=int, metavar="N", help="most parts of a plan")
-    options.add_argument("--temperature", type=float, help="the server's own if not given")
-    options.add_argument("--resume", type=Path, metavar="FILE", help="JSONL of rows to go on from")
+    options.add_argument("--max-nodes", type=count(2, 99), metavar="N", help="most parts of a plan")
+    options.add_argument("--temperature", type=number, help="the server's own if not given")
+    options.add_argument(
+        "--resume", type=new_file, metavar="FILE", help="JSONL of rows to go on from"
+    )
     args = options.parse_args(argv)
     names = names_of(args)
     if not names:
         options.error("--large, or the environment variable SGD_LARGE, must name a model")
-    if args.users < 1 or (args.limit is not None and args.limit < 1):
-        options.error("--users and --limit must be 1 or more")
     questions = read_questions(args.questions, limit=args.limit)
     labels = labels_of(questions)
     given = {} if args.temperature is None else {"temperature": args.temperature}

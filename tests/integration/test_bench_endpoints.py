@@ -439,10 +439,10 @@ async def test_the_judge_reads_the_rows(
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
-        (["--users", "0"], "--users must be 1 or more"),
-        (["--users", "4", "-1"], "--users must be 1 or more"),
-        (["--limit", "0"], "--limit must be 1 or more"),
-        (["--turns", "0"], "--turns must be 1 or more"),
+        (["--users", "0"], "--users: must be 1 or more"),
+        (["--users", "4", "-1"], "--users: must be 1 or more"),
+        (["--limit", "0"], "--limit: must be 1 or more"),
+        (["--turns", "0"], "--turns: must be 1 or more"),
         (["--api-key", "s3cret"], "unrecognized arguments: --api-key s3cret"),
     ],
 )
@@ -473,8 +473,14 @@ async def test_unusable_files_and_names_are_told_with_code_2(
 ) -> None:
     assert await bench(server, questions, "--methods", "SGD larg") == 2
     assert "unknown methods ['SGD larg']; there are ['plain large'" in capsys.readouterr().err
-    assert await bench(server, tmp_path / "none.jsonl") == 1
-    assert "none.jsonl" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        await bench(server, tmp_path / "none.jsonl")
+    assert ended.value.code == 2
+    assert "there is no file" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        await bench(server, questions, "--html", tmp_path)
+    assert ended.value.code == 2
+    assert f"{tmp_path} is a folder; name a file in it" in capsys.readouterr().err
     assert await bench(server, written(tmp_path / "bad.jsonl", [[]])) == 2
     assert "is no JSON object" in capsys.readouterr().err
     assert await bench(server, questions, "--api-key-env", "NO_SUCH_KEY") == 2
