@@ -44,8 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stderr.write(_shown(traceback.format_exc(), args))
         else:
             _complain(in_a_line(error, args))
-        error = _first(error)
-        return USAGE if isinstance(error, InvalidInputError | SkeletonError) else FAILED
+        return USAGE if isinstance(_first(error), InvalidInputError | SkeletonError) else FAILED
 
 
 def parsed(argv: Sequence[str]) -> argparse.Namespace:

@@ -328,7 +328,7 @@ def test_json_tells_why_there_is_no_answer_and_nothing_of_an_earlier_one(
     assert (found["question"], found["answer"]) == ("Why?", "")
     assert "no more" in found["error"] if reply.error else found["error"]
     [node] = found["report"]["nodes"]
-    assert node["answer"] == "".join(reply.text)
+    assert node["answer"] == "".join(reply.text or ())
 
 
 def test_json_tells_why_no_model_was_asked(
@@ -524,7 +524,7 @@ def test_a_port_that_is_taken_is_told_before_models_are_loaded(
             assert address == ("127.0.0.1", 8400)
             raise OSError(errno.EADDRINUSE, "Address already in use")
 
-    monkeypatch.setattr(serving.socket, "socket", Taken)
+    monkeypatch.setattr("socket.socket", Taken)
     monkeypatch.setattr(serving, "EmbeddedServer", pytest.fail)
     assert main(["serve", "--port", "8400"]) == 2
     told = "nothing can listen at 127.0.0.1, port 8400: Address already in use; give another --port"
