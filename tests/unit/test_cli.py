@@ -470,6 +470,7 @@ def test_what_tasks_raised_together_is_told_by_its_reason(
         ["bench", "embedded", "--methods", "nothing"],
         ["bench", "embedded", "--questions", "0", "--short-questions", "0"],
         ["bench", "calibrate", "--save", "/"],
+        ["demo", "--svg", "-"],
         ["bench", "endpoints", "--questions", __file__, "--html", "/"],
         ["bench", "endpoints", "--questions", __file__, "--temperature", "nan"],
         ["bench", "endpoints", "--questions", __file__, "--prices", "large=1,2", "large=2,3"],
