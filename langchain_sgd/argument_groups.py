@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from langchain_sgd.argument_types import count, existing_file, file_to_write, number, seconds
+from langchain_sgd.argument_types import (
+    count,
+    existing_file,
+    file_to_write,
+    new_file,
+    number,
+    seconds,
+)
 
 Parser = argparse.ArgumentParser
 _THRESHOLD = "difficulty from which the large model writes; default: %(default)s"
@@ -130,7 +137,7 @@ def add_judging(parser: Parser) -> None:
         "--references", type=existing_file, metavar="FILE", help="JSONL of right answers"
     )
     parser.add_argument(
-        "--resume", type=file_to_write, metavar="FILE", help="JSONL of verdicts to go on from"
+        "--resume", type=new_file, metavar="FILE", help="JSONL of verdicts to go on from"
     )
     parser.add_argument(
         "--json",

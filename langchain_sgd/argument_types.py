@@ -6,6 +6,7 @@ import argparse
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 def count(least: int, most: int | None = None) -> Callable[[str], int]:
@@ -64,11 +65,32 @@ def file_to_write(text: str) -> Path:
     return path
 
 
+def new_file(text: str) -> Path:
+    """A file that can be written, in a folder that is made if need be; no `-`."""
+    if text == "-":
+        msg = "name a file; standard output has the rest"
+        raise argparse.ArgumentTypeError(msg)
+    try:
+        Path(text).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return file_to_write(text)
+
+
 def existing_file(text: str) -> Path:
     """A file that is there."""
     path = Path(text)
     if not path.is_file():
         msg = f"there is no file {path}"
+        raise argparse.ArgumentTypeError(msg)
+    return path
+
+
+def existing_path(text: str) -> Path:
+    """A file or folder that is there."""
+    path = Path(text)
+    if not path.exists():
+        msg = f"there is no {path}"
         raise argparse.ArgumentTypeError(msg)
     return path
 
@@ -80,3 +102,24 @@ def named_file(text: str) -> tuple[str, Path]:
         msg = f"{text!r} is not NAME=PATH with a file or a folder that exists"
         raise argparse.ArgumentTypeError(msg)
     return name, Path(path)
+
+
+class Named(argparse.Action):
+    """Collects names and their values into a mapping; a name that stands twice is refused."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """As argparse wants it."""
+        del parser, option_string
+        found = dict(getattr(namespace, self.dest))
+        for name, value in values if isinstance(values, list) else [values]:
+            if name in found:
+                msg = f"{name!r} is given twice"
+                raise argparse.ArgumentError(self, msg)
+            found[name] = value
+        setattr(namespace, self.dest, found)

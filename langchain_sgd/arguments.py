@@ -18,7 +18,7 @@ from langchain_sgd.argument_groups import (
     add_proxying,
     add_question,
 )
-from langchain_sgd.argument_types import count, file_to_write, named_file, seconds
+from langchain_sgd.argument_types import Named, count, file_to_write, named_file, new_file, seconds
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -134,14 +134,14 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--plain", action="store_true", help="no motion: the last picture only")
     demo.add_argument("--web", action="store_true", help="open the live page instead")
     demo.add_argument(
-        "--svg", type=file_to_write, metavar="FILE", help="write the race as a moving picture"
+        "--svg", type=new_file, metavar="FILE", help="write the race as a moving picture"
     )
 
     serve = command("serve", "serve models with TGI's protocol", _lazily("serving", "serve"))
     serve.add_argument(
         "--model",
-        action="append",
-        default=[],
+        action=Named,
+        default={},
         type=named_file,
         metavar="NAME=PATH",
         help="a GGUF file, or a folder in OpenVINO's format, under a name, such as large=/models/x.gguf;"

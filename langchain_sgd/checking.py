@@ -14,7 +14,6 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
-from uuid import uuid4
 
 from langchain_core.callbacks import UsageMetadataCallbackHandler
 from langchain_core.messages import HumanMessage
@@ -24,7 +23,6 @@ from langchain_sgd.decoding.length import Length
 from langchain_sgd.decoding.sentences import count_words
 from langchain_sgd.errors import SkeletonGraphError
 from langchain_sgd.findings import (
-    BATCHES,
     STREAMS,
     Estimate,
     Finding,
@@ -36,11 +34,12 @@ from langchain_sgd.findings import (
 )
 from langchain_sgd.models import resolve
 from langchain_sgd.planning.forms import form_of, is_refusal, refused
-from langchain_sgd.probing import PART_TOKENS, PREFIX, follows, part_prompt, say, together
+from langchain_sgd.probing import follows, say, together
 from langchain_sgd.prompts import Prompts
-from langchain_sgd.redaction import describe, redacted
+from langchain_sgd.redaction import describe
 from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.skeleton import Skeleton
+from langchain_sgd.speeds import explained, prefix_cache, speed_of
 
 QUESTIONS: Final = (
     ("Compare trains, planes and cars for a family trip from Hamburg to Rome.", True),
@@ -114,7 +113,9 @@ class _Checking:
 
     def add(self, name: str, state: State, detail: str, remedy: str = "") -> None:
         """Note a finding and tell it."""
-        finding = Finding(name, state, detail, remedy)
+        self._tell(Finding(name, state, detail, remedy))
+
+    def _tell(self, finding: Finding) -> None:
         self._findings.append(finding)
         self._on_finding(finding)
 
@@ -131,7 +132,7 @@ class _Checking:
         for tier in ("large", "small"):
             if tier in self._models:
                 await self._speed(tier)
-        await self._prefix_cache()
+        self._tell(await prefix_cache(self._models["large"]))
 
     # -- one model
 
@@ -140,7 +141,7 @@ class _Checking:
             who = await self._identity(tier, model)
             said = await say(model, "Name three colors.", 64)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is what was found
-            self.add(tier, "failed", _explained(error))
+            self.add(tier, "failed", explained(error))
             return False
         self.add(tier, "ok", f"{who}{said.model}, first text after {said.first - said.began:.2g} s")
         if not said.text.strip():
@@ -205,21 +206,26 @@ class _Checking:
 
     async def _plans(self, questions: Sequence[tuple[str, bool]]) -> None:
         sgd = SGDRunnable(**self._models, **self._options)
+        failures: list[str] = []
         for question, should_split in questions:
             usage = UsageMetadataCallbackHandler()
             began = time.perf_counter()
             try:
                 plan = await sgd.aplan(question, {"callbacks": [usage]})
             except SkeletonGraphError as error:
-                self.add("plan", "failed", _explained(error))
+                self.add("plan", "failed", explained(error))
                 return
+            if plan.failed:
+                failures.append("; ".join(plan.warnings) or plan.plain or "")
+                continue
             seconds = time.perf_counter() - began
             prompt = max((u["input_tokens"] for u in usage.usage_metadata.values()), default=0)
             self._planned.append(
                 Planned(question, should_split, seconds, plan.skeleton, plan.plain or "", prompt)
             )
-        if not questions:
-            return
+        if failures:
+            told = f"{len(failures)} of {len(questions)} questions were not planned. {failures[0]}"
+            self.add("plan", "failed", told)
         splits = [p for p in self._planned if p.should_split]
         made = [p.skeleton for p in splits if p.skeleton is not None]
         if splits:
@@ -273,7 +279,7 @@ class _Checking:
         try:
             said = await together(self._models[tier], prompted[:STREAMS], share.max_tokens)
         except Exception as error:  # noqa: BLE001 - as above
-            self.add(f"{tier}: parts", "failed", _explained(error))
+            self.add(f"{tier}: parts", "failed", explained(error))
             return
         words = [count_words(each.text) for each in said]
         thin = sum(count < _THIN * share.words for count in words)
@@ -303,59 +309,10 @@ class _Checking:
     # -- speed
 
     async def _speed(self, tier: str) -> None:
-        model = self._models[tier]
-        try:
-            one = await say(model, part_prompt(0), PART_TOKENS)
-            parts = [part_prompt(number) for number in range(1, STREAMS + 1)]
-            four = await together(model, parts, PART_TOKENS)
-        except Exception as error:  # noqa: BLE001 - as above
-            self.add(f"{tier}: speed", "failed", _explained(error))
-            return
-        took = max(s.ended for s in four) - min(s.first for s in four)
-        tokens = sum(s.tokens for s in four)
-        if one.tokens < 2 or one.ended <= one.first or took <= 0:
-            self.add(f"{tier}: speed", "note", "not measured: its answers are too short")
-            return
-        alone = (one.tokens - 1) / (one.ended - one.first)
-        speed = Speed(one.first - one.began, alone, tokens / took)
-        self._speeds[tier] = speed
-        batches = speed.batching >= BATCHES
-        self.add(
-            f"{tier}: speed",
-            "ok" if batches else "note",
-            f"{alone:.3g} tokens/s alone, {speed.together:.3g} with four streams"
-            f" ({speed.batching:.1f} times)",
-            ""
-            if batches
-            else "It gains little from several streams, which is what SGD lives on: use a server that"
-            " batches (vLLM, SGLang, TGI, OpenVINO), or give it more slots.",
-        )
-
-    async def _prefix_cache(self) -> None:
-        # A beginning that nobody has sent before, so that the first call finds nothing.
-        prefix = f"Note {uuid4().hex}. {PREFIX}"
-        try:
-            first = await say(self._models["large"], f"{prefix}Name a river.", 4)
-            second = await say(self._models["large"], f"{prefix}Name a town.", 4)
-        except Exception as error:  # noqa: BLE001 - as above
-            self.add("prefix cache", "failed", _explained(error))
-            return
-        if second.cached:
-            share = second.cached / max(second.prompt_tokens, second.cached)
-            self.add(
-                "prefix cache", "ok", f"{share:.0%} of a common beginning was not computed again"
-            )
-            return
-        before, after = first.first - first.began, second.first - second.began
-        faster = after < 0.6 * before
-        self.add(
-            "prefix cache",
-            "ok" if faster else "note",
-            f"not told by the server; first token after {before:.2g} s, then {after:.2g} s",
-            ""
-            if faster
-            else "Switch it on if the server has one: parts share most of their prompts.",
-        )
+        finding, speed = await speed_of(self._models[tier], tier)
+        self._tell(finding)
+        if speed is not None:
+            self._speeds[tier] = speed
 
     # -- what it comes to
 
@@ -386,8 +343,3 @@ class _Checking:
             options=dict(self._suggested),
             speeds=dict(self._speeds),
         )
-
-
-def _explained(error: BaseException) -> str:
-    text = redacted(" ".join(str(error).split()))
-    return text if isinstance(error, SkeletonGraphError) and text else describe(error)

@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from langchain_sgd.arguments import FAILED, INTERRUPTED, USAGE, parser
 from langchain_sgd.errors import InvalidInputError, SkeletonError
 
+_INTERRUPTED = "interrupted"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and give its exit code.
@@ -31,20 +33,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(args)
     except KeyboardInterrupt:
-        _complain("interrupted")
+        _complain(_INTERRUPTED)
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read us has gone. Python would complain again when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as error:  # noqa: BLE001 - the edge: a line for people, the trace with --debug
-        while isinstance(error, ExceptionGroup):  # tasks that ran together; the first one says why
-            error = error.exceptions[0]
         if args.debug:
             sys.stderr.write(_shown(traceback.format_exc(), args))
         else:
-            _complain(_shown(_explained(error), args))
-        return USAGE if isinstance(error, InvalidInputError | SkeletonError) else FAILED
+            _complain(in_a_line(error, args))
+        return USAGE if isinstance(_first(error), InvalidInputError | SkeletonError) else FAILED
 
 
 def parsed(argv: Sequence[str]) -> argparse.Namespace:
@@ -67,8 +67,21 @@ def _shown(text: str, args: argparse.Namespace) -> str:
     return safe(redacted(text, keys))
 
 
-def _explained(error: Exception) -> str:
-    """The error in one line; of one that tells nothing, its class too."""
+def in_a_line(error: BaseException, args: argparse.Namespace) -> str:
+    """An error as people read it, without keys; of one that tells nothing, its class too."""
+    if isinstance(error, KeyboardInterrupt):
+        return _INTERRUPTED
+    return _shown(_explained(_first(error)), args)
+
+
+def _first(error: BaseException) -> BaseException:
+    """Of tasks that ran together, the first error says why."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _explained(error: BaseException) -> str:
     text = " ".join(str(error).split())
     expected = type(error).__module__.startswith("langchain_sgd") or isinstance(error, OSError)
     if expected and text:

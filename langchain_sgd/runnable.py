@@ -51,8 +51,9 @@ class SGDRunnable(Batches, Options, RunnableSerializable[Any, AIMessage]):
     (`Report.from_message`); streamed, chunks in document order, the first unfinished part live. The report
     has the total of tokens; with `count_usage`, the message's `usage_metadata` too.
 
-    Call options (`temperature`, `max_tokens` and so on) go to the models that write. Inside a LangGraph
-    graph, each node's progress goes to `stream_mode="custom"` as `{"sgd_progress": {...}}`.
+    Call options (`temperature`, `max_tokens` and so on) go to the models that write. So `stop` ends a part,
+    and the next one follows; `ChatSGD` ends the whole answer there. Inside a LangGraph graph, each node's
+    progress goes to `stream_mode="custom"` as `{"sgd_progress": {...}}`.
 
     Cost: one planner call, and one call a node. A question that does not split costs the planner's
     first token or two over plain decoding.

@@ -79,7 +79,7 @@ class Pace:
     """Share of `token_s` that every other request in flight adds."""
     plans_first: bool = False
     """A plain answer (the reply under "") ends after a plan has: one that is whole before is kept, and nothing is
-    split. It waits for a plan no longer than a second or two."""
+    split. It waits for a plan no longer than two seconds, and for one to be begun no longer than a third of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +138,8 @@ class ScriptedEngine:
         self._slots = asyncio.Semaphore(slots)
         self._plans = 0
         """Plans that have ended."""
+        self._planning = 0
+        """Plans in the making."""
         self._changed = asyncio.Event()
         self._closed = False
         self._cache: deque[list[str]] = deque(maxlen=64)
@@ -165,6 +167,7 @@ class ScriptedEngine:
         async with self._slots:
             self._moved(+1)
             self.peak = max(self.peak, self.active)
+            self._planning += (plans_itself := PLANNER in request.prompt)
             try:
                 plans = self._plans
                 await _pause(self.pace.first_token_s)
@@ -181,6 +184,7 @@ class ScriptedEngine:
                 self._cache.append(prompt)
                 ended = True
             finally:
+                self._planning -= plans_itself
                 self.closed_early += not ended
                 self._moved(-1)
 
@@ -188,11 +192,13 @@ class ScriptedEngine:
         if PLANNER in prompt:
             self._plans += 1
         elif isinstance(self.reply, Mapping) and self._scripted(prompt) == self.reply.get(""):
-            for _ in range(100):
+            for waited in range(100):
                 if self._plans > plans:
-                    break
+                    await asyncio.sleep(0.3)  # the plan reaches the client first
+                    return
+                if waited > 15 and not self._planning:
+                    return  # nobody has asked for one
                 await asyncio.sleep(0.02)
-            await asyncio.sleep(0.3)  # the plan reaches the client first
 
     def _moved(self, change: int) -> None:
         self.active += change

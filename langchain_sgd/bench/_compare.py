@@ -9,7 +9,6 @@ from typing import Any
 from langchain_sgd.bench import _measure
 from langchain_sgd.bench._html import Bar, color
 from langchain_sgd.bench._measure import (
-    Row,
     by,
     column,
     interval,
@@ -20,6 +19,7 @@ from langchain_sgd.bench._measure import (
 )
 from langchain_sgd.bench._output import show
 from langchain_sgd.decoding.sentences import count_words
+from langchain_sgd.files import Row
 from langchain_sgd.repetition import overlap, paragraphs
 
 Figures = dict[str, Any]

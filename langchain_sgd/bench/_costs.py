@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 
 from pydantic import ValidationError
 
-from langchain_sgd.bench._measure import Row
 from langchain_sgd.costs import PLANNER, Price, Pricing
+from langchain_sgd.files import Row
 from langchain_sgd.report import Report
 
 

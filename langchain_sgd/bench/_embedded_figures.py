@@ -15,7 +15,6 @@ from langchain_sgd.bench._compare import (
     show_comparison,
 )
 from langchain_sgd.bench._measure import (
-    Row,
     by,
     column,
     interval,
@@ -28,6 +27,7 @@ from langchain_sgd.bench._measure import (
 from langchain_sgd.bench._output import show
 from langchain_sgd.embedded.briefs import domain
 from langchain_sgd.embedded.briefs.checker import Tally
+from langchain_sgd.files import Row
 
 PLAIN, PLAIN_SMALL, SOT = "plain large", "plain small", "Skeleton-of-Thought"
 SGD, ADAPTIVE = "SGD large", "SGD adaptive"

@@ -17,9 +17,10 @@ from langchain_sgd.bench._compare import (
     speedup_bars,
 )
 from langchain_sgd.bench._html import Bar, chart, color, page, section, table, timelines
-from langchain_sgd.bench._measure import Row, by, with_interval
+from langchain_sgd.bench._measure import by, with_interval
 from langchain_sgd.bench._output import show
 from langchain_sgd.drawing.markup import element
+from langchain_sgd.files import Row
 
 Figures = dict[str, Any]
 

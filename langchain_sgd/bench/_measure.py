@@ -24,19 +24,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.files import Row, RowFile
 from langchain_sgd.report import REPORT_KEY
 from langchain_sgd.runnable import SGDRunnable
 
 _RESAMPLES: Final = 2000
 _CUT: Final = 0.025
 """Share cut off at each end of the resampled medians: what is left is a 95 % interval."""
-
-_ROW_BEGINS: Final = b'{"key": ['
-"""So does every line that a journal writes."""
-
-Row = dict[str, Any]
-"""One run, in plain JSON types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,29 +108,19 @@ class Journal:
     def __init__(self, path: Path | None, options: Mapping[str, Any]) -> None:
         text = json.dumps(options, sort_keys=True)
         self.digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-        self._path = path
         self._rows: dict[tuple[str, ...], Row] = {}
+        self._file: RowFile | None = None
         if path is None:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            self._load(path)
-
-    def _load(self, path: Path) -> None:
-        whole, newline, rest = path.read_bytes().rpartition(b"\n")
-        for number, line in enumerate(whole.split(b"\n"), 1):
-            if not line.strip():
-                continue
-            row = _row(line, f"{path}, line {number}")
+        self._file = RowFile(
+            path,
+            begins='{"key": [',
+            fields=("key", "options", "error"),
+            what="no row of a bench; name a new file, or one that --resume has written",
+        )
+        for _, row in self._file.rows:
             if row["options"] == self.digest:
-                self._rows[_key(row)] = row
-        if not rest:
-            return
-        if not (rest.startswith(_ROW_BEGINS) or _ROW_BEGINS.startswith(rest)):
-            raise InvalidInputError(_no_journal(f"{path}, last line"))
-        # The kill came in the middle of a row; cut off, for the next row begins a line.
-        with path.open("r+b") as file:
-            file.truncate(len(whole) + len(newline))
+                self._rows[tuple(row["key"])] = row
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -153,31 +137,12 @@ class Journal:
         """Keep a row; its key is the method, the question and whatever else tells runs apart."""
         row = {"key": list(key), "options": self.digest, **row}
         self._rows[key] = row
-        if self._path is not None:
-            with self._path.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+        if self._file is not None:
+            self._file.add(row)
 
     def rows(self) -> list[Row]:
         """All rows of these options, in the order in which they were first tried."""
         return list(self._rows.values())
-
-
-def _key(row: Row) -> tuple[str, ...]:
-    return tuple(row["key"])
-
-
-def _row(line: bytes, place: str) -> Row:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        row = None
-    if not isinstance(row, dict) or not {"key", "options", "error"} <= row.keys():
-        raise InvalidInputError(_no_journal(place))
-    return row
-
-
-def _no_journal(place: str) -> str:
-    return f"{place}: no row of a bench; name a new file, or one that --resume has written"
 
 
 # -- figures

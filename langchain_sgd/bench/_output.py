@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from langchain_sgd.argument_types import file_to_write
+from langchain_sgd.argument_types import new_file
 
 PACKAGES = ("langchain-core", "langgraph", "langchain-sgd")
 
@@ -30,20 +30,8 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
         # An option `--api-key` that stands for `--api-key-env` would print the key.
         allow_abbrev=False,
     )
-    made.add_argument("--json", type=_file, metavar="FILE", help="write the figures there, too")
+    made.add_argument("--json", type=new_file, metavar="FILE", help="write the figures there, too")
     return made
-
-
-def _file(text: str) -> Path:
-    """A file that can be written, in a folder that is made if need be; tables go to standard output."""
-    if text == "-":
-        msg = "name a file: standard output has the tables"
-        raise argparse.ArgumentTypeError(msg)
-    try:
-        Path(text).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return file_to_write(text)
 
 
 def environment() -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import io
 import itertools
 import random
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_sgd.bench.latency import CHARACTERS_A_TOKEN, LatencyEngine
 from langchain_sgd.bench.models import StreamOnly, lines_of, random_skeleton
 from langchain_sgd.embedded.engine import Counters
+from langchain_sgd.files import read_text
 from langchain_sgd.report import Report
 from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.skeleton import Node, NodeId, Skeleton
@@ -111,21 +113,20 @@ def read_lengths(path: Path, models: Sequence[str]) -> list[Length]:
     if not path.is_file():
         msg = f"there are no answer lengths at {path}"
         raise ValueError(msg)
-    with path.open(newline="") as file:
-        rows = csv.DictReader(file)
-        if lacking := [name for name in COLUMNS if name not in (rows.fieldnames or ())]:
-            msg = f"{path} lacks the columns {', '.join(lacking)}"
-            raise ValueError(msg)
-        found = [
-            Length(
-                f"{row['dataset']} {row['question_id']} {row['model']}",
-                row["category"],
-                max(1, round(int(row["words"]) * TOKENS_A_WORD)),
-                {"1": True, "0": False}.get(row["sot_label"]),
-            )
-            for row in rows
-            if row["model"] in models
-        ]
+    rows = csv.DictReader(io.StringIO(read_text(path)))
+    if lacking := [name for name in COLUMNS if name not in (rows.fieldnames or ())]:
+        msg = f"{path} lacks the columns {', '.join(lacking)}"
+        raise ValueError(msg)
+    found = [
+        Length(
+            f"{row['dataset']} {row['question_id']} {row['model']}",
+            row["category"],
+            max(1, round(int(row["words"]) * TOKENS_A_WORD)),
+            {"1": True, "0": False}.get(row["sot_label"]),
+        )
+        for row in rows
+        if row["model"] in models
+    ]
     if not found:
         msg = f"{path} holds no answers of {', '.join(models)}"
         raise ValueError(msg)

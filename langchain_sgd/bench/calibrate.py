@@ -20,16 +20,15 @@ import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Final, get_args
 
+from langchain_sgd.argument_types import count, new_file
 from langchain_sgd.baselines import PlainDecoding
 from langchain_sgd.bench._embedded_figures import PLAIN, SGD
 from langchain_sgd.bench._fit import Fit, Observation, fit, predicted_s
 from langchain_sgd.bench._measure import (
     Method,
     Question,
-    Row,
     ask,
     interval,
     median,
@@ -55,6 +54,7 @@ from langchain_sgd.embedded.briefs.prompts import BRIEFS_PROMPTS
 from langchain_sgd.embedded.load import EngineName, resolved
 from langchain_sgd.embedded.process import Served, served
 from langchain_sgd.embedded.server import bundled_models
+from langchain_sgd.files import Row
 from langchain_sgd.report import NodeReport, Report
 from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.skeleton import Node, NodeId, Skeleton
@@ -333,13 +333,15 @@ async def measure(args: argparse.Namespace) -> tuple[Fit, list[Row]]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print and save the model, its residual, and predicted beside measured."""
     options = parser("calibrate", __doc__ or "")
-    options.add_argument("--questions", type=int, default=30, help="of the check; 0 for none")
-    options.add_argument("--calibrating", type=int, default=6, help="other questions, to calibrate")
+    options.add_argument("--questions", type=count(0), default=30, help="of the check; 0 for none")
+    options.add_argument(
+        "--calibrating", type=count(1), default=6, help="other questions, to calibrate"
+    )
     options.add_argument("--engine", choices=get_args(EngineName), default="auto")
     options.add_argument("--model-size", choices=("bundled", "60m"), default="bundled")
-    options.add_argument("--slots", type=int, default=8, help="requests decoded together")
-    options.add_argument("--seed", type=int, default=1)
-    options.add_argument("--save", type=Path, metavar="FILE", help="write the latency model")
+    options.add_argument("--slots", type=count(1), default=8, help="requests decoded together")
+    options.add_argument("--seed", type=count(0), default=1)
+    options.add_argument("--save", type=new_file, metavar="FILE", help="write the latency model")
     args = options.parse_args(argv)
     made, rows = asyncio.run(measure(args))
     _show_fit(made)

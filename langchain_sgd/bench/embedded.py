@@ -29,6 +29,7 @@ from typing import Any, Final, cast, get_args
 from langchain_core.messages import AIMessageChunk
 from langchain_core.runnables import RunnableConfig
 
+from langchain_sgd.argument_types import count, existing_path, new_file, number
 from langchain_sgd.baselines import PlainDecoding, SkeletonOfThought
 from langchain_sgd.bench import _embedded_figures as figures
 from langchain_sgd.bench._embedded_figures import (
@@ -46,16 +47,7 @@ from langchain_sgd.bench._embedded_figures import (
     WITHHELD,
 )
 from langchain_sgd.bench._embedded_page import embedded_page, embedded_picture
-from langchain_sgd.bench._measure import (
-    Journal,
-    Method,
-    Question,
-    Row,
-    ask,
-    progress,
-    seed_of,
-    shuffled,
-)
+from langchain_sgd.bench._measure import Journal, Method, Question, ask, progress, seed_of, shuffled
 from langchain_sgd.bench._output import parser, save
 from langchain_sgd.bench._prompts import AnswersWithheld, NodeFirst
 from langchain_sgd.bench._random_model import Kind, cached_model
@@ -67,6 +59,7 @@ from langchain_sgd.embedded.load import EngineName, resolved
 from langchain_sgd.embedded.process import Served, served
 from langchain_sgd.embedded.server import bundled_models
 from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.files import Row
 from langchain_sgd.report import Report
 from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.skeleton import Skeleton
@@ -395,31 +388,52 @@ def file_digest(path: Path) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Print and save the figures."""
     options = parser("embedded", __doc__ or "")
-    options.add_argument("--questions", type=int, default=150, help="that decompose; default 150")
-    options.add_argument("--short-questions", type=int, default=50, help="that do not; default 50")
+    options.add_argument(
+        "--questions", type=count(0), default=150, help="that decompose; default 150"
+    )
+    options.add_argument(
+        "--short-questions", type=count(0), default=50, help="that do not; default 50"
+    )
     options.add_argument("--engine", choices=get_args(EngineName), default="auto")
     options.add_argument("--model-size", choices=("bundled", "60m"), default="bundled")
-    options.add_argument("--models", type=Path, metavar="FOLDER", help="small.gguf and large.gguf")
-    options.add_argument("--methods", nargs="+", metavar="NAME", help="only these; default all")
+    options.add_argument(
+        "--models", type=existing_path, metavar="FOLDER", help="small.gguf and large.gguf"
+    )
+    options.add_argument(
+        "--methods",
+        nargs="+",
+        choices=figures.METHODS,
+        metavar="NAME",
+        help="only these; default all",
+    )
     options.add_argument(
         "--unconstrained", action="store_true", help="let the planner write without a grammar"
     )
-    options.add_argument("--temperature", type=float, default=0.7)
-    options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--temperature", type=number, default=0.7)
+    options.add_argument("--seed", type=count(0), default=1)
     options.add_argument(
-        "--slots", type=int, default=8, help="requests decoded together; default 8"
+        "--slots", type=count(1), default=8, help="requests decoded together; default 8"
     )
     options.add_argument(
         "--kind", choices=get_args(Kind), default="F16", help="of the 60m model; default F16"
     )
-    options.add_argument("--node-tokens", type=int, default=96, help="60m: of a part; default 96")
     options.add_argument(
-        "--line-tokens", type=int, default=8, help="60m: of a plan's line; default 8, as bundled"
+        "--node-tokens", type=count(1), default=96, help="60m: of a part; default 96"
     )
-    options.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
-    options.add_argument("--svg", type=Path, metavar="FILE", help="write its timelines alone")
-    options.add_argument("--resume", type=Path, metavar="FILE", help="JSONL of rows to go on from")
+    options.add_argument(
+        "--line-tokens",
+        type=count(1),
+        default=8,
+        help="60m: of a plan's line; default 8, as bundled",
+    )
+    options.add_argument("--html", type=new_file, metavar="FILE", help="write a page with plots")
+    options.add_argument("--svg", type=new_file, metavar="FILE", help="write its timelines alone")
+    options.add_argument(
+        "--resume", type=new_file, metavar="FILE", help="JSONL of rows to go on from"
+    )
     args = options.parse_args(argv)
+    if not args.questions + args.short_questions:
+        options.error("--questions and --short-questions are both 0")
     command = shlex.join(
         ["langchain-sgd", "bench", "embedded", *(sys.argv[1:] if argv is None else argv)]
     )
@@ -428,10 +442,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     figures.show_summary(found)
     save(args.json, "embedded", command, found)
     if args.html:
-        args.html.parent.mkdir(parents=True, exist_ok=True)
         args.html.write_text(embedded_page(found, reports, command), encoding="utf-8")
     if args.svg:
-        args.svg.parent.mkdir(parents=True, exist_ok=True)
         args.svg.write_text(embedded_picture(reports), encoding="utf-8")
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import shlex
 import sys
 import time
@@ -26,22 +25,15 @@ from typing import Any, Final
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import Runnable
 
+from langchain_sgd.argument_types import Named, count, existing_file, new_file, number
 from langchain_sgd.baselines import PlainDecoding, SkeletonOfThought
 from langchain_sgd.bench import _costs
 from langchain_sgd.bench import _endpoints_page as results
-from langchain_sgd.bench._measure import (
-    Journal,
-    Method,
-    Question,
-    Row,
-    ask,
-    progress,
-    seed_of,
-    shuffled,
-)
+from langchain_sgd.bench._measure import Journal, Method, Question, ask, progress, seed_of, shuffled
 from langchain_sgd.bench._output import parser, save
 from langchain_sgd.commands.models import add_models, models_of, names_of
 from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.files import Row, json_rows
 from langchain_sgd.judging.pairs import in_turns
 from langchain_sgd.runnable import SGDRunnable
 
@@ -63,6 +55,8 @@ class Asked:
 
     question: Question
     turns: tuple[str, ...]
+    split: object = None
+    """Whether it should be split, as the file says it, if it does."""
 
 
 def read_questions(path: Path, *, limit: int | None = None, turns: int = 1) -> list[Asked]:
@@ -77,13 +71,11 @@ def read_questions(path: Path, *, limit: int | None = None, turns: int = 1) -> l
         InvalidInputError: A line is no JSON object with a question, or an id stands twice.
     """
     found: dict[str, Asked] = {}
-    # Not splitlines: a JSON text may hold a bare U+2028.
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
-        if not line.strip():
-            continue
-        asked = _asked(line, f"{path}, line {number}", number, turns)
+    for line, row in json_rows(path):
+        where = f"{path}, line {line}"
+        asked = _asked(row, where, line, turns)
         if asked.question.id in found:
-            msg = f"{path}, line {number}: the question_id {asked.question.id!r} stands twice"
+            msg = f"{where}: the question_id {asked.question.id!r} stands twice"
             raise InvalidInputError(msg)
         found[asked.question.id] = asked
     if not found:
@@ -92,23 +84,18 @@ def read_questions(path: Path, *, limit: int | None = None, turns: int = 1) -> l
     return in_turns(list(found.values()), lambda asked: asked.question.category, limit)
 
 
-def _asked(line: str, where: str, number: int, turns: int) -> Asked:
-    try:
-        value = json.loads(line)
-    except ValueError as error:
-        msg = f"{where}: no JSON ({error})"
-        raise InvalidInputError(msg) from error
-    texts = _first(value, _TEXTS) if isinstance(value, dict) else None
+def _asked(row: Row, where: str, line: int, turns: int) -> Asked:
+    texts = _first(row, _TEXTS)
     if isinstance(texts, str):
         texts = [texts]
     if not isinstance(texts, list) or not all(isinstance(t, str) and t.strip() for t in texts):
         msg = f'{where}: give "question", a text, or "turns", a list of texts'
         raise InvalidInputError(msg)
-    name = _first(value, _IDS)
+    name = _first(row, _IDS)
     question = Question(
-        str(number if name is None else name), texts[0], str(value.get("category") or "all")
+        str(line if name is None else name), texts[0], str(row.get("category") or "all")
     )
-    return Asked(question, tuple(texts[:turns]))
+    return Asked(question, tuple(texts[:turns]), split=row.get("split"))
 
 
 def _first(value: Mapping[str, Any], names: Sequence[str]) -> Any:
@@ -281,34 +268,37 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser("endpoints", __doc__ or "")
     options.formatter_class = argparse.RawDescriptionHelpFormatter
     add_models(options, large="required", small="optional", planner="the large one")
-    options.add_argument("--questions", type=Path, required=True, metavar="FILE", help="JSON lines")
-    options.add_argument("--limit", type=int, metavar="N", help="questions, from all categories")
-    options.add_argument("--turns", type=int, default=1, help="of each question; default 1")
-    options.add_argument("--users", type=int, nargs="+", default=[1], help="at the same time")
+    options.add_argument(
+        "--questions", type=existing_file, required=True, metavar="FILE", help="JSON lines"
+    )
+    options.add_argument(
+        "--limit", type=count(1), metavar="N", help="questions, from all categories"
+    )
+    options.add_argument("--turns", type=count(1), default=1, help="of each question; default 1")
+    options.add_argument("--users", type=count(1), nargs="+", default=[1], help="at the same time")
     options.add_argument("--methods", nargs="+", metavar="NAME", help="only these; default all")
     options.add_argument("--ablations", action="store_true", help="SGD without its parts, too")
-    options.add_argument("--temperature", type=float, help="the server's own if not given")
-    options.add_argument("--max-tokens", type=int, help="of one model call")
+    options.add_argument("--temperature", type=number, help="the server's own if not given")
+    options.add_argument("--max-tokens", type=count(1), help="of one model call")
     options.add_argument(
         "--prices",
         type=_costs.named_price,
         nargs="+",
-        default=[],
+        action=Named,
+        default={},
         metavar="TIER=NUMBERS",
         help="of a million tokens: input,output[,cached[,cache_write]]",
     )
-    options.add_argument("--seed", type=int, default=1)
-    options.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
-    options.add_argument("--resume", type=Path, metavar="FILE", help="JSONL of rows to go on from")
+    options.add_argument("--seed", type=count(0), default=1)
+    options.add_argument("--html", type=new_file, metavar="FILE", help="write a page with plots")
+    options.add_argument(
+        "--resume", type=new_file, metavar="FILE", help="JSONL of rows to go on from"
+    )
     args = options.parse_args(argv)
     names = names_of(args)
     if not names:
         options.error("--large, or the environment variable SGD_LARGE, must name a model")
     args.users = list(dict.fromkeys(args.users))
-    for name, least in (("users", min(args.users)), ("limit", args.limit), ("turns", args.turns)):
-        if least is not None and least < 1:
-            options.error(f"--{name} must be 1 or more")
-    args.prices = dict(args.prices)
     if args.prices and (wrong := _costs.complaint(args.prices, names)):
         options.error(f"--prices: {wrong}")
     questions = read_questions(args.questions, limit=args.limit, turns=args.turns)
@@ -319,7 +309,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     results.show_figures(found)
     save(args.json, "endpoints", command, found)
     if args.html:
-        args.html.parent.mkdir(parents=True, exist_ok=True)
         args.html.write_text(results.endpoints_page(found, reports, command), encoding="utf-8")
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from langchain_sgd.argument_types import count, existing_path
 from langchain_sgd.bench._output import parser, save, show
 from langchain_sgd.embedded.engine import Counters, GenerateRequest
 from langchain_sgd.embedded.load import EngineName, LocalEngine, load, resolved
@@ -73,13 +74,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print and save the table."""
     options = parser("engines", __doc__ or "")
     options.add_argument(
-        "models", nargs="*", type=Path, metavar="PATH", help="default: the bundled"
+        "models", nargs="*", type=existing_path, metavar="PATH", help="default: the bundled"
     )
     options.add_argument("--engine", choices=get_args(EngineName), default="auto")
-    options.add_argument("--streams", nargs="+", type=int, default=[1, 2, 4, 8], metavar="N")
-    options.add_argument("--tokens", type=int, default=64, help="of each stream; default 64")
-    options.add_argument("--rounds", type=int, default=2, help="the best of them counts; default 2")
-    options.add_argument("--threads", type=int, help="default: the engine's choice")
+    options.add_argument("--streams", nargs="+", type=count(1), default=[1, 2, 4, 8], metavar="N")
+    options.add_argument("--tokens", type=count(1), default=64, help="of each stream; default 64")
+    options.add_argument(
+        "--rounds", type=count(1), default=2, help="the best of them counts; default 2"
+    )
+    options.add_argument("--threads", type=count(1), help="default: the engine's choice")
     args = options.parse_args(argv)
     rows = [
         asyncio.run(

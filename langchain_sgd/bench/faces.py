@@ -23,6 +23,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.graph import START, MessagesState, StateGraph
 
+from langchain_sgd.argument_types import count
 from langchain_sgd.bench._output import parser, save, show
 from langchain_sgd.bench.models import InstantModel, TimedPlanner, random_skeleton
 from langchain_sgd.chat import ChatSGD
@@ -121,9 +122,9 @@ async def measure(
 def main(argv: Sequence[str] | None = None) -> None:
     """Print and save the figures."""
     options = parser("faces", __doc__ or "")
-    options.add_argument("--nodes", type=int, default=8)
-    options.add_argument("--tokens", type=int, default=1, help="tokens a node")
-    options.add_argument("--repeats", type=int, default=60)
+    options.add_argument("--nodes", type=count(1), default=8)
+    options.add_argument("--tokens", type=count(1), default=1, help="tokens a node")
+    options.add_argument("--repeats", type=count(1), default=60)
     args = options.parse_args(argv)
     found = asyncio.run(measure(designs(args.nodes, args.tokens), args.repeats))
     base = found[ENGINE]

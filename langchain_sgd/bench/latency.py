@@ -35,6 +35,7 @@ from langchain_sgd.embedded.engine import (
     GenerateRequest,
     Token,
 )
+from langchain_sgd.files import read_text
 
 CHARACTERS_A_TOKEN: Final = 4
 """By which prompts are measured where nothing else is known: the usual rule of thumb for English."""
@@ -122,7 +123,7 @@ class LatencyModel:
             ValueError: The file cannot be read, or holds no latency model.
         """
         try:
-            return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
+            return cls.from_json(json.loads(read_text(path)))
         except (OSError, ValueError) as error:
             msg = f"No latency model in {path}: {error}"
             raise ValueError(msg) from error

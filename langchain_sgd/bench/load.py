@@ -19,11 +19,11 @@ import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
+from langchain_sgd.argument_types import count, existing_file, seconds
 from langchain_sgd.baselines import PlainDecoding
-from langchain_sgd.bench._measure import Row, ask, progress
+from langchain_sgd.bench._measure import ask, progress
 from langchain_sgd.bench._output import parser, save, show, spread
 from langchain_sgd.bench._workload import (
     LENGTHS_HELP,
@@ -37,6 +37,7 @@ from langchain_sgd.bench._workload import (
 from langchain_sgd.bench.latency import PRESETS, LatencyModel
 from langchain_sgd.bench.simulate import Servers, given_model
 from langchain_sgd.bench.virtual_time import run_virtual
+from langchain_sgd.files import Row
 from langchain_sgd.limits import Limit
 from langchain_sgd.runnable import SGDRunnable
 
@@ -259,29 +260,35 @@ def lost(figures: Mapping[int, Mapping[str, Figures]], method: str) -> float | N
 def main(argv: Sequence[str] | None = None) -> int:
     """Print and save the figures; 2 if there are no lengths to simulate with."""
     options = parser("load", __doc__ or "")
-    options.add_argument("--users", type=int, nargs="+", default=_USERS)
+    options.add_argument("--users", type=count(1), nargs="+", default=_USERS)
     options.add_argument("--real", action="store_true", help="measure the bundled large model")
     options.add_argument(
         "--busy",
-        type=_at_least_one,
+        type=count(1),
         nargs="+",
         metavar="CALLS",
         help="default: a quarter of the slots",
     )
-    options.add_argument("--slots", type=int, help="default: 32, with --real 8")
-    options.add_argument("--answers", type=int, default=24, help="--real: for each row")
+    options.add_argument("--slots", type=count(1), help="default: 32, with --real 8")
+    options.add_argument("--answers", type=count(1), default=24, help="--real: for each row")
     options.add_argument(
-        "--timeout", type=float, default=Patience().answer_s, help="--real: seconds for an answer"
+        "--timeout", type=seconds, default=Patience().answer_s, help="--real: seconds for an answer"
     )
     options.add_argument(
-        "--row-timeout", type=float, default=Patience().row_s, help="--real: seconds for a row"
+        "--row-timeout", type=seconds, default=Patience().row_s, help="--real: seconds for a row"
     )
     which = options.add_mutually_exclusive_group()
     which.add_argument("--model", choices=PRESETS, default="llama-7b-a100")
-    which.add_argument("--latency-model", type=Path, metavar="FILE", help="of bench calibrate")
-    options.add_argument("--rounds", type=int, default=2, help="simulated: questions of each user")
-    options.add_argument("--lengths", type=Path, metavar="FILE", help=f"simulated: {LENGTHS_HELP}")
-    options.add_argument("--seed", type=int, default=1)
+    which.add_argument(
+        "--latency-model", type=existing_file, metavar="FILE", help="of bench calibrate"
+    )
+    options.add_argument(
+        "--rounds", type=count(1), default=2, help="simulated: questions of each user"
+    )
+    options.add_argument(
+        "--lengths", type=existing_file, metavar="FILE", help=f"simulated: {LENGTHS_HELP}"
+    )
+    options.add_argument("--seed", type=count(0), default=1)
     args = options.parse_args(argv)
     if not args.real and args.lengths is None:
         options.error("a simulation needs --lengths FILE")
@@ -325,13 +332,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     save(args.json, "load", command, {**how, "users": found})
     return 0
-
-
-def _at_least_one(text: str) -> int:
-    if (number := int(text)) < 1:
-        msg = f"must be 1 or more, not {number}"
-        raise argparse.ArgumentTypeError(msg)
-    return number
 
 
 def _tasks(args: argparse.Namespace) -> list[Task]:

@@ -20,6 +20,7 @@ from langchain_core.callbacks import AsyncCallbackHandler
 from langchain_core.messages import HumanMessage
 from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
 
+from langchain_sgd.argument_types import count
 from langchain_sgd.bench._output import parser, save, show
 from langchain_sgd.bench.models import InstantModel, random_skeleton
 from langchain_sgd.graph import build_graph
@@ -131,10 +132,12 @@ def import_ratio(repeats: int) -> dict[str, float]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Print and save the figures."""
     options = parser("overhead", __doc__ or "")
-    options.add_argument("--nodes", type=int, nargs="+", default=[8, 64, 512])
-    options.add_argument("--repeats", type=int, default=40, help="runs of the smallest size")
-    options.add_argument("--tokens", type=int, default=200, help="tokens a node, when streaming")
-    options.add_argument("--imports", type=int, default=7)
+    options.add_argument("--nodes", type=count(1), nargs="+", default=[8, 64, 512])
+    options.add_argument("--repeats", type=count(1), default=40, help="runs of the smallest size")
+    options.add_argument(
+        "--tokens", type=count(1), default=200, help="tokens a node, when streaming"
+    )
+    options.add_argument("--imports", type=count(0), default=7)
     args = options.parse_args(argv)
     runs = {
         nodes: asyncio.run(per_run(nodes, max(5, args.repeats * args.nodes[0] // nodes), 1))

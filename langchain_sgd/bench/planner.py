@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import math
 import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
@@ -28,25 +26,19 @@ from langchain_core.outputs import LLMResult
 from rich.console import Console
 from rich.table import Table
 
-from langchain_sgd.bench._measure import (
-    Journal,
-    Row,
-    interval,
-    median,
-    progress,
-    rounded,
-    with_interval,
-)
+from langchain_sgd.argument_types import count, existing_file, new_file, number
+from langchain_sgd.bench._measure import Journal, interval, median, progress, rounded, with_interval
 from langchain_sgd.bench._output import parser, save
 from langchain_sgd.bench.endpoints import Asked, read_questions
 from langchain_sgd.commands.models import add_models, models_of, names_of
 from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.files import Row
 from langchain_sgd.judging.tally import wilson
 from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.skeleton import HARD, Skeleton
 
 _LABEL: Final = "split"
-"""Of a 95 % interval."""
+"""The field of a question, and of its row."""
 
 
 class _Watch(AsyncCallbackHandler):
@@ -227,24 +219,20 @@ def table_of(figures: Mapping[str, Any]) -> Table:
     return table
 
 
-def read_labels(path: Path) -> dict[str, bool]:
+def labels_of(questions: Sequence[Asked]) -> dict[str, bool]:
     """Which questions should be split, by id; those that do not say are left out.
 
     Raises:
         InvalidInputError: A label is no truth value.
     """
     labels: dict[str, bool] = {}
-    lines = [line for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
-    for asked, line in zip(read_questions(path), lines, strict=True):
-        label = json.loads(line).get(_LABEL)
-        if label is None:
+    for asked in questions:
+        if asked.split is None:
             continue
-        if label not in (True, False):
-            msg = (
-                f'{path}, question {asked.question.id}: "{_LABEL}" is {label!r}; give true or false'
-            )
+        if asked.split not in (True, False):
+            msg = f'question {asked.question.id}: "{_LABEL}" is {asked.split!r}; give true or false'
             raise InvalidInputError(msg)
-        labels[asked.question.id] = bool(label)
+        labels[asked.question.id] = bool(asked.split)
     return labels
 
 
@@ -259,21 +247,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser("planner", __doc__ or "")
     options.formatter_class = argparse.RawDescriptionHelpFormatter
     add_models(options, large="required", planner="the large one")
-    options.add_argument("--questions", type=Path, required=True, metavar="FILE", help="JSON lines")
-    options.add_argument("--limit", type=int, metavar="N", help="questions, from all categories")
-    options.add_argument("--users", type=int, default=1, help="questions planned at the same time")
+    options.add_argument(
+        "--questions", type=existing_file, required=True, metavar="FILE", help="JSON lines"
+    )
+    options.add_argument(
+        "--limit", type=count(1), metavar="N", help="questions, from all categories"
+    )
+    options.add_argument(
+        "--users", type=count(1), default=1, help="questions planned at the same time"
+    )
     options.add_argument("--mode", choices=("auto", "always"), default="auto")
-    options.add_argument("--max-nodes", type=int, metavar="N", help="most parts of a plan")
-    options.add_argument("--temperature", type=float, help="the server's own if not given")
-    options.add_argument("--resume", type=Path, metavar="FILE", help="JSONL of rows to go on from")
+    options.add_argument("--max-nodes", type=count(2, 99), metavar="N", help="most parts of a plan")
+    options.add_argument("--temperature", type=number, help="the server's own if not given")
+    options.add_argument(
+        "--resume", type=new_file, metavar="FILE", help="JSONL of rows to go on from"
+    )
     args = options.parse_args(argv)
     names = names_of(args)
     if not names:
         options.error("--large, or the environment variable SGD_LARGE, must name a model")
-    if args.users < 1 or (args.limit is not None and args.limit < 1):
-        options.error("--users and --limit must be 1 or more")
-    labels = read_labels(args.questions)
     questions = read_questions(args.questions, limit=args.limit)
+    labels = labels_of(questions)
     given = {} if args.temperature is None else {"temperature": args.temperature}
     kept = {} if args.max_nodes is None else {"max_nodes": args.max_nodes}
     models = models_of(args, names, **given)

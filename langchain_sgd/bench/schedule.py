@@ -11,6 +11,7 @@ import random
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from langchain_sgd.argument_types import count, number
 from langchain_sgd.bench._output import parser, save, show, spread
 from langchain_sgd.bench.models import TimedModel, TimedPlanner, random_skeleton
 from langchain_sgd.bench.virtual_time import run_virtual
@@ -91,10 +92,12 @@ def wall_clock(count: int, seed: int) -> dict[str, float]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Print and save the figures."""
     options = parser("schedule", __doc__ or "")
-    options.add_argument("--skeletons", type=int, default=300)
-    options.add_argument("--planner-s", type=float, default=0.3, help="planner's time for a line")
-    options.add_argument("--wall-clock", type=int, default=20, help="skeletons on the wall clock")
-    options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--skeletons", type=count(1), default=300)
+    options.add_argument("--planner-s", type=number, default=0.3, help="planner's time for a line")
+    options.add_argument(
+        "--wall-clock", type=count(0), default=20, help="skeletons on the wall clock"
+    )
+    options.add_argument("--seed", type=count(0), default=1)
     args = options.parse_args(argv)
     figures: dict[str, Any] = {
         "given skeleton": virtual(args.skeletons, args.seed, None),

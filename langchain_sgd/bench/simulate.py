@@ -23,6 +23,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
+from langchain_sgd.argument_types import count, existing_file, seconds
 from langchain_sgd.baselines import PlainDecoding
 from langchain_sgd.bench._output import parser, save, show
 from langchain_sgd.bench._workload import (
@@ -184,20 +185,26 @@ def given_model(file: Path | None, preset: str) -> LatencyModel:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print and save the figures; 2 if there are no lengths to simulate with."""
     options = parser("simulate", __doc__ or "")
-    options.add_argument("--lengths", type=Path, required=True, metavar="FILE", help=LENGTHS_HELP)
+    options.add_argument(
+        "--lengths", type=existing_file, required=True, metavar="FILE", help=LENGTHS_HELP
+    )
     options.add_argument("--answers-of", nargs="+", default=_MODELS, metavar="MODEL")
     which = options.add_mutually_exclusive_group()
     which.add_argument("--large", choices=PRESETS, default="llama-33b-a100")
-    which.add_argument("--latency-model", type=Path, metavar="FILE", help="of bench calibrate")
+    which.add_argument(
+        "--latency-model", type=existing_file, metavar="FILE", help="of bench calibrate"
+    )
     options.add_argument(
         "--small", choices=PRESETS, help="default: llama-7b-a100; with --latency-model none"
     )
-    options.add_argument("--nodes", type=int, default=Shape().nodes)
-    options.add_argument("--line-tokens", type=int, default=Shape().line_tokens)
-    options.add_argument("--expansion", type=float, default=Shape().expansion)
-    options.add_argument("--sweep", type=int, default=24, help="answers for each point; 0 for none")
-    options.add_argument("--most", type=int, help="take no more answers than this")
-    options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--nodes", type=count(2, 99), default=Shape().nodes)
+    options.add_argument("--line-tokens", type=count(1), default=Shape().line_tokens)
+    options.add_argument("--expansion", type=seconds, default=Shape().expansion)
+    options.add_argument(
+        "--sweep", type=count(0), default=24, help="answers for each point; 0 for none"
+    )
+    options.add_argument("--most", type=count(1), help="take no more answers than this")
+    options.add_argument("--seed", type=count(0), default=1)
     args = options.parse_args(argv)
     try:
         lengths = read_lengths(args.lengths, args.answers_of)[: args.most]

@@ -24,6 +24,7 @@ from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
 from langsmith import Client, tracing_context
 from langsmith.schemas import BatchIngestConfig, LangSmithInfo
 
+from langchain_sgd.argument_types import count
 from langchain_sgd.bench._output import parser, save, show
 from langchain_sgd.bench.models import lines_of, random_skeleton
 from langchain_sgd.platform import chat_graph
@@ -165,9 +166,9 @@ async def _timed(ask: Ask, config: RunnableConfig) -> float:
 def main(argv: Sequence[str] | None = None) -> None:
     """Print and save the figures."""
     options = parser("tracing", __doc__ or "")
-    options.add_argument("--nodes", type=int, default=8)
-    options.add_argument("--tokens", type=int, default=200, help="tokens a node")
-    options.add_argument("--repeats", type=int, default=15)
+    options.add_argument("--nodes", type=count(1), default=8)
+    options.add_argument("--tokens", type=count(1), default=200, help="tokens a node")
+    options.add_argument("--repeats", type=count(1), default=15)
     args = options.parse_args(argv)
     size = (args.nodes, args.tokens, args.repeats)
     traced = asyncio.run(of_tracing(*size))

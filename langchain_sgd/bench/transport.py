@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from text_generation import AsyncClient
 
+from langchain_sgd.argument_types import count
 from langchain_sgd.bench._output import parser, save, show
 from langchain_sgd.embedded.app import make_app, serving
 from langchain_sgd.embedded.engine import Counters, EngineInfo, GenerateRequest, Token
@@ -165,9 +166,9 @@ async def _at_once(call: Call, calls: int, in_flight: int) -> float:
 def main(argv: Sequence[str] | None = None) -> None:
     """Print and save the figures."""
     options = parser("transport", __doc__ or "")
-    options.add_argument("--rounds", type=int, default=12)
-    options.add_argument("--calls", type=int, default=32, help="calls of a client in a round")
-    options.add_argument("--in-flight", type=int, default=16)
+    options.add_argument("--rounds", type=count(1), default=12)
+    options.add_argument("--calls", type=count(1), default=32, help="calls of a client in a round")
+    options.add_argument("--in-flight", type=count(1), default=16)
     args = options.parse_args(argv)
     figures = asyncio.run(transport(rounds=args.rounds, calls=args.calls, in_flight=args.in_flight))
     show(

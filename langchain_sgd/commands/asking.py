@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from langchain_core.messages import AIMessage
 from rich.console import Console
 from rich.text import Text
 
 from langchain_sgd.arguments import DONE, FAILED
+from langchain_sgd.cli import in_a_line
 from langchain_sgd.commands.models import bundled, models_of, names_of
 from langchain_sgd.commands.written import STDOUT, write_json
 from langchain_sgd.errors import InvalidInputError
@@ -26,6 +28,21 @@ from langchain_sgd.terminal.safe import one_line, safe
 def ask(args: argparse.Namespace) -> int:
     """Answer a question; 1 if parts of the answer are missing, or all of it."""
     question = _question(args)
+    try:
+        message = _answer(args, question)
+    except (Exception, KeyboardInterrupt) as error:
+        _write(args, question, "", getattr(error, "report", None), in_a_line(error, args))
+        raise
+    report = Report.from_message(message)
+    lost = _lost(report)
+    _write(args, question, str(message.text) if lost is None else "", report, lost)
+    if lost is not None:
+        _notes().print(Text(f"langchain-sgd: {one_line(lost)}"), soft_wrap=True)
+        return FAILED
+    return FAILED if report.status == "partial" else DONE
+
+
+def _answer(args: argparse.Namespace, question: str) -> AIMessage:
     with _models(args, question) as models:
         sgd = SGDRunnable(
             **models,
@@ -38,17 +55,19 @@ def ask(args: argparse.Namespace) -> int:
         if args.json == STDOUT:
             message = asyncio.run(sgd.ainvoke(question))
             _notes().print(Text(report_line(Report.from_message(message))), soft_wrap=True)
-        else:
-            view = LiveView(notes=_notes(), plain=args.plain or None)
-            message = asyncio.run(view.follow(sgd.aevents(question)))
-    report = Report.from_message(message)
-    if (lost := _lost(report)) is not None:
-        _notes().print(Text(f"langchain-sgd: {one_line(lost)}"), soft_wrap=True)
-        return FAILED
+            return message
+        view = LiveView(notes=_notes(), plain=args.plain or None)
+        return asyncio.run(view.follow(sgd.aevents(question)))
+
+
+def _write(
+    args: argparse.Namespace, question: str, answer: str, report: Report | None, error: str | None
+) -> None:
+    """What became of the question, for programs: also if there is no answer."""
     if args.json is not None:
-        found = {"question": question, "answer": message.text, "report": report.to_json()}
+        told = None if report is None else report.to_json()
+        found = {"question": question, "answer": answer, "report": told, "error": error}
         write_json(args.json, found)
-    return FAILED if report.status == "partial" else DONE
 
 
 def _lost(report: Report) -> str | None:
@@ -90,7 +109,7 @@ def plan(args: argparse.Namespace) -> int:
 
 def _question(args: argparse.Namespace) -> str:
     try:
-        question = sys.stdin.read() if args.question == ["-"] else " ".join(args.question)
+        question = _stdin() if args.question == ["-"] else " ".join(args.question)
         question.encode()  # Python keeps bytes that are no text as halves of characters
     except UnicodeError as error:
         msg = "the question is not UTF-8 text"
@@ -99,6 +118,11 @@ def _question(args: argparse.Namespace) -> str:
         msg = "the question is empty"
         raise InvalidInputError(msg)
     return question.strip()
+
+
+def _stdin() -> str:
+    """All of it, without the mark that Windows puts before text."""
+    return sys.stdin.read().removeprefix("\ufeff")
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from langchain_sgd.commands.models import given_key
 from langchain_sgd.commands.written import STDOUT, write_json
 from langchain_sgd.costs import Price
 from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.files import read_text
 from langchain_sgd.judging import (
     Cost,
     Interval,
@@ -101,7 +102,7 @@ def _by_people(pairs: Sequence[Pair], args: argparse.Namespace, notes: Console) 
         told = f"{calls} pairs written, each two answers in one order: fill in the verdicts,"
         notes.print(Text(f"{told} then give the file to --read-pairs."), soft_wrap=True)
         return DONE
-    unclear = judging.take(args.read_pairs.read_text(encoding="utf-8"))
+    unclear = judging.take(read_text(args.read_pairs))
     _warn(unclear, notes)
     if told := told_open(*judging.open_pairs):
         notes.print(Text(told), soft_wrap=True)
@@ -164,7 +165,7 @@ def _prompts(path: Path | None) -> JudgePrompts:
     if path is None:
         return JudgePrompts()
     try:
-        return JudgePrompts.model_validate_json(path.read_text(encoding="utf-8"))
+        return JudgePrompts.model_validate_json(read_text(path))
     except ValidationError as error:
         faults = "; ".join(
             ": ".join(filter(None, (".".join(map(str, fault["loc"])), fault["msg"])))

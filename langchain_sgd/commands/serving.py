@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import socket
 import sys
 import threading
 import time
@@ -12,6 +14,7 @@ from typing import Final, Protocol
 from langchain_sgd.arguments import DONE
 from langchain_sgd.commands.models import key_of
 from langchain_sgd.embedded.server import EmbeddedServer
+from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.models import TIERS
 
 _SILENCE_S: Final = 10.0
@@ -28,6 +31,7 @@ class Over(Protocol):
 def serve(args: argparse.Namespace) -> int:
     """Serve models until interrupted."""
     key = key_of(args, "serve")
+    check_port(args.host, args.port)
     began = time.monotonic()
 
     def say(line: str) -> None:
@@ -36,7 +40,7 @@ def serve(args: argparse.Namespace) -> int:
         sys.stderr.flush()
 
     server = EmbeddedServer(
-        dict(args.model) or None,
+        args.model or None,
         host=args.host,
         port=args.port,
         api_key=key,
@@ -65,6 +69,26 @@ def serve(args: argparse.Namespace) -> int:
     finally:
         ready.set()
     return DONE
+
+
+def check_port(host: str, port: int) -> None:
+    """See that a server can listen there, before it takes time to make one.
+
+    Raises:
+        InvalidInputError: It cannot.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in found:
+            with socket.socket(family, kind, protocol) as probe:
+                if os.name == "posix":  # as servers do: a port that was just given up is free
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                probe.bind(address)
+    except OSError as error:
+        msg = f"nothing can listen at {host}, port {port}: {error.strerror}; give another --port or --host"
+        raise InvalidInputError(msg) from error
 
 
 def remind(say: Callable[[str], None], over: Over) -> None:

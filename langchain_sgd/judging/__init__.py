@@ -1,6 +1,7 @@
 """Answers compared in pairs by a judge model: both orders, lengths watched, shares with intervals."""
 
-from langchain_sgd.judging.judge import Cost, JudgeError, Judging
+from langchain_sgd.judging.asked import Cost
+from langchain_sgd.judging.judge import JudgeError, Judging
 from langchain_sgd.judging.pairs import Answer, Pair, make_pairs, read_answers, read_references
 from langchain_sgd.judging.prompts import JudgePrompts
 from langchain_sgd.judging.tally import (

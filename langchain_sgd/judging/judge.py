@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,65 +13,23 @@ from langchain_core.exceptions import ContextOverflowError
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import Runnable
 
-from langchain_sgd.costs import Price
 from langchain_sgd.errors import InvalidInputError, SkeletonGraphError
+from langchain_sgd.files import Row
+from langchain_sgd.judging.asked import Asked, Cost, shown
 from langchain_sgd.judging.pairs import Pair
 from langchain_sgd.judging.people import Shown, read_sheet, sheet
 from langchain_sgd.judging.prompts import JudgePrompts
 from langchain_sgd.judging.tally import Judged
-from langchain_sgd.judging.verdict_file import Row, VerdictFile
+from langchain_sgd.judging.verdict_file import VerdictFile
 from langchain_sgd.judging.verdicts import Outcome, Verdict, outcome_of, parse_verdict
 from langchain_sgd.portal import run_sync
 
-_CHARACTERS_A_TOKEN: Final = 4
 _REPLY_TAIL: Final = 400
 """Characters of an unusable reply that the judge sees again, so that asking again fits where it did."""
-_MILLION: Final = 1_000_000
 
 
 class JudgeError(SkeletonGraphError):
     """The judge's model failed; its own error is the cause. Verdicts given before are kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What judging will take, told before it is begun.
-
-    An unusable verdict is asked for once more, which comes on top.
-    """
-
-    calls: int
-    kept: int
-    """Verdicts that are there from an earlier run and need no call."""
-    input_tokens: int
-    """Estimated at 4 characters a token; the servers' own counts will differ."""
-    output_tokens: int | None
-    """At most; None where the judge's replies have no known limit."""
-
-    def price(self, price: Price) -> float | None:
-        """The most that it costs; None where the replies have no known limit."""
-        if self.output_tokens is None:
-            return None
-        return (self.input_tokens * price.input + self.output_tokens * price.output) / _MILLION
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One call: a pair in one order."""
-
-    pair: Pair
-    method_first: bool
-    messages: tuple[BaseMessage, ...]
-    digest: str
-
-    @property
-    def shown(self) -> tuple[str, str]:
-        """The answers in this order."""
-        return _shown(self.pair, method_first=self.method_first)
-
-
-def _shown(pair: Pair, *, method_first: bool) -> tuple[str, str]:
-    return (pair.answer, pair.other) if method_first else (pair.other, pair.answer)
 
 
 class Judging:
@@ -134,7 +91,7 @@ class Judging:
 
     def _order(self, pair: Pair, *, method_first: bool) -> Asked:
         messages = self._prompts.messages(
-            pair.question, *_shown(pair, method_first=method_first), pair.reference
+            pair.question, *shown(pair, method_first=method_first), pair.reference
         )
         words = [self.name, self._prompts.again, *((m.type, m.text) for m in messages)]
         digest = hashlib.sha256(json.dumps(words).encode()).hexdigest()[:24]
@@ -150,13 +107,7 @@ class Judging:
         """What is still to be paid."""
         calls = self._calls()
         digests = {each.digest for _, orders in self._asked for each in orders or ()}
-        characters = sum(len(message.text) for each in calls for message in each.messages)
-        return Cost(
-            calls=len(calls),
-            kept=len(digests) - len(calls),
-            input_tokens=-(-characters // _CHARACTERS_A_TOKEN),
-            output_tokens=None if self._reply_tokens is None else len(calls) * self._reply_tokens,
-        )
+        return Cost.of(calls, kept=len(digests) - len(calls), reply_tokens=self._reply_tokens)
 
     # -- asking
 

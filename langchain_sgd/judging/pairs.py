@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.files import RowFile, json_rows
 
 T = TypeVar("T")
 _FIELDS: Final = ("question_id", "question", "method", "answer")
@@ -50,7 +50,8 @@ def read_answers(path: Path, *, options: str | None = None) -> list[Answer]:
 
     A line has `question_id`, `question`, `method`, `answer`, and perhaps `category`, `error` (not null:
     the method failed) and `options` (what a benchmark's row was measured with). Further fields are left
-    alone. Of several answers of a method to a question the first that did not fail counts.
+    alone. Of several answers of a method to a question the first that did not fail counts. A last line
+    that a killed benchmark has begun is left out.
 
     Args:
         path: The file.
@@ -61,7 +62,7 @@ def read_answers(path: Path, *, options: str | None = None) -> list[Answer]:
             different options and none was named.
     """
     found: dict[tuple[str | None, str, str], Answer] = {}
-    for place, row in _rows(path):
+    for place, row in RowFile(path, must_exist=True).rows:
         if lacking := [name for name in _FIELDS if row.get(name) is None]:
             msg = f"{place} lacks {', '.join(lacking)}"
             raise InvalidInputError(msg)
@@ -102,7 +103,7 @@ def read_references(path: Path) -> dict[str, str]:
     """
     found = {
         str(row["question_id"]): text
-        for _, row in _rows(path)
+        for _, row in json_rows(path)
         if row.get("question_id") is not None and (text := _reference(row))
     }
     if not found:
@@ -118,23 +119,6 @@ def _reference(row: Mapping[str, Any]) -> str | None:
         case {"choices": [{"turns": [str(text), *_]}, *_]}:
             return text
     return None
-
-
-def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            place = f"{path}, line {number}"
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                msg = f"{place} is no JSON: {error}"
-                raise InvalidInputError(msg) from None
-            if not isinstance(row, dict):
-                msg = f"{place} is no JSON object"
-                raise InvalidInputError(msg)
-            yield place, row
 
 
 def make_pairs(

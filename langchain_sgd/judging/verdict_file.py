@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
-from langchain_sgd.errors import InvalidInputError
-
-Row = dict[str, Any]
+from langchain_sgd.files import Row, RowFile
 
 
 class VerdictFile:
@@ -21,30 +17,21 @@ class VerdictFile:
         path: The file; None keeps the verdicts in memory only.
 
     Raises:
-        InvalidInputError: The file holds something else than verdicts.
+        InvalidInputError: The file holds something else than verdicts; nothing in it is touched then.
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._path = path
         self._rows: dict[str, Row] = {}
+        self._file: RowFile | None = None
         if path is None:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            self._load(path)
-
-    def _load(self, path: Path) -> None:
-        data = path.read_bytes()
-        whole, newline, rest = data.rpartition(b"\n")
-        for number, line in enumerate(whole.splitlines(), 1):
-            try:
-                row = json.loads(line)
-                self._rows[row["asked"]] = {"verdict": row["verdict"], **row}
-            except (ValueError, KeyError, TypeError):
-                msg = f"{path}, line {number} is no verdict; name another file to keep verdicts in"
-                raise InvalidInputError(msg) from None
-        if rest:  # the kill came in the middle of a row
-            path.write_bytes(whole + newline)
+        self._file = RowFile(
+            path,
+            begins='{"asked": "',
+            fields=("asked", "verdict"),
+            what="no verdict; name another file to keep verdicts in",
+        )
+        self._rows = {str(row["asked"]): row for _, row in self._file.rows}
 
     def get(self, asked: str) -> Row | None:
         """What was said when this was asked."""
@@ -53,6 +40,5 @@ class VerdictFile:
     def add(self, row: Row) -> None:
         """Keep a verdict."""
         self._rows[row["asked"]] = row
-        if self._path is not None:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        if self._file is not None:
+            self._file.add(row)

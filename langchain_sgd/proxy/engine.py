@@ -17,6 +17,7 @@ from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.events import PLAIN_ID, Ended, Event, Opened, Token
 from langchain_sgd.report import NodeReport, Report, Usage
 from langchain_sgd.runnable import SGDRunnable
+from langchain_sgd.stops import StopFilter
 
 SGD, LARGE_ONLY, PLAIN = "sgd", "sgd-large", "plain"
 _CUTS = {"token limit": "length", "content filter": "content_filter"}
@@ -49,6 +50,8 @@ class Finished:
     report: Report | None = None
     """None for an answer that SGD had no part in."""
     tool_calls: Sequence[Mapping[str, Any]] = ()
+    stopped: bool = False
+    """At a stop text of the client's. The rest of the run was cancelled, so there is no report."""
 
 
 Piece = Event | Text | ToolCalls | Finished
@@ -85,19 +88,33 @@ class Engine:
     ) -> AsyncIterator[Piece]:
         """The run's events and, between them, the text; last what it came to.
 
-        Closing the iterator closes every model stream.
+        The answer ends before the first of the stop texts, wherever in it that is. Closing the iterator
+        closes every model stream.
         """
         sgd = self.runnables[model]
         in_order = _InOrder(headings=bool(sgd.headings))
+        stops = StopFilter(options.get("stop") or ())
+        if sgd.mode != "never":  # a writer would end its own part there, and the next would follow
+            options = {name: value for name, value in options.items() if name != "stop"}
+        said: list[str] = []
         events = sgd.aevents(list(messages), None, **options)
         async with aclosing(cast("Any", events)):
             async for event in events:
+                text, finished = "", None
                 if isinstance(event, AIMessage):
-                    yield _finished(event)
-                    return
-                yield event
-                if text := in_order.feed(event):
+                    finished = _finished(event)
+                else:
+                    yield event
+                    text = in_order.feed(event)
+                if text := stops.feed(text, last=finished is not None):
+                    said.append(text)
                     yield Text(text)
+                if stops.found is not None:
+                    await events.aclose()
+                    finished = Finished("".join(said), "stop", None, stopped=True)
+                if finished is not None:
+                    yield finished
+                    return
 
 
 class _InOrder:

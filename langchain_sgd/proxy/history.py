@@ -22,7 +22,7 @@ from langchain_sgd.skeleton import Node, Skeleton
 
 _SHOWN = 300
 """Characters of a question in the list."""
-_PLANNED, _VOIDED = '{"type":"planned",', '{"type":"voided",'
+_TEXT, _PLANNED, _VOIDED = '{"type":"text",', '{"type":"planned",', '{"type":"voided",'
 _SHORT = {"at_s": "at", "node_id": "node"}
 _CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 
@@ -40,18 +40,19 @@ class Record:
     id: str = field(default_factory=lambda: uuid4().hex[:16])
     created: float = field(default_factory=time.time)
     status: str = "running"
-    """Then a report's status, `undivided`, `failed` or `cancelled`."""
+    """Then a report's status, `undivided`, `stopped`, `failed` or `cancelled`."""
     wall_s: float | None = None
     report: Report | None = None
-    text: str = ""
     events: list[str] = field(default_factory=list)
     """As JSON, in order."""
     size: int = 0
+    _text: str | None = None
+    """The whole answer, once it is there."""
     _parts: int = 0
     _began: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        self.size += len(self.question)
+        self.size += _bytes_of(self.question)
 
     def note(self, piece: Piece) -> str:
         """Keep a piece, and give it as JSON."""
@@ -66,6 +67,13 @@ class Record:
         """The run is over."""
         self.status = status
         self.wall_s = time.monotonic() - self._began
+
+    @property
+    def text(self) -> str:
+        """The answer, as far as it has come."""
+        if self._text is not None:
+            return self._text
+        return "".join(json.loads(each)["text"] for each in self.events if each.startswith(_TEXT))
 
     def summary(self) -> dict[str, Any]:
         """For the list of runs."""
@@ -84,7 +92,7 @@ class Record:
     def _keep(self, event: Mapping[str, Any]) -> str:
         text = dumps(event)
         self.events.append(text)
-        self.size += len(text)
+        self.size += _bytes_of(text)
         return text
 
     def _json(self, piece: Piece) -> dict[str, Any]:
@@ -93,9 +101,10 @@ class Record:
                 return {"type": "text", "text": text, "at": time.monotonic() - self._began}
             case ToolCalls():
                 return {"type": "tools"}
-            case Finished(text, _, usage, report):
-                self.text, self.report = text, report
-                self.end("undivided" if report is None else report.status)
+            case Finished(text, _, usage, report, stopped=stopped):
+                self._text, self.report = text, report
+                without = "stopped" if stopped else "undivided"
+                self.end(without if report is None else report.status)
                 told = None if report is None else report.to_json()
                 return {"type": "done", "text": text, "usage": usage_json(usage), "report": told}
             case Planned(node, at_s):
@@ -106,6 +115,10 @@ class Record:
                 return _event_json(piece)
             case _:
                 return _event_json(piece)
+
+
+def _bytes_of(text: str) -> int:
+    return len(text.encode(errors="replace"))
 
 
 def _event_json(event: Event) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from tests.tgi_server import TGITestServer
 PLAIN, SGD, SOT = endpoints.PLAIN, endpoints.SGD, endpoints.SOT
 TWO = ("--methods", PLAIN, SGD)
 WHOLE = LONG_REPLIES[""]
-PACE = Pace(token_s=0.003)
+PACE = Pace(plans_first=True)
 
 
 @pytest.fixture
@@ -93,8 +93,8 @@ def test_any_text_may_stand_in_a_question(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("{", "line 2: no JSON"),
-        ("[]", 'line 2: give "question"'),
+        ("{", "line 2 is no JSON"),
+        ("[]", "line 2 is no JSON object"),
         ('{"question": ""}', 'line 2: give "question"'),
         ('{"turns": ["a", " "]}', 'line 2: give "question"'),
         ('{"turns": {"a": 1}}', 'line 2: give "question"'),
@@ -439,10 +439,10 @@ async def test_the_judge_reads_the_rows(
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
-        (["--users", "0"], "--users must be 1 or more"),
-        (["--users", "4", "-1"], "--users must be 1 or more"),
-        (["--limit", "0"], "--limit must be 1 or more"),
-        (["--turns", "0"], "--turns must be 1 or more"),
+        (["--users", "0"], "--users: must be 1 or more"),
+        (["--users", "4", "-1"], "--users: must be 1 or more"),
+        (["--limit", "0"], "--limit: must be 1 or more"),
+        (["--turns", "0"], "--turns: must be 1 or more"),
         (["--api-key", "s3cret"], "unrecognized arguments: --api-key s3cret"),
     ],
 )
@@ -473,10 +473,16 @@ async def test_unusable_files_and_names_are_told_with_code_2(
 ) -> None:
     assert await bench(server, questions, "--methods", "SGD larg") == 2
     assert "unknown methods ['SGD larg']; there are ['plain large'" in capsys.readouterr().err
-    assert await bench(server, tmp_path / "none.jsonl") == 1
-    assert "none.jsonl" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        await bench(server, tmp_path / "none.jsonl")
+    assert ended.value.code == 2
+    assert "there is no file" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        await bench(server, questions, "--html", tmp_path)
+    assert ended.value.code == 2
+    assert f"{tmp_path} is a folder; name a file in it" in capsys.readouterr().err
     assert await bench(server, written(tmp_path / "bad.jsonl", [[]])) == 2
-    assert 'give "question"' in capsys.readouterr().err
+    assert "is no JSON object" in capsys.readouterr().err
     assert await bench(server, questions, "--api-key-env", "NO_SUCH_KEY") == 2
     assert "NO_SUCH_KEY: this environment variable is not set" in capsys.readouterr().err
     assert server.log == []

@@ -124,7 +124,7 @@ def test_what_is_no_price_is_refused_by_its_text(text: str) -> None:
 def test_wrong_prices_are_told_before_anything_is_asked(
     given: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["--large", "http://127.0.0.1:1", "--questions", "none.jsonl", "--prices"]
+    command = ["--large", "http://127.0.0.1:1", "--questions", __file__, "--prices"]
     with pytest.raises(SystemExit) as caught:
         endpoints.main([*command, *given])
     assert caught.value.code == 2

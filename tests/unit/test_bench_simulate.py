@@ -101,9 +101,15 @@ def test_the_commands_say_that_they_simulate(
 def test_without_lengths_nothing_is_simulated(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    table = tmp_path / "lengths.csv"
     for command in (simulate, load):
-        assert command.main(["--lengths", str(tmp_path / "none.csv")]) == 2
-        assert "Nothing simulated: there are no answer lengths at" in capsys.readouterr().err
+        with pytest.raises(SystemExit):
+            command.main(["--lengths", str(table)])
+        assert f"there is no file {table}" in capsys.readouterr().err
+    table.write_text("words\n7\n")
+    for command in (simulate, load):
+        assert command.main(["--lengths", str(table)]) == 2
+        assert "Nothing simulated: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [simulate, load])

@@ -72,6 +72,29 @@ async def test_a_planner_that_never_splits_fails_with_its_reason() -> None:
     assert "planner" in verdict.summary
 
 
+@pytest.mark.parametrize("failing", [1, 2, 3])
+async def test_a_planner_whose_call_fails_is_told_in_the_servers_words_and_planned_nothing(
+    failing: int,
+) -> None:
+    words = "This model's maximum context length is 512 tokens"
+    questions = (*SPLIT, ("Say one word.", False))
+    refuses = {n: Say(error=RuntimeError(words)) for n in range(failing)}
+    plans = [refuses.get(n, planning(WIDE) if n < 2 else Say("PLAIN")) for n in range(3)]
+    on = Stage({PLANNER: plans}, default=Say(["four ", "words ", "of ", "text"], usage=(9, 4)))
+    verdict = await check(large=on.model("large"), questions=questions, retries=0)
+    (found,) = (f for f in verdict.findings if f.name == "plan")
+    assert found.state == "failed"
+    assert found.detail.startswith(f"{failing} of 3 questions were not planned. ")
+    assert words in found.detail
+    assert not found.remedy
+    assert not verdict.ok
+    assert words in verdict.summary
+    assert "larger planner" not in str(verdict)
+    shares = {f.name: f.detail for f in verdict.findings}
+    assert shares.get("plain when due", "")[:6] == ("1 of 1" if failing < 3 else "")
+    assert shares.get("splits when due", "")[:6] == ("1 of 1" if failing < 2 else "")
+
+
 async def test_a_question_for_one_piece_that_is_split_is_noted() -> None:
     verdict = await check(large=stage().model("large"), questions=(("Say one word.", False),))
     assert states(verdict)["plain when due"] == "note"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import argparse
+import errno
 import importlib
 import io
 import json
@@ -10,18 +12,19 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
 import langchain_sgd
 from langchain_sgd.arguments import BENCHES, parser
 from langchain_sgd.cli import main
-from langchain_sgd.commands import asking
+from langchain_sgd.commands import asking, serving
 from langchain_sgd.commands import check as checks
 from langchain_sgd.commands.models import key_of, models_of, names_of
 from langchain_sgd.commands.serving import remind
 from langchain_sgd.errors import InvalidInputError, PlannerError, SkeletonError
+from langchain_sgd.terminal.safe import one_line
 from tests.support.models import Say, Stage
 
 _HEAVY = {"aiohttp", "langchain_core", "langgraph", "pydantic", "rich", "text_generation", "torch"}
@@ -93,6 +96,7 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
         (["plan", "x", "--format", "png"], "invalid choice"),
         (["serve", "--model", "large"], "NAME=PATH"),
         (["serve", "--port", "-1"], "must be 0 to 65535"),
+        (["serve", "--model", f"a={__file__}", "--model", f"a={__file__}"], "'a' is given twice"),
         (["bench", "nothing"], "invalid choice"),
         (["judge", __file__], "--against"),
         (["judge", "none.jsonl", "--against", "x"], "there is no file none.jsonl"),
@@ -265,6 +269,8 @@ def test_the_question_may_be_several_words_or_standard_input(
     assert asking._question(parse(["ask", "What", "is", "this?"])) == "What is this?"
     monkeypatch.setattr(sys, "stdin", io.StringIO("a long\nquestion\n"))
     assert asking._question(parse(["ask", "-"])) == "a long\nquestion"
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\ufeffas Windows writes it\r\n"))
+    assert asking._question(parse(["ask", "-"])) == "as Windows writes it"
 
 
 def test_a_file_that_cannot_be_written_is_told_first(
@@ -301,10 +307,56 @@ def test_an_undivided_answer_that_failed_is_one_sentence_and_nothing_else(
     with _answered_by(monkeypatch, Stage({"planner": Say("PLAIN"), "plain": reply})):
         assert main(["ask", "Why?", *options]) == 1
     said = capsys.readouterr()
-    assert said.out == ""
+    if options[:1] == ["--json"]:
+        assert one_line(json.loads(said.out)["error"]) in said.err
+    else:
+        assert said.out == ""
     assert said.err.count("\n") == 1
     assert said.err.startswith("langchain-sgd: ")
     assert "\x1b" not in said.err
+
+
+@pytest.mark.parametrize("reply", [Say(["Be", "gun"], error=ValueError("no more")), Say("")])
+def test_json_tells_why_there_is_no_answer_and_nothing_of_an_earlier_one(
+    reply: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "answer.json"
+    path.write_text("of another question")
+    with _answered_by(monkeypatch, Stage({"planner": Say("PLAIN"), "plain": reply})):
+        assert main(["ask", "Why?", "--json", str(path)]) == 1
+    found = json.loads(path.read_text())
+    assert (found["question"], found["answer"]) == ("Why?", "")
+    assert "no more" in found["error"] if reply.error else found["error"]
+    [node] = found["report"]["nodes"]
+    assert node["answer"] == "".join(reply.text or ())
+
+
+def test_json_tells_why_no_model_was_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "answer.json"
+    monkeypatch.setenv("SGD_API_KEY", "hush-hush")
+
+    for error in (OSError("no models for hush-hush"), KeyboardInterrupt()):
+
+        def answer(*_: object, error: BaseException = error) -> None:
+            raise error
+
+        monkeypatch.setattr(asking, "_answer", answer)
+        main(["ask", "Why?", "--json", str(path)])
+        found = json.loads(path.read_text())
+        assert (found["answer"], found["report"]) == ("", None)
+        assert found["error"] in capsys.readouterr().err
+        assert "hush" not in found["error"]
+
+
+def test_json_of_an_answer_has_no_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with _answered_by(monkeypatch, Stage({"planner": Say("PLAIN"), "plain": Say("Because.")})):
+        assert main(["ask", "Why?", "--json", "-"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["answer"], found["error"]) == ("Because.", None)
 
 
 HOSTILE = "A\x1b]0;PWN\x07\x9b31m\u202e\x7f"
@@ -347,7 +399,7 @@ def test_a_model_file_is_named(tmp_path: Path) -> None:
     file = tmp_path / "x=y.gguf"
     file.touch()
     args = parser().parse_args(["serve", "--model", f"large={file}"])
-    assert args.model == [("large", file)]
+    assert args.model == {"large": file}
 
 
 def test_models_that_load_for_long_are_not_silent() -> None:
@@ -410,12 +462,74 @@ def test_what_tasks_raised_together_is_told_by_its_reason(
         ["serve", "--port", "99999"],
         ["bench", "faces", "--json", "-"],
         ["bench", "faces", "--json", "/"],
+        ["bench", "faces", "--repeats", "0"],
+        ["bench", "schedule", "--skeletons", "0"],
+        ["bench", "planner", "--questions", __file__, "--max-nodes", "1"],
+        ["bench", "embedded", "--html", "/"],
+        ["bench", "embedded", "--svg", "/"],
+        ["bench", "embedded", "--methods", "nothing"],
+        ["bench", "embedded", "--questions", "0", "--short-questions", "0"],
+        ["bench", "calibrate", "--save", "/"],
+        ["demo", "--svg", "-"],
+        ["bench", "endpoints", "--questions", __file__, "--html", "/"],
+        ["bench", "endpoints", "--questions", __file__, "--temperature", "nan"],
+        ["bench", "endpoints", "--questions", __file__, "--prices", "large=1,2", "large=2,3"],
+        ["bench", "load", "--lengths", __file__, "--users", "0"],
+        ["judge", __file__, "--against", "x", "--resume", "-"],
+        ["judge", __file__, "--against", "x", "--resume", "/"],
     ],
 )
 def test_what_would_fail_late_is_refused_early(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
+
+
+@pytest.mark.parametrize("name", [name for name in BENCHES if name != "resume"])
+def test_every_number_and_file_of_a_benchmark_is_looked_at_before_it_begins(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[argparse.ArgumentParser] = []
+
+    def caught(self: argparse.ArgumentParser, _: Any = None) -> Any:
+        made.append(self)
+        raise SystemExit
+
+    module = importlib.import_module(f"langchain_sgd.bench.{name}")
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", caught)
+    with pytest.raises(SystemExit):
+        module.main([])
+    kinds = {action.dest: action.type for action in made[0]._actions}
+    assert {d: k for d, k in kinds.items() if k in {int, float, Path}} == {}
+
+
+def test_a_port_that_is_taken_is_told_before_models_are_loaded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Taken:
+        """A socket whose address is in use."""
+
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def setsockopt(self, *_: object) -> None:
+            pass
+
+        def bind(self, address: tuple[str, int]) -> None:
+            assert address == ("127.0.0.1", 8400)
+            raise OSError(errno.EADDRINUSE, "Address already in use")
+
+    monkeypatch.setattr("socket.socket", Taken)
+    monkeypatch.setattr(serving, "EmbeddedServer", pytest.fail)
+    assert main(["serve", "--port", "8400"]) == 2
+    told = "nothing can listen at 127.0.0.1, port 8400: Address already in use; give another --port"
+    assert told in capsys.readouterr().err
 
 
 def test_findings_cannot_steer_the_terminal_or_end_the_command(

@@ -19,7 +19,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 
 LAYERS = (
     {"_version", "portal", "errors", "expression_syntax", "stops", "surrogates", "prose"},
-    {"expressions", "conversation", "message_dicts", "repetition"},
+    {"expressions", "conversation", "message_dicts", "repetition", "files"},
     {"failures", "redaction", "thoughts"},
     {"_extras", "skeleton", "limits", "owner", "retry", "text", "wire", "server_urls", "keys"},
     {"prompt_texts"},
@@ -41,6 +41,7 @@ LAYERS = (
     {"deciding", "undivided"},
     {"baselines", "chat"},
     {"probing", "findings", "drawing", "nodes"},
+    {"speeds"},
     {"checking"},
     {"terminal", "server"},
     {"tgi", "embedded"},

@@ -202,13 +202,3 @@ def test_a_killed_run_leaves_whole_verdicts(tmp_path: Path) -> None:
     assert [kept.get(asked) is not None for asked in "123"] == [True, True, False]
     kept.add({"asked": "3", "verdict": "B"})
     assert VerdictFile(path).get("3") == {"asked": "3", "verdict": "B"}
-
-
-@pytest.mark.parametrize("line", ["{", "[1]", '{"question_id": 1, "answer": "x"}'])
-def test_another_file_is_neither_read_nor_changed(tmp_path: Path, line: str) -> None:
-    path = tmp_path / "x.jsonl"
-    text = f"{line}\nhalf a line"
-    path.write_text(text)
-    with pytest.raises(InvalidInputError, match="line 1 is no verdict"):
-        VerdictFile(path)
-    assert path.read_text() == text

@@ -151,10 +151,62 @@ async def test_options_are_handed_over_where_sgd_takes_them(
         return events(self, input, config)
 
     monkeypatch.setattr(SGDRunnable, "aevents", aevents)
-    await complete(
-        an_app(a_stage()), a_question(max_tokens=5, stop=["a", "b"], frequency_penalty=0)
-    )
+    given = {"max_tokens": 5, "stop": ["a", "b"], "frequency_penalty": 0}
+    for model in ("sgd", "sgd-large"):
+        await complete(an_app(a_stage()), a_question(model, **given))
+        assert seen == {"max_tokens": 5}
+        seen.clear()
+    await complete(an_app(a_stage()), a_question("plain", **given))
     assert seen == {"max_tokens": 5, "stop": ["a", "b"]}
+
+
+# -- stop texts
+
+
+@pytest.mark.parametrize(
+    ("model", "stop", "shown"),
+    [
+        ("sgd", "e.", "## Heading 1\n\nOn"),
+        ("sgd-large", ["nobody says this", "e."], "## Heading 1\n\nOn"),
+        ("plain", ["ec", "e."], "In one pi"),
+    ],
+)
+async def test_the_whole_answer_ends_at_a_stop_text_also_where_the_server_does_not_know_it(
+    model: str, stop: Any, shown: str
+) -> None:
+    app = an_app(a_stage(**{"1": Say(["On", "e", ". More."])}))
+    asked = a_question(model, stop=stop)
+    body = (await complete(app, asked)).json
+    [choice] = body["choices"]
+    assert choice["message"]["content"] == shown
+    assert choice["finish_reason"] == "stop"
+    assert body["usage"] is None
+    assert body["sgd"]["status"] == "stopped"
+    streamed = await complete(app, {**asked, "stream": True})
+    assert text_of(streamed.events) == shown
+    assert streamed.events[-2]["choices"][0]["finish_reason"] == "stop"
+    for run in (await ask(app, "/api/runs")).json["runs"]:
+        assert run["status"] == "stopped"
+        assert shown[-2:] in (await ask(app, f"/api/runs/{run['id']}/page")).body.decode()
+
+
+async def test_at_a_stop_text_the_calls_that_still_run_are_closed() -> None:
+    stage = a_stage(**{"1": Say(["One. STO", "P and more."]), "2": Say(["Two."], hang=True)})
+    body = (await complete(an_app(stage), a_question(stop="STOP"))).json
+    assert body["choices"][0]["message"]["content"] == "## Heading 1\n\nOne. "
+    [hanging] = stage.of("2")
+    assert hanging.outcome in {"closed", "cancelled"}
+    assert not stage.in_flight
+    assert not stage.of("3"), "it would have needed what the second says"
+
+
+async def test_what_only_begins_as_a_stop_text_is_told_in_the_end() -> None:
+    app = an_app(a_stage())
+    asked = a_question(stop=["Three. And", "Heading 9"])
+    assert (await complete(app, asked)).json["choices"][0]["message"]["content"] == TEXT
+    streamed = await complete(app, {**asked, "stream": True})
+    assert text_of(streamed.events) == TEXT
+    assert streamed.events[-2]["sgd"]["status"] == "complete"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from langchain_sgd.drawing.colors import tier_colors
 from langchain_sgd.proxy import Limits, make_app
+from langchain_sgd.proxy.engine import Text
+from langchain_sgd.proxy.history import Record
 from langchain_sgd.proxy.showing import PAGE
 from langchain_sgd.runnable import SGDRunnable
 from tests.support.asgi import Asked, ask
@@ -159,6 +161,13 @@ async def test_the_history_is_bounded_in_bytes_too() -> None:
     assert [each["question"] for each in kept] == ["Two?"]
 
 
+def test_bytes_are_counted_not_characters() -> None:
+    record = Record("sgd", "größer", "api")
+    assert record.size == 8
+    event = record.note(Text("größer"))
+    assert record.size == 8 + len(event.encode())
+
+
 async def test_who_does_not_want_it_is_not_kept() -> None:
     app = an_app()
     await ask(app, "/v1/chat/completions", a_question(store=False))
@@ -231,6 +240,22 @@ async def test_a_run_without_a_report_is_shared_all_the_same() -> None:
     [kept] = (await ask(app, "/api/runs")).json["runs"]
     shared = await ask(app, f"/api/runs/{kept['id']}/page")
     assert "Status: failed" in shared.body.decode()
+
+
+async def test_the_text_of_a_run_that_was_stopped_or_failed_is_shared() -> None:
+    app = an_app(a_stage(plain=Say(["In one", " piece"], hang=True)))
+    async with Asked(app, "/api/runs", a_question(model="plain")) as asked:
+        await asked.seen(" piece")
+        asked.leave()
+        await asked.done()
+    broken = Say(["In one", " piece"], error=ValueError("gone"))
+    for_good = an_app(a_stage(plain=broken), sgd={"retries": 0})
+    await run(for_good, "Hi", "plain")
+    for where, status in ((app, "cancelled"), (for_good, "failed")):
+        [kept] = (await ask(where, "/api/runs")).json["runs"]
+        shared = (await ask(where, f"/api/runs/{kept['id']}/page")).body.decode()
+        assert f"Status: {status}" in shared
+        assert "In one piece" in shared
 
 
 # -- the page

@@ -171,6 +171,7 @@ function conclude() {
   $("replay").hidden = !saved;
   if (second) say(verdict(first, second), Boolean(first.error || second.error));
   else if (first.error) say(first.error, first.error !== "Stopped.");
+  else if (!first.report) say("An answer without a report: it was ended at a stop text, or SGD had no part in it.");
   else if (first.report.status === "plain") say(`Answered in one piece in ${seconds(first.report.wall_s)}.`);
   else {
     const parts = first.report.nodes;

@@ -1,0 +1,74 @@
+"""How fast a model writes, alone and beside others, and whether it computes a common beginning twice."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from uuid import uuid4
+
+from langchain_core.runnables import Runnable
+
+from langchain_sgd.errors import SkeletonGraphError
+from langchain_sgd.findings import BATCHES, STREAMS, Finding, Speed
+from langchain_sgd.probing import PART_TOKENS, PREFIX, part_prompt, say, together
+from langchain_sgd.redaction import describe, redacted
+
+_FASTER: Final = 0.6
+"""Of the time to a first token: a call that needs less had its prompt's beginning from a cache."""
+
+
+async def speed_of(model: Runnable[Any, Any], tier: str) -> tuple[Finding, Speed | None]:
+    """The speed of one stream and of four; None where it could not be measured."""
+    name = f"{tier}: speed"
+    try:
+        one = await say(model, part_prompt(0), PART_TOKENS)
+        parts = [part_prompt(number) for number in range(1, STREAMS + 1)]
+        four = await together(model, parts, PART_TOKENS)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is what was found
+        return Finding(name, "failed", explained(error)), None
+    took = max(s.ended for s in four) - min(s.first for s in four)
+    tokens = sum(s.tokens for s in four)
+    if one.tokens < 2 or one.ended <= one.first or took <= 0:
+        return Finding(name, "note", "not measured: its answers are too short"), None
+    alone = (one.tokens - 1) / (one.ended - one.first)
+    speed = Speed(one.first - one.began, alone, tokens / took)
+    batches = speed.batching >= BATCHES
+    finding = Finding(
+        name,
+        "ok" if batches else "note",
+        f"{alone:.3g} tokens/s alone, {speed.together:.3g} with four streams"
+        f" ({speed.batching:.1f} times)",
+        ""
+        if batches
+        else "It gains little from several streams, which is what SGD lives on: use a server that"
+        " batches (vLLM, SGLang, TGI, OpenVINO), or give it more slots.",
+    )
+    return finding, speed
+
+
+async def prefix_cache(model: Runnable[Any, Any]) -> Finding:
+    """Whether the second call with the same beginning computes it again."""
+    name = "prefix cache"
+    # A beginning that nobody has sent before, so that the first call finds nothing.
+    prefix = f"Note {uuid4().hex}. {PREFIX}"
+    try:
+        first = await say(model, f"{prefix}Name a river.", 4)
+        second = await say(model, f"{prefix}Name a town.", 4)
+    except Exception as error:  # noqa: BLE001 - as above
+        return Finding(name, "failed", explained(error))
+    if second.cached:
+        share = second.cached / max(second.prompt_tokens, second.cached)
+        return Finding(name, "ok", f"{share:.0%} of a common beginning was not computed again")
+    before, after = first.first - first.began, second.first - second.began
+    faster = after < _FASTER * before
+    return Finding(
+        name,
+        "ok" if faster else "note",
+        f"not told by the server; first token after {before:.2g} s, then {after:.2g} s",
+        "" if faster else "Switch it on if the server has one: parts share most of their prompts.",
+    )
+
+
+def explained(error: BaseException) -> str:
+    """An error as a finding tells it."""
+    text = redacted(" ".join(str(error).split()))
+    return text if isinstance(error, SkeletonGraphError) and text else describe(error)
