@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from langchain_sgd.bench import planner
+from langchain_sgd.bench.endpoints import read_questions
 from langchain_sgd.cli import main
 from langchain_sgd.errors import InvalidInputError
 from tests.scripted_engine import ScriptedEngine
@@ -122,7 +123,7 @@ async def test_wrong_options_are_told(
 def test_a_label_that_is_no_truth_value_is_told(questions: Path) -> None:
     questions.write_text('{"id": "a", "question": "Why?", "split": "perhaps"}\n')
     with pytest.raises(InvalidInputError, match="question a: \"split\" is 'perhaps'"):
-        planner.labels_of(planner.read_questions(questions))
+        planner.labels_of(read_questions(questions))
 
 
 def test_an_interval_of_a_share_holds_it() -> None:

@@ -29,10 +29,11 @@ from typing import Any
 
 from langchain_sgd import SGDRunnable
 from langchain_sgd.baselines import PlainDecoding
-from langchain_sgd.bench._measure import Row, ask
+from langchain_sgd.bench._measure import ask
 from langchain_sgd.bench.embedded import bundled_questions
 from langchain_sgd.embedded.briefs.prompts import BRIEFS_PROMPTS
 from langchain_sgd.embedded.server import bundled_models
+from langchain_sgd.files import Row
 from langchain_sgd.models import resolve
 from langchain_sgd.planning.forms import bound
 from langchain_sgd.report import Report
