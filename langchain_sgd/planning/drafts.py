@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass, field
+from typing import Final
 
 from langchain_sgd.skeleton import (
     DEFAULT_DIFFICULTY,
@@ -20,15 +22,83 @@ def clean_line(text: str) -> str:
     return " ".join(text.encode(errors="replace").decode().split())
 
 
-_CONCLUSION = re.compile(
-    r"(?:(?:the|my|our|your|final|overall|brief|short|eine?|mein|kurzes?) )*"
-    r"(?:conclusions?|recommendations?|verdict|summary|synthesis|final thoughts"
-    r"|fazit|schluss(?:folgerung(?:en)?|wort)?|zusammenfassung|empfehlung(?:en)?|urteil"
-    r"|recommandations?|synthèse|résumé|conclusi[oó]n(?:es)?|recomendaci[oó]n(?:es)?|veredicto|resumen"
-    r"|conclusão|conclusões|recomendaç(?:ão|ões)|resumo|conclusion[ei]|raccomandazion[ei]|sintesi"
-    r"|conclusies?|aanbeveling(?:en)?|samenvatting|wnios(?:ek|ki)|podsumowanie|заключение|выводы?|итоги?"
-    r"|结论|总结|結論|總結|まとめ|결론)[.:]?",
-    re.IGNORECASE,
+def shortened(text: str, most: int) -> str:
+    """The text, cut between two words, with a sign for what is missing, if it is longer than that."""
+    return _parted(text, most)[0]
+
+
+def _parted(text: str, most: int) -> tuple[str, str]:
+    """What fits, and the rest, with signs where they are cut: between two words if there is such a place."""
+    if len(text) <= most:
+        return text, ""
+    at = text.rfind(" ", most // 2, most - 1)
+    if at < 0:
+        at = most - 2
+        while at > 1 and unicodedata.category(text[at]).startswith("M"):
+            at -= 1
+    return f"{text[:at].rstrip()} {_ELLIPSIS}", f"{_ELLIPSIS} {text[at:].lstrip()}"
+
+
+def _said_once(heading: str) -> str:
+    """`Safety` for `Safety and safety`."""
+    words = heading.split()
+    middle = len(words) // 2
+    first, last = (" ".join(part) for part in (words[:middle], words[middle + 1 :]))
+    if not first or first.casefold() != last.casefold():
+        return heading
+    return first if re.fullmatch(_AND, words[middle].casefold()) else heading
+
+
+def _concludes(heading: str) -> bool:
+    """Whether a part of this heading rests on those before it, whatever the planner says."""
+    text = unicodedata.normalize("NFC", heading).casefold().rstrip(".:： ")  # noqa: RUF001
+    return all(_QUALIFIERS.sub("", part, 1) in _CONCLUSIONS for part in _JOINED.split(text))
+
+
+MAX_HEADING: Final = 100
+"""Characters of a heading; what goes beyond them is scope."""
+_MAX_STAND_IN: Final = 60
+"""The same where its scope stands for it."""
+_ELLIPSIS: Final = "…"
+
+_AND = r"and|und|et|y|e|en|i|og|och|ve|dan|và|и|و|और|&|\+"
+_JOINED = re.compile(rf"\s+(?:{_AND})\s+|\s+و|\s*/\s*|[和與与及、]")
+_QUALIFIERS = re.compile(
+    r"(?:(?:the|my|our|your|an?|final|overall|brief|short|personal|general|eine?|mein|kurzes?"
+    r"|mi|la|el|le|ma) )+"
+)
+_CONCLUSIONS: Final = frozenset(
+    unicodedata.normalize("NFC", phrase).casefold()
+    for language in (
+        "conclusion|conclusions|recommendation|recommendations|verdict|summary|synthesis|final thoughts",
+        "fazit|schluss|schlussfolgerung|schlussfolgerungen|schlusswort|zusammenfassung|empfehlung|empfehlungen|urteil",
+        "recommandation|recommandations|synthèse|résumé|bilan",
+        "conclusión|conclusion|conclusiones|recomendación|recomendacion|recomendaciones|veredicto|resumen",
+        "conclusão|conclusões|recomendação|recomendações|resumo",
+        "conclusione|conclusioni|raccomandazione|raccomandazioni|sintesi|riepilogo",
+        "conclusie|conclusies|aanbeveling|aanbevelingen|samenvatting",
+        "slutsats|slutsatser|sammanfattning|rekommendation|rekommendationer",
+        "konklusjon|konklusion|oppsummering|opsummering|sammendrag|anbefaling|anbefalinger",
+        "johtopäätös|johtopäätökset|yhteenveto|suositus|suositukset",
+        "wniosek|wnioski|podsumowanie|rekomendacja|rekomendacje",
+        "závěr|závěry|shrnutí|doporučení|záver|zhrnutie|odporúčanie|odporúčania",
+        "következtetés|következtetések|összegzés|összefoglalás|ajánlás|ajánlások",
+        "concluzie|concluzii|rezumat|recomandare|recomandări",
+        "заключение|вывод|выводы|итог|итоги|резюме|рекомендация|рекомендации",
+        "висновок|висновки|підсумок|підсумки|рекомендація|рекомендації",
+        "συμπέρασμα|συμπεράσματα|σύνοψη|σύσταση|συστάσεις",
+        "sonuç|sonuçlar|özet|öneri|öneriler|tavsiye|tavsiyeler",
+        "خاتمة|الخاتمة|خلاصة|الخلاصة|ملخص|الملخص|استنتاج|الاستنتاج|توصية|التوصية|توصيات|التوصيات",
+        "نتیجه‌گیری|جمع‌بندی|خلاصه|توصیه‌ها",  # noqa: RUF001
+        "סיכום|מסקנה|מסקנות|המלצה|המלצות",
+        "निष्कर्ष|सारांश|सिफारिश|सिफारिशें|सिफ़ारिश|सिफ़ारिशें|अनुशंसा|अनुशंसाएँ",
+        "উপসংহার|সারাংশ|সুপারিশ",
+        "kết luận|tóm tắt|tổng kết|khuyến nghị|đề xuất",
+        "kesimpulan|ringkasan|rangkuman|rekomendasi|simpulan",
+        "สรุป|บทสรุป|ข้อสรุป|ข้อเสนอแนะ",
+        "结论|总结|小结|结语|建议|推荐|結論|總結|建議|推薦|まとめ|要約|提言|결론|요약|권고",
+    )
+    for phrase in language.split("|")
 )
 """Headings of parts that rest on those before them, whatever the planner says."""
 
@@ -70,7 +140,9 @@ class Repairer:
     def admit(self, draft: Draft) -> Node | None:
         """The node this draft becomes; None if it is left out."""
         scope = clean_line(draft.scope)
-        heading = clean_line(draft.heading) or scope[:60].strip()
+        heading = _said_once(clean_line(draft.heading)) or shortened(scope, _MAX_STAND_IN)
+        heading, beyond = _parted(heading, MAX_HEADING)
+        scope = f"{beyond} {scope}".strip()
         wanted = draft.id.strip()
         if self.full:
             self._warn(f"left out node {wanted!r} ({heading!r}): the limit is {self.max_nodes}")
@@ -120,7 +192,7 @@ class Repairer:
                     f"dropped a dependency of node {node_id} on {dependency!r},"
                     " which is not an earlier node"
                 )
-        if not dependencies and len(self.nodes) > 1 and _CONCLUSION.fullmatch(heading):
+        if not dependencies and len(self.nodes) > 1 and _concludes(heading):
             return tuple(node.id for node in self.nodes)
         return tuple(dict.fromkeys(dependencies))
 

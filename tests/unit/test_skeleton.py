@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import unicodedata
 from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Any
@@ -346,7 +347,39 @@ class TestRepairer:
 
 @pytest.mark.parametrize(
     "heading",
-    ["Conclusion", "Your verdict", "Fazit", "Synthèse", "Wniosek", "结论", "Final Recommendation"],
+    [
+        *(
+            "Conclusion",
+            "Your verdict",
+            "Fazit",
+            "Synthèse",
+            "Wniosek",
+            "结论",
+            "Final Recommendation",
+        ),
+        *(
+            "الخاتمة",
+            "توصيات",
+            "Sonuç",
+            "Öneriler",
+            "निष्कर्ष",
+            "सिफ़ारिशें",
+            "Slutsats",
+            "SAMMANFATTNING",
+        ),
+        *(
+            "Závěr",
+            "Doporučení",
+            "Kết luận",
+            "Kesimpulan",
+            "Συστάσεις",
+            "Рекомендации",
+            "まとめ",
+            "결론",
+        ),
+        *(unicodedata.normalize("NFD", "Kết luận"), "Summary and recommendations.", "总结和建议"),
+        *("Fazit & Empfehlung", "الخاتمة والتوصيات", "Conclusión y recomendaciones:"),
+    ],
 )
 def test_a_conclusion_rests_on_all_parts_before_it(heading: str) -> None:
     repairer = Repairer(8)
@@ -358,7 +391,11 @@ def test_a_conclusion_rests_on_all_parts_before_it(heading: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "heading", ["Conclusion of the treaty", "Summary dismissal", "Recommended tools"]
+    "heading",
+    [
+        *("Conclusion of the treaty", "Summary dismissal", "Recommended tools", "The final"),
+        *("Summary and costs", "Závěrečná práce", "总结会议"),
+    ],
 )
 def test_a_heading_that_only_sounds_like_a_conclusion_rests_on_nothing(heading: str) -> None:
     repairer = Repairer(8)
