@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from langchain_sgd.planning.drafts import Draft
 from langchain_sgd.planning.lines import (
     BEGUN_BAR,
-    MAX_HEADING,
     begun_number,
     parse_bar,
     parse_line,
@@ -46,9 +45,10 @@ _BETWEEN = re.compile(r"[ \t\r\n,[\]]*")
 _LONGEST_OPENING = 202
 _OBJECT = re.compile(r'\{\s{0,200}"')
 _OBJECT_SO_FAR = re.compile(r"\{\s{0,200}")
+_NUMBER_SO_FAR = re.compile(r"\W*\d{0,4}\W*")
+"""Of a string: what follows tells whether it is the line's number or its heading."""
 _LONGEST_NAME = 60
 _LIST_BEGUN = re.compile(rf'"(?:{"|".join(LIST_KEYS)})"\s*:\s*\Z')
-_PUNCTUATED = re.compile(r"[:：|*]")  # noqa: RUF001
 _PLAIN = re.compile(rf"""[\W_]{{0,8}}{PLAIN_WORD}(?:[^\S\n]{{0,8}}[^\w\s'’-]|\s*\n)""")  # noqa: RUF001
 """The word alone: `PLAIN would be wrong` goes on."""
 _EDGES = " \t\r.*_`'\"![]"
@@ -70,8 +70,12 @@ class SkeletonParser:
     """If `ended` against the planner's will: why, in words that follow "the planner"."""
     begun: bool = False
     """A node's line or object has begun that is not closed yet; whatever follows, it gives a draft."""
+    begun_heading: str = ""
+    """As much as is known of that node's heading; nothing of an object's."""
     voided: int = 0
     """Drafts, from the first on, that turned out to be part of a thought without an opening tag."""
+    ran_on: bool = False
+    """A node's line had no end: the rest of the plan is lost."""
     unread: list[str] = field(default_factory=list)
     """Lines that begin like a node's but could not be read."""
     _thoughts: ThoughtFilter = field(default_factory=ThoughtFilter)
@@ -164,23 +168,37 @@ class SkeletonParser:
         if not (self.plain or self.ended):
             self._check_silence(len(self._text))
         self._forget()
-        self.begun = not (self.plain or self.ended) and self._has_begun()
+        reads_on = not (self.plain or self.ended)
+        draft = self._draft_so_far() if reads_on else None
+        self.begun = draft is not None or (reads_on and len(self._braces) > self._around)
+        self.begun_heading = draft.heading if draft else ""
         return drafts
 
-    def _has_begun(self) -> bool:
+    def _draft_so_far(self) -> Draft | None:
+        """What a node's line or string that is not closed yet would give; None if that may become none."""
+        draft = None
+        if max(self._string, 0) + _MAX_LINE >= self._silent_at:
+            return None  # reading may end before it does
         if not self._braces:
-            return self._begins_node(self._text)
-        if len(self._braces) == self._around:
-            return self._listed and 0 <= self._string < len(self._text) - 1
-        return len(self._braces) > self._around
+            if self._begins_node(self._text):
+                draft = self._draft_of(self._text, begun_number(self._text))
+        elif self._listed and len(self._braces) == self._around and self._string >= 0:
+            spelt = self._text[self._string + 1 :]
+            if "\\" not in spelt and not _NUMBER_SO_FAR.fullmatch(spelt):
+                draft = self._draft_of_string(spelt)
+        return None if draft is None or self._begins_anew(draft) else draft
 
     def _check_silence(self, at: int) -> bool:
         """Whether the text up to an offset closed nothing for too long; then reading has ended."""
-        silent = self._dropped + at - self._last
-        if silent > (_SILENT_AFTER if self._count else _SILENT_BEFORE):
+        if at > self._silent_at:
             self.ended = True
             self.reason = None if self._count else "wrote no line of a plan"
         return self.ended
+
+    @property
+    def _silent_at(self) -> int:
+        """The offset up to which a draft must be closed."""
+        return self._last - self._dropped + (_SILENT_AFTER if self._count else _SILENT_BEFORE)
 
     def _forget(self) -> None:
         """Drop the text that was read; braces around what was dropped are behind its beginning."""
@@ -198,16 +216,18 @@ class SkeletonParser:
             end = text.find("\n", self._at)
             self._overlong = end < 0
             self._at = len(text) if end < 0 else end + 1
-            return end >= 0
+            return end >= 0 and not self._check_silence(end)
         self._at = at = _BETWEEN.match(text, self._at).end()  # type: ignore[union-attr]
+        if self._check_silence(at):
+            return False
         if not self._count and _PLAIN.match(text, at):
             self.plain = True
             return False
         end = text.find("\n", at, at + _MAX_LINE + 1)
-        room = self._room(at)
         if self._mistaken < _MAX_MISTAKEN:
-            # What stands behind the line's room was not there yet where the text came in pieces.
-            brace = self._find_object(at, min(end if end >= 0 else len(text), at + room), last=last)
+            # What stands behind the longest line was not there yet where the text came in pieces.
+            room = end if end >= 0 else min(len(text), at + _MAX_LINE)
+            brace = self._find_object(at, room, last=last)
             if brace is None:
                 return False
             if brace >= 0:
@@ -215,12 +235,12 @@ class SkeletonParser:
                 self._string, self._listed, self._escaped = -1, False, False
                 self._around = 0
                 return True
-        runs_on = (end if end >= 0 else len(text)) - at > room
+        runs_on = end < 0 and len(text) - at > _MAX_LINE
         if end < 0 and not runs_on:
             return False
         if runs_on:
             self._overlong = True
-            end = self._at = at + room
+            end = self._at = at + _MAX_LINE
         else:
             self._at = end + 1
         if self._check_silence(end):
@@ -228,26 +248,19 @@ class SkeletonParser:
         if not runs_on or self._begins_node(text[at:end]):
             self._take_line(text[at:end], drafts)
         if runs_on and self._last == self._dropped + end:
-            self.ended, self.reason = True, "wrote a line without an end"
+            self._end_line_without_end()
         return True
-
-    def _room(self, at: int) -> int:
-        """Characters that the line which begins here may have: a bare heading is a short one."""
-        begun = self._text[at : at + MAX_HEADING]
-        if self.read_line is None and begun_number(begun) and not _PUNCTUATED.search(begun):
-            return MAX_HEADING
-        return _MAX_LINE
 
     def _find_object(self, at: int, end: int, *, last: bool) -> int | None:
         """Offset of the line's first brace that opens a JSON object; -1: none; None: not yet clear.
 
-        What stands behind a bar is a field of a node's line.
+        What stands behind a bar, or a number and a word, belongs to a node's line.
         """
         text = self._text
         bar = text.find("|", at, end)
         end = bar if bar >= 0 else end
         brace = text.rfind("{", at, end)
-        if brace < 0:
+        if brace < 0 or self._begins_node(text[at : text.find("{", at)]):
             return -1
         if (found := _OBJECT.search(text, at, brace + _LONGEST_OPENING)) and found.start() <= brace:
             return found.start()
@@ -292,37 +305,46 @@ class SkeletonParser:
             return parse_numbered(line, self._count + 1 if again else number)
         return parse_bar(line)
 
+    def _draft_of_string(self, line: str) -> Draft | None:
+        draft = self._draft_of(line, begun_number(line))
+        if draft is None and line.strip(_EDGES):
+            return parse_numbered(f"{self._count + 1} {line}", self._count + 1)
+        return draft
+
     def _take(self, draft: Draft, drafts: list[Draft], at: int) -> None:
         """Give a draft that ends at this offset, unless the plan begins anew with it."""
         if not self._count:
             self._first = draft.id
-        elif self._count >= MIN_NODES and draft.id == self._first and not self._ones:
+        elif self._begins_anew(draft):
             self._end_at_second_plan()
             return
         self._count += 1
         self._last = self._dropped + at
         drafts.append(draft)
 
+    def _begins_anew(self, draft: Draft) -> bool:
+        return self._count >= MIN_NODES and draft.id == self._first and not self._ones
+
+    def _end_line_without_end(self) -> None:
+        self.ended = self.ran_on = True
+        self.reason = "wrote a line without an end"
+
     def _end_at_second_plan(self) -> None:
         self.ended, self.reason = True, "wrote a second plan; the first is taken"
+        self._braces = []
 
     def _scan_object(self, drafts: list[Draft]) -> bool:
         """Go on through an open JSON object; False when the text is used up."""
         text, braces = self._text, self._braces
-        for index in range(self._scanned, len(text)):
+        end = min(len(text), self._silent_at + 1)
+        for index in range(self._scanned, end):
             char = text[index]
             if index - self._at > _MAX_OBJECT or len(braces) > _MAX_DEPTH:
                 self._leave_object()
                 return True
             if self._string >= 0:
-                if self._escaped or char == "\\":
-                    self._escaped = not self._escaped
-                elif char == '"':
-                    start, self._string = self._string, -1
-                    if self._listed and len(braces) == self._around:
-                        self._scanned = index + 1
-                        self._take_string(text[start : index + 1], drafts)
-                        return not self.ended
+                if self._goes_through_string(char, index, drafts):
+                    return not (self.ended or self.plain)
             elif char == '"':
                 self._string = index
             elif char in "[]":
@@ -340,7 +362,23 @@ class SkeletonParser:
                 if not braces:
                     self._at = index + 1
                 return not (self.ended or self.plain)
-        self._scanned = len(text)
+        self._scanned = end
+        return False
+
+    def _goes_through_string(self, char: str, index: int, drafts: list[Draft]) -> bool:
+        """Go on by a character; whether a string of the list has ended, or has run on as a line does."""
+        listed = self._listed and len(self._braces) == self._around
+        runs_on = listed and index - self._string > _MAX_LINE
+        if not runs_on and (self._escaped or char == "\\"):
+            self._escaped = not self._escaped
+        elif runs_on or char == '"':
+            start, self._string = self._string, -1
+            if listed:
+                self._scanned = index + 1
+                self._take_string(f'{self._text[start:index]}"', drafts)
+                if runs_on and not self.ended:
+                    self._end_line_without_end()
+            return listed
         return False
 
     def _take_bracket(self, char: str, index: int) -> None:
@@ -363,9 +401,7 @@ class SkeletonParser:
         if not self._count and line.strip(_EDGES).casefold() == PLAIN_WORD.casefold():
             self.plain = True
             return
-        draft = self._draft_of(line, begun_number(line))
-        if draft is None and line.strip(_EDGES):
-            draft = parse_numbered(f"{self._count + 1} {line}", self._count + 1)
+        draft = self._draft_of_string(line)
         if draft is not None:
             self._number = int(draft.id) if draft.id.isdigit() else self._number
             self._take(draft, drafts, self._at)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_sgd.planning.drafts import ALL_EARLIER, Draft
+from langchain_sgd.planning.lines import heading_of
 from langchain_sgd.planning.parsing import SkeletonParser, parse_line
 from langchain_sgd.skeleton import HARD, Skeleton
 from tests.support.chunks import cut, pieces, two_cuts
@@ -104,17 +105,18 @@ class TestForms:
 
     @given(
         st.text(
-            st.characters(codec="utf-8", exclude_characters="|\uff5c\n<"), min_size=1, max_size=20
+            st.characters(codec="utf-8", exclude_characters="|\uff5c\n<*_#`\"':："),  # noqa: RUF001
+            min_size=1,
+            max_size=20,
         ),
         st.text(st.characters(codec="utf-8", exclude_characters="|\uff5c\n<"), max_size=20),
         st.data(),
     )
     def test_any_words_in_a_line(self, heading: str, scope: str, data: st.DataObject) -> None:
-        if not heading.strip().strip('*_ #`"'):
-            heading = "H"
+        heading = " ".join(heading.split()) or "H"
         text = f"1|{heading}|{scope}|-|5\n"
         (draft,), plain, unread = read(data.draw(cut(text)))
-        assert draft == Draft("1", heading.strip().strip('*_ #`"'), scope.strip(), (), 5)
+        assert draft == Draft("1", heading, scope.strip(), (), 5)
         assert (plain, unread) == (False, [])
 
 
@@ -232,7 +234,14 @@ class TestNumbered:
         [
             "1 Trains\n2 Planes *\n3 Choice <1,2 *",
             "1. Trains\n2. Planes *\n3. Choice * <1,2",
-            "1) Trains\n2) Planes*\n3) Choice (1, 2) *",
+            "1) Trains\n2) Planes*\n3) Choice (after 1, 2) *",
+            "1.) Trains\n2.) Planes*\n3.) Choice (<1, 2) *",
+            "1: Trains\n2 - Planes *\n3 : Choice ← 1,2 *",
+            "1）Trains\n2：Planes *\n3．Choice <1、2 *",  # noqa: RUF001
+            "**1.** Trains\n**2.** Planes *\n**3** Choice <1,2 *",
+            "## 1. Trains ##\n## 2. **Planes** *\n## 3. Choice <1,2 *",
+            "1 `Trains`\n`2 Planes *`\n3 **Choice <1,2 ***```",
+            '"1 Trains",\n"2 Planes *",\n"3 Choice <1,2 *"',
             "Here is the plan:\n\n**1. Trains**\n**2. Planes** *\n**3. Choice** <1,2> *\n\nGood luck!",
             "- 1 Trains\n- 2 Planes *\n- 3 Choice [1,2] *",
             "```\n1 Trains\n2 Planes *\n3 Choice (needs 1 and 2) *\n```",
@@ -249,21 +258,126 @@ class TestNumbered:
         for size in (2, 3, 5, 8):
             assert read(pieces(text, range(0, len(text), size)))[0] == NUMBERED
 
-    def test_items_with_descriptions_have_a_scope(self) -> None:
-        drafts, _, _ = read(["1. **Costs**: fares and tolls.\n2. **Time** - hours\n3. Rest: more"])
-        assert [(d.heading, d.scope) for d in drafts] == [
-            ("Costs", "fares and tolls."),
-            ("Time", "- hours"),
-            ("Rest", "more"),
+    @pytest.mark.parametrize(
+        ("item", "heading", "scope"),
+        [
+            ("**Costs**: fares and tolls.", "Costs", "fares and tolls."),
+            ("**Costs:** fares and tolls", "Costs", "fares and tolls"),
+            ("**Costs.** Fares", "Costs", "Fares"),
+            ("**Time** - hours", "Time", "hours"),
+            ("**Day 1**: Rome", "Day 1: Rome", ""),
+            ("**Part A:** Rome", "Part A: Rome", ""),
+            ("**成本**：票价", "成本", "票价"),  # noqa: RUF001
+            ("Stay hydrated: Drink plenty of water.", "Stay hydrated", "Drink plenty of water."),
+            (
+                "Costs — what trains and planes and cars take from door to door",
+                "Costs",
+                "what trains and planes and cars take from door to door",
+            ),
+        ],
+    )
+    def test_items_with_descriptions_have_a_scope(
+        self, item: str, heading: str, scope: str
+    ) -> None:
+        drafts, _, _ = read([f"1. {item}\n2. Other"])
+        assert [(d.heading, d.scope) for d in drafts] == [(heading, scope), ("Other", "")]
+
+    @pytest.mark.parametrize(
+        "heading",
+        [
+            *("3D printing", "The World Wars (1914, 1939)", "Größe", "尺寸", "A * B", "C++", "C#"),
+            *(
+                ".NET and C#",
+                "C and C#",
+                "F#",
+                "#hashtags",
+                "...and what follows",
+                "-5 °C and below",
+            ),
+            *("What __init__ does in __main__", "__init__", "_private", "*args and **kwargs"),
+            *(
+                '"Brave New World" and its themes',
+                'Orwell\'s "1984"',
+                "«Война и мир»",
+                "'90s music",
+            ),
+            *("*Hamlet* and revenge", "`print` in Python", "**Macbeth** and power"),
+            *("*Hamlet* and *Macbeth*", "Python's `print` and `input`", "The Beatles' first years"),
+            *(
+                "Day 1: Arrival and the Forum",
+                "Python: speed",
+                "The years 1919 – 1933",  # noqa: RUF001
+                "成本：票价",  # noqa: RUF001
+            ),
+            "Day 1: from the station to the old town, the Forum and the hills behind it",
+            "Part II: what became of those who had left their country for a better one",
+            "1919 – 1933, or how a republic was lost by those who should have kept it",  # noqa: RUF001
+            *(
+                "Health after 40",
+                "Meals after 1",
+                "What a city needs 1",
+                "Budget < 10",
+                "x + 5 < 10",
+            ),
+            *(
+                "Stinky Pete (1)",
+                "Diet (after 40)",
+                "Sources [7]",
+                "Toy Story (1, 2)",
+                "Which (all)",
+            ),
+            *('Objects such as {"a": 1} in files', "Node.js", "I/O", "Vor- und Nachteile", "A*B"),
+        ],
+    )
+    def test_headings(self, heading: str) -> None:
+        text = f"1 First\n2 {heading}\n3 Other"
+        for chunks in ([text], list(text)):
+            drafts, _, _ = read(chunks)
+            assert [(d.heading, d.scope, d.dependencies, d.difficulty) for d in drafts] == [
+                ("First", "", (), None),
+                (heading, "", (), None),
+                ("Other", "", (), None),
+            ]
+
+    @given(
+        st.sampled_from(["**", "*", "`", '"', "'", "_", "__"]), st.text("ab #*`\"'_.", max_size=9)
+    )
+    def test_signs_are_taken_off_in_pairs_only(self, sign: str, inner: str) -> None:
+        plain = f"C {inner} D"
+        kept = " ".join(plain.split())
+        assert heading_of(plain) == kept
+        wrapped = heading_of(f"{sign}{plain}{sign}")
+        assert wrapped in {kept, f"{sign}{kept}{sign}"}
+        if not set(inner) & set(sign):
+            assert wrapped == kept
+        assert heading_of(f"## {plain} ##") == kept
+
+    def test_a_mark_of_a_hard_part_is_no_end_of_an_emphasis(self) -> None:
+        drafts, _, _ = read(["1 The play *Hamlet*\n2 *Hamlet* and *Macbeth* *\n3 *Lear* again*"])
+        assert [(d.heading, d.difficulty) for d in drafts] == [
+            ("The play *Hamlet*", None),
+            ("*Hamlet* and *Macbeth*", HARD),
+            ("*Lear* again", HARD),
         ]
 
     @pytest.mark.parametrize(
-        "heading", ["3D printing", "The World Wars (1914, 1939)", "Größe", "尺寸", "A * B", "C++"]
+        ("needed", "ids"),
+        [
+            *(
+                ("<1", ("1",)),
+                ("<1,2", ("1", "2")),
+                ("< 1, 2", ("1", "2")),
+                ("<all", (ALL_EARLIER,)),
+            ),
+            *(("<- 1", ("1",)), ("← needs 1 and 2", ("1", "2")), ("<0", ("0",)), ("<1>", ("1",))),
+            *(("(needs 1)", ("1",)), ("(Depends on: 1 & 2)", ("1", "2")), ("(uses all)", ("all",))),
+            *(("[1]", ("1",)), ("[after 1-2]", ("1", "2")), ("<2,7", ("2", "7"))),
+        ],
     )
-    def test_headings(self, heading: str) -> None:
-        drafts, _, _ = read([f"1 {heading}\n2 Other"])
-        assert [d.heading for d in drafts] == [heading, "Other"]
-        assert drafts[0].difficulty is None
+    def test_what_a_line_needs(self, needed: str, ids: tuple[str, ...]) -> None:
+        for mark in ("", " *"):
+            drafts, _, _ = read([f"1 A\n2 B\n3 C {needed}{mark}"])
+            assert (drafts[2].heading, drafts[2].dependencies) == ("C", ids)
 
     def test_lists_that_number_every_item_with_one(self) -> None:
         drafts, _, _ = read(["1. A\n1. B\n1. C\n"])
@@ -303,6 +417,7 @@ class TestEndless:
             ("I think that this is a story.\n" * 1_000 + "1 A\n2 B", 0, "wrote no line of a plan"),
             ("I think that this is a story. " * 1_000, 0, "wrote no line of a plan"),
             ("1 A\n2 B\n3 C" + " and so on" * 1_000, 3, "wrote a line without an end"),
+            ('{"parts":["1 A","2 B' + " and so on" * 1_000, 2, "wrote a line without an end"),
             ("1|A|a|-|2\n2|B" + " and so on" * 1_000, 2, "wrote a line without an end"),
         ],
     )
@@ -441,6 +556,27 @@ class TestEnds:
         assert parser.feed(",12|4") == []
         assert parser.feed("\n") == [Draft("2", "B", "b", ("1", "12"), 4)]
 
+    @pytest.mark.parametrize(
+        ("text", "begun"),
+        [
+            ("1 A\n2 B", True),
+            ("1 A\n1 B\n2 C\n1", False),
+            ("1|A\n2|B\n1|C", False),
+            ('{"parts":["1 A","B', True),
+            ('{"parts":["1 A","2', False),
+            ('{"parts":["1 A"," ', False),
+            ('{"parts":["1|A","2|B","1|C', False),
+            ("1 A\n" + "prose\n" * 150 + "2 B", False),
+        ],
+    )
+    def test_what_has_begun_gives_a_draft_whatever_follows(self, text: str, *, begun: bool) -> None:
+        parser = SkeletonParser()
+        before = len([draft for char in text for draft in parser.feed(char)])
+        assert parser.begun is begun
+        if begun:
+            assert parser.begun_heading == "B"
+            assert len(read([text + " more" * 1_000])[0]) == before + 1
+
     def test_begun(self) -> None:
         parser = SkeletonParser()
         seen = []
@@ -503,9 +639,41 @@ class TestJunk:
         assert time.process_time() - began < 3.0
 
 
-def test_what_a_line_that_runs_on_ends_with_is_read_in_pieces_as_in_one() -> None:
-    text = "1. D" + " " * 200 + '{"parts":["2 B"]}'
-    whole, pieces = SkeletonParser(), SkeletonParser()
-    expected = [*whole.feed(text), *whole.close()]
-    found = [draft for char in text for draft in pieces.feed(char)] + pieces.close()
-    assert [d.heading for d in found] == [d.heading for d in expected] == ["D"]
+@pytest.mark.parametrize(
+    ("text", "headings"),
+    [
+        ("1. D" + " " * 200 + '{"parts":["2 B"]}', ['D {"parts":["2 B"]}']),
+        ("1 A\n" + "x" * 4_001 + '\n{"id": 1, "heading": "H"}\n', ["A"]),
+        ("1 A\n" + " \n" * 700 + '{"id": 1, "heading": "H"}\n', ["A"]),
+        ('1 A\n{"x\n2 B\n' + "y" * 5_000, ["A"]),
+        ('1 A\n{"x": "' + "y" * 1_100 + '", "id": 2, "heading": "B"}\n', ["A"]),
+    ],
+)
+def test_what_comes_too_late_is_read_in_pieces_as_in_one(text: str, headings: list[str]) -> None:
+    for size in (1, 7, len(text)):
+        drafts, _, _ = read(pieces(text, range(0, len(text), size)))
+        assert [d.heading for d in drafts] == headings
+
+
+LONG = (
+    "How the inequality of the three estates, bad harvests and the debts of the crown led to the "
+    "meeting of 1789"
+)
+
+
+class TestLongLines:
+    @pytest.mark.parametrize("size", [1, 5, 99, 1_000])
+    def test_one_that_ends_did_not_run_on(self, size: int) -> None:
+        text = f"1 {LONG}\n2 {LONG} {LONG} {LONG}\n3 Terror <1 *\n"
+        parser = SkeletonParser()
+        drafts = [d for c in pieces(text, range(0, len(text), size)) for d in parser.feed(c)]
+        assert [d.heading for d in drafts] == [LONG, f"{LONG} {LONG} {LONG}", "Terror"]
+        assert (parser.ended, parser.ran_on) == (False, False)
+
+    @pytest.mark.parametrize("size", [1, 5, 99, 1_000])
+    def test_one_without_an_end_ran_on(self, size: int) -> None:
+        text = "1 A\n2 B" + " and so on" * 100
+        parser = SkeletonParser()
+        drafts = [d for c in pieces(text, range(0, len(text), size)) for d in parser.feed(c)]
+        assert [d.heading[:11] for d in drafts] == ["A", "B and so on"]
+        assert (parser.ended, parser.ran_on) == (True, True)

@@ -64,7 +64,7 @@ class TestRegex:
     ) -> None:
         lines = text.split("\n")
         drafts, parser = read(data.draw(cut(text)))
-        if any(len(line) >= 100 or re.search(r"[\r<]\s*\Z", line) for line in lines):
+        if any(len(line) >= 400 or re.search(r"[\r<]\s*\Z", line) for line in lines):
             return  # what runs on is cut
         if not all(line.split(" ", 1)[1].isprintable() for line in lines):
             return  # a heading of control characters is none
