@@ -8,7 +8,6 @@ where its chunks end.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -18,9 +17,12 @@ from langchain_core.messages import BaseMessage
 from langchain_sgd.planning.drafts import Draft, Repairer
 from langchain_sgd.planning.parsing import SkeletonParser
 from langchain_sgd.prompts import Prompts
+from langchain_sgd.repetition import words_of
 from langchain_sgd.skeleton import Node, Skeleton
 from langchain_sgd.wire import MIN_NODES, PLAIN_WORD, Form
 
+_REPEATS = 2
+"""Lines in a row that say again what was said; then the planner goes on repeating."""
 _LONG_QUESTION = 4
 """Words from which a heading that equals the question is no heading."""
 _UNREAD_SHOWN = 3
@@ -153,7 +155,7 @@ async def plan(
             continue
         if mode == "auto" and reading.plain:
             return Plan(plain="the planner chose to answer undivided", warnings=warnings)
-        if mode == "auto" and (reading.nodes or reading.echoed):
+        if mode == "auto" and reading.has_one_part:
             return Plan(plain="the plan has one part only", warnings=warnings)
         problem = reading.problem
         warnings.append(f"unusable plan: {problem}")
@@ -182,11 +184,11 @@ class _Reading:
         self._begun = list(begun)
         self._on_node = on_node
         self._on_void = on_void
-        self._question = _words(question)
+        self._question = words_of(question)
         self._examples = [
             [draft.heading for draft in example_drafts(plan, read_line)]
             for asked, plan in examples
-            if not _alike(_words(asked), self._question)
+            if not _alike(words_of(asked), self._question)
         ]
         self._voided = 0
         self.surety: float | None = None
@@ -199,8 +201,8 @@ class _Reading:
         """The plan is that of an example in the prompt."""
         self._over = False
         """More nodes came than are taken."""
-        self._repeating = False
-        """A part came again: nothing that follows is read."""
+        self._repeats = 0
+        """Lines in a row that were no new part."""
 
     @property
     def nodes(self) -> list[Node]:
@@ -224,7 +226,7 @@ class _Reading:
             return f"this question must be split; {PLAIN_WORD} is not allowed."
         if self._parroted:
             return "it repeats an example; plan the question itself."
-        if self._parser.reason is not None:
+        if self._parser.reason is not None and not self._stopped:
             return f"it {self._parser.reason}."
         if self.nodes or self.echoed:
             return f"it has one part only; at least {MIN_NODES} are needed."
@@ -236,11 +238,29 @@ class _Reading:
             self.surety = math.exp(min(logprob, 0.0))
         self._admit(self._parser.feed(text))
         begun = self._parser.begun
-        if begun and not self.given and self.nodes and not self._may_parrot:
+        if begun and not self.given and self.nodes and self._goes_on():
             self._give()
         if self._repairer.full and begun:
             self._over = True
-        return self.plain or self._parroted or self._over or self._repeating or self._parser.ended
+        return self.plain or self._stopped or self._parser.ended
+
+    @property
+    def _repeating(self) -> bool:
+        return self._repeats >= _REPEATS
+
+    @property
+    def _stopped(self) -> bool:
+        """The rest is not read, though the parser may have seen some of it."""
+        return self._parroted or self._over or self._repeating
+
+    @property
+    def _ran_on(self) -> bool:
+        return self._parser.ran_on and not self._stopped
+
+    @property
+    def has_one_part(self) -> bool:
+        """The planner finds nothing to split; a line without an end hides what would have followed."""
+        return bool(self.nodes or self.echoed) and not self._ran_on
 
     def close(self, *, cut: bool) -> bool:
         """Read what is left; whether the text ended in the middle of an object."""
@@ -248,19 +268,29 @@ class _Reading:
         self._admit(self._parser.close(cut=cut))
         if self._over:
             self.warnings.append(f"the planner wrote more than {self._max_nodes} nodes")
-            return False  # the model was stopped in the middle of a line
+        if self._stopped:
+            return False  # the model was, too, be it in the middle of a line
         if self._parser.reason is not None:
             self.warnings.append(f"the planner {self._parser.reason}")
         self.warnings.extend(
             f"could not read a line of the plan: {line[:80]!r}"
             for line in self._parser.unread[:_UNREAD_SHOWN]
         )
-        return broken
+        return broken or self._ran_on
 
     @property
     def _may_parrot(self) -> bool:
         """The one node so far is the first of an example's."""
         return any(headings[:1] == [self.nodes[0].heading] for headings in self._examples)
+
+    def _goes_on(self) -> bool:
+        """Whether the line that has begun will be a second part, whatever follows."""
+        so_far = _letters(self._parser.begun_heading)
+        said = [_letters(self.nodes[0].heading)]
+        if len(self._question) >= _LONG_QUESTION:
+            said.append("".join(self._question))
+        differs = all(not s.startswith(so_far) and not so_far.startswith(s) for s in said)
+        return differs and not self._may_parrot
 
     def _admit(self, drafts: Sequence[Draft]) -> None:
         if self._parser.voided > self._voided:
@@ -268,18 +298,19 @@ class _Reading:
         for draft in drafts:
             if self._repeating:
                 return
-            if self._parroted or self._is_begun(draft) or self._repeats_question(draft):
+            if self._parroted or self._is_begun(draft):
+                continue
+            if self._repeats_question(draft):
+                self._repeats += 1
                 continue
             if self._repairer.full:
                 self._over = True
                 return
             node = self._repairer.admit(draft)
             if node is None:
-                # Who repeats a part has no more to say, and mostly goes on repeating.
-                self._repeating = self.given
-                if self._repeating:
-                    return
+                self._repeats += 1
                 continue
+            self._repeats = 0
             if self.given:
                 self._on_node(node)
                 continue
@@ -304,13 +335,12 @@ class _Reading:
         if self.given and self._on_void is not None:
             self._on_void()
         self.given = bool(self._begun)
+        self._repeats = 0
         self._repairer = Repairer(self._max_nodes, list(self._begun))
 
-    def _is_question(self, heading: str) -> bool:
-        return len(self._question) >= _LONG_QUESTION and _words(heading) == self._question
-
     def _repeats_question(self, draft: Draft) -> bool:
-        if self._is_question(draft.heading):
+        said = (draft.heading, f"{draft.heading} {draft.scope}")
+        if len(self._question) >= _LONG_QUESTION and self._question in map(words_of, said):
             self.warnings.append(f"left out node {draft.id!r}: it repeats the question")
             self.echoed = True
             return True
@@ -328,11 +358,11 @@ def example_drafts(text: str, read_line: ReadLine | None = None) -> list[Draft]:
     return [*parser.feed(text), *parser.close()]
 
 
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.casefold())
-
-
 def _alike(one: Sequence[str], other: Sequence[str]) -> bool:
     """Whether two questions share so many words that their plans may be the same."""
     shared = len(set(one) & set(other))
     return shared * 2 > min(len(set(one)), len(set(other)))
+
+
+def _letters(text: str) -> str:
+    return "".join(words_of(text))

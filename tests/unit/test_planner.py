@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -14,6 +15,7 @@ from langchain_sgd.planning.drafts import Draft
 from langchain_sgd.planning.planner import Heard, Mode, OnText, Plan, plan
 from langchain_sgd.prompts import Prompts
 from langchain_sgd.skeleton import Node, Skeleton
+from langchain_sgd.wire import as_json
 from tests.support.chunks import cut
 
 QUESTION = [HumanMessage("How do I plan a garden in the north?")]
@@ -23,6 +25,17 @@ EXAMPLE = Prompts().examples[0][1]
 PLAIN = Plan(plain="the planner chose to answer undivided")
 
 Chunk = str | Exception
+PIECES = (
+    *("1 Site\n", "2 Site\n", "2 Site and site *\n", "2 Plants <1 *\n", "3 Care\n", "3 Plants\n"),
+    *("4 Soil: what it is and what it needs before anything grows there.\n", "4 C#\n", "5 C\n"),
+    *(f"2 {QUESTION[0].text}\n", "5 Care <1,2", "6 Tools\n", "2|Water|when|1|3\n", "Prose.\n"),
+    *(
+        EXAMPLE.splitlines(keepends=True)[0],
+        "1 A" + " and more" * 50,
+        "2 Beds " * 17 + "\n",
+        "PLAIN",
+    ),
+)
 CUT = "\x00cut"
 """A chunk that stands for the token limit."""
 
@@ -179,13 +192,36 @@ class TestSkeletons:
         ]
         assert result.plain is None
 
-    async def test_a_plan_that_runs_on_is_stopped(self) -> None:
+    @pytest.mark.parametrize("size", [1, 50, 5_000])
+    async def test_a_plan_that_runs_on_is_stopped_and_lacks_parts(self, size: int) -> None:
         text = TWO + "3 Care" + " and more" * 500
-        result, nodes, ask = await planned(list(text))
+        chunks = [text[n : n + size] for n in range(0, len(text), size)]
+        result, nodes, ask = await planned(chunks)
         assert [node.id for node in nodes] == ["1", "2", "3"]
+        assert re.fullmatch(r"Care( and more)+( and)? …", nodes[2].heading)
         assert len(nodes[2].heading) <= 100
-        assert len("".join(ask.said[0])) < len(TWO) + 150
-        assert result.warnings == ["the planner wrote a line without an end"]
+        assert len("".join(ask.said[0])) < len(TWO) + 410 + size
+        assert result.cut
+        assert result.warnings == [
+            "the planner wrote a line without an end",
+            "the plan ends in the middle; the answer may lack parts",
+        ]
+
+    async def test_a_first_line_without_an_end_is_no_plan_of_one_part(self) -> None:
+        result, nodes, ask = await planned("1 Site" + " and more" * 500, THREE)
+        assert [node.heading for node in nodes] == ["Site", "Plants", "Care"]
+        assert "could not be used: it wrote a line without an end." in ask.asked[1]
+        assert not result.cut
+
+    async def test_a_long_heading_is_cut_between_words_and_the_plan_goes_on(self) -> None:
+        long = "Which plants " + "grow well in gardens of the north, and " * 3 + "which do not"
+        result, nodes, _ = await planned(list(f"1 Site\n2 {long} <1\n3 Care\n"))
+        assert [node.id for node in nodes] == ["1", "2", "3"]
+        assert (result.cut, result.warnings) == (False, [])
+        heading, scope = nodes[1].heading, nodes[1].scope
+        assert len(heading) <= 100
+        assert f"{heading.removesuffix(' …')} {scope.removeprefix('… ')}" == long
+        assert nodes[1].dependencies == ("1",)
 
     async def test_prose_without_end_is_stopped(self) -> None:
         text = "I think that this is a long story. " * 1_000
@@ -196,8 +232,44 @@ class TestSkeletons:
     async def test_a_plan_that_repeats_itself_is_stopped(self) -> None:
         result, nodes, ask = await planned(list("1 A\n2 B\n3 A\n4 B\n5 A\n"))
         assert [node.heading for node in nodes] == ["A", "B"]
-        assert len("".join(ask.said[0])) <= len("1 A\n2 B\n3 A\n")
+        assert "".join(ask.said[0]) == "1 A\n2 B\n3 A\n4 B\n"
         assert [w for w in result.warnings if "repeats" in w]
+
+    async def test_one_repeated_part_is_left_out_alone(self) -> None:
+        result, nodes, _ = await planned("1 A\n2 B\n3 A\n4 C <3\n5 B\n6 D\n")
+        assert [node.heading for node in nodes] == ["A", "B", "C", "D"]
+        assert nodes[2].dependencies == ("1",)
+        assert len(result.warnings) == 2
+
+    async def test_headings_that_differ_in_a_sign_are_no_repeats(self) -> None:
+        _, nodes, _ = await planned("1 Jobs with C\n2 Jobs with C#\n3 Jobs with C++\n")
+        assert [node.heading for node in nodes] == ["Jobs with C", "Jobs with C#", "Jobs with C++"]
+
+    async def test_a_heading_that_says_one_thing_twice_says_it_once(self) -> None:
+        result, nodes, _ = await planned(
+            "1 Safety\n2 Safety and safety *\n3 Coût et coût\n4 Black and white\n"
+        )
+        assert [node.heading for node in nodes] == ["Safety", "Coût", "Black and white"]
+        assert len(result.warnings) == 1
+
+    @pytest.mark.parametrize(
+        "second", ["Site", "site *", "Site and site", "**Site**", "{question}"]
+    )
+    async def test_a_second_line_that_is_no_part_makes_no_plan(self, second: str) -> None:
+        text = f"1 Site\n2 {second.format(question=QUESTION[0].text)}\n"
+        for form in (text, as_json(text)):
+            for chunks in ([form], list(form)):
+                result, _, _ = await planned(chunks)
+                assert result.plain == "the plan has one part only"
+
+    @given(st.lists(st.sampled_from(PIECES), max_size=8).map("".join), st.data())
+    def test_what_a_plan_comes_to_does_not_depend_on_chunks(
+        self, text: str, data: st.DataObject
+    ) -> None:
+        text = data.draw(st.sampled_from([text, as_json(text)]))
+        whole, _, _ = asyncio.run(planned(text, THREE, max_nodes=5))
+        result, _, _ = asyncio.run(planned(data.draw(cut(text)), THREE, max_nodes=5))
+        assert result == whole
 
     async def test_a_closed_object_ends_the_call(self) -> None:
         script = ['{"parts":["1 A","2 B"', "]}", " \n", " \n"]
@@ -245,8 +317,20 @@ class TestSkeletons:
         )
         assert seen == [Prompts().for_planner(QUESTION, max_nodes=9, form="json")]
 
-    async def test_the_question_as_a_node_is_left_out(self) -> None:
-        result, nodes, _ = await planned(f"1 {QUESTION[0].content}\n2 A\n3 B <1")
+    @pytest.mark.parametrize(
+        "question",
+        [
+            QUESTION[0].text,
+            "如何在三个月内学好一门外语并通过考试？",  # noqa: RUF001
+            "一か月で料理を学ぶにはどうすればいいですか",
+            "Gardens: how do I plan one in the north that lives through a long winter?",
+            "Please tell me " + "how plants and stones and water are put together " * 3 + "well?",
+        ],
+    )
+    async def test_the_question_as_a_node_is_left_out(self, question: str) -> None:
+        result, nodes, _ = await planned(
+            f"1 {question}\n2 A\n3 B <1", question=[HumanMessage(question)]
+        )
         assert [node.heading for node in nodes] == ["A", "B"]
         assert any("repeats the question" in warning for warning in result.warnings)
 
