@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from langchain_sgd.arguments import DONE
 from langchain_sgd.commands.models import bundled, models_of, names_of
+from langchain_sgd.commands.ports import check_port
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.keys import key_from_environment
 from langchain_sgd.runnable import SGDRunnable
@@ -73,14 +74,13 @@ def mcp(args: argparse.Namespace) -> int:
     """Serve the tool `write_long_answer` over standard input and output, or over HTTP."""
     with _extra("mcp", "mcp", *_SERVER):
         from langchain_sgd.mcp import http_app, make_server  # noqa: PLC0415 - the extra
+    key, hosts = _exposure(args) if args.http else (None, None)
     with _models(args) as (models, _):
         server = make_server(SGDRunnable(**models))
         if not args.http:
             server.run("stdio")
             return DONE
         from langchain_sgd.proxy.serve import serve  # noqa: PLC0415
-
-        key, hosts = _exposure(args)
 
         def tell(url: str) -> None:
             sys.stdout.write(f"MCP at {url}/mcp\nCtrl-C ends it.\n")
@@ -110,7 +110,7 @@ def _exposure(args: argparse.Namespace) -> tuple[SecretStr | None, set[str] | No
     """The key that clients must send, and the host names that are answered to.
 
     Raises:
-        InvalidInputError: The models would be open to the network.
+        InvalidInputError: The models would be open to the network, or the port is taken.
     """
     from langchain_sgd.proxy.guard import (  # noqa: PLC0415 - the extra
         LOOPBACK,
@@ -126,6 +126,7 @@ def _exposure(args: argparse.Namespace) -> tuple[SecretStr | None, set[str] | No
     check_exposure(
         args.host, key, f"put one into {name}, or name another variable with --require-key-env"
     )
+    check_port(args.host, args.port)
     return key, {*LOOPBACK, *map(host_name, args.allow_host)} if args.host in LOOPBACK else None
 
 
