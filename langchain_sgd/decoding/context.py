@@ -122,7 +122,7 @@ class RunContext:
         share = None if self.within is None else self.within.part.share
         own = None if self.is_expansion else self.options.length
         words = own or (self.options.length if share is None else share.words)
-        return Length.of(str(self.question.messages[-1].text), words)
+        return Length.of(self.options.prompts.asked_in(self.question.messages), words)
 
     @property
     def is_expansion(self) -> bool:

@@ -8,9 +8,15 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages.tool import tool_call
 
+from langchain_sgd import Prompts, SGDRunnable
+from langchain_sgd.deciding import with_findings
 from langchain_sgd.decoding.length import PART_WORDS, Length
 from langchain_sgd.decoding.wish import Wish, wished
+from tests.support.models import Stage, planning
+from tests.support.skeletons import skeleton
 
 WORDS = [
     ("한국의 역사에 대해 1000자 내외로 써 주세요.", 250),
@@ -344,3 +350,44 @@ def test_the_cost_is_bounded(junk: str) -> None:
     began = time.process_time()
     wished(junk * 100_000)
     assert time.process_time() - began < 1.0
+
+
+# -- where it is read
+
+
+CALL = tool_call(name="search", args={}, id="c")
+FOUND = "Write a review of at most 150 words, briefly. In 150 words: (150 words)"
+
+
+async def told(*said: BaseMessage) -> str:
+    """What the first part's writer is told last."""
+    stage = Stage({"planner": planning(skeleton("1", "2", "3", "4"))})
+    await SGDRunnable(**stage.pair(), mode="always").ainvoke([*said])
+    return stage.of("1")[0].prompt
+
+
+async def test_an_earlier_question_asks_for_no_length() -> None:
+    before = [HumanMessage("Why? In 400 words."), AIMessage("So.")]
+    assert "of 85 to 115 words" not in await told(*before, HumanMessage("And tsunamis?"))
+
+
+@pytest.mark.parametrize("ask", ["Compare both laptops.", [{"type": "text", "text": "Compare."}]])
+async def test_what_tools_have_found_asks_for_no_length(
+    ask: str | list[str | dict[str, str]],
+) -> None:
+    found = [AIMessage("", tool_calls=[CALL]), ToolMessage(FOUND, tool_call_id="c")]
+    usual = await told(HumanMessage(ask))
+    given = await told(*with_findings(Prompts(), [HumanMessage(ask), *found]))
+    as_they_are = await told(HumanMessage(ask), *found)
+    length = usual[usual.rindex("one paragraph of") :]
+    assert FOUND in given
+    assert given.endswith(length)
+    assert as_they_are.endswith(length)
+
+
+def test_the_question_is_what_a_human_said_last() -> None:
+    prompts = Prompts()
+    assert prompts.asked_in([AIMessage("In 300 words.")]) == ""
+    said = prompts.with_findings([HumanMessage("Why?")], [("search", "So.")])
+    assert prompts.asked_in(said) == "Why?"
+    assert Prompts(findings="").asked_in([HumanMessage("Why?")]) == "Why?"
