@@ -67,11 +67,11 @@ class Length:
     """Of what is usual, if there are no words."""
 
     @classmethod
-    def of(cls, question: str, words: int | None = None) -> Length:
-        """From the user's option, else from what the question asks for."""
+    def of(cls, question: str, words: int | None = None, standing: str = "") -> Length:
+        """From the user's option, else from what the question asks for, else its system prompt."""
         if words is not None:
             return cls(words)
-        wish = wished(question)
+        wish = wished(question, standing)
         if wish.words is not None:
             return cls(max(LEAST_WORDS, wish.words))
         return cls(factor=wish.factor if wish.each is None else wish.each / PART_WORDS)

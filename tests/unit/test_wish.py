@@ -8,7 +8,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.messages.tool import tool_call
 
 from langchain_sgd import Prompts, SGDRunnable
@@ -364,6 +364,12 @@ async def told(*said: BaseMessage) -> str:
     stage = Stage({"planner": planning(skeleton("1", "2", "3", "4"))})
     await SGDRunnable(**stage.pair(), mode="always").ainvoke([*said])
     return stage.of("1")[0].prompt
+
+
+async def test_a_system_prompt_asks_for_a_length() -> None:
+    system, why = SystemMessage("You help. Answer in at most 400 words."), HumanMessage("Why?")
+    assert "of 85 to 115 words" in await told(system, why)
+    assert "of 170 to 230 words" in await told(system, HumanMessage("Why? In 800 words."))
 
 
 async def test_an_earlier_question_asks_for_no_length() -> None:
