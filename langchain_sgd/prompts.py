@@ -314,6 +314,12 @@ class Prompts(BaseModel):
         found = [self.finding.format(name=n, text=t, fence=fence) for n, t in findings]
         return extended(conversation, "".join([self.findings.format(), *found]))
 
+    def asked_in(self, conversation: Sequence[BaseMessage]) -> str:
+        """What a human said last, without what `with_findings` has put behind it."""
+        said = [str(m.text) for m in conversation if isinstance(m, HumanMessage)]
+        last, mark = said[-1] if said else "", self.findings.format().strip()
+        return last.partition(mark)[0].rstrip() if mark else last
+
 
 @functools.lru_cache(maxsize=256)
 def _fields_of(template: str) -> frozenset[str]:

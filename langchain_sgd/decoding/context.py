@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from langchain_core.messages import SystemMessage
 from langchain_core.runnables import RunnableConfig
 
 from langchain_sgd.decoding.length import LEAST_WORDS, Length
@@ -122,7 +123,9 @@ class RunContext:
         share = None if self.within is None else self.within.part.share
         own = None if self.is_expansion else self.options.length
         words = own or (self.options.length if share is None else share.words)
-        return Length.of(str(self.question.messages[-1].text), words)
+        messages, prompts = self.question.messages, self.options.prompts
+        standing = messages[0].text if isinstance(messages[0], SystemMessage) else ""
+        return Length.of(prompts.asked_in(messages), words, str(standing))
 
     @property
     def is_expansion(self) -> bool:

@@ -7,17 +7,15 @@ it in words, and its text is ended at the end of a sentence when it goes far bey
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Final
 
+from langchain_sgd.decoding.wish import wished
 from langchain_sgd.skeleton import HARD
 
 PART_WORDS: Final = 50
 """Words of a part where nothing else is known: a solid paragraph."""
 LEAST_WORDS: Final = 20
-_MOST_WORDS: Final = 20_000
-"""Of an answer: whoever names more words speaks of something else."""
 _EXPECTED_PARTS: Final = 4
 """Parts that a plan has while it is not known how many."""
 _PARAGRAPH_WORDS: Final = 150
@@ -29,26 +27,6 @@ _ROOM: Final = 1.1
 _TOKENS_PER_WORD: Final = 3
 """Far above what any language needs on average; a bound for the server, not a length."""
 _SPARE_TOKENS: Final = 64
-
-_UNITS = (
-    *("words?", "w[öo]rtern?", "worten?", "mots?", "palabras?", "palavras?", "parole", "woorden"),
-    *("ord", "s[łl][óo]w", r"слов\w*", "字", "单词", "단어"),
-)
-_NUMBER = r"\d{1,3}(?:[., ]?\d{3})*|\d+"
-_ASKED = re.compile(
-    rf"({_NUMBER})(?:\s*(?:-|–|to|bis|à|a)\s*(\d+))?[\s-]*(?:{'|'.join(_UNITS)})(?![A-Za-zÀ-ÿ])",  # noqa: RUF001
-    re.IGNORECASE,
-)
-_BRIEF = re.compile(
-    r"\b(?:brief(?:ly)?|short answer|concise(?:ly)?|in a nutshell|kurz|knapp|bri[eè]vement|en bref"
-    r"|brevemente|en breve)\b",
-    re.IGNORECASE,
-)
-_DETAILED = re.compile(
-    r"\b(?:in (?:great )?detail|detailed|comprehensive(?:ly)?|thorough(?:ly)?|in[- ]depth"
-    r"|ausführlich\w*|detailliert\w*|en détail|détaillée?|detallad\w*|en detalle)\b",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +67,14 @@ class Length:
     """Of what is usual, if there are no words."""
 
     @classmethod
-    def of(cls, question: str, words: int | None = None) -> Length:
-        """From the user's option, else from what the question asks for."""
+    def of(cls, question: str, words: int | None = None, standing: str = "") -> Length:
+        """From the user's option, else from what the question asks for, else its system prompt."""
         if words is not None:
             return cls(words)
-        if found := _ASKED.search(question):
-            first = int(re.sub(r"\D", "", found[1]))
-            last = int(found[2]) if found[2] else first
-            if max(first, last) <= _MOST_WORDS:
-                return cls(max(LEAST_WORDS, (first + last) // 2))
-        if _BRIEF.search(question):
-            return cls(factor=0.5)
-        return cls(factor=1.7 if _DETAILED.search(question) else 1.0)
+        wish = wished(question, standing)
+        if wish.words is not None:
+            return cls(max(LEAST_WORDS, wish.words))
+        return cls(factor=wish.factor if wish.each is None else wish.each / PART_WORDS)
 
     def share(self, *, planned: int, complete: bool, difficulty: int = 0) -> Share:
         """The length of one of the parts.

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 import time
+import unicodedata
 from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any
@@ -52,18 +54,32 @@ def through(filter_: ThoughtFilter | AnswerFilter, chunks: Iterable[str]) -> str
     return shown
 
 
-def as_answer(text: str, heading: str) -> str:
+def words_of(line: str) -> list[str]:
+    """Words by letters and digits alone, in one form for all that look or mean the same."""
+    bare = (c for c in line if not unicodedata.category(c).startswith("M"))
+    folded = "".join(f"{c}" if c.isalnum() else " " for c in bare)
+    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", folded).casefold())
+    return "".join(c for c in folded if c.isalnum() or c == " ").split()
+
+
+def behind_labels(words: list[str]) -> list[str]:
+    """What the words may say, without one label or more: "Part 2.1: costs" is "costs"."""
+    labels = [*itertools.takewhile(text._LABEL.fullmatch, words[:4])]
+    numbers = [at for at, word in enumerate(labels, 1) if text._NUMBER.fullmatch(word)]
+    return ["".join(words[at:]) for at in (0, *numbers)]
+
+
+def as_answer(answer: str, heading: str) -> str:
     """What `AnswerFilter` does behind the thoughts, over the whole text."""
-    text = through(ThoughtFilter(), [text]).lstrip()
-    line, newline, rest = text.partition("\n")
-    marks = r"^[\s#*_>\d.()-]+|[\s*_:#.-]+$"
-    if not re.sub(marks, "", heading):
-        marks = r"^[\s#*_>]+|[\s*_:#]+$"
-    wanted = re.sub(marks, "", heading).casefold()
-    short = len(line) <= len(heading) + 40
-    if newline and wanted and short and re.sub(marks, "", line).casefold() == wanted:
-        text = rest.lstrip()
-    return text.rstrip()
+    answer = through(ThoughtFilter(), [answer]).lstrip()
+    line, newline, rest = answer.partition("\n")
+    whole, *without = behind_labels(words_of(heading))
+    wanted = (without[-1] if without else whole) or whole
+    is_text = line[:1] in set("|`~$<{\\") or len(line) > len(heading) + 40
+    if newline and wanted and not is_text and wanted in behind_labels(words_of(line)):
+        rule = r"(?:([-=*_—─━═])\1+[^\S\n]*(?:\n|\Z))?"
+        answer = re.sub(rf"\A{rule}", "", rest.lstrip()).lstrip()
+    return answer.rstrip()
 
 
 LITERAL = [
@@ -245,6 +261,53 @@ class TestAnswerFilter:
             ("2024", "## 2024\nx", "x"),
             ("2024", "2025\nx", "2025\nx"),
             ("Straße", "## STRASSE\nx", "x"),
+            # Signs, accents, widths and quotation marks do not count.
+            ("成本", "**成本：**\nx", "x"),  # noqa: RUF001
+            ("成本", "【成本】\nx", "x"),
+            ("成本", "《成本》\nx", "x"),
+            ("Costs", '"Costs" –\nx', "x"),  # noqa: RUF001
+            ("Café", "Cafe\u0301\nx", "x"),
+            ("Don't panic", "Don’t panic!\nx", "x"),  # noqa: RUF001
+            ("What is tea?", "## What Is Tea\nx", "x"),
+            ("ＡＩ 2", "## AI ②\nx", "x"),  # noqa: RUF001
+            ("파트 둘", unicodedata.normalize("NFD", "파트 둘") + "\nx", "x"),
+            # Nor do numbers in front.
+            ("成本", "1、成本\nx", "x"),
+            ("成本", "一、成本\nx", "x"),
+            ("成本", "第一部分：成本\nx", "x"),  # noqa: RUF001
+            ("Costs", "Part 1: Costs\nx", "x"),
+            ("Costs", "Chapter 2.1 – Costs\nx", "x"),  # noqa: RUF001
+            ("Costs", "1.2.3.4 Costs\nx", "x"),
+            ("Costs", "1.2.3.4.5 Costs\nx", "1.2.3.4.5 Costs\nx"),
+            ("Costs", "II. Costs\nx", "x"),
+            ("Kosten", "Teil 1: Kosten\nx", "x"),
+            ("Coûts", "Partie 1 : Coûts\nx", "x"),
+            ("Koszty", "Część 1. Koszty\nx", "x"),
+            ("Расходы", "Часть 1. Расходы\nx", "x"),
+            ("비용", "제1부: 비용\nx", "x"),
+            ("Part 2: Costs", "Costs\nx", "x"),
+            ("Section 230", "## Section 230\nx", "x"),
+            ("Section 230", "Section 231\nx", "Section 231\nx"),
+            ("Part-time work", "Part-time work\nx", "x"),
+            # A heading's underline, or a rule, goes with it.
+            ("Costs", "Costs\n=====\nx", "x"),
+            ("Costs", "Costs\r\n-----  \r\n\r\nx", "x"),
+            ("Costs", "## Costs\n\n---\n\nx", "x"),
+            ("Costs", "Costs\n=====", ""),
+            ("Costs", "Costs\n==-\nx", "==-\nx"),
+            ("Costs", "Costs\n== =\nx", "== =\nx"),
+            ("Costs", "Costs\n- x\n- y", "- x\n- y"),
+            ("Costs", "Costs\n**They** rise.", "**They** rise."),
+            ("Costs", "Costs\n-----\n-----\nx", "-----\nx"),
+            ("Costs", "=====\nx", "=====\nx"),
+            # What goes on is text, and so are tables and code.
+            ("Costs", "**Costs:** They rise.\nx", "**Costs:** They rise.\nx"),
+            ("Costs", "Part 1 costs\nmore", "more"),
+            ("Costs", "Part of the costs\nx", "Part of the costs\nx"),
+            ("成本", "成本很低。\nx", "成本很低。\nx"),
+            ("JSON", "```json\n{}\n```", "```json\n{}\n```"),
+            ("Costs", "| Costs |\n|---|\n| 5 |", "| Costs |\n|---|\n| 5 |"),
+            ("?!", "?!\nx", "?!\nx"),
             # A plain run has no heading: its first line is text, even if it is only a number.
             ("", "42\n", "42"),
             ("", "1.\n2.\n", "1.\n2."),
@@ -259,7 +322,9 @@ class TestAnswerFilter:
         for chunks in cuts:
             assert through(AnswerFilter(heading), chunks) == shown, chunks
 
-    @given(st.data(), texts, st.sampled_from(["", "Costs", "1. Costs", "42", "é", "-", "a <b"]))
+    @given(
+        st.data(), texts, st.sampled_from(["", "Costs", "1. Costs", "42", "é", "-", "a <b", "Word"])
+    )
     def test_chunks_do_not_matter(self, data: st.DataObject, text: str, heading: str) -> None:
         chunks = data.draw(cut(text))
         assert through(AnswerFilter(heading), chunks) == as_answer(text, heading)
@@ -281,6 +346,21 @@ class TestAnswerFilter:
             "ts",
             " rise",
         ]
+        for first in (
+            "A",
+            "De",
+            "In",
+            "Il",
+            "It",
+            "For",
+            "This",
+            "When",
+            "Les",
+            "Der",
+            "Ein",
+            "长城",
+        ):
+            assert AnswerFilter("Costs").feed(first) == first
         answer = AnswerFilter("Costs")
         assert [answer.feed(c) for c in ("Cos", "ts", " rise", " by 2")] == [
             "",
@@ -373,7 +453,7 @@ def test_each_token_costs_the_same(begin: str, junk: str) -> None:
     assert cost(800) < 2.3 * cost(400) + 5_000
 
 
-@pytest.mark.parametrize("char", ["h", ".", " ", "ß"])
+@pytest.mark.parametrize("char", ["h", ".", " ", "ß", "1", "i "])
 def test_a_long_heading_costs_each_token_the_same(char: str) -> None:
     def cost(size: int) -> int:
         return work(AnswerFilter("h" + char * size + "q"), ["h", *(char * (size + 60))])
