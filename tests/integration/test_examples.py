@@ -269,5 +269,7 @@ async def test_the_notebook(capsys: pytest.CaptureFixture[str]) -> None:
 def kept_of(cell: dict[str, Any]) -> set[str]:
     """Kinds of what is kept of a cell."""
     kept = cell["outputs"]
-    streams = {output["output_type"] for output in kept if output["output_type"] != "execute_result"}
+    streams = {
+        output["output_type"] for output in kept if output["output_type"] != "execute_result"
+    }
     return streams | {kind for output in kept for kind in output.get("data", ())}
