@@ -24,7 +24,7 @@ def first_of_help(value: Any) -> list[str]:
 
 @pytest.mark.parametrize("value", [SGDRunnable, ChatSGD])
 def test_what_it_is_and_an_example_come_first(value: Any) -> None:
-    lines = inspect.getdoc(value).splitlines()
+    lines = (inspect.getdoc(value) or "").splitlines()
     assert len(lines) <= SCREEN
     assert lines[0].startswith("Skeleton Graph Decoding")
     assert any(">>> from langchain_sgd import" in line for line in first_of_help(value)[:SCREEN])
