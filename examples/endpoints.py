@@ -3,7 +3,7 @@
 pip install "langchain-sgd[openai]"
 SMALL=http://gpu-1:8000 LARGE=http://gpu-2:8000 python examples/endpoints.py
 SMALL=http://localhost:11434#qwen2.5:3b LARGE=http://localhost:11434#qwen2.5:14b python examples/endpoints.py
-LARGE=openai:gpt-5-nano python examples/endpoints.py   # with "langchain-sgd[openai,providers]"
+LARGE=openai:gpt-6-luna python examples/endpoints.py   # with "langchain-sgd[openai,providers]"
 """
 
 import os

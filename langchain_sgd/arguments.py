@@ -44,7 +44,7 @@ models:
   --small, --large and --planner name a model; so do the environment variables
   SGD_SMALL, SGD_LARGE and SGD_PLANNER. A model is the URL of a server (TGI, vLLM,
   SGLang, llama.cpp, Ollama, LiteLLM, a gateway), with #model behind it where several
-  are served; or provider:model, such as openai:gpt-5-nano. The large model plans if
+  are served; or provider:model, such as openai:gpt-6-luna. The large model plans if
   no planner is named, and writes every part if no small model is. If none is named,
   the bundled demonstration models answer. They know launch briefs only.
 

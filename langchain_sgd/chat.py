@@ -57,9 +57,10 @@ class ChatSGD(Batches, Undivided):
         SkeletonGraphError: As `SGDRunnable`.
 
     Example:
-        >>> model = ChatSGD(small="http://gpu:8081", large="http://gpu:8082")
-        >>> for chunk in model.stream("Compare trains and planes for a family trip."):
-        ...     print(chunk.text, end="")
+        >>> from langchain_sgd import ChatSGD
+        >>> model = ChatSGD(small="http://gpu-1:8000", large="http://gpu-2:8000")
+        >>> for chunk in model.stream("Compare trains, planes and cars for a family trip to Rome."):
+        ...     print(chunk.text, end="", flush=True)
     """
 
     stop: list[str] | None = None

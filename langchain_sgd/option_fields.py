@@ -32,7 +32,7 @@ class OptionFields(BaseModel):
     large: SkipValidation[ModelLike | None] = Field(
         default=None,
         description="The large model: a chat model, a Runnable from messages to message, a name such as"
-        ' "openai:gpt-5-nano", or the URL of a server.',
+        ' "openai:gpt-6-luna", or the URL of a server.',
     )
     small: SkipValidation[ModelLike | None] = Field(
         default=None,
@@ -50,24 +50,27 @@ class OptionFields(BaseModel):
 
     router: Callable[[Node], str] | None = Field(
         default=None,
-        description="Chooses a node's tier by name; instead of `threshold` and `large_share`.",
+        description="Your own function from a node to the name of its tier; instead of `threshold` and"
+        " `large_share`.",
     )
     threshold: int = Field(
         default=DEFAULT_THRESHOLD,
         ge=1,
         le=6,
-        description="Difficulty from which a node leaves the first tier; 1 sends all up, 6 none.",
+        description="Nodes of this difficulty (1 to 5) and above go to the large model: with 1 all nodes,"
+        " with 6 none. With more than two tiers, they are shared among all but the first.",
     )
     large_share: float | None = Field(
         default=None,
         ge=0,
         le=1,
-        description="Wanted share of nodes for the largest tier, the hardest first; instead of"
+        description="About this share of the nodes goes to the largest tier, the hardest first; instead of"
         " `threshold`.",
     )
     limits: Mapping[str, int | SkipValidation[Limit]] = Field(
         default_factory=dict,
-        description="Most calls in flight for each tier, by name (`planner` too), in this process.",
+        description='The most calls in flight for each tier, such as `{"large": 8}` (`planner` too), in this'
+        " process.",
     )
     prices: Mapping[str, PriceLike] | None = Field(
         default=None,
@@ -135,8 +138,8 @@ class OptionFields(BaseModel):
     length: int | None = Field(
         default=None,
         ge=10,
-        description="Words of the whole answer; each part is told its share. Without it: what the question"
-        " asks for, else a solid paragraph a part.",
+        description="Words of the whole answer; each part is told its share. Without it, the length is what"
+        " the question asks for, else the system prompt, else a solid paragraph for each part.",
     )
     prompts: Prompts = Field(
         default_factory=Prompts,
@@ -163,27 +166,28 @@ class OptionFields(BaseModel):
     retries: int = Field(
         default=2,
         ge=0,
-        description="Repeats of a failed call on the same tier, before the next larger one is tried.",
+        description="How often a failed call is repeated on the same tier, before the next larger one is"
+        " tried.",
     )
     stall_timeout_s: float | None = Field(
         default=120.0,
         gt=0,
-        description="Longest silence of a model, before the first token too; None waits for ever.",
+        description="The longest silence of a model, also before its first token; None waits for ever.",
     )
     node_timeout_s: float | None = Field(
         default=None,
         gt=0,
-        description="Time of one node with all its attempts, from its first call on.",
+        description="The time for one node with all its attempts, from its first call on.",
     )
     deadline_s: float | None = Field(
         default=None,
         gt=0,
-        description="Time of the whole run; what is finished then is the answer.",
+        description="The time for the whole run; what is finished by then is the answer.",
     )
     on_node_error: Literal["partial", "raise"] = Field(
         default="partial",
-        description="A node without an answer: name the gap and go on, or raise once its siblings have"
-        " ended.",
+        description='If a node has no answer: name the gap and go on ("partial"), or raise an error once the'
+        ' others have ended ("raise").',
     )
     count_usage: bool = Field(
         default=False,
@@ -197,9 +201,9 @@ class OptionFields(BaseModel):
 
     cut_repeats: bool = Field(
         default=False,
-        description="Leave a sentence out if most of its words stand in earlier parts in the same order. A"
-        " part behind the first is then shown when it and all before it are whole, not as it is written."
-        " The report's nodes say what was left out. The literal graph (`build_graph`) does not do it.",
+        description="Leave a sentence out if earlier parts have most of its words in the same order. Each"
+        " part but the first is then shown when it is whole, not as it is written. The report's nodes say"
+        " what was left out. The literal graph (`build_graph`) does not do it.",
     )
 
     least_share: float = Field(
@@ -213,7 +217,8 @@ class OptionFields(BaseModel):
 
     approve: bool = Field(
         default=False,
-        description="Interrupt after planning, so that a human accepts, edits or rejects the skeleton.",
+        description="Stop after planning (a LangGraph interrupt), so that a human accepts, edits or refuses"
+        " the skeleton.",
     )
     execution: Literal["pipelined", "planned", "superstep"] = Field(
         default="pipelined",

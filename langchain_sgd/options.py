@@ -94,7 +94,7 @@ class Options(OptionFields):
         if self.tiers is None and self.large is None:
             msg = (
                 "no model: give large= (and small=), each a chat model, a name such as"
-                " 'openai:gpt-5-nano' or a URL such as 'http://localhost:8080', or"
+                " 'openai:gpt-6-luna' or a URL such as 'http://localhost:8080', or"
                 " tiers={name: model, ...}"
             )
             raise ValueError(msg)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -41,41 +42,44 @@ T = TypeVar("T")
 
 
 class SGDRunnable(Batches, Options, RunnableSerializable[Any, AIMessage]):
-    """Skeleton Graph Decoding: plan a long answer, decode its parts at once, give one message.
+    """Skeleton Graph Decoding: plan a long answer, write its parts at the same time, give one message.
 
-    Input: a `str`, a `PromptValue`, messages, or `{"question": ...}` (or `{"messages": ...}`), with a
-    `"skeleton"` beside it to skip planning; system prompt and history reach every model call. With a
-    checkpointer, `None` resumes a thread and a `Command` answers an approval.
+    Example:
+        >>> from langchain_sgd import SGDRunnable
+        >>> sgd = SGDRunnable(small="http://gpu-1:8000", large="http://gpu-2:8000")
+        >>> for chunk in sgd.stream("Compare trains, planes and cars for a family trip to Rome."):
+        ...     print(chunk.text, end="", flush=True)
 
-    Output: an `AIMessage` whose `response_metadata["sgd"]` is the run's report
-    (`Report.from_message`); streamed, chunks in document order, the first unfinished part live. The report
-    has the total of tokens; with `count_usage`, the message's `usage_metadata` too.
+    Input: a `str`, messages, a `PromptValue`, or `{"question": ...}`, with a `"skeleton"` beside it to skip
+    planning. System prompt and history reach every model call. Call options such as `temperature` go to the
+    models that write: so `stop` ends a part there, and with `ChatSGD` the whole answer. With a
+    checkpointer, `None` resumes a thread, and a `Command` answers an approval.
 
-    Call options (`temperature`, `max_tokens` and so on) go to the models that write. So `stop` ends a part,
-    and the next one follows; `ChatSGD` ends the whole answer there. Inside a LangGraph graph, each node's
-    progress goes to `stream_mode="custom"` as `{"sgd_progress": {...}}`.
+    Output: an `AIMessage`, or its chunks in reading order. `Report.from_message` tells from it who wrote
+    what, when, and with how many tokens. Inside a LangGraph graph, `stream_mode="custom"` gives progress.
 
-    Cost: one planner call, and one call a node. A question that does not split costs the planner's
-    first token or two over plain decoding.
+    Cost: one planner call, one call a part, and the first sentence of a plain answer. A question that stays
+    whole costs the planner's first token or two more than plain decoding.
 
-    Args:
-        large: The large model: a chat model, a Runnable from messages to message, a name such as
-            "openai:gpt-5-nano", or the URL of a server.
-        small: The small model, named like the large one; without it every node goes to `large`.
-        planner: The model that writes the skeleton; the largest tier if not given.
-        mode: Split a question if the planner says so ("auto"), whenever it can ("always"), or "never".
-        checkpointer: A LangGraph checkpointer: answers are saved as they come.
-        **options: See the fields of `Options`, each with its own description.
+    Options, by what they decide:
+
+    - which models: `large`, `small`, `planner`, or `tiers`; each a URL, "provider:model" or a chat model
+    - who writes what: `threshold`, `large_share`, `router`, `least_share`, `accept`
+    - whether to split: `mode`, `plain_above`, `busy`
+    - the plan: `max_nodes`, `expand`, `expand_depth`, `approve`, `plan_cache`, `constrain`
+    - the text: `opening`, `length`, `headings`, `cut_repeats`, `prompts`, `seed`
+    - time and load: `deadline_s`, `node_timeout_s`, `stall_timeout_s`, `limits`
+    - money: `prices`, `max_cost`, `cache_hints`, `count_usage`
+    - faults: `retries`, `on_node_error`, `checkpointer`
+    - to compare: `execution`
+
+    `SGDRunnable.model_fields["busy"].description` tells what `busy` means, and so for the others.
 
     Raises:
         InvalidInputError: The input cannot be used.
         SkeletonError: A given skeleton cannot be used.
         NodeDecodeError: Nothing could be answered, or a node failed and `on_node_error` is "raise".
         RunDeadlineError: The deadline passed with nothing answered.
-
-    Example:
-        >>> sgd = SGDRunnable(small="http://gpu:8081", large="http://gpu:8082")
-        >>> sgd.invoke("Compare trains and planes for a family trip.").content
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", frozen=True)
@@ -351,3 +355,16 @@ class SGDRunnable(Batches, Options, RunnableSerializable[Any, AIMessage]):
         if skeleton is not None:
             return build_graph(skeleton, self).compile().get_graph(config)
         return self._graph.get_graph(config)
+
+
+def _readable(signature: inspect.Signature) -> inspect.Signature:
+    """Options and their defaults, for `help` and notebooks; with pydantic's types it fills a screen."""
+    options = [
+        each.replace(annotation=each.empty)
+        for each in signature.parameters.values()
+        if each.kind is each.KEYWORD_ONLY
+    ]
+    return signature.replace(parameters=options, return_annotation=signature.empty)
+
+
+SGDRunnable.__signature__ = _readable(inspect.signature(SGDRunnable))

@@ -29,7 +29,7 @@ class Endpoint(Protocol):
 
 ModelLike = str | Runnable[Any, Any] | Endpoint
 """What names a model: a chat model or another Runnable from messages to message, a name such as
-"openai:gpt-5-nano", a URL, an endpoint."""
+"openai:gpt-6-luna", a URL, an endpoint."""
 
 
 @dataclass(slots=True)

@@ -143,7 +143,7 @@ def _judge(args: argparse.Namespace) -> tuple[Runnable[Any, Any], str]:
     if not name:
         msg = (
             "no judge: name a model with --judge or SGD_JUDGE, by its URL or as provider:model, such as"
-            " openai:gpt-5-nano"
+            " openai:gpt-6-luna"
         )
         raise InvalidInputError(msg)
     settings: dict[str, Any] = {"max_tokens": args.max_tokens}

@@ -63,7 +63,7 @@ def resolve(
         return made
     msg = (
         f"{what}: a model is a LangChain chat model, a Runnable, a URL such as http://localhost:8000, or"
-        f" provider:model such as openai:gpt-5-nano; not {type(value).__name__}"
+        f" provider:model such as openai:gpt-6-luna; not {type(value).__name__}"
     )
     raise InvalidInputError(msg)
 
@@ -76,7 +76,7 @@ def _by_provider(
         hint = f"http://{name}" if colon and model.isdecimal() else "http://localhost:8000"
         msg = (
             f"{what}: {name!r} names no model: give a URL such as {hint}, or provider:model such as"
-            " openai:gpt-5-nano"
+            " openai:gpt-6-luna"
         )
         raise InvalidInputError(msg)
     try:

@@ -68,8 +68,8 @@ def _result(records: Sequence[Record]) -> str:
     ended = [r for r in records if r.report is not None]
     if len(ended) < 2:
         return ""
-    told = " · ".join(f"{r.model}: {seconds(r.report.wall_s)}" for r in ended if r.report)
-    return to_text(element("p", f"Whole answer after: {told}"))
+    told = ", ".join(f"{r.model} after {seconds(r.report.wall_s)}" for r in ended if r.report)
+    return to_text(element("p", f"Whole answer: {told}"))
 
 
 def _run(record: Record, span_s: float | None) -> str:

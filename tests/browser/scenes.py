@@ -165,9 +165,10 @@ def opening(stage: Stage) -> SGDRunnable:
     return _sgd(plan, _TEXTS, each_s=0, others={"plain": whole}, stage=stage, opening=True)
 
 
-def long_answer(pieces: int, each_s: float) -> SGDRunnable:
-    """One stream that is fast and long."""
-    stage = Stage({"plain": Say(cut(_prose(1, pieces * 6), 6), each_s=each_s, usage=USAGE)})
+def long_answer(pieces: int, each_s: float, stage: Stage | None = None) -> SGDRunnable:
+    """One stream that is long."""
+    stage = stage or Stage()
+    stage.lines = {"plain": Say(cut(_prose(1, pieces * 6), 6), each_s=each_s, usage=USAGE)}
     return SGDRunnable(**stage.pair(), mode="never")
 
 

@@ -128,6 +128,26 @@ def test_the_opening_stands_before_all_parts(serve: Any, new_page: Any) -> None:
     assert labels[:3] == ["planner", "opening", "1 Going by train"]
 
 
+@pytest.mark.parametrize("scrolled", [False, True])
+def test_the_text_is_followed_and_then_shown_from_its_beginning(
+    serve: Any, new_page: Any, *, scrolled: bool
+) -> None:
+    stage = scenes.ByHand()
+    stage.hold("plain")
+    page = new_page(serve(scenes.long_answer(1000, 0, stage)))
+    ask(page, "A long one?")
+    stage.let("plain", 600)
+    page.wait_for_function("() => document.querySelector('.answer')?.scrollTop > 400")
+    if scrolled:  # whoever reads elsewhere is left there
+        page.evaluate("document.querySelector('.answer').scrollTop = 200")
+    stage.let("plain", 1000)
+    ended(page)
+    page.wait_for_function(
+        "(top) => document.querySelector('.answer').scrollTop === top", arg=200 if scrolled else 0
+    )
+    assert page.evaluate("document.querySelector('.answer').scrollHeight") > 2000
+
+
 def test_a_race_is_told_in_one_sentence_and_can_be_replayed(serve: Any, new_page: Any) -> None:
     page = new_page(serve(scenes.travel(0.01)))
     ask(page, race=True)
@@ -490,6 +510,10 @@ def test_a_phone_shows_answer_before_times(serve: Any, new_page: Any) -> None:
     ended(page)
     tops = [page.locator(each).bounding_box()["y"] for each in ("#plan", ".answer", "#time")]
     assert tops == sorted(tops)
+    # What is written is read by scrolling the page, not a box in it.
+    page.wait_for_function(
+        "() => { const a = document.querySelector('.answer'); return a.scrollHeight === a.clientHeight; }"
+    )
 
 
 @pytest.mark.skipif(not AXE.exists(), reason="`make browser` installs axe-core")

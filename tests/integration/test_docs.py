@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import doctest
 import importlib
 import re
 import runpy
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from langchain_sgd import ChatSGD, SGDRunnable
 from langchain_sgd.arguments import BENCHES
 from langchain_sgd.cli import parsed
 from langchain_sgd.embedded.server import EmbeddedServer
@@ -134,6 +136,18 @@ def test_every_python_block_runs(
     said = capsys.readouterr().out
     assert "Stay at home." in said
     assert PRINTED.get(page.name, "") in said
+
+
+@pytest.mark.parametrize("value", [SGDRunnable, ChatSGD])
+def test_the_example_of_help_runs(
+    value: type, urls: Mapping[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    examples = doctest.DocTestParser().get_examples(value.__doc__ or "")
+    code = "".join(example.source for example in examples)
+    code = code.replace("http://gpu-1:8000", urls["small"])
+    code = code.replace("http://gpu-2:8000", urls["large"])
+    exec(compile(code, value.__name__, "exec"), {})  # noqa: S102 - our own docstring
+    assert "Stay at home." in capsys.readouterr().out
 
 
 COMMANDS = sorted(

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from langchain_sgd.embedded.server import EmbeddedServer
 from tests.scripted_engine import Pace, ScriptedEngine
 from tests.support.travel import REPLIES as TRAVEL
 from tests.tgi_server import TGITestServer
@@ -244,19 +245,31 @@ async def test_the_notebook(capsys: pytest.CaptureFixture[str]) -> None:
     # In a coroutine, since a loop is running in every notebook.
     notebook = json.loads((EXAMPLES / "notebook.ipynb").read_text())
     assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    engine = ScriptedEngine(TRAVEL, model_id="lab/large", pace=Pace(plans_first=True))
     names: dict[str, Any] = {}
-    values = [
-        shown("".join(cell["source"]), names)
-        for cell in notebook["cells"]
-        if cell["cell_type"] == "code"
-    ]
-    # It is kept with what it printed and drew, for those who only read it.
-    kept = [output for cell in notebook["cells"] for output in cell.get("outputs", ())]
-    assert sum("text/html" in output.get("data", ()) for output in kept) == 2
-    assert "## " in "".join(line for output in kept for line in output.get("text", ()))
-    drawn = [value._repr_html_() for value in values if hasattr(value, "_repr_html_")]
-    assert len(drawn) == 2
-    assert all(
-        "<svg" in each and "http://" not in each.replace("http://www.w3.org", "") for each in drawn
-    )
-    assert headings(capsys.readouterr().out) >= 2
+    with EmbeddedServer({"large": engine}) as server:  # in a thread: the cells are synchronous
+        for number, cell in enumerate(cells, 1):
+            source = "".join(cell["source"]).replace("http://localhost:8000", server.urls["large"])
+            value = shown(source, names)
+            gives = set(capsys.readouterr().out and ["stream"])
+            if value is not None:
+                gives.add("text/html" if hasattr(value, "_repr_html_") else "text/plain")
+            # It is kept with what it gives, for those who only read it: all but the first cell give something.
+            assert bool(gives) == (number > 1), number
+            assert gives <= kept_of(cell) <= {"stream", "text/html", "text/plain"}, number
+            assert cell["execution_count"] == number
+    assert names["report"].status == "complete"
+    assert "## " in "".join(cells[2]["outputs"][0]["text"])
+    whole = json.dumps(notebook).replace("http://www.w3.org/2000/svg", "")
+    assert ".gguf" not in whole
+    assert not re.search(r"(?<![<\w])/\w+/\w", whole)  # no place on somebody's machine
+
+
+def kept_of(cell: dict[str, Any]) -> set[str]:
+    """Kinds of what is kept of a cell."""
+    kept = cell["outputs"]
+    streams = {
+        output["output_type"] for output in kept if output["output_type"] != "execute_result"
+    }
+    return streams | {kind for output in kept for kind in output.get("data", ())}

@@ -53,7 +53,7 @@ def test_a_tgi_endpoint_becomes_its_chat_model() -> None:
         (3, "large: a model is .* not int"),
         (None, "not NoneType"),
         ("", "'' names no model"),
-        ("gpt-5-nano", "names no model.*openai:gpt-5-nano"),
+        ("gpt-6-luna", "names no model.*openai:gpt-6-luna"),
         ("localhost:8000", "give a URL such as http://localhost:8000"),
         ("ftp://x", "no URL of a model server"),
         ("http://user:s3cret@x", "holds a user name or a password"),

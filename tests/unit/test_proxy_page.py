@@ -223,7 +223,7 @@ async def test_a_race_is_shared_with_both_runs() -> None:
     await run(app, "Which way?", "plain")
     second, first = (await ask(app, "/api/runs")).json["runs"]
     shared = (await ask(app, f"/api/runs/{first['id']}/page?with={second['id']}")).body.decode()
-    assert "Whole answer after: sgd:" in shared
+    assert "Whole answer: sgd after " in shared
     assert "In one piece." in shared
     # Of the two timelines, one fills its width and the other stands on the same scale.
     marks = [

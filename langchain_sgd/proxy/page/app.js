@@ -78,7 +78,7 @@ class Lane {
     warnings.className = "warnings";
     warnings.setAttribute("aria-label", "Warnings");
     section.append(head, problem, answer, warnings);
-    Object.assign(this, { section, state, clock, problem, answer, warnings, growing: new Growing(answer), text: null });
+    Object.assign(this, { section, state, clock, problem, answer, warnings, growing: new Growing(answer), text: null, followed: false });
   }
 
   /** Seconds the run has taken so far. */
@@ -93,6 +93,7 @@ class Lane {
     const { run } = this;
     set(this.state, this.began === null && !run.events.length ? "waits for its turn" : run.state);
     set(this.clock, seconds(this.now));
+    this.section.classList.toggle("over", run.over);
     this.problem.hidden = run.error === null;
     set(this.problem, run.error ?? "");
     const warned = run.report?.warnings ?? [];
@@ -103,18 +104,25 @@ class Lane {
         return item;
       }));
     }
-    if (this.text === run.text) return;
+    const changed = this.text !== run.text;
+    if (!changed && !(this.followed && run.over)) return;
     const { answer } = this;
-    const follows = answer.scrollHeight - answer.scrollTop - answer.clientHeight < 60;
-    this.text = run.text;
-    this.growing.show(run.text);
-    if (follows && !run.over) answer.scrollTop = answer.scrollHeight;
+    const atEnd = answer.scrollHeight - answer.scrollTop - answer.clientHeight < 60;
+    if (changed) {
+      this.text = run.text;
+      this.growing.show(run.text);
+    }
+    // Whoever scrolls stays there. All others see the text grow, and then where it begins.
+    if (!run.over && atEnd) answer.scrollTop = answer.scrollHeight;
+    else if (this.followed && atEnd && run.error === null) answer.scrollTop = 0;
+    this.followed = !run.over && atEnd;
   }
 
   /** Back to the beginning. */
   rewind() {
     this.run.reset();
     this.text = null;
+    this.followed = false;
     this.playing = 0;
   }
 }
