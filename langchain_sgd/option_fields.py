@@ -45,7 +45,8 @@ class OptionFields(BaseModel):
     )
     planner: SkipValidation[ModelLike | None] = Field(
         default=None,
-        description="The model that writes the skeleton; the largest tier if not given.",
+        description="The model that writes the skeleton; the largest tier if not given. On servers of your own"
+        " (TGI, vLLM, SGLang, llama.cpp, Ollama) it plans at temperature 0, unless it has another one.",
     )
 
     router: Callable[[Node], str] | None = Field(
