@@ -25,7 +25,7 @@ _EXTRAS: Final = {
 _NO_KEY: Final = "none"
 """Said to clients that insist on a key, lest they take OpenAI's from the environment."""
 _OWN_HTTP: Final = ("http_async_client", "http_client")
-_NEW_NAME: Final = re.compile(r"(?:^|/)(?:o\d|gpt-5)")
+_NEW_NAME: Final = re.compile(r"(?:^|/)(?:o\d|gpt-(?:[5-9]|\d\d))")
 """Models of OpenAI that refuse `max_tokens`, also behind a gateway."""
 
 
