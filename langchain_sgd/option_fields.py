@@ -45,8 +45,7 @@ class OptionFields(BaseModel):
     )
     planner: SkipValidation[ModelLike | None] = Field(
         default=None,
-        description="The model that writes the skeleton; the largest tier if not given. On servers of your own"
-        " (TGI, vLLM, SGLang, llama.cpp, Ollama) it plans at temperature 0, unless it has another one.",
+        description="The model that writes the skeleton; the largest tier if not given.",
     )
 
     router: Callable[[Node], str] | None = Field(

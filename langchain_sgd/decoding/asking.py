@@ -240,7 +240,6 @@ class Asking:
                 form,
                 grammar if constrained else None,
                 max_tokens=None if prompts.grammar else bound_tokens,
-                greedy=True,  # small models plan badly where they sample
                 **run.seed("planner"),
             )
             reply = Reply(tier.name)

@@ -41,8 +41,6 @@ _FULL: Final = re.compile(
 )
 """How servers say that a prompt does not fit, where their clients have no class for it."""
 _SCHEMA: Final = frozenset({"ollama", "openai"})
-_ONES_OWN: Final = frozenset({"tgi", "vllm", "vllm-guided", "sglang", "llama.cpp", "ollama"})
-"""Servers of one's own: all their models take a temperature, and they sample where none is given."""
 _AGAIN_AFTER_S: Final = 60.0
 """How long a URL that could not be asked is not asked again for its form."""
 _STRUCTURED_OUTPUTS: Final = (0, 11)
@@ -109,7 +107,6 @@ def bound(
     seed: int | None = None,
     stop: Sequence[str] | None = None,
     others: Mapping[str, Any] | None = None,
-    greedy: bool = False,
     endpoints: Endpoints = ENDPOINTS,
 ) -> Runnable[Any, Any]:
     """The model with a form and options for a call, under the names that its class takes them.
@@ -127,19 +124,13 @@ def bound(
         seed: Of the sampling; left out where there is none (Anthropic).
         stop: Texts that end the answer.
         others: Further options of the call, as its caller named them.
-        greedy: At temperature 0 where nobody has said another one, on servers of one's own; hosted models
-            may refuse a temperature.
         endpoints: What is known of servers.
     """
 
     def options_for(leaf: Any, before: Mapping[str, Any]) -> dict[str, Any]:
         inner, before = inner_model(leaf), {**before, **(others or {})}
-        sampling = temperature
-        if greedy and sampling is None and not _has_temperature(inner, before):
-            kind, _ = _kind_and_place(inner, endpoints)
-            sampling = 0.0 if kind in _ONES_OWN else None
         options = call_options(
-            inner, before, max_tokens=max_tokens, temperature=sampling, seed=seed, stop=stop
+            inner, before, max_tokens=max_tokens, temperature=temperature, seed=seed, stop=stop
         )
         if grammar is None and not is_openai_style(inner):
             return options
@@ -152,14 +143,6 @@ def bound(
         return options
 
     return rebuilt(model, options_for, {})
-
-
-def _has_temperature(model: Any, bound: Mapping[str, Any]) -> bool:
-    """Whether a model, or what is bound to it, has a temperature already."""
-    named = (bound, bound.get("options"), getattr(model, "options", None))
-    return getattr(model, "temperature", None) is not None or any(
-        isinstance(options, Mapping) and options.get("temperature") is not None for options in named
-    )
 
 
 def with_options(

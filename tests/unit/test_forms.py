@@ -366,31 +366,6 @@ def test_they_do_so_inside_retries_and_fallbacks_too() -> None:
         assert model.fallbacks[0].kwargs["top_p"] == 0.5
 
 
-@pytest.mark.parametrize(
-    ("model", "kind", "sampling"),
-    [
-        (ChatTGI(), None, 0.0),
-        (ChatOllama(), None, {"temperature": 0.0}),
-        (behind(), "vllm", 0.0),
-        (behind(), "llama.cpp", 0.0),
-        (behind(), "other", None),
-        (ChatOpenAI(), None, None),
-        (ChatAnthropic(), None, None),
-        (ChatOpenAI(openai_api_base=URL, temperature=0.7), "vllm", None),
-        (behind().bind(temperature=0.7), "vllm", 0.7),
-        (ChatOllama().bind(options={"temperature": 0.7}), None, {"temperature": 0.7}),
-    ],
-    ids=repr,
-)
-def test_a_greedy_call_has_temperature_zero_on_servers_of_ones_own(
-    model: Any, kind: str | None, sampling: Any
-) -> None:
-    endpoints = Endpoints() if kind is None else known(kind)
-    found: Any = bound(model, greedy=True, endpoints=endpoints)
-    kwargs = getattr(found, "kwargs", {})
-    assert kwargs.get("temperature", kwargs.get("options")) == sampling
-
-
 def test_a_runnable_that_is_no_chat_model_gets_no_options() -> None:
     model, options = with_options(RunnableLambda(lambda _: ""), max_tokens=7)
     assert isinstance(model, RunnableLambda)
