@@ -216,7 +216,7 @@ class ScriptedEngine:
         if request.grammar is not None and self.grammars == "restart" and len(texts) > 1024:
             texts = texts[:1024] + texts
         tokens = [self._token(text, logprob=request.logprobs) for text in texts]
-        eos = Token(2, self._info.eos_token, logprob=-0.01, special=True)
+        eos = Token(2, "</s>", logprob=-0.01, special=True)
         return [*tokens, eos][: request.max_new_tokens]
 
     def text(self, request: GenerateRequest) -> str:

@@ -51,7 +51,7 @@ from langchain_sgd.bench.latency import LatencyModel
 from langchain_sgd.embedded._statistics import Statistics
 from langchain_sgd.embedded.briefs import domain
 from langchain_sgd.embedded.briefs.prompts import BRIEFS_PROMPTS
-from langchain_sgd.embedded.load import EngineName, resolved
+from langchain_sgd.embedded.load import EngineName, choose
 from langchain_sgd.embedded.process import Served, served
 from langchain_sgd.embedded.server import bundled_models
 from langchain_sgd.files import Row
@@ -315,7 +315,7 @@ async def measure(args: argparse.Namespace) -> tuple[Fit, list[Row]]:
     questions = bundled_questions(args.questions + args.calibrating, 0, args.seed)
     checked, known = questions[: args.questions], questions[args.questions :]
     context = _CONTEXT[args.model_size]
-    engine = resolved(file, args.engine)
+    engine = choose(file, args.engine)[0].name
     async with served({"large": file}, engine=engine, slots=args.slots, context=context) as server:
         subject = subject_of(server.urls, fixed=fixed)
         seen, rows = await asked(server, subject, known, checked, slots=args.slots, seed=args.seed)

@@ -55,7 +55,7 @@ from langchain_sgd.bench._sequential import sequential_tokens
 from langchain_sgd.bench.models import StreamOnly, lines_of
 from langchain_sgd.embedded.briefs import domain
 from langchain_sgd.embedded.briefs.prompts import BRIEFS_PROMPTS
-from langchain_sgd.embedded.load import EngineName, resolved
+from langchain_sgd.embedded.load import EngineName, choose
 from langchain_sgd.embedded.process import Served, served
 from langchain_sgd.embedded.server import bundled_models
 from langchain_sgd.errors import InvalidInputError
@@ -323,7 +323,7 @@ async def measure(args: argparse.Namespace) -> dict[str, Any]:
     is_fixed = args.model_size == "60m"
     lengths = Lengths(args.node_tokens, args.line_tokens)
     files = {"large": cached_model(args.kind)} if is_fixed else _bundled(args.models)
-    engine = resolved(files["large"], args.engine)
+    engine = choose(files["large"], args.engine)[0].name
     options: dict[str, Any] = {
         "engine": engine,
         "model_size": args.model_size,

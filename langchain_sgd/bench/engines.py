@@ -15,7 +15,7 @@ from typing import Any, get_args
 from langchain_sgd.argument_types import count, existing_path
 from langchain_sgd.bench._output import parser, save, show
 from langchain_sgd.embedded.engine import Counters, GenerateRequest
-from langchain_sgd.embedded.load import EngineName, LocalEngine, load, resolved
+from langchain_sgd.embedded.load import EngineName, LocalEngine, load
 from langchain_sgd.embedded.server import bundled_models
 
 _PROMPT = "Case {}: count. 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16,"
@@ -64,7 +64,7 @@ async def measure(
     return {
         "model": engine.info.model_id,
         "dtype": engine.info.dtype,
-        "engine": resolved(path, engine_name),
+        "engine": engine.name,
         "loaded_s": loaded_s,
         "tokens_a_second": best,
     }

@@ -13,16 +13,14 @@ import time
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from multiprocessing.connection import Connection
 from typing import Any, Final
 
 from text_generation import AsyncClient
 
 from langchain_sgd.argument_types import count
 from langchain_sgd.bench._output import parser, save, show
-from langchain_sgd.embedded.app import make_app, serving
 from langchain_sgd.embedded.engine import Counters, EngineInfo, GenerateRequest, Token
-from langchain_sgd.embedded.process import spawned
+from langchain_sgd.embedded.process import served
 from langchain_sgd.tgi import ChatTGI, TGIClient
 
 _TOKENS: Final = 8
@@ -61,32 +59,16 @@ class InstantEngine:
         """Free nothing."""
 
 
-def _serve(ready: Connection) -> None:
-    async def run() -> None:
-        app = make_app({"instant": InstantEngine()}, max_concurrent_requests=1024)
-        async with serving(app) as url:
-            ready.send(url)
-            await asyncio.get_running_loop().run_in_executor(None, _until_closed, ready)
-
-    asyncio.run(run())
-
-
-def _until_closed(pipe: Connection) -> None:
-    try:
-        pipe.recv()
-    except EOFError:
-        return
-
-
 @asynccontextmanager
 async def server() -> AsyncIterator[str]:
     """Run the server in a process of its own; yields its URL.
 
     Raises:
-        RuntimeError: It did not start.
+        BrokenProcessPool: It did not start.
     """
-    async with spawned(_serve) as (url, _):
-        yield url
+    engines = {"instant": InstantEngine()}
+    async with served(engines, max_concurrent_requests=1024) as running:
+        yield running.urls["instant"]
 
 
 def clients(url: str) -> dict[str, Call]:

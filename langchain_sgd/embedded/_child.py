@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, cast
 
 from langchain_sgd.embedded.engine import EngineError
 
@@ -33,15 +33,22 @@ class Child:
     Args:
         program: The name of the file beside this one.
         options: What it is told first.
+        listener: Runs in a thread of its own while the program does, to read what it sends.
 
     Raises:
         EngineError: It could not load the model, or died over it.
     """
 
-    def __init__(self, program: str, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        program: str,
+        options: Mapping[str, Any],
+        listener: Callable[[Child], None] | None = None,
+    ) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the child
         self._owner = os.getpid()
         self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
         # Idle OpenMP threads that spin take the cores from whoever works: 1,022 ms a step instead of 59
         # beside one busy neighbor.
         environment = {**os.environ, "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
@@ -54,24 +61,25 @@ class Child:
             env=environment,
             encoding="utf-8",
         )
-        self._stdin, self._stdout = _pipe(self._process.stdin), _pipe(self._process.stdout)
+        pipes = self._process.stdin, self._process.stdout
+        self._stdin, self._stdout = cast("tuple[IO[str], IO[str]]", pipes)
+        self.said: Mapping[str, Any] = {"failed": ""}
+        """Its first message."""
         try:
             self.tell(options)
-            first = next(self.lines(), None) or {"failed": ""}
-            reason = first.get("failed")
-            if reason == "":
-                reason = self.last_words("while it loaded")
-        except BaseException:
-            self.close()
-            self.free()
-            raise
-        if reason is not None:
-            self.close()
-            self.free()
-            msg = f"{options.get('path')} could not be loaded: {reason}"
+            self.said = next(self.lines(), {}) or {"failed": self.last_words("while it loaded")}
+        finally:
+            if "failed" in self.said:
+                self.close()
+        if "failed" in self.said:
+            msg = f"{options.get('path')} could not be loaded: {self.said['failed']}"
             raise EngineError(msg)
-        self.said: Final[Mapping[str, Any]] = first
-        """Its first message."""
+        if listener is not None:
+            # A daemon, because a forgotten engine must not keep the process alive; closing joins it.
+            self._thread = threading.Thread(
+                target=listener, args=(self,), name=program, daemon=True
+            )
+            self._thread.start()
 
     @property
     def mine(self) -> bool:
@@ -104,12 +112,10 @@ class Child:
     def last_words(self, when: str) -> str:
         """How it ended, and the last thing that it said."""
         code = self._process.wait()
+        said: list[str] = []
         with suppress(OSError, ValueError):
             self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - _KEPT_BYTES))
-        try:
             said = self._errors.read().decode(errors="replace").strip().splitlines()
-        except ValueError:
-            said = []
         how = f"exit status {code}"
         if code < 0:
             with suppress(ValueError):
@@ -118,7 +124,7 @@ class Child:
         return f"{words}: {said[-1][:300]}" if said else words
 
     def close(self) -> None:
-        """End it; may be called again, and from a fork, where it does nothing."""
+        """End it and wait for its listener; may be called again, and from a fork, where it does nothing."""
         if not self.mine:
             return
         with suppress(OSError, ValueError):
@@ -128,9 +134,9 @@ class Child:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-
-    def free(self) -> None:
-        """Close what is left of it here, once nobody reads from it."""
+        # An engine that is collected as garbage may be collected in the listener's thread.
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
         for pipe in (self._stdin, self._stdout, self._errors):
             with suppress(OSError, ValueError):
                 pipe.close()
@@ -143,26 +149,18 @@ class Keeper:
         program: As of `Child`.
         options: As of `Child`.
         name: What its engine is called in errors.
-        started: Told of a child that follows another.
-        ended: Told of a child that has ended, before another follows.
 
     Raises:
         EngineError: The first one cannot be started.
     """
 
-    def __init__(
-        self,
-        program: str,
-        options: Mapping[str, Any],
-        name: str,
-        *,
-        started: Callable[[Child], None] = lambda _: None,
-        ended: Callable[[Child], None] = Child.free,
-    ) -> None:
+    listen: Callable[[Child], None] | None = None
+    """A child's listener, where a subclass has one."""
+
+    def __init__(self, program: str, options: Mapping[str, Any], name: str) -> None:
         self.closed = False
-        self._make: Callable[[], Child] = partial(Child, program, options)
+        self._make: Callable[[], Child] = partial(Child, program, options, self.listen)
         self._name = name
-        self._started, self._ended = started, ended
         self._lock = threading.Lock()
         self.child = self._make()
 
@@ -185,22 +183,21 @@ class Keeper:
     def _revive(self) -> None:
         with self._lock:
             if self.closed:
-                raise EngineError(self.last_words())
+                raise EngineError(self.last_words(self.child))
             if not self.child.alive:
-                self._ended(self.child)
+                self.child.close()
                 self.child = self._make()
-                self._started(self.child)
 
     async def restart(self) -> None:
-        """End the child and start another."""
+        """End the child and start another, which has nothing in its cache."""
         await asyncio.to_thread(self.child.close)
         await self.ready()
 
-    def last_words(self) -> str:
-        """Why it stopped in the middle."""
+    def last_words(self, child: Child) -> str:
+        """Why a child stopped in the middle."""
         if self.closed:
             return f"The engine {self._name} was closed"
-        return f"{self.child.last_words('while it worked')}; the next request starts it anew"
+        return f"{child.last_words('while it worked')}; the next request starts it anew"
 
     def close(self) -> None:
         """End it for good and wait for it; may be called again, and from a fork, where it does nothing."""
@@ -209,11 +206,3 @@ class Keeper:
         with self._lock:
             self.closed = True
             self.child.close()
-            self._ended(self.child)
-
-
-def _pipe(pipe: IO[str] | None) -> IO[str]:
-    if pipe is None:
-        msg = "the process was started without pipes"
-        raise RuntimeError(msg)
-    return pipe

@@ -60,40 +60,34 @@ class _Cursor:
         self._data = data
         self.at = 0
 
-    def take(self, form: str) -> Any:
-        values = struct.unpack_from(form, self._data, self.at)
-        self.at += struct.calcsize(form)
-        return values[0]
+    def raw(self, size: int) -> bytes:
+        self.at += size
+        if self.at > len(self._data):
+            msg = f"{size} bytes at {self.at - size} do not fit into the file"
+            raise ValueError(msg)
+        return self._data[self.at - size : self.at]
+
+    def numbers(self, form: str) -> tuple[Any, ...]:
+        return struct.unpack(form, self.raw(struct.calcsize(form)))
+
+    def u64(self) -> int:
+        return int.from_bytes(self.raw(8), "little")
+
+    def u32(self) -> int:
+        return int.from_bytes(self.raw(4), "little")
 
     def string(self) -> str:
-        size = self.take("<Q")
-        self._room(size)
-        self.at += size
-        return self._data[self.at - size : self.at].decode(errors="replace")
+        return self.raw(self.u64()).decode(errors="replace")
 
     def value(self, kind: int) -> Any:
         if kind == _STRING:
             return self.string()
         if kind == _ARRAY:
-            inner, count = self.take("<I"), self.take("<Q")
-            self._room(count)
+            inner, count = self.u32(), self.u64()
             if inner == _STRING:
                 return [self.string() for _ in range(count)]
-            form = f"<{count}{_NUMBERS[inner]}"
-            values = struct.unpack_from(form, self._data, self.at)
-            self.at += struct.calcsize(form)
-            return values
-        return self.take(f"<{_NUMBERS[kind]}")
-
-    def count(self) -> int:
-        number: int = self.take("<Q")
-        self._room(number)
-        return number
-
-    def _room(self, size: int) -> None:
-        if size > len(self._data) - self.at:
-            msg = f"{size} entries or bytes at {self.at} do not fit into the file"
-            raise ValueError(msg)
+            return self.numbers(f"<{count}{_NUMBERS[inner]}")
+        return self.numbers(f"<{_NUMBERS[kind]}")[0]
 
 
 def read_gguf(path: Path) -> GGUF:
@@ -121,12 +115,12 @@ def _read(path: Path, data: mmap.mmap) -> GGUF:
     if data[:4] != _MAGIC:
         msg = "it does not begin with GGUF"
         raise ValueError(msg)
-    cursor.at = 4
-    if (version := cursor.take("<I")) not in _VERSIONS:
+    cursor.at = len(_MAGIC)
+    if (version := cursor.u32()) not in _VERSIONS:
         msg = f"version {version} is unknown"
         raise ValueError(msg)
-    tensor_count, field_count = cursor.count(), cursor.count()
-    fields = {cursor.string(): cursor.value(cursor.take("<I")) for _ in range(field_count)}
+    tensor_count, field_count = cursor.u64(), cursor.u64()
+    fields = {cursor.string(): cursor.value(cursor.u32()) for _ in range(field_count)}
     tensors = [_tensor(cursor) for _ in range(tensor_count)]
     alignment = fields.get("general.alignment", _ALIGNMENT)
     if not isinstance(alignment, int) or alignment < 1 or not tensors:
@@ -143,12 +137,12 @@ def _read(path: Path, data: mmap.mmap) -> GGUF:
 
 def _tensor(cursor: _Cursor) -> tuple[int, int]:
     """A matrix' number format, and where it stands."""
-    name, dimensions = cursor.string(), cursor.take("<I")
+    name, dimensions = cursor.string(), cursor.u32()
     if not 1 <= dimensions <= _MOST_DIMENSIONS:
         msg = f"tensor {name!r} has {dimensions} dimensions"
         raise ValueError(msg)
-    cursor.take(f"<{8 * dimensions}s")
-    return cursor.take("<I"), cursor.take("<Q")
+    cursor.raw(8 * dimensions)
+    return cursor.u32(), cursor.u64()
 
 
 # -- the same model in other numbers
@@ -162,7 +156,7 @@ def as_q8_0(model: GGUF, folder: Path | None = None) -> Path:
         folder: Where files are kept; `langchain-sgd` in the user's cache by default.
 
     Raises:
-        EngineError: The file cannot be written, a format is unknown, or the package gguf is missing.
+        EngineError: The file cannot be written, or a format is unknown.
     """
     if folder is None:
         cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -177,9 +171,6 @@ def as_q8_0(model: GGUF, folder: Path | None = None) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         _write_q8_0(model, part)
         part.replace(target)
-    except ImportError as error:
-        msg = "reading these weights needs the package gguf: pip install gguf"
-        raise EngineError(msg) from error
     except (OSError, ValueError, KeyError, NotImplementedError) as error:
         msg = f"the weights cannot be written as Q8_0 to {folder}: {error}"
         raise EngineError(msg) from error

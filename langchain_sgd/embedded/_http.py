@@ -12,6 +12,7 @@ from aiohttp import web
 
 from langchain_sgd.embedded._errors import RejectionError
 from langchain_sgd.embedded._json import parse_json
+from langchain_sgd.embedded.engine import Token
 from langchain_sgd.embedded.protocol import KEEPALIVE, Output, dumps
 
 PAYLOAD_LIMIT: Final = 2_000_000
@@ -37,6 +38,23 @@ async def read_body(request: web.Request) -> Any:
         text = "Failed to buffer the request body: length limit exceeded"
         raise RejectionError(413, text) from None
     return parse_json(raw, request.headers.get("Content-Type"))
+
+
+class Line:
+    """The line that a text has come to, and which of its tokens someone waits for.
+
+    Lines may be commands, such as the nodes of a skeleton: their last token is, and the first one, since it
+    says that another line follows. So may their fields be, which end with a bar; the cells of a table are
+    sent one by one for it.
+    """
+
+    def __init__(self) -> None:
+        self._begun = False
+
+    def take(self, token: Token) -> bool:
+        """Go on by a token; whether it must not wait."""
+        was_begun, self._begun = self._begun, "\n" not in token.text
+        return not (was_begun and self._begun) or "|" in token.text
 
 
 class Events:
@@ -72,20 +90,19 @@ class Events:
         async with self._writing:
             await self.response.write_eof(self._taken())
 
-    async def write_held(self) -> None:
-        """Write what is held, each time its moment has come."""
+    async def attend(self, keepalive_s: float) -> None:
+        """Write what is held, each time its moment has come, and a comment after each silence so long."""
         while True:
-            await self._holding.wait()
+            try:
+                async with asyncio.timeout_at(self._last + keepalive_s):
+                    await self._holding.wait()
+            except TimeoutError:
+                if self._time() - self._last >= keepalive_s:
+                    await self.send(KEEPALIVE, at_once=True)
+                continue
             if (pause_s := self._last + _PAUSE_S - self._time()) > 0:
                 await asyncio.sleep(pause_s)
             await self._flush()
-
-    async def keep_alive(self, keepalive_s: float) -> None:
-        """Write a comment after each silence that is so long."""
-        while True:
-            await asyncio.sleep(self._last + keepalive_s - self._time())
-            if self._time() - self._last >= keepalive_s:
-                await self.send(KEEPALIVE, at_once=True)
 
     async def _flush(self) -> None:
         self._last = self._time()
@@ -123,16 +140,12 @@ async def event_stream(
     events = Events(response)
     try:
         async with asyncio.TaskGroup() as group:
-            attending = [
-                group.create_task(events.write_held()),
-                group.create_task(events.keep_alive(keepalive_s)),
-            ]
+            attending = group.create_task(events.attend(keepalive_s))
             try:
                 yield events
                 await events.close()
             finally:
-                for task in attending:
-                    task.cancel()
+                attending.cancel()
     except* ConnectionResetError:
         pass
 

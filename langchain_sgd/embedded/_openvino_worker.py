@@ -8,8 +8,8 @@ A program, not a module: it is started by its path and imports nothing of the pa
 as fast as OpenVINO does. Messages are lines of JSON. The first one that arrives says what to load (see
 `Pipeline`), and is answered by `{"loaded": true}` or `{"failed": reason}`. Further ones are
 `{"add": {"number", "ids", "limit", "ends", "logprobs", "sampling", "regex"}}`, `{"cancel": number}` and
-`{"forget": true}`, which empties the cache and is answered by `{"forgotten": true}`.
-What is sent is, after each step, `{"steps", "busy_s", "out": [[number, ids, logprobs, state]]}`, where the
+`{"forget": true}`, which empties the cache.
+What is sent is, after each step, `{"busy_s", "out": [[number, ids, logprobs, state]]}`, where the
 state is "running", "ended" or "given up"; `{"refused": number, "reason"}`; and
 `{"broken": reason, "lost": [numbers], "fresh": [numbers]}` when the pipeline had to be built again: which
 requests are lost, and which of them had not been computed before. The end of the input ends the process.
@@ -24,7 +24,6 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, Final, TextIO
 
@@ -55,7 +54,8 @@ class Pipeline:
         self._tensor: Any = openvino.Tensor
         self._array: Any = np.array
         self._path = path
-        self.running: Final[Any] = openvino_genai.GenerationStatus.RUNNING
+        status = openvino_genai.GenerationStatus
+        self.states: Final = {status.RUNNING: "running", status.FINISHED: "ended"}
         scheduler = openvino_genai.SchedulerConfig()
         scheduler.enable_prefix_caching = True
         scheduler.max_num_seqs = slots
@@ -101,17 +101,6 @@ class Pipeline:
         self._pipeline.step()
 
 
-@dataclass(slots=True)
-class Running:
-    """A request in the pipeline."""
-
-    handle: Any
-    limit: int
-    ends: frozenset[int]
-    logprobs: bool
-    generated: int = 0
-
-
 class Worker:
     """Serves requests on a pipeline until the input ends."""
 
@@ -119,10 +108,9 @@ class Worker:
         self._pipeline = pipeline
         self._inbox = inbox
         self._out = out
-        self._running: dict[int, Running] = {}
+        self._running: dict[int, Any] = {}
+        """Their handles."""
         self._fresh: list[int] = []
-        self._steps = 0
-        self._busy_s = 0.0
 
     def run(self) -> None:
         """Take requests and compute; returns when the input has ended."""
@@ -130,8 +118,8 @@ class Worker:
             if self._running:
                 self._step()
         # It complains when requests are lost with it, and may have failed before.
-        for running in self._running.values():
-            running.handle.cancel()
+        for handle in self._running.values():
+            handle.cancel()
         if self._running:
             with suppress(RuntimeError):
                 self._pipeline.step()
@@ -151,20 +139,17 @@ class Worker:
                 return True
             if "forget" in message:
                 self._lose_all("its cache was emptied")
-                self._send({"forgotten": True})
-            elif (running := self._running.pop(message["cancel"], None)) is not None:
-                running.handle.cancel()
+            elif (handle := self._running.pop(message["cancel"], None)) is not None:
+                handle.cancel()
 
     def _add(self, request: dict[str, Any]) -> None:
         number = request["number"]
         try:
-            handle = self._pipeline.add(request)
+            self._running[number] = self._pipeline.add(request)
         except RuntimeError as error:
             self._send({"refused": number, "reason": brief(error)})
-            return
-        ends = frozenset(request["ends"])
-        self._running[number] = Running(handle, request["limit"], ends, request["logprobs"])
-        self._fresh.append(number)
+        else:
+            self._fresh.append(number)
 
     def _step(self) -> None:
         started = time.perf_counter()
@@ -173,38 +158,32 @@ class Worker:
         except RuntimeError as error:
             self._lose_all(brief(error))
             return
-        self._busy_s += time.perf_counter() - started
-        self._steps += 1
+        busy_s = time.perf_counter() - started
         self._fresh.clear()
-        out = [self._read(number, running) for number, running in list(self._running.items())]
-        self._send({"steps": self._steps, "busy_s": self._busy_s, "out": [r for r in out if r]})
+        out = [self._read(number, handle) for number, handle in list(self._running.items())]
+        self._send({"busy_s": busy_s, "out": [each for each in out if each]})
 
     def _lose_all(self, reason: str) -> None:
-        if self._running:
-            self._send({"broken": reason, "lost": list(self._running), "fresh": self._fresh})
+        lost = list(self._running)
+        self._send({"broken": reason, "lost": lost, "fresh": self._fresh})
         self._running.clear()
         self._fresh.clear()
         self._pipeline.build()
 
-    def _read(self, number: int, running: Running) -> list[Any] | None:
+    def _read(self, number: int, handle: Any) -> list[Any] | None:
         ids: list[int] = []
         logprobs: list[float] = []
-        state = "running"
-        while state == "running" and running.handle.can_read():
-            for output in running.handle.read().values():
+        while handle.can_read():
+            for output in handle.read().values():
                 ids += output.generated_ids
                 logprobs += output.generated_log_probs
-                running.generated += len(output.generated_ids)
-                if running.generated >= running.limit or (ids and ids[-1] in running.ends):
-                    state = "ended"
-        if state == "running" and running.handle.get_status() != self._pipeline.running:
-            # Out of cache blocks, which it does not say otherwise.
-            state = "given up"
+        # One that is out of cache blocks is in no state of these; it does not say so otherwise.
+        state = self._pipeline.states.get(handle.get_status(), "given up")
         if state != "running":
             del self._running[number]
         elif not ids:
             return None
-        return [number, ids, logprobs if running.logprobs else None, state]
+        return [number, ids, logprobs, state]
 
     def _send(self, message: dict[str, Any]) -> None:
         self._out.write(json.dumps(message) + "\n")

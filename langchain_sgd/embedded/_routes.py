@@ -32,13 +32,13 @@ from langchain_sgd.embedded._errors import (
 )
 from langchain_sgd.embedded._http import (
     Events,
+    Line,
     event_stream,
     json_response,
     read_body,
     timing_headers,
 )
 from langchain_sgd.embedded._model import Model
-from langchain_sgd.embedded._streams import Line
 from langchain_sgd.embedded._tools import (
     NO_TOOL,
     CallStream,

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
+import os
+import weakref
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, NoReturn
+from pathlib import Path
+from typing import Any, Final, Generic, NoReturn, TypedDict, TypeVar
 
-from langchain_sgd.embedded._tokenizer import guarded
-from langchain_sgd.embedded.engine import EngineError, EngineInfo, EngineInputError
+from jinja2 import TemplateError, TemplateSyntaxError, meta
+from jinja2.ext import loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from langchain_sgd.embedded._child import Keeper
+from langchain_sgd.embedded._gguf import GGUF
+from langchain_sgd.embedded._tokenizer import Controls
+from langchain_sgd.embedded.engine import EngineError, EngineInfo, EngineInputError, GenerateRequest
 
 DEFAULT_CONTEXT: Final = 4096
 """Tokens of a request where nothing is said: room for a planner's prompt, a plan and a long answer."""
+_SMALL_FILE: Final = 32_000_000
+_MOST_THREADS: Final = 16
 
 
 class Chats:
@@ -21,46 +32,22 @@ class Chats:
 
     What people write in messages stays text: a control token in it, such as `<|im_end|>`, is guarded. A
     template that is missing or broken hurts chats only.
-
-    Args:
-        template: The model's template, None where it has none.
-        bos: Text of the token that begins a text.
-        eos: Text of the token that ends one.
-        strip_bos: Whether tokenizing adds the first, so that a prompt must not.
-        controls: Finds control tokens in a text.
     """
 
-    def __init__(
-        self,
-        template: str | None,
-        *,
-        bos: str,
-        eos: str,
-        strip_bos: bool,
-        controls: re.Pattern[str] | None,
-    ) -> None:
+    def __init__(self, template: Any, controls: Controls) -> None:
         self.uses_tools = False
         """Whether the template shows tools itself."""
         self._controls = controls
-        self._tokens = {"bos_token": bos, "eos_token": eos}
-        self._prefix = bos if strip_bos else ""
-        # Now, because loading Jinja takes 0.1 s that the first chat should not wait for.
+        # Now, because compiling takes a moment that the first chat should not wait for.
         try:
             self._template = self._compiled(template)
         except EngineError as error:
             self._template = error
 
-    def _compiled(self, source: str | None) -> Any:
-        if source is None:
+    def _compiled(self, source: Any) -> Any:
+        if not isinstance(source, str):
             msg = "The model has no chat template; use text generation instead"
             raise EngineInputError(msg)
-        try:
-            from jinja2 import TemplateSyntaxError, meta  # noqa: PLC0415 - only local models need it
-            from jinja2.ext import loopcontrols  # noqa: PLC0415
-            from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: PLC0415
-        except ImportError as error:
-            msg = 'Chat with a local model needs jinja2: pip install "langchain-sgd[embedded]"'
-            raise EngineError(msg) from error
         jinja = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
         )
@@ -82,18 +69,16 @@ class Chats:
 
         Raises:
             EngineInputError: The model has no template, or the template refuses these messages.
-            EngineError: The template is broken, or jinja2 is not installed.
+            EngineError: The template is broken.
         """
         if isinstance(self._template, EngineError):
             raise type(self._template)(*self._template.args)
-        from jinja2 import TemplateError  # noqa: PLC0415 - loaded by the constructor
-
         try:
             prompt: str = self._template.render(
                 messages=self._guarded(messages),
                 tools=self._guarded(tools or ()) or None,
                 add_generation_prompt=True,
-                **self._tokens,
+                **self._controls.texts,
             )
         except _RefusedError as error:
             msg = f"The model's chat template refuses these messages: {error}"
@@ -101,11 +86,11 @@ class Chats:
         except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
             msg = f"The model's chat template cannot render these messages: {error}"
             raise EngineInputError(msg) from error
-        return prompt.removeprefix(self._prefix)
+        return prompt.removeprefix("".join(map(self._controls.text_of, self._controls.begins)))
 
     def _guarded(self, value: Any) -> Any:
         if isinstance(value, str):
-            return guarded(value, self._controls)
+            return self._controls.guarded(value)
         if isinstance(value, Mapping):
             return {self._guarded(key): self._guarded(each) for key, each in value.items()}
         if isinstance(value, Sequence):
@@ -126,12 +111,90 @@ def _to_json(value: Any, indent: int | None = None) -> str:
     return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
-class TextEngine:
-    """What both engines do alike; each sets these."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What is loaded, and what it says of itself."""
 
-    _info: EngineInfo
-    _chats: Chats
-    _close: Callable[[], object]
+    path: Path
+    size: int
+    """Bytes of its weights."""
+    controls: Controls
+    template: Any
+    name: str
+    context: Any
+    """Tokens that the model was trained for."""
+    dtype: str
+
+
+def source_of(model: GGUF, controls: Controls, path: Path | None = None) -> Source:
+    """A GGUF file, its weights taken from another one where a path is given."""
+    path = path or model.path
+    return Source(
+        path=path,
+        size=path.stat().st_size,
+        controls=controls,
+        template=model.fields.get("tokenizer.chat_template"),
+        name=model.fields.get("general.name") or model.path.stem,
+        context=model.of_model("context_length"),
+        dtype="+".join(sorted(model.tensor_types - {"F32"}) or ["F32"]).lower(),
+    )
+
+
+class Options(TypedDict, total=False):
+    """How a model is run; see `load.load`."""
+
+    slots: int
+    context: int | None
+    threads: int | None
+    model_id: str | None
+    progress: Callable[[str], object] | None
+
+
+K = TypeVar("K", bound=Keeper)
+
+
+class TextEngine(Generic[K]):
+    """What both engines do alike.
+
+    Args:
+        source: The model.
+        keeper: What runs it: made of the options that the process is told first, and of the model's name.
+        label: What that is called.
+        slots: These and the others as of `load.load`.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        keeper: Callable[[Mapping[str, Any], str], K],
+        label: str,
+        *,
+        slots: int = 8,
+        context: int | None = None,
+        threads: int | None = None,
+        model_id: str | None = None,
+        progress: Callable[[str], object] | None = None,
+    ) -> None:
+        self._chats = Chats(source.template, source.controls)
+        self._info = EngineInfo(
+            model_id or source.name,
+            max_total_tokens=min(context or DEFAULT_CONTEXT, source.context or DEFAULT_CONTEXT),
+            slots=slots,
+            dtype=source.dtype,
+            template_uses_tools=self._chats.uses_tools,
+        )
+        if progress is not None:
+            size = f"{source.size / 1e6:.0f} MB"
+            progress(f"loading {self._info.model_id} ({size}) with {label}")
+        options = {
+            "path": str(source.path),
+            "slots": slots,
+            "context": self._info.max_total_tokens,
+            "threads": threads or default_threads(source.size),
+        }
+        self._keeper = keeper(options, self._info.model_id)
+        # Also runs when the process ends.
+        self._close = weakref.finalize(self, self._keeper.close)
 
     @property
     def info(self) -> EngineInfo:
@@ -152,14 +215,33 @@ class TextEngine:
         """As `aclose`, for code without an event loop; waits for the step in progress."""
         self._close()
 
-    def _check_length(self, prompt_tokens: int, new_tokens: int) -> None:
+    def _kept(self, ids: Sequence[int], request: GenerateRequest) -> Sequence[int]:
+        """The prompt's tokens, cut to as many as the request wants.
+
+        Raises:
+            EngineInputError: There are none, or too many for the context.
+        """
+        ids = ids if request.truncate is None else ids[-request.truncate :]
         limit = self._info.max_total_tokens
-        if not prompt_tokens:
+        if not ids:
             msg = "The prompt is empty, and the model has no token that begins a text"
             raise EngineInputError(msg)
-        if prompt_tokens + new_tokens > limit:
+        if len(ids) + request.max_new_tokens > limit:
             msg = (
-                f"{prompt_tokens} prompt tokens and {new_tokens} new ones exceed the context of"
+                f"{len(ids)} prompt tokens and {request.max_new_tokens} new ones exceed the context of"
                 f" {limit} tokens"
             )
             raise EngineInputError(msg)
+        return ids
+
+
+def default_threads(size: int) -> int:
+    """How many threads compute a model best: one for a small file, else one for each core.
+
+    Below 32 MB a step is so short that threads wait for each other more than they compute.
+    """
+    if size < _SMALL_FILE:
+        return 1
+    allowed = getattr(os, "sched_getaffinity", None)
+    cores = len(allowed(0)) if allowed else os.cpu_count() or 1
+    return min(cores, _MOST_THREADS)

@@ -2,21 +2,20 @@
 
 The splitting itself is the `tokenizers` package's, set up from what the model's file says: a GGUF file's
 vocabulary and merges, or the `tokenizer.json` of a folder. Which texts count as control tokens is decided
-here, because that must differ within one prompt: see `guarded`.
+here, because that must differ within one prompt: see `Controls.guarded`.
 """
 
 from __future__ import annotations
 
-import codecs
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from tokenizers import AddedToken, Regex, pre_tokenizers
 from tokenizers import Tokenizer as Splitter
+from tokenizers.decoders import ByteLevel, DecodeStream
 from tokenizers.models import BPE
 
 from langchain_sgd.embedded._gguf import GGUF
@@ -36,7 +35,9 @@ _SPLITS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Expressions by `tokenizer.ggml.pre` that cut a text into words before its bytes are merged."""
 
-_NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4
+_CONTROL, _USER_DEFINED = 3, 4
+_SEEN: Final = 4
+"""Tokens of the prompt that can tell how the next one is written."""
 _END_TEXTS: Final = (
     "<|im_end|>",
     "<|eot_id|>",
@@ -55,117 +56,140 @@ def knows(model: GGUF) -> bool:
     return named[0] == "gpt2" and named[1] in _SPLITS
 
 
-def guarded(text: str, controls: re.Pattern[str] | None) -> str:
-    """Somebody's words inside a prompt: what looks like a control token in them stays text."""
-    text = shown(text)
-    if controls is None:
-        return text
-    return controls.sub(lambda found: f"{found[0][0]}{GUARD}{found[0][1:]}", text)
-
-
-def controls_pattern(texts: Sequence[str]) -> re.Pattern[str] | None:
-    """Finds control tokens in a text, the longest first."""
-    found = sorted({text for text in texts if len(text) > 1}, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, found))) if found else None
-
-
-class Tokenizer:
-    """Splits text as one model does. Thread-safe.
+class Controls:
+    """A model's control tokens, and where they stand in a text.
 
     Args:
-        splitter: Makes ids of ordinary text.
-        pieces: The bytes of every ordinary token, by id.
-        controls: The texts of the control tokens, by id.
-        ends: Control tokens that end an answer; the first one is preferred.
-        bos: Token that every text begins with, if any.
+        ids: The tokens by their texts.
+        ends: Those that end an answer; the first one is preferred.
+        eos: What templates take to end a text.
+        bos: The token that begins one.
+        adds_bos: Whether every text begins with it, whoever writes it.
     """
 
     def __init__(
         self,
-        splitter: Splitter,
-        pieces: Mapping[int, bytes],
-        controls: Mapping[int, str],
-        ends: Sequence[int],
+        ids: Mapping[str, int],
+        *,
+        ends: Iterable[int] = (),
+        eos: int | None = None,
         bos: int | None = None,
+        adds_bos: bool = False,
     ) -> None:
-        self._splitter = splitter
-        self._pieces = pieces
-        self._controls = controls
-        self._ids = {text: token for token, text in controls.items()}
+        self.ids: Final = ids
+        self._texts = {token: text for text, token in ids.items()}
         self.ends: Final = tuple(dict.fromkeys(ends))
-        self.bos: Final = bos
-        self.pattern: Final = controls_pattern(list(self._ids))
+        self.eos: Final = eos
+        self.begins: Final[Sequence[int]] = (bos,) if adds_bos and bos is not None else ()
+        self.texts: Final = {"bos_token": self.text_of(bos), "eos_token": self.text_of(eos)}
+        """As chat templates name them."""
+        found = sorted((text for text in ids if len(text) > 1), key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, found))) if found else None
 
     def text_of(self, token: int | None) -> str:
         """A control token's text; empty for None."""
-        return "" if token is None else self._controls.get(token, "")
+        return "" if token is None else self._texts.get(token, "")
 
-    def piece(self, token: int) -> bytes:
-        """The bytes that a token adds to a text; none for control tokens."""
-        return self._pieces.get(token, b"")
+    def guarded(self, text: str) -> str:
+        """Somebody's words inside a prompt: what looks like a control token in them stays text."""
+        text = shown(text)
+        if self._pattern is None:
+            return text
+        return self._pattern.sub(lambda found: f"{found[0][0]}{GUARD}{found[0][1:]}", text)
+
+    def parts(self, text: str) -> Iterator[tuple[str, int | None]]:
+        """Control tokens, each with its id, and what stands between them, without guards."""
+        at = 0
+        for found in self._pattern.finditer(text) if self._pattern else ():
+            yield _plain(text[at : found.start()]), None
+            yield found[0], self.ids[found[0]]
+            at = found.end()
+        yield _plain(text[at:]), None
+
+
+def _plain(text: str) -> str:
+    """Without guards, and with a question mark for each half of a surrogate pair, which JSON can carry."""
+    return shown(text).encode(errors="replace").decode()
+
+
+def controls_of(model: GGUF) -> Controls:
+    """The control tokens that a GGUF file names."""
+    fields = model.fields
+    tokens: Sequence[str] = fields.get("tokenizer.ggml.tokens") or ()
+    kinds: Sequence[int] = fields.get("tokenizer.ggml.token_type") or ()
+    pairs = enumerate(zip(tokens, kinds, strict=False))
+    ids = {text: n for n, (text, kind) in pairs if kind == _CONTROL}
+    bos, eot, eos = (
+        number if isinstance(number := fields.get(f"tokenizer.ggml.{name}_token_id"), int) else None
+        for name in ("bos", "eot", "eos")
+    )
+    ends = (eot, eos, *map(ids.get, _END_TEXTS))
+    is_llama = fields.get("tokenizer.ggml.model") == "llama"
+    return Controls(
+        ids,
+        ends=[token for token in ends if token is not None],
+        eos=eos,
+        bos=bos,
+        adds_bos=bool(fields.get("tokenizer.ggml.add_bos_token", is_llama)),
+    )
+
+
+class Tokenizer:
+    """Splits text as one model does. Thread-safe."""
+
+    def __init__(self, splitter: Splitter, controls: Controls) -> None:
+        """`splitter` makes ids of ordinary text."""
+        self.splitter: Final = splitter
+        self.controls: Final = controls
 
     def encode(self, text: str) -> list[int]:
         """A text's ids, the one that begins a text included."""
-        begun = [] if self.bos is None else [self.bos]
-        return begun + [token for part in self._parts(text) for token in self._part(part)]
+        found = list(self.controls.begins)
+        for part, control in self.controls.parts(text):
+            if control is None:
+                found += self.splitter.encode(part, add_special_tokens=False).ids
+            else:
+                found.append(control)
+        return found
 
     def tokens(self, text: str) -> list[Token]:
         """A text's tokens, each with the characters that it covers; for showing them."""
-        found = [] if self.bos is None else [Token(self.bos, "", special=True, start=0, stop=0)]
+        found = [Token(bos, "", special=True, start=0, stop=0) for bos in self.controls.begins]
         at = 0
-        for part in self._parts(text):
-            if part in self._ids:
-                stop = at + len(part)
-                found.append(Token(self._ids[part], part, special=True, start=at, stop=stop))
-            else:
-                plain = _encodable(shown(part))
-                encoding = self._splitter.encode(plain, add_special_tokens=False)
+        for part, control in self.controls.parts(text):
+            stop = at + len(part)
+            if control is None:
+                encoding = self.splitter.encode(part, add_special_tokens=False)
                 found += [
-                    Token(token, plain[start:stop], start=at + start, stop=at + stop)
-                    for token, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True)
+                    Token(token, part[start:end], start=at + start, stop=at + end)
+                    for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
                 ]
-            at += len(shown(part))
+            else:
+                found.append(Token(control, part, special=True, start=at, stop=stop))
+            at = stop
         return found
-
-    def _parts(self, text: str) -> Iterator[str]:
-        """Control tokens and what stands between them."""
-        at = 0
-        for found in self.pattern.finditer(text) if self.pattern else ():
-            yield from (text[at : found.start()], found[0])
-            at = found.end()
-        yield text[at:]
-
-    def _part(self, part: str) -> Sequence[int]:
-        if part in self._ids:
-            return (self._ids[part],)
-        text = _encodable(shown(part))
-        ids: list[int] = self._splitter.encode(text, add_special_tokens=False).ids if text else []
-        return ids
-
-    @cached_property
-    def end_set(self) -> frozenset[int]:
-        """The end tokens as a set."""
-        return frozenset(self.ends)
-
-
-def _encodable(text: str) -> str:
-    """Text with a question mark for each half of a surrogate pair, which JSON can carry."""
-    return text.encode(errors="replace").decode()
 
 
 class TextDecoder:
-    """Turns one request's ids into tokens with text; characters may span several tokens."""
+    """Turns one request's ids into tokens with text; characters may span several tokens.
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    Args:
+        tokenizer: The model's.
+        before: The ids of the prompt, whose end says whether a word begins with a space.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, before: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
-        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._stream = DecodeStream(before[-_SEEN:], skip_special_tokens=True)
 
     def push(self, token: int, logprob: float | None = None, *, last: bool = False) -> Token:
         """The token with the text that it completes; the last one gives up an unfinished character."""
-        if token in self._tokenizer.end_set:
-            text = self._tokenizer.text_of(token)
-            return Token(token, text, logprob=logprob, special=True)
-        text = self._utf8.decode(self._tokenizer.piece(token), last)
+        controls = self._tokenizer.controls
+        if token in controls.ends:
+            return Token(token, controls.text_of(token), logprob=logprob, special=True)
+        text = self._stream.step(self._tokenizer.splitter, token)
+        if text is None:
+            text = "\ufffd" if last and not controls.text_of(token) else ""
         return Token(token, text, logprob=logprob)
 
 
@@ -178,33 +202,25 @@ def from_gguf(model: GGUF) -> Tokenizer:
     Raises:
         EngineError: The file's vocabulary is incomplete.
     """
-    fields = model.fields
+    fields, controls = model.fields, controls_of(model)
     try:
         tokens: list[str] = fields["tokenizer.ggml.tokens"]
-        kinds = fields.get("tokenizer.ggml.token_type") or [_NORMAL] * len(tokens)
+        kinds = fields.get("tokenizer.ggml.token_type") or ()
         merges = [tuple(merge.split(" ", 1)) for merge in fields["tokenizer.ggml.merges"]]
         pre = fields["tokenizer.ggml.pre"]
-        controls = {n: tokens[n] for n, kind in enumerate(kinds) if kind == _CONTROL}
-        vocabulary = {text: n for n, text in enumerate(tokens) if n not in controls}
+        vocabulary = {text: n for n, text in enumerate(tokens) if text not in controls.ids}
         splitter = Splitter(BPE(vocabulary, merges, ignore_merges=pre == "llama-bpe"))
         words = [pre_tokenizers.Split(Regex(each), "isolated") for each in _SPLITS[pre]]
         splitter.pre_tokenizer = pre_tokenizers.Sequence(
             [*words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
         )
+        splitter.decoder = ByteLevel()
         own = [tokens[n] for n, kind in enumerate(kinds) if kind == _USER_DEFINED]
         splitter.add_tokens([AddedToken(text, normalized=False) for text in own])
     except Exception as error:  # the package raises what it likes
         msg = f"The vocabulary of {model.path} cannot be used: {error!r}"
         raise EngineError(msg) from error
-    pieces = {n: _bytes(text) for text, n in vocabulary.items()}
-    pieces |= {vocabulary[text]: text.encode() for text in own}
-    bos = fields.get("tokenizer.ggml.bos_token_id")
-    adds_bos = fields.get("tokenizer.ggml.add_bos_token", False)
-    ends = [fields.get(f"tokenizer.ggml.{name}_token_id") for name in ("eot", "eos")]
-    ends += [n for n, text in controls.items() if text in _END_TEXTS]
-    return Tokenizer(
-        splitter, pieces, controls, [n for n in ends if n is not None], bos if adds_bos else None
-    )
+    return Tokenizer(splitter, controls)
 
 
 def from_folder(folder: Path, ends: Sequence[int]) -> Tokenizer:
@@ -219,38 +235,11 @@ def from_folder(folder: Path, ends: Sequence[int]) -> Tokenizer:
         msg = f"{folder}/tokenizer.json cannot be used: {error}"
         raise EngineError(msg) from error
     added = splitter.get_added_tokens_decoder()
-    controls = {n: token.content for n, token in added.items() if token.special}
-    byte_level = "ByteLevel" in json.dumps(json.loads(splitter.to_str())["decoder"])
-    read = _bytes if byte_level else _sentencepiece
-    vocabulary = splitter.get_vocab(with_added_tokens=True)
-    pieces = {n: read(text) for text, n in vocabulary.items() if n not in controls}
-    pieces |= {n: token.content.encode() for n, token in added.items() if not token.special}
+    ids = {token.content: n for n, token in added.items() if token.special}
     first = splitter.encode("x").ids[:1]
-    bos = first[0] if first and first[0] in controls else None
-    return Tokenizer(splitter, pieces, controls, ends, bos)
-
-
-def _byte_characters() -> dict[str, int]:
-    """The printable characters that stand for bytes in byte-level vocabularies."""
-    printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
-    spare = iter(range(256, 512))
-    return {chr(byte if byte in printable else next(spare)): byte for byte in range(256)}
-
-
-_BYTES: Final = _byte_characters()
-
-
-def _bytes(text: str) -> bytes:
-    try:
-        return bytes([_BYTES[character] for character in text])
-    except KeyError:
-        return text.encode()
-
-
-def _sentencepiece(text: str) -> bytes:
-    if (byte := re.fullmatch(r"<0x([0-9A-F]{2})>", text)) is not None:
-        return bytes.fromhex(byte[1])
-    return text.replace("\u2581", " ").encode()
+    bos = first[0] if first and first[0] in ids.values() else None
+    eos = ends[-1] if ends else None
+    return Tokenizer(splitter, Controls(ids, ends=ends, eos=eos, bos=bos, adds_bos=True))
 
 
 def metadata_of_folder(folder: Path) -> dict[str, Any]:

@@ -7,10 +7,11 @@ which knows nothing of sockets. The tests' server is this application over a scr
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, cast
 
 from aiohttp import web
@@ -27,6 +28,8 @@ from langchain_sgd.embedded.engine import Engine
 __all__ = ["make_app", "serving"]
 
 _LONGEST_LINE: Final = 65_536
+_PATIENCE_S: Final = 20.0
+"""For a client to send the headers of a request in, the first one or the next."""
 _LOGGER: Final = logging.getLogger("langchain_sgd.embedded.server")
 # Requests that are no HTTP are their client's fault; a thousand of them would write megabytes.
 _LOGGER.addFilter(
@@ -124,13 +127,17 @@ async def serving(
         logger=_LOGGER,
         max_line_size=_LONGEST_LINE,
         max_field_size=_LONGEST_LINE,
+        keepalive_timeout=_PATIENCE_S,
     )
-    await runner.setup()
-    try:
-        async with connections.listening(cast("web.Server", runner.server), host, port) as bound:
-            yield f"http://{f'[{host}]' if ':' in host else host}:{bound}"
-    finally:
-        await runner.cleanup()
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(runner.cleanup)
+        await runner.setup()
+        accepting = connections.accepting(cast("web.Server", runner.server))
+        loop = asyncio.get_running_loop()
+        listener = await loop.create_server(accepting, host, port, reuse_address=True)
+        stack.callback(listener.close)
+        bound = listener.sockets[0].getsockname()[1]
+        yield f"http://{f'[{host}]' if ':' in host else host}:{bound}"
 
 
 def _limits(engine: Engine, max_concurrent_requests: int) -> Limits:

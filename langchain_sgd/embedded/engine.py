@@ -43,7 +43,6 @@ class EngineInfo:
     slots: int
     """Requests that are decoded in one batch; more wait in the engine's queue."""
     dtype: str = "unknown"
-    eos_token: str = "</s>"  # noqa: S105 - a token of text, no key
     template_uses_tools: bool = False
     """Whether the chat template shows tools itself; where it does not, the app adds them as text."""
 

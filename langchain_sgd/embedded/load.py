@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal, Unpack
 
 from langchain_sgd.embedded import openvino
 from langchain_sgd.embedded._gguf import read_gguf
+from langchain_sgd.embedded._text import Options
 from langchain_sgd.embedded.engine import EngineError
 from langchain_sgd.embedded.llamacpp import LlamaCppEngine
 from langchain_sgd.embedded.openvino import OpenVINOEngine
 
-__all__ = ["EngineName", "LocalEngine", "choose", "load", "resolved"]
+__all__ = ["EngineName", "LocalEngine", "choose", "load"]
 
 EngineName = Literal["auto", "openvino", "llamacpp"]
 LocalEngine = OpenVINOEngine | LlamaCppEngine
@@ -41,62 +41,39 @@ def choose(
     return (OpenVINOEngine, None) if reason is None else (LlamaCppEngine, reason)
 
 
-def resolved(
-    path: str | os.PathLike[str], engine: EngineName = "auto"
-) -> Literal["openvino", "llamacpp"]:
-    """The name of the engine that `load` would take.
-
-    Raises:
-        EngineError: As in `choose`.
-    """
-    return "openvino" if choose(path, engine)[0] is OpenVINOEngine else "llamacpp"
-
-
 def load(
-    path: str | os.PathLike[str],
-    *,
-    engine: EngineName = "auto",
-    slots: int = 8,
-    context: int | None = None,
-    threads: int | None = None,
-    model_id: str | None = None,
-    progress: Callable[[str], object] | None = None,
+    path: str | os.PathLike[str], *, engine: EngineName = "auto", **options: Unpack[Options]
 ) -> LocalEngine:
     """Load a GGUF file, or a folder in OpenVINO's format.
 
     Args:
         path: The file or folder.
         engine: What runs it. "auto" is OpenVINO where it runs and reads the file rightly, else llama.cpp.
-        slots: Requests decoded together; more wait.
-        context: Most tokens of a request, prompt and answer together; 4096 by default, and no more than the
-            model was trained for.
-        threads: Threads that compute. None chooses: 1 for files below 32 MB, else all cores.
-        model_id: What the model is called; the name in the file by default.
-        progress: Told what takes long, and which engine was chosen why.
+        options: Others, by name:
+            slots: Requests decoded together, 8 by default; more wait.
+            context: Most tokens of a request, prompt and answer together; 4096 by default, and no more than
+                the model was trained for.
+            threads: Threads that compute. None chooses: 1 for files below 32 MB, else all cores.
+            model_id: What the model is called; the name in the file by default.
+            progress: Told what takes long, and which engine was chosen why.
 
     Raises:
         EngineError: It cannot be loaded; the message says what to do.
         ValueError: A number is below 1.
     """
-    for name, number in (("slots", slots), ("context", context), ("threads", threads)):
-        if number is not None and number < 1:
+    for name in ("slots", "context", "threads"):
+        number = options.get(name)
+        if isinstance(number, int) and number < 1:
             msg = f"{name} must be at least 1, not {number}"
             raise ValueError(msg)
-    tell = progress or (lambda _: None)
-    options: dict[str, Any] = {
-        "slots": slots,
-        "context": context,
-        "threads": threads,
-        "model_id": model_id,
-        "progress": progress,
-    }
     kind, reason = choose(path, engine)
-    if reason is not None:
-        tell(f"{Path(path).name} runs on llama.cpp: {reason}. {SLOW}")
-    try:
-        return kind(path, **options)
-    except EngineError as error:
-        if engine != "auto" or kind is LlamaCppEngine or Path(path).is_dir():
-            raise
-        tell(f"{Path(path).name} runs on llama.cpp: {error}. {SLOW}")
+    if reason is None:
+        try:
+            return kind(path, **options)
+        except EngineError as error:
+            if engine != "auto" or Path(path).is_dir():
+                raise
+            reason = str(error)
+    if (progress := options.get("progress")) is not None:
+        progress(f"{Path(path).name} runs on llama.cpp: {reason}. {SLOW}")
     return LlamaCppEngine(path, **options)

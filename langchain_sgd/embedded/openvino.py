@@ -13,19 +13,16 @@ import os
 import platform
 import secrets
 import sys
-import weakref
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 from langchain_sgd.embedded._gguf import GGUF, as_q8_0, read_gguf
 from langchain_sgd.embedded._grammar import grammar_regex
 from langchain_sgd.embedded._openvino_process import Request, Worker
 from langchain_sgd.embedded._statistics import Statistics
-from langchain_sgd.embedded._streams import TokenStream
-from langchain_sgd.embedded._text import DEFAULT_CONTEXT, Chats, TextEngine
+from langchain_sgd.embedded._text import Options, Source, TextEngine, source_of
 from langchain_sgd.embedded._tokenizer import (
     TextDecoder,
     Tokenizer,
@@ -37,7 +34,6 @@ from langchain_sgd.embedded._tokenizer import (
 from langchain_sgd.embedded.engine import (
     Counters,
     EngineError,
-    EngineInfo,
     EngineInputError,
     GenerateRequest,
     Sampling,
@@ -54,8 +50,6 @@ _VERIFIED: Final = frozenset({"F32", "F16", "Q4_0", "Q8_0", "Q4_K", "Q6_K"})
 without a word (-1.86 for a token of -0.40), and stops at Q5_0, which files called Q4_K_M hold."""
 _CONVERTED_UP_TO: Final = 700_000_000
 """Bytes of the largest file that is written anew with weights that it reads; 20 s and as much disk."""
-_SMALL_FILE: Final = 32_000_000
-_MOST_THREADS: Final = 16
 
 
 def unfit(model: GGUF) -> str | None:
@@ -89,7 +83,7 @@ def _readable(model: GGUF) -> bool:
     return "general.file_type" in model.fields and known
 
 
-class OpenVINOEngine(TextEngine):
+class OpenVINOEngine(TextEngine[Worker]):
     """One model on OpenVINO GenAI's continuous batching; an `engine.Engine`.
 
     May be used from several event loops and threads at once. What it cannot do: `typical_p` is refused, and
@@ -99,60 +93,26 @@ class OpenVINOEngine(TextEngine):
 
     Args:
         path: A GGUF file, or a folder in OpenVINO's format with its `tokenizer.json`.
-        slots: These and the others as of `load.load`.
+        options: As of `load.load`.
 
     Raises:
         EngineError: The model cannot be used, or openvino-genai is not installed.
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        slots: int = 8,
-        context: int | None = None,
-        threads: int | None = None,
-        model_id: str | None = None,
-        progress: Callable[[str], object] | None = None,
-    ) -> None:
+    name: Final = "openvino"
+
+    def __init__(self, path: str | os.PathLike[str], **options: Unpack[Options]) -> None:
         if (reason := unfit_machine()) is not None:
             raise EngineError(reason)
-        tell = progress or (lambda _: None)
+        tell = options.get("progress") or (lambda _: None)
         path = Path(path)
-        source = _folder(path) if path.is_dir() else _file(path, tell)
-        tokenizer = self._tokenizer = source.tokenizer
-        self._chats = Chats(
-            source.template,
-            bos=tokenizer.text_of(tokenizer.bos),
-            eos=tokenizer.text_of(tokenizer.ends[-1] if tokenizer.ends else None),
-            strip_bos=tokenizer.bos is not None,
-            controls=tokenizer.pattern,
-        )
-        self._info = EngineInfo(
-            model_id or source.name or path.stem,
-            max_total_tokens=min(context or DEFAULT_CONTEXT, source.context or DEFAULT_CONTEXT),
-            slots=slots,
-            dtype=source.dtype,
-            eos_token=tokenizer.text_of(tokenizer.ends[0] if tokenizer.ends else None),
-            template_uses_tools=self._chats.uses_tools,
-        )
-        tell(f"loading {self._info.model_id} ({source.size / 1e6:.0f} MB) with OpenVINO")
-        self._worker = Worker(
-            {
-                "path": str(source.path),
-                "slots": slots,
-                "context": self._info.max_total_tokens,
-                "threads": threads or default_threads(source.size),
-            },
-            name=self._info.model_id,
-        )
-        # Also runs when the process ends.
-        self._close = weakref.finalize(self, self._worker.close)
+        source, self._tokenizer = _folder(path) if path.is_dir() else _file(path, tell)
+        super().__init__(source, Worker, "OpenVINO", **options)
 
     @property
     def statistics(self) -> Statistics:
         """Steps, tokens and time so far; prompt tokens are counted as computed, cached or not."""
-        return self._worker.statistics
+        return self._keeper.statistics
 
     async def generate(
         self, request: GenerateRequest, counters: Counters
@@ -164,30 +124,23 @@ class OpenVINOEngine(TextEngine):
             EngineError: The engine failed or was closed.
         """
         tokenizer = self._tokenizer
-        ids = tokenizer.encode(request.prompt)
-        ids = ids if request.truncate is None else ids[-request.truncate :]
-        self._check_length(len(ids), request.max_new_tokens)
+        ids = self._kept(tokenizer.encode(request.prompt), request)
         regex = None
         if request.grammar is not None:
             regex = await asyncio.to_thread(grammar_regex, request.grammar)
-        await self._worker.ready()
         counters.prompt_tokens = len(ids)
         if not request.max_new_tokens:
             return
-        stream = TokenStream()
-        self._worker.submit(
-            Request(
-                ids=ids,
-                limit=request.max_new_tokens,
-                sampling=_config(request.sampling),
-                regex=regex,
-                stream=stream,
-                logprobs=request.logprobs,
-                decoder=TextDecoder(tokenizer),
-                ends=tokenizer.ends,
-            )
+        asked = Request(
+            ids=ids,
+            limit=request.max_new_tokens,
+            ends=tokenizer.controls.ends,
+            logprobs=request.logprobs,
+            sampling=_config(request.sampling),
+            regex=regex,
+            decoder=TextDecoder(tokenizer, ids),
         )
-        async with aclosing(stream.tokens()) as tokens:
+        async with aclosing(self._keeper.tokens(asked)) as tokens:
             async for token in tokens:
                 yield token
 
@@ -196,51 +149,34 @@ class OpenVINOEngine(TextEngine):
         return self._tokenizer.tokens(text)
 
     async def forget(self) -> None:
-        """Empty the cache of prefixes, for measuring; no request may be in flight.
+        """Empty the cache of prefixes, for measuring; requests in flight are lost.
 
         Raises:
             EngineError: The engine failed or was closed.
         """
-        await self._worker.ready()
-        await asyncio.wrap_future(self._worker.forget())
+        (await self._keeper.ready()).tell({"forget": True})
+        async for _ in self.generate(GenerateRequest("x", 1), Counters()):
+            pass  # answered by the new pipeline, which is there then
 
 
 # -- what is loaded
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Source:
-    path: Path
-    tokenizer: Tokenizer
-    template: str | None
-    name: str | None
-    context: int | None
-    dtype: str
-    size: int
-
-
-def _file(path: Path, tell: Callable[[str], object]) -> _Source:
+def _file(path: Path, tell: Callable[[str], object]) -> tuple[Source, Tokenizer]:
     tell(f"reading {path.name}")
     model = read_gguf(path)
     if (reason := unfit(model)) is not None:
         msg = f"{path}: {reason}; use llama.cpp: engine='llamacpp'"
         raise EngineError(msg)
-    readable = path
+    readable = None
     if not _readable(model):
         tell(f"writing {path.name} once more as Q8_0, which OpenVINO reads rightly")
         readable = as_q8_0(model)
-    return _Source(
-        path=readable,
-        tokenizer=from_gguf(model),
-        template=model.fields.get("tokenizer.chat_template"),
-        name=model.fields.get("general.name"),
-        context=model.of_model("context_length"),
-        dtype="+".join(sorted(model.tensor_types - {"F32"}) or ["F32"]).lower(),
-        size=readable.stat().st_size,
-    )
+    tokenizer = from_gguf(model)
+    return source_of(model, tokenizer.controls, readable), tokenizer
 
 
-def _folder(path: Path) -> _Source:
+def _folder(path: Path) -> tuple[Source, Tokenizer]:
     weights = path / "openvino_model.bin"
     if not (path / "openvino_model.xml").is_file() or not weights.is_file():
         msg = f"{path} holds no model in OpenVINO's format (openvino_model.xml and .bin)"
@@ -248,28 +184,17 @@ def _folder(path: Path) -> _Source:
     said = metadata_of_folder(path)
     ends = said.get("eos_token_id")
     ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
-    template = said.get("chat_template")
-    return _Source(
+    tokenizer = from_folder(path, ends)
+    source = Source(
         path=path,
-        tokenizer=from_folder(path, ends),
-        template=template if isinstance(template, str) else None,
+        size=weights.stat().st_size,
+        controls=tokenizer.controls,
+        template=said.get("chat_template"),
         name=path.name,
         context=said.get("max_position_embeddings"),
         dtype="openvino",
-        size=weights.stat().st_size,
     )
-
-
-def default_threads(size: int) -> int:
-    """How many threads compute a model best: one for a small file, else one for each core.
-
-    Below 32 MB a step is so short that threads wait for each other more than they compute.
-    """
-    if size < _SMALL_FILE:
-        return 1
-    allowed = getattr(os, "sched_getaffinity", None)
-    cores = len(allowed(0)) if allowed else os.cpu_count() or 1
-    return min(cores, _MOST_THREADS)
+    return source, tokenizer
 
 
 def _config(sampling: Sampling) -> dict[str, Any]:

@@ -264,8 +264,7 @@ async def test_closing_the_engine_ends_what_runs(own: LocalEngine) -> None:
 
 
 def process_of(engine: LocalEngine) -> Any:
-    keeper = engine._worker if isinstance(engine, OpenVINOEngine) else engine._server
-    return keeper._keeper.child._process
+    return engine._keeper.child._process
 
 
 async def test_a_process_that_dies_is_reported_and_started_anew(own: LocalEngine) -> None:
@@ -414,7 +413,7 @@ async def test_a_folder_in_openvinos_format_is_served(model: Path, tmp_path: Pat
     (folder / "model.gguf").unlink()
     described = read_gguf(model)
     tokenizer = from_gguf(described)
-    splitter = tokenizer._splitter
+    splitter = tokenizer.splitter
     added = {"id": 2, "content": "<|end|>", "special": True}
     said = json.loads(splitter.to_str())
     plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}

@@ -12,8 +12,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from langchain_sgd.embedded import app
-from langchain_sgd.embedded._connections import Connections, is_loopback, most_connections
+from langchain_sgd.embedded import _connections, app
+from langchain_sgd.embedded._connections import is_loopback, most_connections
 from langchain_sgd.embedded.app import make_app, serving
 from langchain_sgd.embedded.server import EmbeddedServer
 from langchain_sgd.errors import InvalidInputError
@@ -97,10 +97,6 @@ async def test_what_is_no_http_writes_no_log(url: str, caplog: pytest.LogCapture
     assert not caplog.records
 
 
-def connected(connections: Connections, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "Connections", lambda: connections)
-
-
 @asynccontextmanager
 async def half_open(url: str, count: int) -> AsyncIterator[list[asyncio.StreamReader]]:
     """Connections whose headers never end."""
@@ -128,7 +124,7 @@ async def ended(reader: asyncio.StreamReader) -> bool:
 
 
 async def test_half_sent_headers_do_not_stay_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    connected(Connections(patience_s=0.05), monkeypatch)
+    monkeypatch.setattr(app, "_PATIENCE_S", 0.05)
     async with (
         serving(make_app({"m": ScriptedEngine("x")})) as url,
         half_open(url, 3) as readers,
@@ -136,10 +132,39 @@ async def test_half_sent_headers_do_not_stay_for_ever(monkeypatch: pytest.Monkey
         assert [await ended(reader) for reader in readers] == [True] * 3
 
 
+async def test_nor_do_those_of_a_second_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "_PATIENCE_S", 0.05)
+    async with serving(make_app({"m": ScriptedEngine("x")})) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n")
+        assert await ended(reader)
+        writer.close()
+
+
+async def test_a_connection_that_asked_before_stays_longer_than_one_that_never_did(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_connections, "_MOST", 8)
+    async with (
+        serving(make_app({"m": ScriptedEngine("x")})) as url,
+        aiohttp.ClientSession() as session,
+    ):
+        async with session.get(f"{url}/health") as response:
+            assert response.status == 200
+            assert response.connection is not None
+            kept = response.connection.transport
+        async with half_open(url, 20) as readers:
+            assert await ended(readers[0])
+            assert kept is not None
+            assert not kept.is_closing()
+
+
 async def test_connections_without_requests_give_way_to_those_with(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    connected(Connections(most=8), monkeypatch)
+    monkeypatch.setattr(_connections, "_MOST", 8)
     async with (
         serving(make_app({"m": ScriptedEngine("x")})) as url,
         half_open(url, 40) as readers,
@@ -150,7 +175,9 @@ async def test_connections_without_requests_give_way_to_those_with(
 
 
 async def test_a_long_stream_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    connected(Connections(patience_s=0.01, most=2), monkeypatch)
+    monkeypatch.setattr(_connections, "_MOST", 2)
+    monkeypatch.setattr(_connections, "_LEAST", 2)
+    monkeypatch.setattr(app, "_PATIENCE_S", 0.01)
     engine = ScriptedEngine("one two three four")
     async with (
         serving(make_app({"m": engine})) as url,

@@ -319,7 +319,7 @@ class ReplayEngine:
             for number, piece in enumerate(pieces):
                 await job.told.get()
                 yield Token(number, piece)
-            yield Token(0, self.info.eos_token, special=True)
+            yield Token(0, "</s>", special=True)
         finally:
             if job.left > 0:
                 self._gone.add(job)

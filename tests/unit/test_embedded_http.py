@@ -38,7 +38,7 @@ def response() -> Response:
 async def events(response: Response) -> AsyncIterator[Events]:
     events = Events(response)  # type: ignore[arg-type]
     async with asyncio.TaskGroup() as group:
-        writing = group.create_task(events.write_held())
+        writing = group.create_task(events.attend(60))
         await asyncio.sleep(0)
         yield events
         writing.cancel()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from langchain_sgd.embedded._text import Chats
+from langchain_sgd.embedded._tokenizer import Controls
 from langchain_sgd.embedded.engine import EngineError, EngineInputError
 
 HELLO = [{"role": "user", "content": "Hello <b>"}]
 
 
 def template(source: str, *, strip_bos: bool = True) -> Chats:
-    return Chats(source, bos="<s>", eos="</s>", strip_bos=strip_bos, controls=None)
+    return Chats(source, Controls({"<s>": 1, "</s>": 2}, bos=1, eos=2, adds_bos=strip_bos))
 
 
 def test_messages_come_out_as_they_are_and_the_assistant_is_asked() -> None:
