@@ -24,9 +24,8 @@ from pydantic import (
 )
 
 from langchain_sgd.embedded._errors import RejectionError
-from langchain_sgd.embedded._json import (
-    PREFIX,
-)
+from langchain_sgd.embedded._json import PREFIX
+from langchain_sgd.embedded.engine import Grammar
 
 
 def _single(value: float) -> float:
@@ -49,26 +48,18 @@ class _Body(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True)
 
 
-@dataclass(frozen=True, slots=True)
-class GrammarForm:
-    """A grammar as the client wrote it; `langchain_sgd.embedded._validation` compiles it."""
-
-    kind: Literal["json", "regex"]
-    value: Any
-
-
-def _grammar(raw: Any) -> GrammarForm | None:
+def _grammar(raw: Any) -> Grammar | None:
     match raw:
-        case None | GrammarForm():
+        case None | Grammar():
             return raw
         case {"type": "regex", "value": str(text)}:
-            return GrammarForm("regex", text)
+            return Grammar("regex", text)
         case {"type": "json" | "json_object", "value": value}:
-            return GrammarForm("json", value)
+            return Grammar("json", value)
         case {"type": "json_schema", "value": {"schema": schema, **rest}} if isinstance(
             rest.get("name", ""), str
         ):
-            return GrammarForm("json", schema)
+            return Grammar("json", schema)
     msg = (
         "expected a `type`, one of `json`, `json_object`, `regex`, `json_schema`, and its `value`: a schema,"
         " an expression, or {name, schema}"
@@ -76,7 +67,7 @@ def _grammar(raw: Any) -> GrammarForm | None:
     raise ValueError(msg)
 
 
-_GrammarField = Annotated[GrammarForm | None, PlainValidator(_grammar)]
+_GrammarField = Annotated[Grammar | None, PlainValidator(_grammar)]
 
 
 class GenerateParameters(_Body):

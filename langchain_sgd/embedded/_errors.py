@@ -7,14 +7,10 @@ from typing import Any
 _STATUS = {
     "generation": 424,
     "overloaded": 429,
-    "validation": 422,
     "incomplete_generation": 500,
     "incomplete_generation_stream": 500,
-    "template_error": 422,
-    "tool_error": 422,
-    "suffix not supported": 422,
-    "batch size exceeded": 422,
 }
+"""Of kinds that are not the request's fault; the others are 422."""
 
 
 class RejectionError(Exception):
@@ -33,7 +29,7 @@ class ProtocolError(Exception):
         super().__init__(message)
         self.error_type = error_type
         self.message = message
-        self.status = _STATUS[error_type]
+        self.status = _STATUS.get(error_type, 422)
 
     @property
     def body(self) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from langchain_sgd.embedded import _errors
@@ -37,15 +36,6 @@ from langchain_sgd.embedded.protocol import Decoding, Output
 OnToken = Callable[[Token], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A request that passed every rule."""
-
-    request: GenerateRequest
-    stop: tuple[str, ...]
-    prompt_tokens: int
-
-
 class Model:
     """An engine with its limits, its counters and its health."""
 
@@ -55,21 +45,6 @@ class Model:
         self.metrics = Metrics()
         # As in TGI, the first health check asks the engine for a token.
         self._healthy = False
-
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """Hold one of the places for requests in flight.
-
-        Raises:
-            ProtocolError: All are taken; the request is not queued.
-        """
-        if self.metrics.in_flight >= self.limits.max_concurrent_requests:
-            raise _errors.overloaded()
-        self.metrics.in_flight += 1
-        try:
-            yield
-        finally:
-            self.metrics.in_flight -= 1
 
     @contextmanager
     def _translated(
@@ -128,13 +103,21 @@ class Model:
     async def run(
         self, inputs: str, parameters: Parameters, on_token: OnToken | None = None
     ) -> Output:
-        """Answer one request: take a place, apply the rules, decode.
+        """Answer one request: take a place, apply TGI's rules in its order, decode.
+
+        Every token but the last goes to `on_token` as it is made. The last one is known only when the engine
+        is done, and travels in the output. Cancelling, or an error of `on_token`, closes the engine's stream.
 
         Raises:
-            ProtocolError: No place is free, a rule is broken, or the engine failed.
+            ProtocolError: No place is free, a rule is broken, or the engine refused, failed or ended early.
         """
-        with self.place():
-            return await self.decode(await self.job(inputs, parameters), on_token)
+        if self.metrics.in_flight >= self.limits.max_concurrent_requests:
+            raise _errors.overloaded()
+        self.metrics.in_flight += 1
+        try:
+            return await self._run(inputs, parameters, on_token)
+        finally:
+            self.metrics.in_flight -= 1
 
     async def run_all(self, prompts: Sequence[str], parameters: Parameters) -> list[Output]:
         """Answer several prompts at once.
@@ -142,14 +125,11 @@ class Model:
         Raises:
             ProtocolError: As in `run`, of the first that failed; the others were cancelled.
         """
-        failed: BaseExceptionGroup[_errors.ProtocolError] | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self.run(prompt, parameters)) for prompt in prompts]
-        except* _errors.ProtocolError as errors:
-            failed = errors
-        if failed is not None:
-            raise failed.exceptions[0]
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
         return [task.result() for task in tasks]
 
     async def run_best_of(self, inputs: str, parameters: Parameters) -> list[Output]:
@@ -163,41 +143,24 @@ class Model:
         outputs = await self.run_all([inputs] * count, parameters)
         return sorted(outputs, key=lambda output: output.mean_logprob, reverse=True)
 
-    async def job(self, inputs: str, parameters: Parameters) -> Job:
-        """Judge a request by TGI's rules, in TGI's order.
-
-        Raises:
-            ProtocolError: The first rule that is broken.
-        """
+    async def _run(self, inputs: str, parameters: Parameters, on_token: OnToken | None) -> Output:
         check_parameters(parameters, inputs, self.limits)
         tokens = await self.tokenize(inputs)
-        if parameters.truncate is not None:
-            tokens = tokens[-parameters.truncate :]
+        length = min(len(tokens), parameters.truncate or len(tokens))
         request = GenerateRequest(
             inputs,
-            new_tokens(parameters, len(tokens), self.limits),
+            new_tokens(parameters, length, self.limits),
             sampling(parameters),
             None if parameters.grammar is None else compile_grammar(parameters.grammar),
             truncate=parameters.truncate,
             logprobs=parameters.logprobs,
         )
-        return Job(request, parameters.stop, len(tokens))
-
-    async def decode(self, job: Job, on_token: OnToken | None = None) -> Output:
-        """Run a job; every token but the last goes to `on_token` as it is made.
-
-        The last one is known only when the engine is done, and travels in the output. Cancelling,
-        or an error of `on_token`, closes the engine's stream.
-
-        Raises:
-            ProtocolError: The engine refused the request, failed, or ended too early.
-        """
         started = time.monotonic()
         counters = Counters()
-        decoding = Decoding(job.request.max_new_tokens, job.stop)
+        decoding = Decoding(request.max_new_tokens, parameters.stop)
         reason = None
         with self._translated():
-            async with aclosing(self.engine.generate(job.request, counters)) as stream:
+            async with aclosing(self.engine.generate(request, counters)) as stream:
                 async for token in stream:
                     reason = decoding.push(token)
                     if reason is not None:
@@ -215,9 +178,9 @@ class Model:
             text=decoding.text,
             tokens=decoding.tokens,
             finish_reason=reason,
-            prompt_tokens=counters.prompt_tokens or job.prompt_tokens,
+            prompt_tokens=counters.prompt_tokens or length,
             cached_tokens=counters.cached_tokens,
-            seed=job.request.sampling.seed,
+            seed=request.sampling.seed,
         )
         self.metrics.finished(output, time.monotonic() - started)
         return output

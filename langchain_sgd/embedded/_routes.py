@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 from aiohttp import web
@@ -16,19 +16,16 @@ from langchain_sgd.embedded._bodies import (
     ChatBody,
     CompletionBody,
     GenerateBody,
-    GrammarForm,
-    Parameters,
-    Tool,
     VertexBody,
     is_of,
     read,
 )
+from langchain_sgd.embedded._chat import Chat
 from langchain_sgd.embedded._errors import (
     ProtocolError,
     RejectionError,
     batch_too_large,
     suffix_unsupported,
-    tool_error,
 )
 from langchain_sgd.embedded._http import (
     Events,
@@ -38,26 +35,11 @@ from langchain_sgd.embedded._http import (
     read_body,
     timing_headers,
 )
+from langchain_sgd.embedded._json import PREFIX
 from langchain_sgd.embedded._model import Model
-from langchain_sgd.embedded._tools import (
-    NO_TOOL,
-    CallStream,
-    free_call,
-    may_be_call,
-    parse_call,
-    selected_tools,
-    tool_schema,
-)
 from langchain_sgd.embedded._validation import check_stream
 from langchain_sgd.embedded.engine import Token, shown
-from langchain_sgd.embedded.protocol import (
-    DONE,
-    ChatAnswer,
-    CompletionAnswer,
-    GenerateAnswer,
-    Output,
-    event,
-)
+from langchain_sgd.embedded.protocol import DONE, CompletionAnswer, GenerateAnswer, event
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -72,7 +54,7 @@ class Routes:
 
     def register(self, router: web.UrlDispatcher, prefix: str) -> None:
         """Add the routes under a prefix; clients post to the prefix itself as well."""
-        private: dict[str, Handler] = {
+        posts: Mapping[str, Handler] = {
             "/": self._compat,
             "/generate": self._generate,
             "/generate_stream": self._generate_stream,
@@ -81,8 +63,9 @@ class Routes:
             "/invocations": self._invocations,
             "/vertex": self._vertex,
             "/tokenize": self._tokenize,
+            "/chat_tokenize": self._chat_tokenize,
         }
-        public: dict[str, Handler] = {
+        gets: Mapping[str, Handler] = {
             "/": self._health,
             "/health": self._health,
             "/ping": self._health,
@@ -90,16 +73,13 @@ class Routes:
             "/metrics": self._metrics,
             "/v1/models": self._models,
         }
-        for path, handler in private.items():
-            router.add_post(prefix + path, self._guarded(handler, private=True))
-        for path, handler in public.items():
-            router.add_get(prefix + path, self._guarded(handler, private=False))
-        router.add_post(
-            f"{prefix}/chat_tokenize", self._guarded(self._chat_tokenize, private=False)
-        )
-        if prefix:
-            router.add_post(prefix, self._guarded(self._compat, private=True))
-            router.add_get(prefix, self._guarded(self._health, private=False))
+        for add, handlers in ((router.add_post, posts), (router.add_get, gets)):
+            for path, handler in handlers.items():
+                # TGI asks for no key here, and so do we.
+                private = handlers is posts and path != "/chat_tokenize"
+                guarded = self._guarded(handler, private=private)
+                for each in {path, path.rstrip("/")} if prefix else {path}:
+                    add(prefix + each, guarded)
 
     def _guarded(self, handler: Handler, *, private: bool) -> Handler:
         """The handler behind the key, with its errors turned into TGI's bodies."""
@@ -123,8 +103,23 @@ class Routes:
         given = request.headers.get("Authorization", "").lower().encode(errors="replace")
         return hmac.compare_digest(given, self._authorization)
 
-    def _events(self, request: web.Request, characters: int) -> AbstractAsyncContextManager[Events]:
-        return event_stream(request, characters=characters, keepalive_s=self._keepalive_s)
+    @asynccontextmanager
+    async def _events(
+        self, request: web.Request, characters: int, *, as_openai: bool
+    ) -> AsyncIterator[Events]:
+        """A stream of events; an error is its last one, in the form of the route."""
+        stream = event_stream(request, characters=characters, keepalive_s=self._keepalive_s)
+        async with stream as events:
+            try:
+                yield events
+            except ProtocolError as error:
+                await events.send(self._failed(error, as_openai=as_openai))
+            if as_openai:
+                await events.send(DONE)
+
+    def _failed(self, error: ProtocolError, *, as_openai: bool) -> bytes:
+        self._model.metrics.failed(error.error_type)
+        return event(error.chat_event if as_openai else error.body)
 
     # --- generate
 
@@ -167,150 +162,39 @@ class Routes:
         answer = _generate_answer(body)
         index = 0
         line = Line()
-        async with self._events(request, len(body.inputs)) as events:
+        async with self._events(request, len(body.inputs), as_openai=False) as events:
 
             async def on_token(token: Token) -> None:
                 nonlocal index
                 index += 1
                 await events.send(answer.token(index, token), at_once=line.take(token))
 
-            try:
-                check_stream(body.parameters)
-                parameters = body.parameters.model_copy(update={"logprobs": True})
-                output = await self._model.run(body.inputs, parameters, on_token)
-                await events.send(answer.last(output))
-            except ProtocolError as error:
-                self._model.metrics.failed(error.error_type)
-                await events.send(event(error.body))
+            check_stream(body.parameters)
+            parameters = body.parameters.model_copy(update={"logprobs": True})
+            output = await self._model.run(body.inputs, parameters, on_token)
+            await events.send(answer.last(output))
         return events.response
 
     # --- chat
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
-        body, tools, prompt = await self._chat_request(request)
-        if body.stream:
-            return await self._stream_chat(request, body, tools, prompt)
+        chat = await self._chat_request(request)
+        if chat.body.stream:
+            async with self._events(request, len(chat.prompt), as_openai=True) as events:
+                output = await chat.stream(events)
+                if chat.body.include_usage:
+                    await events.send(chat.answer.usage(output))
+            return events.response
 
         started = time.monotonic()
-        answer = self._chat_answer(body)
-        output = await self._model.run(prompt, _with_grammar(body, tools))
-        call = parse_call(output.text) if tools else None
-        if _answered(body):
-            call = free_call(output.text, body.tools or ())
-        if tools and call is None:
-            prompt = await self._model.prompt(body, ())
-            output = await self._model.run(prompt, body.parameters)
-        headers = timing_headers(started, len(prompt), [output])
-        return json_response(answer.body(output, call), headers=headers)
+        output, call = await chat.whole()
+        headers = timing_headers(started, len(chat.prompt), [output])
+        return json_response(chat.answer.body(output, call), headers=headers)
 
-    async def _chat_request(self, request: web.Request) -> tuple[ChatBody, tuple[Tool, ...], str]:
+    async def _chat_request(self, request: web.Request) -> Chat:
         body = read(ChatBody, await read_body(request))
         self._model.metrics.requested()
-        if body.tools is not None and body.parameters.grammar is not None:
-            msg = "Grammar and tools are mutually exclusive"
-            raise tool_error(msg)
-        if _answered(body):
-            # The model has what it asked for. Forced to name a function again it would call the same one.
-            return body, (), await self._model.prompt(body, (), known=body.tools or ())
-        tools = selected_tools(body.tools, body.tool_choice)
-        return body, tools, await self._model.prompt(body, tools)
-
-    def _chat_answer(self, body: ChatBody) -> ChatAnswer:
-        # TGI takes another name for an adapter and, where there is none, echoes it.
-        own = body.model in (None, "tgi")
-        model = self._model.engine.info.model_id if own else f"{body.model}"
-        top = body.parameters.top_n_tokens or 0
-        return ChatAnswer(model, logprobs=body.parameters.logprobs, top_n_tokens=top)
-
-    async def _stream_chat(
-        self, request: web.Request, body: ChatBody, tools: Sequence[Tool], prompt: str
-    ) -> web.StreamResponse:
-        answer = self._chat_answer(body)
-        async with self._events(request, len(prompt)) as events:
-            try:
-                output = None
-                if tools:
-                    output = await self._stream_call(events, answer, body, tools, prompt)
-                    if output is None:
-                        prompt = await self._model.prompt(body, ())
-                if output is None:
-                    output = await self._stream_text(events, answer, body, prompt)
-                if body.include_usage:
-                    await events.send(answer.usage(output))
-            except ProtocolError as error:
-                self._model.metrics.failed(error.error_type)
-                await events.send(event(error.chat_event))
-            await events.send(DONE)
-        return events.response
-
-    async def _stream_text(
-        self, events: Events, answer: ChatAnswer, body: ChatBody, prompt: str
-    ) -> Output:
-        line = Line()
-        held: list[Token] = []
-        text = ""
-        holding = _answered(body)
-
-        async def on_token(token: Token) -> None:
-            nonlocal text, holding
-            text += "" if token.special else token.text
-            held.append(token)
-            holding = holding and may_be_call(text)
-            while held and not holding:
-                each = held.pop(0)
-                await events.send(answer.token(each), at_once=line.take(each))
-
-        output = await self._model.run(prompt, body.parameters, on_token)
-        call = free_call(output.text, body.tools or ()) if holding else None
-        if call is not None:
-            await events.send(answer.call(call.arguments, call.name))
-            await events.send(answer.call(""))
-            return output
-        for token in held:
-            await events.send(answer.token(token))
-        await events.send(answer.last(output))
-        return output
-
-    async def _stream_call(
-        self,
-        events: Events,
-        answer: ChatAnswer,
-        body: ChatBody,
-        tools: Sequence[Tool],
-        prompt: str,
-    ) -> Output | None:
-        """Stream a function call; None where the model chose to write text instead."""
-        call = CallStream()
-
-        async def on_token(token: Token) -> None:
-            named = call.name is not None
-            arguments = "" if token.special else call.push(token.text)
-            if call.name == NO_TOOL:
-                raise _NoToolChosenError
-            if arguments:
-                await events.send(answer.call(arguments, None if named else call.name))
-
-        try:
-            parameters = _with_grammar(body, tools)
-            output = await self._model.run(prompt, parameters, on_token)
-            await on_token(output.tokens[-1])
-        except _NoToolChosenError:
-            return None
-
-        if call.name is None:
-            # Cut before it had a name, or not the form that the grammar gives.
-            if output.finish_reason == "length":
-                return output
-            whole = parse_call(output.text)
-            if whole is None:
-                return None
-            await events.send(answer.call(whole.arguments, whole.name))
-        elif rest := call.finish():
-            await events.send(answer.call(rest))
-        if output.finish_reason != "length":
-            # TGI gives no reason at the end of a call, but an empty piece of it.
-            await events.send(answer.call(""))
-        return output
+        return await Chat.of(self._model, body)
 
     # --- completions
 
@@ -337,7 +221,8 @@ class Routes:
         self, request: web.Request, body: CompletionBody
     ) -> web.StreamResponse:
         answer = CompletionAnswer(self._model.engine.info.model_id)
-        async with self._events(request, sum(map(len, body.prompts))) as events:
+        characters = sum(map(len, body.prompts))
+        async with self._events(request, characters, as_openai=True) as events:
 
             async def complete(index: int, prompt: str) -> None:
                 async def on_token(token: Token) -> None:
@@ -347,13 +232,11 @@ class Routes:
                     output = await self._model.run(prompt, body.parameters, on_token)
                     await events.send(answer.last(index, output))
                 except ProtocolError as error:
-                    self._model.metrics.failed(error.error_type)
-                    await events.send(event(error.chat_event))
+                    await events.send(self._failed(error, as_openai=True))
 
             async with asyncio.TaskGroup() as group:
                 for index, prompt in enumerate(body.prompts):
                     group.create_task(complete(index, prompt))
-            await events.send(DONE)
         return events.response
 
     # --- the rest
@@ -364,11 +247,7 @@ class Routes:
         for name, handler in forms.items():
             if is_of(name, body):
                 return await handler(request)
-        raise RejectionError(
-            422,
-            "Failed to deserialize the JSON body into the target type: expected `inputs`, `messages` or"
-            " `prompt`",
-        )
+        raise RejectionError(422, f"{PREFIX}expected `inputs`, `messages` or `prompt`")
 
     async def _vertex(self, request: web.Request) -> web.StreamResponse:
         instances = read(VertexBody, await read_body(request)).instances
@@ -391,7 +270,7 @@ class Routes:
         return json_response(protocol.simple_tokens(tokens))
 
     async def _chat_tokenize(self, request: web.Request) -> web.StreamResponse:
-        _, _, prompt = await self._chat_request(request)
+        prompt = (await self._chat_request(request)).prompt
         tokens = protocol.simple_tokens(await self._model.tokenize(prompt))
         return json_response({"tokenize_response": tokens, "templated_text": shown(prompt)})
 
@@ -407,23 +286,6 @@ class Routes:
     async def _metrics(self, _: web.Request) -> web.StreamResponse:
         text = self._model.metrics.render(self._model.engine.info.model_id)
         return web.Response(text=text)
-
-
-def _answered(body: ChatBody) -> bool:
-    """Whether the model may answer now that a function has."""
-    said = bool(body.messages) and body.messages[-1]["role"] == "tool"
-    return said and bool(body.tools) and body.tool_choice.mode == "auto"
-
-
-class _NoToolChosenError(Exception):
-    """Ends a stream in which the model chose to call no function."""
-
-
-def _with_grammar(body: ChatBody, tools: Sequence[Tool]) -> Parameters:
-    if not tools:
-        return body.parameters
-    grammar = GrammarForm("json", tool_schema(tools))
-    return body.parameters.model_copy(update={"grammar": grammar})
 
 
 def _generate_answer(body: GenerateBody) -> GenerateAnswer:

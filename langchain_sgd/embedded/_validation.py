@@ -8,9 +8,9 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
-from langchain_sgd.embedded._bodies import GrammarForm, Parameters
+from langchain_sgd.embedded._bodies import Parameters
 from langchain_sgd.embedded._errors import generation_failed, invalid
 from langchain_sgd.embedded._grammar import BadExpressionError, grammar_regex, read_schema
 from langchain_sgd.embedded.engine import EngineInputError, Grammar, Sampling
@@ -146,28 +146,27 @@ def _asks_for_sampling(p: Parameters) -> bool:
 def sampling(parameters: Parameters) -> Sampling:
     """How the engine draws tokens; a request that samples without a seed is given one."""
     p = parameters
-    penalties = (p.repetition_penalty, p.frequency_penalty)
+    penalties: dict[str, Any] = {
+        "repetition_penalty": p.repetition_penalty,
+        "frequency_penalty": p.frequency_penalty,
+    }
+    cuts: dict[str, Any] = {"top_k": p.top_k, "top_p": p.top_p, "typical_p": p.typical_p}
     # As in TGI's shard: a temperature of 1 alone is no reason to sample.
-    warped = p.temperature not in (None, 1.0) or any(
-        value is not None for value in (p.top_k, p.top_p, p.typical_p)
-    )
+    warped = p.temperature not in (None, 1.0) or any(each is not None for each in cuts.values())
     if p.greedy or not (p.do_sample or warped):
-        return Sampling(repetition_penalty=penalties[0], frequency_penalty=penalties[1])
+        return Sampling(**penalties)
     return Sampling(
-        temperature=min(p.temperature if p.temperature is not None else 1.0, _GREATEST_TEMPERATURE),
-        top_k=p.top_k,
-        top_p=p.top_p,
-        typical_p=p.typical_p,
-        repetition_penalty=penalties[0],
-        frequency_penalty=penalties[1],
-        seed=p.seed if p.seed is not None else random.getrandbits(32),
+        temperature=min(1.0 if p.temperature is None else p.temperature, _GREATEST_TEMPERATURE),
+        seed=random.getrandbits(32) if p.seed is None else p.seed,
+        **cuts,
+        **penalties,
     )
 
 
 # --- grammars
 
 
-def compile_grammar(form: GrammarForm) -> Grammar | None:
+def compile_grammar(form: Grammar) -> Grammar | None:
     """Check a grammar as TGI's router and server do before any token is made.
 
     None is the empty expression, which constrains nothing.
@@ -175,13 +174,10 @@ def compile_grammar(form: GrammarForm) -> Grammar | None:
     Raises:
         ProtocolError: The regular expression or the schema cannot be used; the text says why.
     """
+    if form == Grammar("regex", ""):
+        return None
     try:
-        if form.kind == "json":
-            grammar = Grammar("json", read_schema(form.value))
-        elif form.value:
-            grammar = Grammar("regex", form.value)
-        else:
-            return None
+        grammar = Grammar("json", read_schema(form.value)) if form.kind == "json" else form
         grammar_regex(grammar)
     except BadExpressionError as error:
         # The router does not look at expressions; the server behind it stumbles over them.

@@ -118,31 +118,21 @@ class Output:
     seed: int | None = None
 
     @property
-    def usage(self) -> dict[str, Any]:
-        """Token counts, with those that a cached prefix saved."""
-        generated = len(self.tokens)
-        return {
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": generated,
-            "total_tokens": self.prompt_tokens + generated,
-            "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
-        }
-
-    @property
     def mean_logprob(self) -> float:
         """What `best_of` compares."""
         return sum(token.logprob or 0.0 for token in self.tokens) / len(self.tokens)
 
 
-def total_usage(outputs: Sequence[Output]) -> dict[str, Any]:
-    """The usage of several requests that were answered together."""
-    first, *others = [output.usage for output in outputs]
-    for other in others:
-        for key in ("prompt_tokens", "completion_tokens", "total_tokens"):
-            first[key] += other[key]
-        cached = other["prompt_tokens_details"]["cached_tokens"]
-        first["prompt_tokens_details"]["cached_tokens"] += cached
-    return first
+def usage(*outputs: Output) -> dict[str, Any]:
+    """Token counts of requests that were answered together, with those that a cached prefix saved."""
+    prompts = sum(output.prompt_tokens for output in outputs)
+    generated = sum(len(output.tokens) for output in outputs)
+    return {
+        "prompt_tokens": prompts,
+        "completion_tokens": generated,
+        "total_tokens": prompts + generated,
+        "prompt_tokens_details": {"cached_tokens": sum(each.cached_tokens for each in outputs)},
+    }
 
 
 def _token(token: Token) -> dict[str, Any]:
@@ -185,58 +175,50 @@ class GenerateAnswer:
         return body
 
     def _details(self, output: Output) -> dict[str, Any]:
+        tokens = [_token(token) for token in output.tokens]
         return {
-            "finish_reason": output.finish_reason,
-            "generated_tokens": len(output.tokens),
-            "seed": output.seed,
+            **_ending(output),
             # TGI 3 sends none, whether they are asked for or not.
             "prefill": [],
-            "tokens": [_token(token) for token in output.tokens],
-            **self._top("top_tokens", [[_token(token)] for token in output.tokens]),
+            "tokens": tokens,
+            **({"top_tokens": [[each] for each in tokens]} if self.top_n_tokens else {}),
         }
-
-    def _top(self, name: str, tokens: Any) -> dict[str, Any]:
-        """The likeliest tokens, of which only the chosen ones are known."""
-        return {name: tokens} if self.top_n_tokens else {}
 
     def token(self, index: int, token: Token) -> bytes:
         """The event of every token but the last; counted from 1."""
         # The hot path: one C call quotes the text, nothing else is built.
-        logprob = 0.0 if token.logprob is None else token.logprob
-        if self.top_n_tokens:
-            top = self._top("top_tokens", [_token(token)])
-            return event(
-                {
-                    "index": index,
-                    "token": _token(token),
-                    **top,
-                    "generated_text": None,
-                    "details": None,
-                }
-            )
+        shown = (
+            f'{{"id":{token.id},"text":{_JSON(token.text)},"logprob":{token.logprob or 0.0},'
+            f'"special":{"true" if token.special else "false"}}}'
+        )
+        # Of the likeliest tokens only the chosen one is known.
+        top = f'"top_tokens":[{shown}],' if self.top_n_tokens else ""
         return (
-            f'data: {{"index":{index},"token":{{"id":{token.id},"text":{_JSON(token.text)},'
-            f'"logprob":{logprob},"special":{"true" if token.special else "false"}}},'
-            '"generated_text":null,"details":null}\n\n'
+            f'data: {{"index":{index},"token":{shown},{top}"generated_text":null,"details":null}}\n\n'
         ).encode(errors="replace")
 
     def last(self, output: Output) -> bytes:
         """The event of the last token, with the whole text."""
-        details = {
-            "finish_reason": output.finish_reason,
-            "generated_tokens": len(output.tokens),
-            "seed": output.seed,
-            "input_length": output.prompt_tokens,
-        }
+        token = _token(output.tokens[-1])
         return event(
             {
                 "index": len(output.tokens),
-                "token": _token(output.tokens[-1]),
-                **self._top("top_tokens", [_token(output.tokens[-1])]),
+                "token": token,
+                **({"top_tokens": [token]} if self.top_n_tokens else {}),
                 "generated_text": self.prompt + output.text,
-                "details": details if self.details else None,
+                "details": {**_ending(output), "input_length": output.prompt_tokens}
+                if self.details
+                else None,
             }
         )
+
+
+def _ending(output: Output) -> dict[str, Any]:
+    return {
+        "finish_reason": output.finish_reason,
+        "generated_tokens": len(output.tokens),
+        "seed": output.seed,
+    }
 
 
 # --- chat
@@ -255,7 +237,7 @@ class ChatAnswer:
         self._logprobs = logprobs
         self._top = top_n_tokens
         # Text chunks differ in one field: the rest is encoded once per stream.
-        chunk = self._chunk({"role": "assistant", "content": "\0"}, None).decode()
+        chunk = self._chunk({"role": "assistant", "content": "\0"}).decode()
         self._before, _, self._after = chunk.rpartition('"\\u0000"')
 
     def body(self, output: Output, call: Call | None = None) -> dict[str, Any]:
@@ -269,41 +251,43 @@ class ChatAnswer:
         choice = {
             "index": 0,
             "message": message,
-            "logprobs": self._logprobs_of(output.tokens) if self._logprobs else None,
+            "logprobs": self._logprobs_of(output.tokens),
             "finish_reason": _openai_reason(output.finish_reason),
         }
         return {
             "object": "chat.completion",
             **self._common,
             "choices": [choice],
-            "usage": output.usage,
+            "usage": usage(output),
         }
 
     def token(self, token: Token) -> bytes:
         """The event of every token of text but the last."""
         if self._logprobs:
-            return self._chunk(_text_delta(token), None, self._logprobs_of([token]))
+            return self._text(token)
         text = "" if token.special else token.text
         return f"{self._before}{_JSON(text)}{self._after}".encode(errors="replace")
 
     def last(self, output: Output) -> bytes:
         """The event of the last token, with the finish reason."""
-        token = output.tokens[-1]
-        logprobs = self._logprobs_of([token]) if self._logprobs else None
-        return self._chunk(_text_delta(token), _openai_reason(output.finish_reason), logprobs)
+        return self._text(output.tokens[-1], _openai_reason(output.finish_reason))
 
     def call(self, arguments: str, name: str | None = None) -> bytes:
         """A piece of a function call; the first one carries the name."""
         function = {"name": name, "arguments": arguments}
         call = {"index": 0, "id": "0", "type": "function", "function": function}
-        return self._chunk({"role": "assistant", "tool_calls": [call]}, None)
+        return self._chunk({"role": "assistant", "tool_calls": [call]})
 
     def usage(self, output: Output) -> bytes:
         """The event that closes a stream whose client asked for its usage."""
         chunk = {"object": "chat.completion.chunk", **self._common}
-        return event({**chunk, "choices": [], "usage": output.usage})
+        return event({**chunk, "choices": [], "usage": usage(output)})
 
-    def _chunk(self, delta: Any, finish_reason: str | None, logprobs: Any = None) -> bytes:
+    def _text(self, token: Token, finish_reason: str | None = None) -> bytes:
+        delta = {"role": "assistant", "content": "" if token.special else token.text}
+        return self._chunk(delta, finish_reason, self._logprobs_of([token]))
+
+    def _chunk(self, delta: Any, finish_reason: str | None = None, logprobs: Any = None) -> bytes:
         choice = {
             "index": 0,
             "delta": delta,
@@ -313,15 +297,13 @@ class ChatAnswer:
         chunk = {"object": "chat.completion.chunk", **self._common}
         return event({**chunk, "choices": [choice], "usage": None})
 
-    def _logprobs_of(self, tokens: Sequence[Token]) -> dict[str, Any]:
+    def _logprobs_of(self, tokens: Sequence[Token]) -> dict[str, Any] | None:
+        if not self._logprobs:
+            return None
         shown = [{"token": token.text, "logprob": token.logprob or 0.0} for token in tokens]
         return {
             "content": [{**each, "top_logprobs": [each] if self._top else []} for each in shown]
         }
-
-
-def _text_delta(token: Token) -> dict[str, str]:
-    return {"role": "assistant", "content": "" if token.special else token.text}
 
 
 # --- completions
@@ -345,7 +327,7 @@ class CompletionAnswer:
             _completion_choice(index, output.text, _openai_reason(output.finish_reason))
             for index, output in enumerate(outputs)
         ]
-        return {**self._common, "choices": choices, "usage": total_usage(outputs)}
+        return {**self._common, "choices": choices, "usage": usage(*outputs)}
 
     def token(self, index: int, token: Token) -> bytes:
         """The event of every token but a prompt's last; its fields have an order of their own."""
@@ -356,7 +338,7 @@ class CompletionAnswer:
     def last(self, index: int, output: Output) -> bytes:
         """The event of a prompt's last token; its finish reason is TGI's own, not OpenAI's."""
         choice = _completion_choice(index, output.tokens[-1].text, output.finish_reason)
-        return event({**self._common, "choices": [choice], "usage": output.usage})
+        return event({**self._common, "choices": [choice], "usage": usage(output)})
 
 
 def _completion_choice(index: int, text: str, finish_reason: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from aiohttp.web import Application
@@ -241,23 +241,13 @@ class EmbeddedServer:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     async def __aenter__(self) -> Self:
         return await asyncio.to_thread(self.start)
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await asyncio.to_thread(self.close)
 
 
@@ -279,15 +269,12 @@ async def _serving(
             else:
                 engines[name] = model
 
-        failed: BaseExceptionGroup[EngineError] | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 for name, model in models.items():
                     group.create_task(loaded(name, model))
-        except* EngineError as errors:
-            failed = errors
-        if failed is not None:
-            raise failed.exceptions[0]
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
         yield await stack.enter_async_context(serving(app(engines), **address))
 
 

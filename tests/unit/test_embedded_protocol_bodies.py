@@ -13,7 +13,6 @@ from langchain_sgd.embedded._bodies import (
     ChatBody,
     CompletionBody,
     GenerateBody,
-    GrammarForm,
     Parameters,
     Tool,
     ToolChoice,
@@ -21,6 +20,7 @@ from langchain_sgd.embedded._bodies import (
 )
 from langchain_sgd.embedded._errors import RejectionError
 from langchain_sgd.embedded._json import parse_json
+from langchain_sgd.embedded.engine import Grammar
 
 PREFIX = "Failed to deserialize the JSON body into the target type: "
 USER = {"role": "user", "content": "hi"}
@@ -151,7 +151,7 @@ class TestGenerate:
             seed=2**64 - 1,
             top_n_tokens=5,
             logprobs=True,
-            grammar=GrammarForm("regex", "a+"),
+            grammar=Grammar("regex", "a+"),
         )
 
     def test_optional_parameters_may_be_null(self) -> None:
@@ -219,20 +219,20 @@ class TestGrammarForms:
     @pytest.mark.parametrize(
         ("form", "expected"),
         [
-            ({"type": "json", "value": SCHEMA}, GrammarForm("json", SCHEMA)),
-            ({"type": "json_object", "value": SCHEMA}, GrammarForm("json", SCHEMA)),
+            ({"type": "json", "value": SCHEMA}, Grammar("json", SCHEMA)),
+            ({"type": "json_object", "value": SCHEMA}, Grammar("json", SCHEMA)),
             (
                 {"type": "json", "value": json.dumps(SCHEMA)},
-                GrammarForm("json", json.dumps(SCHEMA)),
+                Grammar("json", json.dumps(SCHEMA)),
             ),
             (
                 {"type": "json_schema", "value": {"name": "x", "schema": SCHEMA}},
-                GrammarForm("json", SCHEMA),
+                Grammar("json", SCHEMA),
             ),
-            ({"type": "regex", "value": "a+"}, GrammarForm("regex", "a+")),
+            ({"type": "regex", "value": "a+"}, Grammar("regex", "a+")),
         ],
     )
-    def test_forms(self, form: Any, expected: GrammarForm) -> None:
+    def test_forms(self, form: Any, expected: Grammar) -> None:
         assert read_chat(response_format=form).parameters.grammar == expected
         parameters = read_generate({"inputs": "a", "parameters": {"grammar": form}}).parameters
         assert parameters.grammar == expected

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from langchain_sgd.embedded._bodies import GrammarForm, Parameters
+from langchain_sgd.embedded._bodies import Parameters
 from langchain_sgd.embedded._errors import ProtocolError
 from langchain_sgd.embedded._validation import (
     Limits,
@@ -19,7 +19,7 @@ from langchain_sgd.embedded._validation import (
     new_tokens,
     sampling,
 )
-from langchain_sgd.embedded.engine import Sampling
+from langchain_sgd.embedded.engine import Grammar, Sampling
 
 LIMITS = Limits(max_total_tokens=100)
 
@@ -184,7 +184,7 @@ class TestGrammars:
         ],
     )
     def test_schemas_that_compile(self, schema: Any) -> None:
-        grammar = compile_grammar(GrammarForm("json", schema))
+        grammar = compile_grammar(Grammar("json", schema))
         assert grammar is not None
         assert grammar.value == (json.loads(schema) if isinstance(schema, str) else schema)
 
@@ -226,7 +226,7 @@ class TestGrammars:
     )
     def test_schemas_that_do_not(self, schema: Any, text: str) -> None:
         with pytest.raises(ProtocolError) as caught:
-            compile_grammar(GrammarForm("json", schema))
+            compile_grammar(Grammar("json", schema))
         assert text in text_of(caught.value)
 
     def test_a_schema_that_doubles_with_every_reference_is_refused_at_once(self) -> None:
@@ -236,18 +236,18 @@ class TestGrammars:
         }
         schema = {"properties": {"a": {"$ref": "#/$defs/d0"}}, "$defs": {**parts, "d40": {}}}
         with pytest.raises(ProtocolError, match="more than 5000 parts"):
-            compile_grammar(GrammarForm("json", schema))
+            compile_grammar(Grammar("json", schema))
 
     def test_regular_expressions(self) -> None:
-        grammar = compile_grammar(GrammarForm("regex", "a+\n"))
+        grammar = compile_grammar(Grammar("regex", "a+\n"))
         assert grammar is not None
         assert grammar.value == "a+\n"
-        assert compile_grammar(GrammarForm("regex", "")) is None
+        assert compile_grammar(Grammar("regex", "")) is None
 
     @pytest.mark.parametrize("expression", ["[a", "^ab$", "(?=a)b", r"\bword"])
     def test_expressions_over_which_the_real_server_stumbles(self, expression: str) -> None:
         with pytest.raises(ProtocolError) as caught:
-            compile_grammar(GrammarForm("regex", expression))
+            compile_grammar(Grammar("regex", expression))
         assert (caught.value.status, caught.value.error_type) == (424, "generation")
 
     @pytest.mark.parametrize(
@@ -261,14 +261,14 @@ class TestGrammars:
     )
     def test_what_would_take_for_ever_is_refused(self, expression: str) -> None:
         with pytest.raises(ProtocolError, match="states") as caught:
-            compile_grammar(GrammarForm("regex", expression))
+            compile_grammar(Grammar("regex", expression))
         assert caught.value.status == 422
 
     def test_what_is_nested_without_end_is_refused(self) -> None:
         with pytest.raises(ProtocolError, match="groups in one another"):
-            compile_grammar(GrammarForm("regex", "(?:" * 200_000 + "a" + ")" * 200_000))
+            compile_grammar(Grammar("regex", "(?:" * 200_000 + "a" + ")" * 200_000))
         deep: Any = {"type": "string"}
         for _ in range(3000):
             deep = {"type": "array", "items": deep}
         with pytest.raises(ProtocolError, match="recursion"):
-            compile_grammar(GrammarForm("json", {"properties": {"a": deep}}))
+            compile_grammar(Grammar("json", {"properties": {"a": deep}}))
