@@ -6,8 +6,7 @@ pydantic's words. Fields that TGI ignores are checked for their type and dropped
 
 from __future__ import annotations
 
-import math
-import struct
+import ctypes
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,17 +26,8 @@ from langchain_sgd.embedded._errors import RejectionError
 from langchain_sgd.embedded._json import PREFIX
 from langchain_sgd.embedded.engine import Grammar
 
-
-def _single(value: float) -> float:
-    """A number of single precision, as TGI holds it."""
-    try:
-        single: float = struct.unpack("f", struct.pack("f", value))[0]
-    except OverflowError:
-        return math.copysign(math.inf, value)
-    return single
-
-
-F32 = Annotated[float, AfterValidator(_single)]
+F32 = Annotated[float, AfterValidator(lambda value: ctypes.c_float(value).value)]
+"""A number of single precision, as TGI holds it."""
 I32 = Annotated[int, Field(ge=-(2**31), lt=2**31)]
 U32 = Annotated[int, Field(ge=0, lt=2**32)]
 U64 = Annotated[int, Field(ge=0, lt=2**64)]

@@ -69,18 +69,19 @@ class Chat:
         self.prompt = await self._model.prompt(self.body, ())
         return await self._model.run(self.prompt, self.body.parameters), None
 
-    async def stream(self, events: Events) -> Output:
-        """Send the answer but for its usage.
+    async def stream(self, events: Events) -> None:
+        """Send the answer.
 
         Raises:
             ProtocolError: As in `whole`.
         """
-        output = None
-        if self._tools:
-            output = await self._stream_call(events)
-            if output is None:
+        output = await self._stream_call(events) if self._tools else None
+        if output is None:
+            if self._tools:
                 self.prompt = await self._model.prompt(self.body, ())
-        return await self._stream_text(events) if output is None else output
+            output = await self._stream_text(events)
+        if self.body.include_usage:
+            await events.send(self.answer.usage(output))
 
     @property
     def _parameters(self) -> Parameters:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -42,6 +42,7 @@ from langchain_sgd.embedded.engine import Token, shown
 from langchain_sgd.embedded.protocol import DONE, CompletionAnswer, GenerateAnswer, event
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Part = Callable[[Events], Awaitable[None]]
 
 
 class Routes:
@@ -103,34 +104,34 @@ class Routes:
         given = request.headers.get("Authorization", "").lower().encode(errors="replace")
         return hmac.compare_digest(given, self._authorization)
 
-    @asynccontextmanager
-    async def _events(
-        self, request: web.Request, characters: int, *, as_openai: bool
-    ) -> AsyncIterator[Events]:
-        """A stream of events; an error is its last one, in the form of the route."""
+    async def _stream(
+        self, request: web.Request, characters: int, *parts: Part, as_openai: bool = True
+    ) -> web.StreamResponse:
+        """Stream what the parts write, all at once; an error ends its part, in the form of the route."""
         stream = event_stream(request, characters=characters, keepalive_s=self._keepalive_s)
         async with stream as events:
-            try:
-                yield events
-            except ProtocolError as error:
-                await events.send(self._failed(error, as_openai=as_openai))
+
+            async def write(part: Part) -> None:
+                try:
+                    await part(events)
+                except ProtocolError as error:
+                    self._model.metrics.failed(error.error_type)
+                    await events.send(event(error.chat_event if as_openai else error.body))
+
+            async with asyncio.TaskGroup() as group:
+                for part in parts:
+                    group.create_task(write(part))
             if as_openai:
                 await events.send(DONE)
-
-    def _failed(self, error: ProtocolError, *, as_openai: bool) -> bytes:
-        self._model.metrics.failed(error.error_type)
-        return event(error.chat_event if as_openai else error.body)
+        return events.response
 
     # --- generate
 
     async def _compat(self, request: web.Request) -> web.StreamResponse:
         body = await self._generate_request(request)
-        if body.given.return_full_text is None:
-            given = body.given.model_copy(update={"return_full_text": True})
-            body = body.model_copy(update={"given": given})
         if body.stream:
-            return await self._stream_generate(request, body)
-        return await self._whole_generate(body, as_list=True)
+            return await self._stream_generate(request, body, full_text=True)
+        return await self._whole_generate(body, is_compat=True)
 
     async def _generate(self, request: web.Request) -> web.StreamResponse:
         return await self._whole_generate(await self._generate_request(request))
@@ -144,25 +145,22 @@ class Routes:
         return body
 
     async def _whole_generate(
-        self, body: GenerateBody, *, as_list: bool = False
+        self, body: GenerateBody, *, is_compat: bool = False
     ) -> web.StreamResponse:
         started = time.monotonic()
-        parameters = body.parameters
-        if parameters.best_of is not None and parameters.best_of > 1:
-            output, *others = await self._model.run_best_of(body.inputs, parameters)
-        else:
-            output, others = await self._model.run(body.inputs, parameters), []
-        answer = _generate_answer(body).body(output, others)
+        output, *others = await self._model.run_best_of(body.inputs, body.parameters)
+        answer = _generate_answer(body, full_text=is_compat).body(output, others)
         headers = timing_headers(started, len(body.inputs), [output])
-        return json_response([answer] if as_list else answer, headers=headers)
+        return json_response([answer] if is_compat else answer, headers=headers)
 
     async def _stream_generate(
-        self, request: web.Request, body: GenerateBody
+        self, request: web.Request, body: GenerateBody, *, full_text: bool = False
     ) -> web.StreamResponse:
-        answer = _generate_answer(body)
-        index = 0
-        line = Line()
-        async with self._events(request, len(body.inputs), as_openai=False) as events:
+        answer = _generate_answer(body, full_text=full_text)
+
+        async def write(events: Events) -> None:
+            index = 0
+            line = Line()
 
             async def on_token(token: Token) -> None:
                 nonlocal index
@@ -171,20 +169,16 @@ class Routes:
 
             check_stream(body.parameters)
             parameters = body.parameters.model_copy(update={"logprobs": True})
-            output = await self._model.run(body.inputs, parameters, on_token)
-            await events.send(answer.last(output))
-        return events.response
+            await events.send(answer.last(await self._model.run(body.inputs, parameters, on_token)))
+
+        return await self._stream(request, len(body.inputs), write, as_openai=False)
 
     # --- chat
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         chat = await self._chat_request(request)
         if chat.body.stream:
-            async with self._events(request, len(chat.prompt), as_openai=True) as events:
-                output = await chat.stream(events)
-                if chat.body.include_usage:
-                    await events.send(chat.answer.usage(output))
-            return events.response
+            return await self._stream(request, len(chat.prompt), chat.stream)
 
         started = time.monotonic()
         output, call = await chat.whole()
@@ -207,37 +201,25 @@ class Routes:
         if len(body.prompts) > limit:
             raise batch_too_large(limit)
 
-        if body.stream:
-            return await self._stream_completions(request, body)
-        started = time.monotonic()
-        outputs = await self._model.run_all(body.prompts, body.parameters)
-        answer = CompletionAnswer(self._model.engine.info.model_id)
-        headers = timing_headers(started, sum(map(len, body.prompts)), outputs)
-        # TGI adds the headers of its parts up and leaves this one out.
-        del headers["x-compute-time"]
-        return json_response(answer.body(outputs), headers=headers)
-
-    async def _stream_completions(
-        self, request: web.Request, body: CompletionBody
-    ) -> web.StreamResponse:
         answer = CompletionAnswer(self._model.engine.info.model_id)
         characters = sum(map(len, body.prompts))
-        async with self._events(request, characters, as_openai=True) as events:
+        if body.stream:
 
-            async def complete(index: int, prompt: str) -> None:
+            async def complete(index: int, prompt: str, events: Events) -> None:
                 async def on_token(token: Token) -> None:
                     await events.send(answer.token(index, token))
 
-                try:
-                    output = await self._model.run(prompt, body.parameters, on_token)
-                    await events.send(answer.last(index, output))
-                except ProtocolError as error:
-                    await events.send(self._failed(error, as_openai=True))
+                output = await self._model.run(prompt, body.parameters, on_token)
+                await events.send(answer.last(index, output))
 
-            async with asyncio.TaskGroup() as group:
-                for index, prompt in enumerate(body.prompts):
-                    group.create_task(complete(index, prompt))
-        return events.response
+            parts = [partial(complete, *each) for each in enumerate(body.prompts)]
+            return await self._stream(request, characters, *parts)
+        started = time.monotonic()
+        outputs = await self._model.run_all(body.prompts, body.parameters)
+        headers = timing_headers(started, characters, outputs)
+        # TGI adds the headers of its parts up and leaves this one out.
+        del headers["x-compute-time"]
+        return json_response(answer.body(outputs), headers=headers)
 
     # --- the rest
 
@@ -288,11 +270,13 @@ class Routes:
         return web.Response(text=text)
 
 
-def _generate_answer(body: GenerateBody) -> GenerateAnswer:
+def _generate_answer(body: GenerateBody, *, full_text: bool) -> GenerateAnswer:
+    """`full_text`: whether the prompt stands before the text where the client does not say."""
     parameters = body.parameters
+    wanted = parameters.return_full_text
     return GenerateAnswer(
         details=parameters.details or parameters.decoder_input_details,
-        prompt=body.inputs if parameters.return_full_text else "",
+        prompt=body.inputs if (full_text if wanted is None else wanted) else "",
         top_n_tokens=parameters.top_n_tokens or 0,
     )
 

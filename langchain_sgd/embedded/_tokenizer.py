@@ -36,8 +36,6 @@ _SPLITS: Final[Mapping[str, tuple[str, ...]]] = {
 """Expressions by `tokenizer.ggml.pre` that cut a text into words before its bytes are merged."""
 
 _CONTROL, _USER_DEFINED = 3, 4
-_SEEN: Final = 4
-"""Tokens of the prompt that can tell how the next one is written."""
 _END_TEXTS: Final = (
     "<|im_end|>",
     "<|eot_id|>",
@@ -171,16 +169,13 @@ class Tokenizer:
 
 
 class TextDecoder:
-    """Turns one request's ids into tokens with text; characters may span several tokens.
+    """Turns one request's ids into tokens with text; characters may span several tokens."""
 
-    Args:
-        tokenizer: The model's.
-        before: The ids of the prompt, whose end says whether a word begins with a space.
-    """
-
-    def __init__(self, tokenizer: Tokenizer, before: Sequence[int] = ()) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._stream = DecodeStream(before[-_SEEN:], skip_special_tokens=True)
+        # After a word, or the space before the first one would be taken for a text's beginning.
+        word = tokenizer.splitter.encode("x", add_special_tokens=False).ids
+        self._stream = DecodeStream(word, skip_special_tokens=True)
 
     def push(self, token: int, logprob: float | None = None, *, last: bool = False) -> Token:
         """The token with the text that it completes; the last one gives up an unfinished character."""

@@ -127,14 +127,12 @@ def new_tokens(parameters: Parameters, input_length: int, limits: Limits) -> int
     Raises:
         ProtocolError: The prompt does not fit.
     """
-    wanted = parameters.max_new_tokens
-    if wanted is None:
-        wanted = max(0, limits.max_total_tokens - input_length)
+    wanted, left = parameters.max_new_tokens, limits.max_total_tokens - input_length
     if input_length > limits.max_input_tokens:
         _fail(
             f"`inputs` must have less than {limits.max_input_tokens} tokens. Given: {input_length}"
         )
-    return min(wanted, limits.max_total_tokens - input_length)
+    return left if wanted is None else min(wanted, left)
 
 
 def _asks_for_sampling(p: Parameters) -> bool:

@@ -78,7 +78,13 @@ def make_app(
 
     app = web.Application(client_max_size=PAYLOAD_LIMIT, middlewares=[plain_refusals])
     models = {
-        name: Model(engine, _limits(engine, max_concurrent_requests))
+        name: Model(
+            engine,
+            Limits(
+                max_total_tokens=engine.info.max_total_tokens,
+                max_concurrent_requests=max_concurrent_requests,
+            ),
+        )
         for name, engine in engines.items()
     }
     for name, model in models.items():
@@ -138,13 +144,6 @@ async def serving(
         stack.callback(listener.close)
         bound = listener.sockets[0].getsockname()[1]
         yield f"http://{f'[{host}]' if ':' in host else host}:{bound}"
-
-
-def _limits(engine: Engine, max_concurrent_requests: int) -> Limits:
-    return Limits(
-        max_total_tokens=engine.info.max_total_tokens,
-        max_concurrent_requests=max_concurrent_requests,
-    )
 
 
 def _health_of(models: Sequence[Model]) -> Handler:

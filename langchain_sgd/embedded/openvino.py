@@ -138,7 +138,7 @@ class OpenVINOEngine(TextEngine[Worker]):
             logprobs=request.logprobs,
             sampling=_config(request.sampling),
             regex=regex,
-            decoder=TextDecoder(tokenizer, ids),
+            decoder=TextDecoder(tokenizer),
         )
         async with aclosing(self._keeper.tokens(asked)) as tokens:
             async for token in tokens:
