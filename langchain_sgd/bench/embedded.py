@@ -22,7 +22,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, cast, get_args
 
@@ -283,7 +283,7 @@ async def _measured(server: Served, method: Method, question: Question, seed: in
             Report.model_validate(row["report"]),
             planned_first=method.name in {PLANNED, SUPERSTEPS, SOT},
         ),
-        "engines": {name: counts.to_json() for name, counts in spent.items()},
+        "engines": {name: asdict(counts) for name, counts in spent.items()},
         "client_cpu_s": cpu_s,
         "server_cpu_s": after.cpu_s - before.cpu_s,
     }

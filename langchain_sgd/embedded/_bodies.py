@@ -146,21 +146,14 @@ def _tool_choice(raw: Any) -> ToolChoice:
 
 def _message(raw: Any) -> dict[str, Any]:
     """A message as chat templates take it: text, or calls of functions."""
-    match raw:
-        case {"role": str(role)}:
-            message: dict[str, Any] = {"role": role}
-        case _:
-            msg = "expected a message with a `role`"
-            raise ValueError(msg)
-    for extra in ("name", "tool_call_id"):
-        match raw.get(extra):
-            case str(text):
-                message[extra] = text
-            case None:
-                pass
-            case _:
-                msg = f"expected a string as `{extra}`"
-                raise ValueError(msg)
+    if not (isinstance(raw, Mapping) and isinstance(raw.get("role"), str)):
+        msg = "expected a message with a `role`"
+        raise ValueError(msg)
+    names = ("role", "name", "tool_call_id")
+    message = {name: raw[name] for name in names if raw.get(name) is not None}
+    if not all(isinstance(text, str) for text in message.values()):
+        msg = "expected strings as `name` and `tool_call_id`"
+        raise ValueError(msg)
     match raw:
         case {"content": str(text)}:
             return {**message, "content": text}

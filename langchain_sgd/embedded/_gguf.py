@@ -48,9 +48,9 @@ class GGUF:
         """Such as `llama`."""
         return str(self.fields.get("general.architecture", ""))
 
-    def of_model(self, name: str, default: Any = None) -> Any:
+    def of_model(self, name: str) -> Any:
         """A field of the architecture, such as `context_length`."""
-        return self.fields.get(f"{self.architecture}.{name}", default)
+        return self.fields.get(f"{self.architecture}.{name}")
 
 
 class _Cursor:

@@ -24,34 +24,17 @@ class BadExpressionError(EngineInputError):
     """A regular expression that no engine can follow."""
 
 
-class TooLargeError(EngineInputError):
-    """A grammar that would keep the engine from its work."""
-
-
 def grammar_regex(grammar: Grammar) -> str:
     """The expression that the whole output must match.
 
     Raises:
+        BadExpressionError: A regular expression is wrong, or asks for more than to match from start to end.
         EngineInputError: The grammar cannot be followed; the message says why.
     """
-    if grammar.kind == "regex":
-        expression = grammar.value
-        if not isinstance(expression, str):
-            msg = f"A regex grammar needs a string, not {type(expression).__name__}"
-            raise BadExpressionError(msg)
-    else:
-        expression = json_regex(grammar.value)
-    check_regex(expression)
-    return expression
-
-
-def check_regex(expression: str) -> None:
-    """Refuse an expression that engines cannot follow.
-
-    Raises:
-        BadExpressionError: Its syntax is wrong, or it asks for more than to match from start to end.
-        TooLargeError: Its automaton has too many states.
-    """
+    expression = grammar.value if grammar.kind == "regex" else _json_regex(grammar.value)
+    if not isinstance(expression, str):
+        msg = f"A regex grammar needs a string, not {type(expression).__name__}"
+        raise BadExpressionError(msg)
     shown = repr(expression if len(expression) <= 80 else f"{expression[:77]}...")
     if "(?P<" in expression:
         msg = f"The regular expression {shown} gives groups names; leave them out"
@@ -62,14 +45,16 @@ def check_regex(expression: str) -> None:
         msg = f"The regular expression {shown} cannot be followed: {error}"
         raise BadExpressionError(msg) from None
     if states > MAX_STATES:
+        # More would keep the engine from its work.
         msg = (
             f"The grammar has about {states} states, more than {MAX_STATES}: counted repetitions such as"
             " {0,500} make as many; write + or *, and bound the length by the number of tokens"
         )
-        raise TooLargeError(msg)
+        raise EngineInputError(msg)
+    return expression
 
 
-def json_regex(schema: Any) -> str:
+def _json_regex(schema: Any) -> str:
     """A schema as TGI reads it: the expression that outlines-core makes of it.
 
     Raises:
@@ -126,7 +111,7 @@ def _count(part: Any, root: Mapping[str, Any], seen: tuple[str, ...], parts: int
             f"The schema has more than {_MAX_PARTS} parts once its references are replaced by what"
             " they stand for; use fewer or shallower references"
         )
-        raise TooLargeError(msg)
+        raise EngineInputError(msg)
     if isinstance(part, list):
         for each in part:
             parts = _count(each, root, seen, parts)

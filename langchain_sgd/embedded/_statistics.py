@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+import operator
+from dataclasses import astuple, dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +20,7 @@ class Statistics:
     """Seconds spent in the model; the rest of a step is the loop's own cost."""
 
     def __sub__(self, other: Statistics) -> Statistics:
-        return self._with(other, -1)
+        return Statistics(*map(operator.sub, astuple(self), astuple(other)))
 
     def __add__(self, other: Statistics) -> Statistics:
-        return self._with(other, 1)
-
-    def _with(self, other: Statistics, sign: int) -> Statistics:
-        names = [each.name for each in fields(self)]
-        return Statistics(*(getattr(self, name) + sign * getattr(other, name) for name in names))
-
-    def to_json(self) -> dict[str, float]:
-        """The figures, by name."""
-        return asdict(self)
+        return Statistics(*map(operator.add, astuple(self), astuple(other)))

@@ -21,6 +21,7 @@ from langchain_sgd.embedded._gguf import GGUF
 from langchain_sgd.embedded._tokenizer import Controls
 from langchain_sgd.embedded.engine import EngineError, EngineInfo, EngineInputError, GenerateRequest
 
+INSTALL_HINT: Final = 'pip install "langchain-sgd[embedded]"'
 DEFAULT_CONTEXT: Final = 4096
 """Tokens of a request where nothing is said: room for a planner's prompt, a plan and a long answer."""
 _SMALL_FILE: Final = 32_000_000

@@ -9,7 +9,6 @@ little on it.
 from __future__ import annotations
 
 import asyncio
-import importlib.metadata
 import importlib.util
 import json
 import os
@@ -28,7 +27,7 @@ from langchain_sgd.embedded._child import Keeper
 from langchain_sgd.embedded._gguf import read_gguf
 from langchain_sgd.embedded._grammar import grammar_regex
 from langchain_sgd.embedded._statistics import Statistics
-from langchain_sgd.embedded._text import Options, TextEngine, source_of
+from langchain_sgd.embedded._text import INSTALL_HINT, Options, TextEngine, source_of
 from langchain_sgd.embedded._tokenizer import controls_of
 from langchain_sgd.embedded.engine import (
     Counters,
@@ -40,23 +39,12 @@ from langchain_sgd.embedded.engine import (
     shown,
 )
 
-__all__ = ["INSTALL_HINT", "TESTED_VERSION", "LlamaCppEngine", "installed_version"]
-
-TESTED_VERSION: Final = "2026.10.11549"
-INSTALL_HINT: Final = f"pip install xllamacpp=={TESTED_VERSION}"
+__all__ = ["LlamaCppEngine"]
 
 _DATA: Final = b"data: "
 _HIGHEST_SEED: Final = 2**32 - 1
 """llama.cpp takes it to mean any."""
 _ASK_TIMEOUT_S: Final = 2.0
-
-
-def installed_version() -> str | None:
-    """The wheel's version, None where it is not installed."""
-    try:
-        return importlib.metadata.version("xllamacpp")
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 class LlamaCppEngine(TextEngine["_Server"]):

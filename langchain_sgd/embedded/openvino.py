@@ -22,7 +22,7 @@ from langchain_sgd.embedded._gguf import GGUF, as_q8_0, read_gguf
 from langchain_sgd.embedded._grammar import grammar_regex
 from langchain_sgd.embedded._openvino_process import Request, Worker
 from langchain_sgd.embedded._statistics import Statistics
-from langchain_sgd.embedded._text import Options, Source, TextEngine, source_of
+from langchain_sgd.embedded._text import INSTALL_HINT, Options, Source, TextEngine, source_of
 from langchain_sgd.embedded._tokenizer import (
     TextDecoder,
     Tokenizer,
@@ -40,9 +40,7 @@ from langchain_sgd.embedded.engine import (
     Token,
 )
 
-__all__ = ["INSTALL_HINT", "OpenVINOEngine", "unfit"]
-
-INSTALL_HINT: Final = 'pip install "langchain-sgd[embedded]"'
+__all__ = ["OpenVINOEngine", "unfit"]
 
 _ARCHITECTURES: Final = frozenset({"llama", "qwen2", "qwen3"})
 _VERIFIED: Final = frozenset({"F32", "F16", "Q4_0", "Q8_0", "Q4_K", "Q6_K"})

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from langchain_sgd.embedded._errors import ProtocolError, RejectionError
 from langchain_sgd.embedded._tools import Call
 from langchain_sgd.embedded._validation import Limits
 from langchain_sgd.embedded.engine import EngineInfo, Token
@@ -31,10 +30,7 @@ __all__ = [
     "Decoding",
     "FinishReason",
     "GenerateAnswer",
-    "Limits",
     "Output",
-    "ProtocolError",
-    "RejectionError",
     "dumps",
     "event",
     "info_body",

@@ -21,6 +21,7 @@ from langchain_sgd.embedded._tools import (
     tool_schema,
     with_tools,
 )
+from langchain_sgd.embedded._validation import Limits
 from langchain_sgd.embedded.engine import EngineInfo, Token
 from langchain_sgd.embedded.protocol import (
     ChatAnswer,
@@ -28,7 +29,6 @@ from langchain_sgd.embedded.protocol import (
     Decoding,
     FinishReason,
     GenerateAnswer,
-    Limits,
     Output,
     dumps,
     event,
