@@ -148,7 +148,7 @@ def _message(raw: Any) -> dict[str, Any]:
     """A message as chat templates take it: text, or calls of functions."""
     if not (isinstance(raw, Mapping) and isinstance(raw.get("role"), str)):
         msg = "expected a message with a `role`"
-        raise ValueError(msg)
+        raise ValueError(msg)  # noqa: TRY004 - of this kind pydantic makes an answer
     names = ("role", "name", "tool_call_id")
     message = {name: raw[name] for name in names if raw.get(name) is not None}
     if not all(isinstance(text, str) for text in message.values()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from langchain_sgd.embedded._bodies import ChatBody, Parameters, Tool
+from langchain_sgd.embedded._decoding import Output
 from langchain_sgd.embedded._errors import tool_error
 from langchain_sgd.embedded._http import Events, Line
 from langchain_sgd.embedded._model import Model
@@ -19,7 +20,7 @@ from langchain_sgd.embedded._tools import (
     tool_schema,
 )
 from langchain_sgd.embedded.engine import Grammar, Token
-from langchain_sgd.embedded.protocol import ChatAnswer, Output
+from langchain_sgd.embedded.protocol import ChatAnswer
 
 
 class Chat:

@@ -10,10 +10,11 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from langchain_sgd.embedded._decoding import Output
 from langchain_sgd.embedded._errors import RejectionError
 from langchain_sgd.embedded._json import parse_json
 from langchain_sgd.embedded.engine import Token
-from langchain_sgd.embedded.protocol import KEEPALIVE, Output, dumps
+from langchain_sgd.embedded.protocol import KEEPALIVE, dumps
 
 PAYLOAD_LIMIT: Final = 2_000_000
 """Bytes of the largest body, TGI's default."""

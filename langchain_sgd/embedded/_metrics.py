@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from langchain_sgd.embedded.protocol import Output
+from langchain_sgd.embedded._decoding import Output
 
 
 class Metrics:

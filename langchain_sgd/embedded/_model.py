@@ -11,6 +11,7 @@ from typing import Any
 
 from langchain_sgd.embedded import _errors
 from langchain_sgd.embedded._bodies import ChatBody, Parameters, Tool
+from langchain_sgd.embedded._decoding import Decoding, Output
 from langchain_sgd.embedded._metrics import Metrics
 from langchain_sgd.embedded._tools import with_tools
 from langchain_sgd.embedded._validation import (
@@ -31,7 +32,6 @@ from langchain_sgd.embedded.engine import (
     Sampling,
     Token,
 )
-from langchain_sgd.embedded.protocol import Decoding, Output
 
 OnToken = Callable[[Token], Awaitable[None]]
 

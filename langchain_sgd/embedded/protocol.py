@@ -1,7 +1,7 @@
 """TGI's router protocol without any input or output: what is answered, byte for byte.
 
-Bodies are read by `_bodies`, judged by `_validation`, and answered from here: the state of one
-decoding (stop texts, finish reasons), the JSON bodies and the server-sent events of every route.
+Bodies are read by `_bodies`, judged by `_validation`, and answered from here: the JSON bodies and the
+server-sent events of every route.
 `langchain_sgd.embedded.app` puts these on sockets.
 
 Protocol: text-generation-inference 3.3.7. Ours beyond it are the field `prompt_tokens_details` of
@@ -14,8 +14,9 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
+from langchain_sgd.embedded._decoding import FinishReason, Output
 from langchain_sgd.embedded._tools import Call
 from langchain_sgd.embedded._validation import Limits
 from langchain_sgd.embedded.engine import EngineInfo, Token
@@ -27,10 +28,7 @@ __all__ = [
     "VERSION",
     "ChatAnswer",
     "CompletionAnswer",
-    "Decoding",
-    "FinishReason",
     "GenerateAnswer",
-    "Output",
     "dumps",
     "event",
     "info_body",
@@ -47,8 +45,6 @@ _FINGERPRINT: Final = f"{VERSION}-langchain-sgd"
 DONE: Final = b"data: [DONE]\n\n"
 KEEPALIVE: Final = b":\n\n"
 
-FinishReason = Literal["length", "eos_token", "stop_sequence"]
-
 _JSON: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -61,62 +57,6 @@ def dumps(value: Any) -> bytes:
 def event(value: Any) -> bytes:
     """One server-sent event."""
     return b"data: " + dumps(value) + b"\n\n"
-
-
-# --- decoding
-
-
-class Decoding:
-    """Follows the tokens of one request and says when, and why, it is finished.
-
-    A stop text ends the request when the output *ends* with it after a token (one newline may
-    follow); it stays in the output. A stop text that ends inside a token is not seen. Both are
-    TGI's rules.
-    """
-
-    __slots__ = ("_longest", "_max_new_tokens", "_stop", "_tail", "tokens")
-
-    def __init__(self, max_new_tokens: int, stop: Sequence[str]) -> None:
-        self.tokens: list[Token] = []
-        self._max_new_tokens = max_new_tokens
-        self._stop = tuple(text for each in stop for text in (each, f"{each}\n"))
-        self._longest = max(map(len, self._stop), default=0)
-        self._tail = ""
-
-    def push(self, token: Token) -> FinishReason | None:
-        """Take the next token; the reason to end after it, if there is one."""
-        self.tokens.append(token)
-        if len(self.tokens) >= self._max_new_tokens:
-            return "length"
-        if token.special:
-            return "eos_token"
-        if self._stop:
-            self._tail = (self._tail + token.text)[-self._longest :]
-            if self._tail.endswith(self._stop):
-                return "stop_sequence"
-        return None
-
-    @property
-    def text(self) -> str:
-        """The output so far, without special tokens."""
-        return "".join([token.text for token in self.tokens if not token.special])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
-    """One finished request."""
-
-    text: str
-    tokens: Sequence[Token]
-    finish_reason: FinishReason
-    prompt_tokens: int
-    cached_tokens: int = 0
-    seed: int | None = None
-
-    @property
-    def mean_logprob(self) -> float:
-        """What `best_of` compares."""
-        return sum(token.logprob or 0.0 for token in self.tokens) / len(self.tokens)
 
 
 def usage(*outputs: Output) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_sgd.embedded._bodies import Tool, ToolChoice
+from langchain_sgd.embedded._decoding import Decoding, FinishReason, Output
 from langchain_sgd.embedded._errors import ProtocolError
 from langchain_sgd.embedded._metrics import Metrics
 from langchain_sgd.embedded._tools import (
@@ -26,10 +27,7 @@ from langchain_sgd.embedded.engine import EngineInfo, Token
 from langchain_sgd.embedded.protocol import (
     ChatAnswer,
     CompletionAnswer,
-    Decoding,
-    FinishReason,
     GenerateAnswer,
-    Output,
     dumps,
     event,
     info_body,
