@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from langchain_sgd.embedded._bodies import ChatBody, Parameters, Tool
 from langchain_sgd.embedded._decoding import Output
-from langchain_sgd.embedded._errors import tool_error
+from langchain_sgd.embedded._errors import Kind, ProtocolError
 from langchain_sgd.embedded._http import Events, Line
 from langchain_sgd.embedded._model import Model
 from langchain_sgd.embedded._tools import (
@@ -48,7 +48,7 @@ class Chat:
         """
         if body.tools is not None and body.parameters.grammar is not None:
             msg = "Grammar and tools are mutually exclusive"
-            raise tool_error(msg)
+            raise ProtocolError(Kind.TOOL, msg)
         if _answered(body):
             # The model has what it asked for. Forced to name a function again it would call the same one.
             return cls(model, body, (), await model.prompt(body, (), known=body.tools or ()))

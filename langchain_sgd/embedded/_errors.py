@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any
 
-_STATUS = {
-    "generation": 424,
-    "overloaded": 429,
-    "incomplete_generation": 500,
-    "incomplete_generation_stream": 500,
-}
-"""Of kinds that are not the request's fault; the others are 422."""
+
+class Kind(Enum):
+    """TGI's kinds of errors: the name, the status and the text of each."""
+
+    VALIDATION = "validation", 422, "Input validation error: {}"
+    TEMPLATE = "template_error", 422, "Template error: {}"
+    TOOL = "tool_error", 422, "Tool error: {}"
+    SUFFIX = (
+        "suffix not supported",
+        422,
+        "Suffix is not supported and can be achieved by preprocessing the prompt.",
+    )
+    BATCH = (
+        "batch size exceeded",
+        422,
+        "Number of prompts exceeds the maximum allowed batch size of {}",
+    )
+    GENERATION = "generation", 424, "Request failed during generation: {}"
+    OVERLOADED = "overloaded", 429, "Model is overloaded"
+    INCOMPLETE = "incomplete_generation", 500, "Incomplete generation"
+    INCOMPLETE_STREAM = "incomplete_generation_stream", 500, "Incomplete generation stream"
 
 
 class RejectionError(Exception):
@@ -23,13 +38,17 @@ class RejectionError(Exception):
 
 
 class ProtocolError(Exception):
-    """A request that fits the body's shape but cannot be answered."""
+    """A request that fits the body's shape but cannot be answered.
 
-    def __init__(self, error_type: str, message: str) -> None:
-        super().__init__(message)
-        self.error_type = error_type
-        self.message = message
-        self.status = _STATUS.get(error_type, 422)
+    Args:
+        kind: Which of TGI's it is.
+        details: What else its text says, where the kind alone does not.
+    """
+
+    def __init__(self, kind: Kind, details: object = "") -> None:
+        self.error_type, self.status, text = kind.value
+        self.message = text.format(details)
+        super().__init__(self.message)
 
     @property
     def body(self) -> dict[str, Any]:
@@ -40,47 +59,3 @@ class ProtocolError(Exception):
     def chat_event(self) -> dict[str, Any]:
         """The event of chat and completions streams, where TGI reports every error as 422."""
         return {"error": {"message": self.message, "http_status_code": 422}}
-
-
-def invalid(message: str) -> ProtocolError:
-    """A request that breaks a rule of TGI's validation."""
-    return ProtocolError("validation", f"Input validation error: {message}")
-
-
-def tool_error(message: str) -> ProtocolError:
-    """A function call that cannot be asked for, or that the model got wrong."""
-    return ProtocolError("tool_error", f"Tool error: {message}")
-
-
-def template_error(message: str) -> ProtocolError:
-    """Messages that the model's chat template refuses."""
-    return ProtocolError("template_error", f"Template error: {message}")
-
-
-def generation_failed(message: str) -> ProtocolError:
-    """The engine failed while it worked."""
-    return ProtocolError("generation", f"Request failed during generation: {message}")
-
-
-def overloaded() -> ProtocolError:
-    """As many requests are in flight as the server takes; nothing is queued beyond that."""
-    return ProtocolError("overloaded", "Model is overloaded")
-
-
-def incomplete(*, stream: bool) -> ProtocolError:
-    """The engine ended before the text was finished."""
-    if stream:
-        return ProtocolError("incomplete_generation_stream", "Incomplete generation stream")
-    return ProtocolError("incomplete_generation", "Incomplete generation")
-
-
-def suffix_unsupported() -> ProtocolError:
-    """`/v1/completions` was asked to fill a gap."""
-    msg = "Suffix is not supported and can be achieved by preprocessing the prompt."
-    return ProtocolError("suffix not supported", msg)
-
-
-def batch_too_large(limit: int) -> ProtocolError:
-    """`/v1/completions` was given too many prompts."""
-    msg = f"Number of prompts exceeds the maximum allowed batch size of {limit}"
-    return ProtocolError("batch size exceeded", msg)

@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any
 
-from langchain_sgd.embedded import _errors
 from langchain_sgd.embedded._bodies import ChatBody, Parameters, Tool
 from langchain_sgd.embedded._decoding import Decoding, Output
+from langchain_sgd.embedded._errors import Kind, ProtocolError
 from langchain_sgd.embedded._metrics import Metrics
 from langchain_sgd.embedded._tools import with_tools
 from langchain_sgd.embedded._validation import (
@@ -47,19 +47,17 @@ class Model:
         self._healthy = False
 
     @contextmanager
-    def _translated(
-        self, refused: Callable[[str], _errors.ProtocolError] = _errors.invalid
-    ) -> Iterator[None]:
-        """Turn the engine's errors into the protocol's; `refused` makes that of its input."""
+    def _translated(self, refused: Kind = Kind.VALIDATION) -> Iterator[None]:
+        """Turn the engine's errors into the protocol's; `refused` is what that of its input becomes."""
         try:
             yield
         except EngineBusyError as error:
-            raise _errors.overloaded() from error
+            raise ProtocolError(Kind.OVERLOADED) from error
         except EngineInputError as error:
-            raise refused(str(error)) from error
+            raise ProtocolError(refused, error) from error
         except EngineError as error:
             self._healthy = False
-            raise _errors.generation_failed(str(error)) from error
+            raise ProtocolError(Kind.GENERATION, error) from error
 
     async def prompt(
         self, chat: ChatBody, tools: Sequence[Tool], *, known: Sequence[Tool] = ()
@@ -88,7 +86,7 @@ class Model:
             begun = last["content"]
         named = (tools or known) if in_template else ()
         shown = [tool.as_json() for tool in named] or None
-        with self._translated(_errors.template_error):
+        with self._translated(Kind.TEMPLATE):
             return await self.engine.render_chat(messages, shown) + begun
 
     async def tokenize(self, text: str) -> Sequence[Token]:
@@ -112,7 +110,7 @@ class Model:
             ProtocolError: No place is free, a rule is broken, or the engine refused, failed or ended early.
         """
         if self.metrics.in_flight >= self.limits.max_concurrent_requests:
-            raise _errors.overloaded()
+            raise ProtocolError(Kind.OVERLOADED)
         self.metrics.in_flight += 1
         try:
             return await self._run(inputs, parameters, on_token)
@@ -171,7 +169,7 @@ class Model:
                     # The engine's stream ends here by itself, and only then its counters are full.
                     await anext(stream, None)
         if reason is None:
-            raise _errors.incomplete(stream=on_token is not None)
+            raise ProtocolError(Kind.INCOMPLETE if on_token is None else Kind.INCOMPLETE_STREAM)
 
         self._healthy = True
         output = Output(

@@ -21,12 +21,7 @@ from langchain_sgd.embedded._bodies import (
     read,
 )
 from langchain_sgd.embedded._chat import Chat
-from langchain_sgd.embedded._errors import (
-    ProtocolError,
-    RejectionError,
-    batch_too_large,
-    suffix_unsupported,
-)
+from langchain_sgd.embedded._errors import Kind, ProtocolError, RejectionError
 from langchain_sgd.embedded._http import (
     Events,
     Line,
@@ -196,10 +191,10 @@ class Routes:
         body = read(CompletionBody, await read_body(request))
         self._model.metrics.requested()
         if body.suffix is not None:
-            raise suffix_unsupported()
+            raise ProtocolError(Kind.SUFFIX)
         limit = self._model.limits.max_client_batch_size
         if len(body.prompts) > limit:
-            raise batch_too_large(limit)
+            raise ProtocolError(Kind.BATCH, limit)
 
         answer = CompletionAnswer(self._model.engine.info.model_id)
         characters = sum(map(len, body.prompts))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from langchain_sgd.embedded._bodies import Tool, ToolChoice
-from langchain_sgd.embedded._errors import tool_error
+from langchain_sgd.embedded._errors import Kind, ProtocolError
 
 NO_TOOL: Final = "no_tool"
 
@@ -46,7 +46,7 @@ def selected_tools(tools: Sequence[Tool] | None, choice: ToolChoice) -> tuple[To
     found = next((tool for tool in tools if tool.name == choice.name), None)
     if found is None:
         msg = f"Tool with name {choice.name} not found"
-        raise tool_error(msg)
+        raise ProtocolError(Kind.TOOL, msg)
     return (found,)
 
 
@@ -57,7 +57,7 @@ def tool_schema(tools: Sequence[Tool]) -> dict[str, Any]:
         functions = [_function_schema(tool, definitions) for tool in tools]
     except (TypeError, AttributeError) as error:
         msg = f"The schema of a function's arguments is no JSON schema: {error}"
-        raise tool_error(msg) from None
+        raise ProtocolError(Kind.TOOL, msg) from None
     schema: dict[str, Any] = {
         "type": "object",
         "properties": {"function": functions[0] if len(functions) == 1 else {"anyOf": functions}},
@@ -153,7 +153,7 @@ def parse_call(text: str) -> Call | None:
         reason = f"missing {error}" if isinstance(error, KeyError) else str(error)
         quoted = json.dumps(text, ensure_ascii=False)
         msg = f"Failed to parse generated text: {reason} {quoted}"
-        raise tool_error(msg) from None
+        raise ProtocolError(Kind.TOOL, msg) from None
     if name == NO_TOOL:
         return None
     return Call(str(name), json.dumps(function, ensure_ascii=False, separators=(",", ":")))

@@ -6,12 +6,12 @@ Source: `router/src/validation.rs` of text-generation-inference 3.3.7.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 from langchain_sgd.embedded._bodies import Parameters
-from langchain_sgd.embedded._errors import generation_failed, invalid
+from langchain_sgd.embedded._errors import Kind, ProtocolError
 from langchain_sgd.embedded._grammar import BadExpressionError, grammar_regex, read_schema
 from langchain_sgd.embedded.engine import EngineInputError, Grammar, Sampling
 
@@ -43,7 +43,7 @@ class Limits:
 
 
 def _fail(message: str) -> NoReturn:
-    raise invalid(message) from None
+    raise ProtocolError(Kind.VALIDATION, message) from None
 
 
 def check_stream(parameters: Parameters) -> None:
@@ -63,62 +63,68 @@ def check_best_of(best_of: int, limits: Limits) -> None:
 
 
 def check_parameters(parameters: Parameters, inputs: str, limits: Limits) -> None:
-    """Rules that need no tokenizer.
+    """Rules that need no tokenizer, in TGI's order.
 
     Raises:
         ProtocolError: The first rule that is broken.
     """
-    problem = next(_problems(parameters, limits), None)
-    if problem is not None:
-        _fail(problem)
-
-    if not inputs:
-        _fail("`inputs` cannot be empty")
-
-    truncate = parameters.truncate
-    if truncate is not None and not 0 < truncate <= limits.max_input_tokens:
-        _fail(
-            "`truncate` must be strictly positive and less than "
-            f"{limits.max_input_tokens}. Given: {truncate}"
-        )
-
-
-def _problems(parameters: Parameters, limits: Limits) -> Iterator[str]:
-    """Every broken rule, in TGI's order."""
-    p = parameters
+    p, longest = parameters, limits.max_input_tokens
     several = p.best_of is not None and p.best_of > 1
-    if several and not _asks_for_sampling(p):
-        yield "you must use sampling when `best_of` is > 1"
-    if p.temperature is not None and p.temperature <= 0:
-        yield "`temperature` must be strictly positive"
-    if p.temperature is not None and 0 < p.temperature < _LEAST_TEMPERATURE:
-        yield (
-            f"`temperature` must be at least {_LEAST_TEMPERATURE}: below, numbers overflow. Leave it out"
-            " (chat: send 0) to decode greedily"
-        )
-    if p.repetition_penalty is not None and p.repetition_penalty <= 0:
-        yield "`repetition_penalty` must be strictly positive"
-    if p.frequency_penalty is not None and abs(p.frequency_penalty) > _MAX_FREQUENCY_PENALTY:
-        yield "`frequency_penalty` must be >= -2.0 and <= 2.0"
-    if p.top_p is not None and not 0 < p.top_p < 1:
-        yield "`top_p` must be > 0.0 and < 1.0"
-    if p.typical_p is not None and not 0 < p.typical_p < 1:
-        yield "`typical_p` must be > 0.0 and < 1.0"
-    if p.top_k is not None and p.top_k <= 0:
-        yield "`top_k` must be strictly positive"
-    if p.max_new_tokens == 0:
-        yield "`max_new_tokens` must be strictly positive"
-    if len(p.stop) > limits.max_stop_sequences:
-        yield (
-            f"`stop` supports up to {limits.max_stop_sequences} stop sequences. "
-            f"Given: {len(p.stop)}"
-        )
-    if several and p.seed is not None:
-        yield "`seed` must not be set when `best_of` > 1"
-    if p.top_n_tokens is not None and p.top_n_tokens > limits.max_top_n_tokens:
-        yield (
-            f"`top_n_tokens` must be >= 0 and <= {limits.max_top_n_tokens}. Given: {p.top_n_tokens}"
-        )
+    samples = p.do_sample or any(
+        value is not None for value in (p.temperature, p.top_k, p.top_p, p.typical_p)
+    )
+    rules = (
+        (several and not samples, "you must use sampling when `best_of` is > 1"),
+        (_misses(p.temperature, _positive), "`temperature` must be strictly positive"),
+        (
+            _misses(p.temperature, lambda it: it >= _LEAST_TEMPERATURE),
+            (
+                f"`temperature` must be at least {_LEAST_TEMPERATURE}: below, numbers overflow."
+                " Leave it out (chat: send 0) to decode greedily"
+            ),
+        ),
+        (
+            _misses(p.repetition_penalty, _positive),
+            "`repetition_penalty` must be strictly positive",
+        ),
+        (
+            _misses(p.frequency_penalty, lambda it: abs(it) <= _MAX_FREQUENCY_PENALTY),
+            "`frequency_penalty` must be >= -2.0 and <= 2.0",
+        ),
+        (_misses(p.top_p, _share), "`top_p` must be > 0.0 and < 1.0"),
+        (_misses(p.typical_p, _share), "`typical_p` must be > 0.0 and < 1.0"),
+        (_misses(p.top_k, _positive), "`top_k` must be strictly positive"),
+        (p.max_new_tokens == 0, "`max_new_tokens` must be strictly positive"),
+        (
+            len(p.stop) > limits.max_stop_sequences,
+            f"`stop` supports up to {limits.max_stop_sequences} stop sequences. Given: {len(p.stop)}",
+        ),
+        (several and p.seed is not None, "`seed` must not be set when `best_of` > 1"),
+        (
+            (p.top_n_tokens or 0) > limits.max_top_n_tokens,
+            f"`top_n_tokens` must be >= 0 and <= {limits.max_top_n_tokens}. Given: {p.top_n_tokens}",
+        ),
+        (not inputs, "`inputs` cannot be empty"),
+        (
+            _misses(p.truncate, lambda it: 0 < it <= longest),
+            f"`truncate` must be strictly positive and less than {longest}. Given: {p.truncate}",
+        ),
+    )
+    for broken, text in rules:
+        if broken:
+            _fail(text)
+
+
+def _misses(value: float | None, fits: Callable[[float], bool]) -> bool:
+    return value is not None and not fits(value)
+
+
+def _positive(value: float) -> bool:
+    return value > 0
+
+
+def _share(value: float) -> bool:
+    return 0 < value < 1
 
 
 def new_tokens(parameters: Parameters, input_length: int, limits: Limits) -> int:
@@ -133,12 +139,6 @@ def new_tokens(parameters: Parameters, input_length: int, limits: Limits) -> int
             f"`inputs` must have less than {limits.max_input_tokens} tokens. Given: {input_length}"
         )
     return left if wanted is None else min(wanted, left)
-
-
-def _asks_for_sampling(p: Parameters) -> bool:
-    return p.do_sample or any(
-        value is not None for value in (p.temperature, p.top_k, p.top_p, p.typical_p)
-    )
 
 
 def sampling(parameters: Parameters) -> Sampling:
@@ -179,8 +179,7 @@ def compile_grammar(form: Grammar) -> Grammar | None:
         grammar_regex(grammar)
     except BadExpressionError as error:
         # The router does not look at expressions; the server behind it stumbles over them.
-        msg = f"Server error: {error}"
-        raise generation_failed(msg) from None
+        raise ProtocolError(Kind.GENERATION, f"Server error: {error}") from None
     except EngineInputError as error:
         _fail(str(error))
     return grammar

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from langchain_sgd.embedded._bodies import Tool, ToolChoice
 from langchain_sgd.embedded._decoding import Decoding, FinishReason, Output
-from langchain_sgd.embedded._errors import ProtocolError
+from langchain_sgd.embedded._errors import Kind, ProtocolError
 from langchain_sgd.embedded._metrics import Metrics
 from langchain_sgd.embedded._tools import (
     Call,
@@ -225,7 +225,7 @@ class TestCompletions:
 
 
 def test_errors_have_a_shape_per_route() -> None:
-    error = ProtocolError("overloaded", "Model is overloaded")
+    error = ProtocolError(Kind.OVERLOADED)
     assert error.status == 429
     assert parsed(event(error.body)) == {
         "error": "Model is overloaded",
