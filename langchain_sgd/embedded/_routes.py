@@ -71,7 +71,7 @@ class Routes:
         }
         for add, handlers in ((router.add_post, posts), (router.add_get, gets)):
             for path, handler in handlers.items():
-                # TGI asks for no key here, and so do we.
+                # For `/chat_tokenize` TGI asks for no key, and so do we.
                 private = handlers is posts and path != "/chat_tokenize"
                 guarded = self._guarded(handler, private=private)
                 for each in {path, path.rstrip("/")} if prefix else {path}:
