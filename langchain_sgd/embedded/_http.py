@@ -65,7 +65,7 @@ class Events:
     the last write are held back and leave together; a slower model's tokens leave one by one.
     """
 
-    __slots__ = ("_held", "_holding", "_last", "_time", "_writing", "response")
+    __slots__ = ("_held", "_holding", "_last", "_time", "_timer", "_writing", "response")
 
     def __init__(self, response: web.StreamResponse) -> None:
         self.response = response
@@ -93,17 +93,25 @@ class Events:
 
     async def attend(self, keepalive_s: float) -> None:
         """Write what is held, each time its moment has come, and a comment after each silence so long."""
-        while True:
-            try:
-                async with asyncio.timeout_at(self._last + keepalive_s):
-                    await self._holding.wait()
-            except TimeoutError:
-                if self._time() - self._last >= keepalive_s:
-                    await self.send(KEEPALIVE, at_once=True)
-                continue
-            if (pause_s := self._last + _PAUSE_S - self._time()) > 0:
-                await asyncio.sleep(pause_s)
-            await self._flush()
+        self._keep_alive(keepalive_s)
+        try:
+            while True:
+                await self._holding.wait()
+                if (pause_s := self._last + _PAUSE_S - self._time()) > 0:
+                    await asyncio.sleep(pause_s)
+                await self._flush()
+        finally:
+            self._timer.cancel()
+
+    def _keep_alive(self, keepalive_s: float) -> None:
+        silent_s = self._time() - self._last
+        if silent_s >= keepalive_s:
+            self._held.append(KEEPALIVE)
+            self._holding.set()
+            silent_s = 0.0
+        # A timer for each silence, not for each event.
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(keepalive_s - silent_s, self._keep_alive, keepalive_s)
 
     async def _flush(self) -> None:
         self._last = self._time()

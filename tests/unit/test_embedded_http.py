@@ -102,3 +102,17 @@ async def test_a_client_that_does_not_read_holds_the_sender_back(
     response.reads.set()
     await sending
     assert response.writes == [b"a", b"b"]
+
+
+async def test_a_silence_is_filled_by_comments(response: Response) -> None:
+    events = Events(response)  # type: ignore[arg-type]
+    async with asyncio.TaskGroup() as group:
+        attending = group.create_task(events.attend(0.005))
+        for _ in range(2):
+            response.written.clear()
+            await response.written.wait()
+        await events.send(b"a", at_once=True)
+        attending.cancel()
+    written = b"".join(response.writes)
+    assert written.startswith(b":\n\n:\n\n")
+    assert written.replace(b":\n\n", b"") == b"a"
