@@ -151,9 +151,10 @@ def _message(raw: Any) -> dict[str, Any]:
         raise ValueError(msg)  # noqa: TRY004 - of this kind pydantic makes an answer
     names = ("role", "name", "tool_call_id")
     message = {name: raw[name] for name in names if raw.get(name) is not None}
-    if not all(isinstance(text, str) for text in message.values()):
-        msg = "expected strings as `name` and `tool_call_id`"
-        raise ValueError(msg)
+    for name, text in message.items():
+        if not isinstance(text, str):
+            msg = f"expected a string as `{name}`"
+            raise ValueError(msg)  # noqa: TRY004 - as above
     match raw:
         case {"content": str(text)}:
             return {**message, "content": text}

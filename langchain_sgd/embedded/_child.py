@@ -110,7 +110,9 @@ class Child:
                 yield json.loads(line)
 
     def last_words(self, when: str) -> str:
-        """How it ended, and the last thing that it said."""
+        """How it ended, and the last thing that it said; what says nothing more but lives is ended."""
+        if not self.ends_soon():
+            self.kill()
         code = self._process.wait()
         said: list[str] = []
         with suppress(OSError, ValueError):
@@ -123,6 +125,11 @@ class Child:
         words = f"The engine's process ended {when} ({how})"
         return f"{words}: {said[-1][:300]}" if said else words
 
+    def kill(self) -> None:
+        """End it at once, and wait until it has ended."""
+        self._process.kill()
+        self._process.wait()
+
     def close(self) -> None:
         """End it and wait for its listener; may be called again, and from a fork, where it does nothing."""
         if not self.mine:
@@ -132,8 +139,7 @@ class Child:
         try:
             self._process.wait(_STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self.kill()
         # An engine that is collected as garbage may be collected in the listener's thread.
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
@@ -160,7 +166,7 @@ class Keeper:
     def __init__(self, program: str, options: Mapping[str, Any], name: str) -> None:
         self.closed = False
         self._make: Callable[[], Child] = partial(Child, program, options, self.listen)
-        self._name = name
+        self.name = name
         self._lock = threading.Lock()
         self.child = self._make()
 
@@ -172,7 +178,7 @@ class Keeper:
         """
         if not self.child.mine:
             msg = (
-                f"The engine {self._name} belongs to the process that made it; make one of your own"
+                f"The engine {self.name} belongs to the process that made it; make one of your own"
                 " after the fork, or use its server's URL"
             )
             raise EngineError(msg)
@@ -196,7 +202,7 @@ class Keeper:
     def last_words(self, child: Child) -> str:
         """Why a child stopped in the middle."""
         if self.closed:
-            return f"The engine {self._name} was closed"
+            return f"The engine {self.name} was closed"
         return f"{child.last_words('while it worked')}; the next request starts it anew"
 
     def close(self) -> None:

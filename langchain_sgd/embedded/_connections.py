@@ -45,33 +45,38 @@ async def only_loopback_names(request: web.Request, handler: _Handler) -> web.St
 class Connections:
     """Keeps connections few: where there are too many, those without a request give way.
 
-    First those that never had one, the oldest first.
+    First those that have been so for longest. A request counts once all of it has come, its body, too.
     """
 
     def __init__(self) -> None:
         self._most = most_connections()
-        self._working: set[Any] = set()
-        self._served: set[Any] = set()
+        self._answering: dict[Any, web.Request] = {}
+        self._known: dict[Any, None] = {}
+        """By when they came or were last answered, the longest ago first."""
 
     @web.middleware
     async def watch(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
-        """Note which connections work, and which have done so."""
+        """Note which connections work."""
         protocol = request.protocol
-        self._working.add(protocol)
-        self._served.add(protocol)
+        self._answering[protocol] = request
         try:
             return await handler(request)
         finally:
-            self._working.discard(protocol)
+            del self._answering[protocol]
+            self._known.pop(protocol, None)
+            self._known[protocol] = None
+
+    def _works(self, protocol: Any) -> bool:
+        request = self._answering.get(protocol)
+        return request is not None and request.content.is_eof()
 
     def accepting(self, server: web.Server) -> Callable[[], Any]:
         """What makes the server's end of a new connection, once there is room for it."""
 
         def accepted() -> Any:
-            open_now = server.connections
-            self._served.intersection_update(open_now)
-            quiet = [each for each in open_now if each not in self._working]
-            quiet.sort(key=self._served.__contains__)
+            open_now = dict.fromkeys(server.connections)
+            self._known = dict.fromkeys(filter(open_now.__contains__, self._known)) | open_now
+            quiet = [each for each in self._known if not self._works(each)]
             for protocol in quiet[: max(0, len(open_now) - self._most + 1)]:
                 if protocol.transport is not None:  # it is not lost yet
                     protocol.transport.abort()

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from langchain_sgd.embedded.engine import EngineError
 
@@ -34,6 +34,15 @@ TENSOR_TYPES: Final = {
 """Names of the number formats; the others are newer than what OpenVINO reads."""
 
 
+_T = TypeVar("_T")
+_KINDS: Final[Mapping[type, str]] = {
+    list: "a list of texts",
+    tuple: "a list of numbers",
+    str: "a text",
+    int: "a whole number",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class GGUF:
     """The description of a model file."""
@@ -48,9 +57,17 @@ class GGUF:
         """Such as `llama`."""
         return str(self.fields.get("general.architecture", ""))
 
-    def of_model(self, name: str) -> Any:
-        """A field of the architecture, such as `context_length`."""
-        return self.fields.get(f"{self.architecture}.{name}")
+    def field(self, name: str, kind: type[_T], missing: _T) -> _T:
+        """A field's value; lists of texts are lists, lists of numbers tuples.
+
+        Raises:
+            EngineError: It is of another kind.
+        """
+        value = self.fields.get(name, missing)
+        if not isinstance(value, kind):
+            msg = f"{self.path} is damaged: its field {name} is not {_KINDS[kind]}"
+            raise EngineError(msg)
+        return value
 
 
 class _Cursor:

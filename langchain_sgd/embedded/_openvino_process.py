@@ -93,18 +93,23 @@ class Worker(Keeper):
                 child.tell({"cancel": number})
 
     def listen(self, child: Child) -> None:
-        """Read what a process sends, until it ends."""
+        """Read what a process sends, until it ends; one that sends what cannot be read is ended."""
         try:
             for message in child.lines():
                 self._read(message)
                 self._send(child)
-        finally:
             words = self.last_words(child)
-            with self._adding:
-                self._ended = child
-                for number in list(self._running):
-                    self._end(number, EngineError(words))
-            self._send(child)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, somebody waits for an answer
+            child.kill()
+            words = (
+                f"The engine {self.name} could not read what OpenVINO made ({error!r}); the next request"
+                " starts it anew"
+            )
+        with self._adding:
+            self._ended = child
+            for number in list(self._running):
+                self._end(number, EngineError(words))
+        self._send(child)
 
     def _read(self, message: Mapping[str, Any]) -> None:
         if "refused" in message:

@@ -123,7 +123,7 @@ class Source:
     template: Any
     name: str
     context: Any
-    """Tokens that the model was trained for."""
+    """Tokens that the model was trained for; None where nothing says."""
     dtype: str
 
 
@@ -135,8 +135,8 @@ def source_of(model: GGUF, controls: Controls, path: Path | None = None) -> Sour
         size=path.stat().st_size,
         controls=controls,
         template=model.fields.get("tokenizer.chat_template"),
-        name=model.fields.get("general.name") or model.path.stem,
-        context=model.of_model("context_length"),
+        name=model.field("general.name", str, "") or model.path.stem,
+        context=model.fields.get(f"{model.architecture}.context_length"),
         dtype="+".join(sorted(model.tensor_types - {"F32"}) or ["F32"]).lower(),
     )
 
@@ -176,10 +176,16 @@ class TextEngine(Generic[K]):
         model_id: str | None = None,
         progress: Callable[[str], object] | None = None,
     ) -> None:
+        trained = source.context or DEFAULT_CONTEXT
+        if not isinstance(trained, int) or trained < 1:
+            msg = (
+                f"{source.path} says a context of {str(trained)[:100]!r}, not of a number of tokens"
+            )
+            raise EngineError(msg)
         self._chats = Chats(source.template, source.controls)
         self._info = EngineInfo(
             model_id or source.name,
-            max_total_tokens=min(context or DEFAULT_CONTEXT, source.context or DEFAULT_CONTEXT),
+            max_total_tokens=min(context or DEFAULT_CONTEXT, trained),
             slots=slots,
             dtype=source.dtype,
             template_uses_tools=self._chats.uses_tools,

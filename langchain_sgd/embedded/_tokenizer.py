@@ -7,6 +7,7 @@ here, because that must differ within one prompt: see `Controls.guarded`.
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +16,6 @@ from typing import Any, Final
 
 from tokenizers import AddedToken, Regex, pre_tokenizers
 from tokenizers import Tokenizer as Splitter
-from tokenizers.decoders import ByteLevel, DecodeStream
 from tokenizers.models import BPE
 
 from langchain_sgd.embedded._gguf import GGUF
@@ -49,9 +49,8 @@ _END_TEXTS: Final = (
 
 def knows(model: GGUF) -> bool:
     """Whether the file's vocabulary is one of those that are split exactly as llama.cpp does."""
-    fields = model.fields
-    named = fields.get("tokenizer.ggml.model"), fields.get("tokenizer.ggml.pre")
-    return named[0] == "gpt2" and named[1] in _SPLITS
+    pre = model.field("tokenizer.ggml.pre", str, "")
+    return model.fields.get("tokenizer.ggml.model") == "gpt2" and pre in _SPLITS
 
 
 class Controls:
@@ -63,6 +62,7 @@ class Controls:
         eos: What templates take to end a text.
         bos: The token that begins one.
         adds_bos: Whether every text begins with it, whoever writes it.
+        named: Texts of tokens that templates and ends name though they count as no control tokens.
     """
 
     def __init__(
@@ -73,9 +73,10 @@ class Controls:
         eos: int | None = None,
         bos: int | None = None,
         adds_bos: bool = False,
+        named: Mapping[int, str] | None = None,
     ) -> None:
         self.ids: Final = ids
-        self._texts = {token: text for text, token in ids.items()}
+        self._texts = {**(named or {}), **{token: text for text, token in ids.items()}}
         self.ends: Final = tuple(dict.fromkeys(ends))
         self.eos: Final = eos
         self.begins: Final[Sequence[int]] = (bos,) if adds_bos and bos is not None else ()
@@ -85,7 +86,7 @@ class Controls:
         self._pattern = re.compile("|".join(map(re.escape, found))) if found else None
 
     def text_of(self, token: int | None) -> str:
-        """A control token's text; empty for None."""
+        """The text of a token that controls, begins or ends; empty for others and for None."""
         return "" if token is None else self._texts.get(token, "")
 
     def guarded(self, text: str) -> str:
@@ -111,15 +112,20 @@ def _plain(text: str) -> str:
 
 
 def controls_of(model: GGUF) -> Controls:
-    """The control tokens that a GGUF file names."""
+    """The control tokens that a GGUF file names.
+
+    Raises:
+        EngineError: Its vocabulary is of another kind.
+    """
     fields = model.fields
-    tokens: Sequence[str] = fields.get("tokenizer.ggml.tokens") or ()
-    kinds: Sequence[int] = fields.get("tokenizer.ggml.token_type") or ()
+    tokens: Sequence[str] = model.field("tokenizer.ggml.tokens", list, [])
+    kinds: Sequence[int] = model.field("tokenizer.ggml.token_type", tuple, ())
     pairs = enumerate(zip(tokens, kinds, strict=False))
     ids = {text: n for n, (text, kind) in pairs if kind == _CONTROL}
     bos, eot, eos = (
-        number if isinstance(number := fields.get(f"tokenizer.ggml.{name}_token_id"), int) else None
+        number if 0 <= number < len(tokens) else None
         for name in ("bos", "eot", "eos")
+        for number in (model.field(f"tokenizer.ggml.{name}_token_id", int, -1),)
     )
     ends = (eot, eos, *map(ids.get, _END_TEXTS))
     is_llama = fields.get("tokenizer.ggml.model") == "llama"
@@ -129,15 +135,23 @@ def controls_of(model: GGUF) -> Controls:
         eos=eos,
         bos=bos,
         adds_bos=bool(fields.get("tokenizer.ggml.add_bos_token", is_llama)),
+        # Some files type these as ordinary tokens.
+        named={token: tokens[token] for token in (bos, eot, eos) if token is not None},
     )
 
 
 class Tokenizer:
-    """Splits text as one model does. Thread-safe."""
+    """Splits text as one model does. Thread-safe.
 
-    def __init__(self, splitter: Splitter, controls: Controls) -> None:
-        """`splitter` makes ids of ordinary text."""
+    Args:
+        splitter: Makes ids of ordinary text.
+        pieces: The bytes that each ordinary token adds to a text.
+        controls: The other tokens.
+    """
+
+    def __init__(self, splitter: Splitter, pieces: Mapping[int, bytes], controls: Controls) -> None:
         self.splitter: Final = splitter
+        self.pieces: Final = pieces
         self.controls: Final = controls
 
     def encode(self, text: str) -> list[int]:
@@ -172,19 +186,16 @@ class TextDecoder:
     """Turns one request's ids into tokens with text; characters may span several tokens."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        # After a word, or the space before the first one would be taken for a text's beginning.
-        word = tokenizer.splitter.encode("x", add_special_tokens=False).ids
-        self._stream = DecodeStream(word, skip_special_tokens=True)
+        self._pieces = tokenizer.pieces
+        self._controls = tokenizer.controls
+        # Not the package's own stream: it raises on bytes that are no text, which a model may well write.
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, token: int, logprob: float | None = None, *, last: bool = False) -> Token:
         """The token with the text that it completes; the last one gives up an unfinished character."""
-        controls = self._tokenizer.controls
-        if token in controls.ends:
-            return Token(token, controls.text_of(token), logprob=logprob, special=True)
-        text = self._stream.step(self._tokenizer.splitter, token)
-        if text is None:
-            text = "\ufffd" if last and not controls.text_of(token) else ""
+        if token in self._controls.ends:
+            return Token(token, self._controls.text_of(token), logprob=logprob, special=True)
+        text = self._utf8.decode(self._pieces.get(token, b""), last)
         return Token(token, text, logprob=logprob)
 
 
@@ -200,7 +211,7 @@ def from_gguf(model: GGUF) -> Tokenizer:
     fields, controls = model.fields, controls_of(model)
     try:
         tokens: list[str] = fields["tokenizer.ggml.tokens"]
-        kinds = fields.get("tokenizer.ggml.token_type") or ()
+        kinds = fields.get("tokenizer.ggml.token_type", ())
         merges = [tuple(merge.split(" ", 1)) for merge in fields["tokenizer.ggml.merges"]]
         pre = fields["tokenizer.ggml.pre"]
         vocabulary = {text: n for n, text in enumerate(tokens) if text not in controls.ids}
@@ -209,13 +220,14 @@ def from_gguf(model: GGUF) -> Tokenizer:
         splitter.pre_tokenizer = pre_tokenizers.Sequence(
             [*words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
         )
-        splitter.decoder = ByteLevel()
-        own = [tokens[n] for n, kind in enumerate(kinds) if kind == _USER_DEFINED]
-        splitter.add_tokens([AddedToken(text, normalized=False) for text in own])
+        own = {n: tokens[n] for n, kind in enumerate(kinds) if kind == _USER_DEFINED}
+        splitter.add_tokens([AddedToken(text, normalized=False) for text in own.values()])
     except Exception as error:  # the package raises what it likes
         msg = f"The vocabulary of {model.path} cannot be used: {error!r}"
         raise EngineError(msg) from error
-    return Tokenizer(splitter, controls)
+    pieces = {n: _bytes(text) for n, text in enumerate(tokens) if text not in controls.ids}
+    pieces |= {n: text.encode() for n, text in own.items()}
+    return Tokenizer(splitter, pieces, controls)
 
 
 def from_folder(folder: Path, ends: Sequence[int]) -> Tokenizer:
@@ -229,12 +241,43 @@ def from_folder(folder: Path, ends: Sequence[int]) -> Tokenizer:
     except Exception as error:  # the package raises what it likes
         msg = f"{folder}/tokenizer.json cannot be used: {error}"
         raise EngineError(msg) from error
+    # Control tokens are found here; what else looks like one is text.
+    splitter.encode_special_tokens = True
     added = splitter.get_added_tokens_decoder()
     ids = {token.content: n for n, token in added.items() if token.special}
+    by_bytes = "ByteLevel" in json.dumps(json.loads(splitter.to_str())["decoder"])
+    piece = _bytes if by_bytes else _sentencepiece
+    vocabulary = splitter.get_vocab(with_added_tokens=False)
+    pieces = {n: piece(text) for text, n in vocabulary.items() if text not in ids}
+    pieces |= {n: token.content.encode() for n, token in added.items() if not token.special}
     first = splitter.encode("x").ids[:1]
     bos = first[0] if first and first[0] in ids.values() else None
     eos = ends[-1] if ends else None
-    return Tokenizer(splitter, Controls(ids, ends=ends, eos=eos, bos=bos, adds_bos=True))
+    controls = Controls(ids, ends=ends, eos=eos, bos=bos, adds_bos=True)
+    return Tokenizer(splitter, pieces, controls)
+
+
+def _byte_characters() -> dict[str, int]:
+    """The printable characters that stand for bytes in byte-level vocabularies."""
+    printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
+    spare = iter(range(256, 512))
+    return {chr(byte if byte in printable else next(spare)): byte for byte in range(256)}
+
+
+_BYTES: Final = _byte_characters()
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return bytes([_BYTES[character] for character in text])
+    except KeyError:
+        return text.encode()
+
+
+def _sentencepiece(text: str) -> bytes:
+    if (byte := re.fullmatch(r"<0x([0-9A-F]{2})>", text)) is not None:
+        return bytes.fromhex(byte[1])
+    return text.replace("\u2581", " ").encode()
 
 
 def metadata_of_folder(folder: Path) -> dict[str, Any]:

@@ -182,6 +182,9 @@ def _folder(path: Path) -> tuple[Source, Tokenizer]:
     said = metadata_of_folder(path)
     ends = said.get("eos_token_id")
     ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
+    if not all(isinstance(each, int) for each in ends):
+        msg = f"{path} names other things than tokens' numbers as eos_token_id"
+        raise EngineError(msg)
     tokenizer = from_folder(path, ends)
     source = Source(
         path=path,

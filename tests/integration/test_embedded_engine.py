@@ -17,7 +17,10 @@ import aiohttp
 import gguf
 import pytest
 
+from langchain_sgd.embedded import _child
+from langchain_sgd.embedded._child import Child
 from langchain_sgd.embedded._gguf import as_q8_0, read_gguf
+from langchain_sgd.embedded._tokenizer import TextDecoder
 from langchain_sgd.embedded.app import make_app, serving
 from langchain_sgd.embedded.engine import (
     Counters,
@@ -278,6 +281,36 @@ async def test_a_process_that_dies_is_reported_and_started_anew(own: LocalEngine
     assert await text_of(own, GREEDY) == said
 
 
+@needs_openvino
+async def test_what_cannot_be_read_harms_only_what_runs(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = load(model, engine="openvino")
+    with monkeypatch.context() as patch:
+        patch.setattr(TextDecoder, "push", lambda *_, **__: 1 / 0)
+        with pytest.raises(EngineError, match="could not read"):
+            await asyncio.wait_for(run(engine, GREEDY), 30)
+    assert await asyncio.wait_for(run(engine, GREEDY), 30)
+    await engine.aclose()
+
+
+def test_a_process_that_says_what_is_no_message_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_child, "__file__", str(tmp_path / "_child.py"))
+    lines = "print('{\"loaded\": true}\\nnothing of the kind', flush=True)"
+    (tmp_path / "odd.py").write_text(f"import time\n{lines}\ntime.sleep(600)\n")
+    ended: list[str] = []
+
+    def listen(child: Child) -> None:
+        assert not list(child.lines())
+        ended.append(child.last_words("in between"))
+
+    child = Child("odd.py", {}, listen)
+    child.close()
+    assert ended == ["The engine's process ended in between (SIGKILL)"]
+
+
 async def test_its_process_ends_with_it(own: LocalEngine) -> None:
     process = process_of(own)
     await own.aclose()
@@ -430,6 +463,10 @@ async def test_a_folder_in_openvinos_format_is_served(model: Path, tmp_path: Pat
     assert tokens
     with pytest.raises(EngineError, match="not the folder"):
         load(folder, engine="llamacpp")
+    for wrong in ('{"eos_token_id": ["x"]}', '{"max_position_embeddings": "many"}'):
+        (folder / "config.json").write_text(wrong)
+        with pytest.raises(EngineError, match=re.escape(str(folder))):
+            load(folder)
 
 
 # -- files that are no models

@@ -98,13 +98,15 @@ async def test_what_is_no_http_writes_no_log(url: str, caplog: pytest.LogCapture
 
 
 @asynccontextmanager
-async def half_open(url: str, count: int) -> AsyncIterator[list[asyncio.StreamReader]]:
-    """Connections whose headers never end."""
+async def half_open(
+    url: str, count: int, begun: str = "POST /generate HTTP/1.1\r\nHost: localhost\r\n"
+) -> AsyncIterator[list[asyncio.StreamReader]]:
+    """Connections whose requests never end."""
     port = int(url.rpartition(":")[2])
     opened = []
     for _ in range(count):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"POST /generate HTTP/1.1\r\nHost: localhost\r\n")
+        writer.write(begun.encode())
         opened.append((reader, writer))
     try:
         yield [reader for reader, _ in opened]
@@ -143,18 +145,55 @@ async def test_nor_do_those_of_a_second_request(monkeypatch: pytest.MonkeyPatch)
         writer.close()
 
 
-async def test_a_connection_that_asked_before_stays_longer_than_one_that_never_did(
+async def asked(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection that was answered and stays."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+    writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    async with asyncio.timeout(10):
+        assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
+    return reader, writer
+
+
+async def test_new_clients_at_once_are_answered_beside_idle_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_connections, "_MOST", 30)
+    async with serving(make_app({"m": ScriptedEngine("x")})) as url:
+        idle = [await asked(url) for _ in range(40)]
+        async with asyncio.TaskGroup() as group:
+            asking = [group.create_task(asked(url)) for _ in range(20)]
+        fresh = [task.result() for task in asking]
+        # The idle ones that were answered longest ago had to go.
+        assert [await ended(reader) for reader, _ in idle[:10]] == [True] * 10
+        assert not any(reader.at_eof() for reader, _ in fresh)
+        for _, writer in (*idle, *fresh):
+            writer.close()
+
+
+async def test_of_idle_connections_the_last_answered_stays_longest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(_connections, "_MOST", 8)
     async with serving(make_app({"m": ScriptedEngine("x")})) as url:
-        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
-        for _ in range(2):
-            writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
-            async with half_open(url, 20) as readers:
-                assert await ended(readers[0])
-        writer.close()
+        (first, first_writer), *others = [await asked(url) for _ in range(8)]
+        first_writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b" 200 " in await first.readuntil(b"\r\n\r\n")
+        others += [await asked(url) for _ in range(3)]
+        assert [await ended(reader) for reader, _ in others[:3]] == [True] * 3
+        assert not first.at_eof()
+        for writer in (first_writer, *(writer for _, writer in others)):
+            writer.close()
+
+
+async def test_bodies_that_do_not_come_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_connections, "_MOST", 8)
+    head = "POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    async with (
+        serving(make_app({"m": ScriptedEngine("one two three")})) as url,
+        half_open(url, 40, f"{head}Content-Length: 1000\r\n\r\n{{") as readers,
+    ):
+        assert await status(f"{url}/generate", json=BODY) == 200
+        assert await ended(readers[0])
 
 
 async def test_connections_without_requests_give_way_to_those_with(

@@ -324,6 +324,9 @@ class TestChat:
         [
             ({"messages": None}, "messages: Input should be a valid list"),
             ({"messages": [{"content": "x"}]}, "messages[0]: expected a message with a `role`"),
+            ({"messages": [{"role": 3, "content": "x"}]}, "messages[0]: expected a message with a"),
+            ({"messages": [{**USER, "name": 3}]}, "messages[0]: expected a string as `name`"),
+            ({"messages": [{**USER, "tool_call_id": []}]}, "expected a string as `tool_call_id`"),
             ({"messages": [USER, {"role": "user"}]}, "messages[1]: data did not match any variant"),
             ({"messages": [{"role": "user", "content": None}]}, "messages[0]: data did not match"),
             ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "did not match"),

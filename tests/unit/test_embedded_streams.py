@@ -22,13 +22,17 @@ class NotedChild:
     def __init__(self, _: str, options: Mapping[str, Any], listener: Callable[..., None]) -> None:
         self.told: list[Mapping[str, Any]] = []
         self.said = options
+        self.sends: list[Any] = []
         self._listener = listener
 
     def tell(self, message: Mapping[str, Any]) -> None:
         self.told.append(message)
 
     def lines(self) -> list[Any]:
-        return []
+        return self.sends
+
+    def kill(self) -> None:
+        self.alive = False
 
     def last_words(self, when: str) -> str:
         return f"ended {when}"
@@ -36,6 +40,9 @@ class NotedChild:
     def end(self) -> None:
         """Nothing more comes of it."""
         self._listener(self)
+
+    def close(self) -> None:
+        """As after its end."""
 
 
 class Numbers:
@@ -148,6 +155,33 @@ async def test_a_process_that_has_just_ended_is_asked_nothing(worker: Worker) ->
     with pytest.raises(EngineError, match="ended while it worked"):
         await read(worker, request())
     assert not child_of(worker).told
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), SystemExit("odd")])
+async def test_what_cannot_be_read_ends_the_process_and_its_requests_alone(
+    worker: Worker, error: BaseException
+) -> None:
+    def push(*_: Any, **__: Any) -> Token:
+        raise error
+
+    broken: Any = Numbers()
+    broken.push = push
+    asked = [asyncio.ensure_future(read(worker, request(decoder=broken))) for _ in range(2)]
+    await settle()
+    first = child_of(worker)
+    first.sends = [{"busy_s": 0.1, "out": [[1, [5], [-0.5], "running"]]}]
+    first.end()
+    for each in asked:
+        with pytest.raises(EngineError, match=r"could not read what OpenVINO made .*odd"):
+            await each
+    assert not first.alive
+
+    await worker.ready()
+    assert child_of(worker) is not first
+    reading = asyncio.ensure_future(read(worker, request()))
+    await settle()
+    step(worker, (3, [5], "ended"))
+    assert await reading == ["5!"]
 
 
 async def test_what_openvino_gives_up_is_an_error(worker: Worker) -> None:
