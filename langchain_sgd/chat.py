@@ -47,7 +47,8 @@ class ChatSGD(Batches, Undivided):
     `count_usage` is set, and no `model_name`: tracers add up the model calls inside, and would count them
     twice. `get_usage_metadata_callback` of LangChain adds up the calls inside, by model.
 
-    Call options (`temperature`, `max_tokens` and so on) go to the models that write.
+    Call options (`temperature`, `max_tokens` and so on) go to the models that write. A temperature of 0 goes
+    to the planner as well, if it is one of them.
 
     With tools unless `split_with_tools` is set, or with a schema unless `fuse` is set, the answer is one
     call of the large model itself, with its own usage and under its own limits.

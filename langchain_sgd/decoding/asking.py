@@ -240,6 +240,7 @@ class Asking:
                 form,
                 grammar if constrained else None,
                 max_tokens=None if prompts.grammar else bound_tokens,
+                temperature=self._temperature,
                 **run.seed("planner"),
             )
             reply = Reply(tier.name)
@@ -277,6 +278,17 @@ class Asking:
                 attempt = reply.attempt(run.clock.at, _NEEDLESS if needless else None)
                 attempts.append(attempt)
                 run.emit(PlannerCalled(attempt, run.clock.now()))
+
+    @property
+    def _temperature(self) -> float | None:
+        """Of the call, if it is 0: whoever wants no chance in the texts wants none in the plan.
+
+        A higher one is meant for the texts. A planner that does not write may refuse any.
+        """
+        options = self._run.options
+        writes = any(options.planning_tier.shared is tier.shared for tier in options.tiers_by_size)
+        is_greedy = writes and self._run.question.options.get("temperature") == 0
+        return 0.0 if is_greedy else None
 
     async def _started(self) -> None:
         if self._plain is not None and self._plain.opens:

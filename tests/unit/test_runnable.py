@@ -209,6 +209,18 @@ async def test_call_options_reach_the_models_that_write() -> None:
     assert [call.options.get("temperature") for call in plain.calls] == [0.3]
 
 
+@pytest.mark.parametrize(("own", "planned_at"), [(False, 0), (True, None)])
+async def test_a_call_without_chance_plans_without_if_the_planner_writes_too(
+    *, own: bool, planned_at: float | None
+) -> None:
+    stage, sgd = staged(planner=None)
+    if own:
+        sgd = sgd.model_copy(update={"planner": stage.model("planner")})
+    await sgd.ainvoke("Why?", temperature=0)
+    assert {call.options.get("temperature") for call in stage.of(PLANNER)} == {planned_at}
+    assert {call.options.get("temperature") for call in stage.of("1")} == {0}
+
+
 async def test_difficulty_chooses_the_tier() -> None:
     planned = skeleton("1", "2!", "3 <- 1")
     stage, sgd = staged(planned)
