@@ -19,19 +19,28 @@ def messages_of(values: Iterable[Any]) -> list[BaseMessage]:
     without arguments has none, and one whose arguments are no JSON object, a cut one, is an invalid call.
 
     Raises:
-        ValueError: It is no message; or another error of those that LangChain's reader raises.
+        ValueError: It is no message.
     """
     plain, invalid = [], {}
     for number, value in enumerate(values):
-        if isinstance(value, Mapping) and value.get("role", value.get("type")) in _ASSISTANT:
+        if isinstance(value, Mapping) and _role_of(value) in _ASSISTANT:
             value, invalid[number] = _read(value)  # noqa: PLW2901
         plain.append(value)
-    messages = list(convert_to_messages(plain))
+    try:
+        messages = list(convert_to_messages(plain))
+    except (NotImplementedError, TypeError, KeyError, AttributeError) as error:
+        # LangChain's reader says so in whatever way the value happens to fail.
+        raise ValueError(str(error)) from error
     for number, calls in invalid.items():
         if calls and isinstance(message := messages[number], AIMessage):
             calls = [*message.invalid_tool_calls, *calls]  # noqa: PLW2901
             messages[number] = message.model_copy(update={"invalid_tool_calls": calls})
     return messages
+
+
+def _role_of(message: Mapping[str, Any]) -> str:
+    role = message.get("role", message.get("type"))
+    return role if isinstance(role, str) else ""
 
 
 def _read(message: Mapping[str, Any]) -> tuple[dict[str, Any], list[InvalidToolCall]]:
@@ -53,18 +62,18 @@ def _read(message: Mapping[str, Any]) -> tuple[dict[str, Any], list[InvalidToolC
         if read is not None:
             calls.append({"name": name, "args": read, "id": call_id, "type": "tool_call"})
             continue
-        text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+        text = arguments if isinstance(arguments, str) else json.dumps(arguments, default=str)
         invalid.append(invalid_tool_call(name=name, args=text, id=call_id))
     return {**found, "tool_calls": calls}, invalid
 
 
 def _arguments(given: Any) -> Mapping[str, Any] | None:
     """A call's arguments; None if they cannot be read."""
-    if isinstance(given, str) and given.strip():
+    if isinstance(given, str):
         try:
-            given = json.loads(given, strict=False)
+            given = json.loads(given, strict=False) if given.strip() else None
         except (ValueError, RecursionError):
             return None
-    if given is None or given == "" or (isinstance(given, str) and not given.strip()):
+    if given is None or given == "":
         return {}
     return given if isinstance(given, Mapping) else None

@@ -140,7 +140,7 @@ def _as_messages(value: Any) -> list[BaseMessage]:
     if isinstance(value, Sequence) and not isinstance(value, bytes):
         try:
             return messages_of(value)
-        except (ValueError, NotImplementedError, TypeError, KeyError, AttributeError) as error:
+        except ValueError as error:
             msg = f"The input is a list, but not of messages: {error}"
             raise InvalidInputError(msg) from error
     msg = (

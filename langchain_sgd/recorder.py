@@ -86,7 +86,7 @@ class Recorder:
             return None
         if not self.is_plain and any(node.id not in self.reports for node in self.nodes):
             return None
-        return self._report(run, thread_id=thread_id)
+        return self.report(run, thread_id=thread_id)
 
     def report(
         self,
@@ -97,7 +97,7 @@ class Recorder:
         restarted: bool = False,
         thread_id: str | None = None,
     ) -> Report:
-        """The run as data; every warning goes to the logger `langchain_sgd` as well, a line each.
+        """The run as data.
 
         Args:
             run: The run.
@@ -106,23 +106,6 @@ class Recorder:
             restarted: Whether what was shown holds something that was begun and written again.
             thread_id: Where a checkpointer has saved the run.
         """
-        report = self._report(
-            run, ttft_s=ttft_s, shown=shown, restarted=restarted, thread_id=thread_id
-        )
-        if run.within is None:  # the run around it tells of them too
-            for warning in report.warnings:
-                _log.warning("%s", warning)
-        return report
-
-    def _report(
-        self,
-        run: RunContext,
-        *,
-        ttft_s: float | None = None,
-        shown: Sequence[str] = (),
-        restarted: bool = False,
-        thread_id: str | None = None,
-    ) -> Report:
         # Of a run that failed, there may be no nodes.
         is_plain = self.is_plain or not self.nodes
         skeleton = None if is_plain else Skeleton(nodes=tuple(self.nodes))
@@ -180,6 +163,13 @@ class Recorder:
         if self.is_plain and nodes and nodes[0].attempts and (usage := nodes[0].attempts[0].usage):
             return usage.input_tokens
         return None
+
+
+def tell_warnings(run: RunContext, report: Report) -> None:
+    """Every warning goes to the logger `langchain_sgd` as well, a line each."""
+    if run.within is None:  # the run around it tells of them too
+        for warning in report.warnings:
+            _log.warning("%s", warning)
 
 
 def _name(node: NodeReport) -> str:

@@ -18,7 +18,7 @@ from langchain_sgd.journal import Journal
 from langchain_sgd.langgraph.host import Work
 from langchain_sgd.options import Options
 from langchain_sgd.question import Question
-from langchain_sgd.recorder import Recorder
+from langchain_sgd.recorder import Recorder, tell_warnings
 from langchain_sgd.report import REPORT_KEY, Report, Usage
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ class Telling:
             restarted=shown and bool(again or voided),
             thread_id=thread,
         )
+        tell_warnings(run, report)
         text = "".join(self._text) if shown else self._whole(report)
         annotations = _annotations(report, text)
         thoughts = _thoughts(report)

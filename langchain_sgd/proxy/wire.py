@@ -138,7 +138,7 @@ class ChatRequest(BaseModel):
         """
         try:
             messages = messages_of(self.messages)
-        except (ValueError, NotImplementedError, TypeError, KeyError, AttributeError) as error:
+        except ValueError as error:
             msg = f"A message cannot be read: {str(error).splitlines()[0]}"
             raise ProxyError(400, msg, param="messages") from error
         if messages[-1].type not in {"human", "tool"}:

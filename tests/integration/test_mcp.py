@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +17,7 @@ from pydantic import SecretStr
 from langchain_sgd.arguments import USAGE
 from langchain_sgd.cli import main
 from langchain_sgd.runnable import SGDRunnable
+from tests.support.commands import command, interrupted
 from tests.support.models import Say, Stage, planning, settle
 from tests.support.proxy import serving_app
 from tests.support.skeletons import skeleton
@@ -164,29 +164,15 @@ async def test_over_http_with_a_key() -> None:
 
 async def test_the_command_serves_http() -> None:
     async with tgi() as url:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "langchain_sgd", "mcp", "--http", "--port", "0", "--large", url,
-            env={"PYTHONPATH": os.pathsep.join(sys.path)},
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        assert process.stdout is not None
-        try:
-            async with asyncio.timeout(50):
-                said = (await process.stdout.readuntil(b"Ctrl-C")).decode()
-                found = re.search(r"^MCP at (\S+/mcp)$", said, re.MULTILINE)
-                assert found is not None
-                async with Client(streamable_http_client(found[1])) as client:
-                    result, _ = await write(client)
+        arguments = ("mcp", "--http", "--port", "0", "--large", url)
+        async with command(*arguments, environment={}) as (process, said):
+            found = re.search(r"^MCP at (\S+/mcp)$", said, re.MULTILINE)
+            assert found is not None
+            async with asyncio.timeout(50), Client(streamable_http_client(found[1])) as client:
+                result, _ = await write(client)
             assert not result.is_error
             assert result.content[0].text
-            process.send_signal(signal.SIGINT)
-            async with asyncio.timeout(20):
-                assert await process.wait() == 0
-        finally:
-            if process.returncode is None:
-                process.kill()
-            _, complaints = await process.communicate()
-    assert b"Traceback" not in complaints
+            assert "Traceback" not in await interrupted(process)
 
 
 def test_beyond_loopback_there_must_be_a_key(

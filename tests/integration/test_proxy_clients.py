@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 
 from langchain_sgd.runnable import SGDRunnable
+from tests.support.commands import command, interrupted
 from tests.support.models import Say, Stage, planning
 from tests.support.proxy import serving
 from tests.support.skeletons import skeleton
@@ -187,15 +185,9 @@ async def test_the_command_serves_prints_where_and_ends_with_ctrl_c() -> None:
         server.engine.reply = lambda prompt: next(
             text for key, text in REPLIES.items() if key in prompt
         )
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "langchain_sgd", "proxy", "--large", server.url, "--port", "0",
-            env={"SGD_PROXY_API_KEY": "a-secret", "PYTHONPATH": os.pathsep.join(sys.path)},
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        assert process.stdout is not None
-        try:
-            async with asyncio.timeout(50):
-                said = (await process.stdout.readuntil(b"Ctrl-C")).decode()
+        arguments = ("proxy", "--large", server.url, "--port", "0")
+        environment = {"SGD_PROXY_API_KEY": "a-secret"}
+        async with command(*arguments, environment=environment) as (process, said):
             assert "a-secret" not in said
             assert "SGD_PROXY_API_KEY" in said
             found = re.search(r"^base_url +(\S+/v1) ", said, re.MULTILINE)
@@ -204,13 +196,7 @@ async def test_the_command_serves_prints_where_and_ends_with_ctrl_c() -> None:
                 answer = await client.chat.completions.create(model="sgd", messages=QUESTION)
             assert answer.choices[0].message.content
             assert answer.choices[0].finish_reason == "stop"
-            process.send_signal(signal.SIGINT)
-            async with asyncio.timeout(20):
-                assert await process.wait() == 0
-        finally:
-            if process.returncode is None:
-                process.kill()
-            await process.communicate()
+            await interrupted(process)
 
 
 async def test_the_demo_opens_the_page(tmp_path: Path) -> None:
@@ -218,27 +204,14 @@ async def test_the_demo_opens_the_page(tmp_path: Path) -> None:
     browser = tmp_path / "browser"
     browser.write_text(f"#!/bin/sh\nprintf '%s' \"$1\" > '{opened}'\n")
     browser.chmod(0o755)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "langchain_sgd", "demo", "--web",
-        env={"BROWSER": str(browser), "PYTHONPATH": os.pathsep.join(sys.path)},
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stdout is not None
-    try:
-        async with asyncio.timeout(150):
-            said = (await process.stdout.readuntil(b"Ctrl-C")).decode()
-            found = re.search(r"^page +(\S+/)$", said, re.MULTILINE)
-            assert found is not None
-            async with httpx.AsyncClient() as client:
-                page = await client.get(found[1])
-                config = (await client.get(f"{found[1]}api/config")).json()
+    environment = {"BROWSER": str(browser)}
+    async with command("demo", "--web", environment=environment, within_s=150) as (process, said):
+        found = re.search(r"^page +(\S+/)$", said, re.MULTILINE)
+        assert found is not None
+        async with httpx.AsyncClient() as client:
+            page = await client.get(found[1])
+            config = (await client.get(f"{found[1]}api/config")).json()
         assert "<title>langchain-sgd" in page.text
         assert len(config["samples"]) == 3  # briefs, which the bundled models know
-        process.send_signal(signal.SIGINT)
-        async with asyncio.timeout(20):
-            assert await process.wait() == 0
+        await interrupted(process)
         assert opened.read_text() == found[1]
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()

@@ -21,23 +21,9 @@ def ended(chunks: list[str], words: int) -> tuple[str, bool]:
 
 
 class TestLength:
-    @pytest.mark.parametrize(
-        ("question", "words"),
-        [
-            ("Write 300 words on tides.", 300),
-            ("A 500-word essay on tides", 500),
-            ("In 150 to 200 words: why?", 175),
-            ("Schreibe 1.200 Wörter über Gezeiten.", 1200),
-            ("Explique en 120 mots.", 120),
-            ("Explica en unas 90 palabras.", 90),
-            ("用300字说明潮汐。", 188),
-            ("What happened in 1984?", None),
-            ("Why are 7 worlds enough?", None),
-            ("How did computers with 65,536 words of memory work?", None),
-        ],
-    )
-    def test_what_a_question_asks_for(self, question: str, words: int | None) -> None:
-        assert Length.of(question).words == words
+    def test_it_is_what_a_question_asks_for(self) -> None:  # see `test_wish`
+        assert Length.of("Write 300 words on tides.").words == 300
+        assert Length.of("What happened in 1984?").words is None
 
     def test_the_users_option_comes_first(self) -> None:
         assert Length.of("Write 300 words on tides.", 80).words == 80
