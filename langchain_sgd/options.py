@@ -275,3 +275,13 @@ def _is_async(function: Any) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004 - the method is looked at, not called
     )
+
+
+def readable(signature: inspect.Signature) -> inspect.Signature:
+    """Options and their defaults, for `help` and notebooks; with pydantic's types it fills a screen."""
+    options = [
+        each.replace(annotation=each.empty)
+        for each in signature.parameters.values()
+        if each.kind is each.KEYWORD_ONLY
+    ]
+    return signature.replace(parameters=options, return_annotation=signature.empty)

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from langchain_sgd import prompt_texts as texts
 from langchain_sgd.conversation import extended, leading_systems, wrapped
 from langchain_sgd.skeleton import DEFAULT_DIFFICULTY, HARD, Node, NodeId
-from langchain_sgd.wire import PLAIN_WORD, Form, as_json
+from langchain_sgd.wire import PLAIN_WORD, Form, as_json, line_of
 
 _RULE: Final = "\n\n---\n"
 """Between a conversation and what is said to a writer."""
@@ -175,7 +175,10 @@ class Prompts(BaseModel):
         examples = [(question, spell(plan)) for question, plan in self.examples]
         repair = "" if problem is None else self.repair.format(problem=problem)
         if begun:
-            lines = "\n".join(wire_line(n, number) for number, n in enumerate(begun, 1))
+            lines = "\n".join(
+                line_of(number, n.heading, n.dependencies, hard=n.difficulty >= HARD)
+                for number, n in enumerate(begun, 1)
+            )
             repair = self.resume.format(lines=lines) + repair
         if not self._examples_first(conversation, instructions, examples):
             shown = "".join(self.example.format(question=q, plan=p) for q, p in examples)
@@ -336,12 +339,6 @@ def _length_of(examples: Sequence[tuple[str, str]]) -> int:
 def _examples_of(prompts: Prompts) -> Sequence[tuple[str, str]]:
     """What the writers of the examples were asked, and what they wrote; the same for every part."""
     return tuple((prompts.asked_for(each), each.text) for each in prompts.writer_examples)
-
-
-def wire_line(node: Node, number: int) -> str:
-    """A node as the planner writes it."""
-    needs = f" <{','.join(node.dependencies)}" if node.dependencies else ""
-    return f"{number} {node.heading}{needs}{' *' if node.difficulty >= HARD else ''}"
 
 
 def _fence(answers: Iterable[str]) -> str:

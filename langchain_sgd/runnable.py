@@ -23,12 +23,12 @@ from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.events import Event, progress_of
 from langchain_sgd.graph import build_graph
 from langchain_sgd.journal import Forgetful
-from langchain_sgd.langgraph.host import host_graph, loop_of, run_in_graph
+from langchain_sgd.langgraph.host import host_graph, loop_for_sync, run_in_graph
 from langchain_sgd.langgraph.writers import stream_writer
 from langchain_sgd.message_streams import AnswerChunks, added
-from langchain_sgd.options import Options
+from langchain_sgd.options import Options, readable
 from langchain_sgd.planning.planner import Plan
-from langchain_sgd.portal import answers, iterate_sync, run_sync, running_loop
+from langchain_sgd.portal import iterate_sync, run_sync
 from langchain_sgd.question import Question, SkeletonInput, checked_options, read_input
 from langchain_sgd.report import AWAITING_APPROVAL, REPORT_KEY
 from langchain_sgd.skeleton import Skeleton
@@ -268,16 +268,7 @@ class SGDRunnable(Batches, Options, RunnableSerializable[Any, AIMessage]):
             InvalidInputError: That loop is blocked, by the caller itself or by one who waits for it.
         """
         one = ensure_config(cast("RunnableConfig", config) if isinstance(config, dict) else None)
-        loop = loop_of(self._graph, one)
-        if loop is None or not loop.is_running():
-            return None
-        if loop is running_loop() or not answers(loop):
-            msg = (
-                "A synchronous call would block the event loop on which the asynchronous checkpointer"
-                " lives, for ever: use ainvoke, astream or abatch here"
-            )
-            raise InvalidInputError(msg)
-        return loop
+        return loop_for_sync(self._graph, one)
 
     # -- faces
 
@@ -357,14 +348,4 @@ class SGDRunnable(Batches, Options, RunnableSerializable[Any, AIMessage]):
         return self._graph.get_graph(config)
 
 
-def _readable(signature: inspect.Signature) -> inspect.Signature:
-    """Options and their defaults, for `help` and notebooks; with pydantic's types it fills a screen."""
-    options = [
-        each.replace(annotation=each.empty)
-        for each in signature.parameters.values()
-        if each.kind is each.KEYWORD_ONLY
-    ]
-    return signature.replace(parameters=options, return_annotation=signature.empty)
-
-
-SGDRunnable.__signature__ = _readable(inspect.signature(SGDRunnable))
+SGDRunnable.__signature__ = readable(inspect.signature(SGDRunnable))

@@ -122,6 +122,12 @@ def skeleton_schema() -> dict[str, Any]:
     }
 
 
+def line_of(number: int, heading: str, needs: Sequence[str], *, hard: bool) -> str:
+    """A node as the planner writes it."""
+    needed = f" <{','.join(needs)}" if needs else ""
+    return f"{number} {heading}{needed}{' *' if hard else ''}"
+
+
 def as_json(plan: str) -> str:
     """A plan in lines as the JSON form spells it."""
     lines: Sequence[str] = [] if plan == PLAIN_WORD else plan.splitlines()

@@ -30,6 +30,7 @@ from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.journal import Journal
 from langchain_sgd.langgraph.journal import CHECKPOINTER_KEY, TASK_KEY, journal_here
 from langchain_sgd.options import Options
+from langchain_sgd.portal import answers, running_loop
 from langchain_sgd.question import Question, read_input
 from langchain_sgd.skeleton import Skeleton
 
@@ -279,14 +280,26 @@ async def _only_synchronous(checkpointer: Checkpointer) -> bool:
     return False
 
 
-def loop_of(
+def loop_for_sync(
     graph: CompiledStateGraph[Any, Any, Any, Any], config: RunnableConfig
 ) -> asyncio.AbstractEventLoop | None:
-    """The event loop on which the checkpointer in force lives, if it says so; others must leave it alone."""
+    """Where a synchronous call has to run: on the checkpointer's loop, if that names one that runs.
+
+    Raises:
+        InvalidInputError: That loop is blocked, by the caller itself or by one who waits for it.
+    """
     configurable = config.get("configurable") or {}
     saver = configurable.get(CHECKPOINTER_KEY) or graph.checkpointer
     loop = getattr(saver, "loop", None)
-    return loop if isinstance(loop, asyncio.AbstractEventLoop) else None
+    if not isinstance(loop, asyncio.AbstractEventLoop) or not loop.is_running():
+        return None
+    if loop is running_loop() or not answers(loop):
+        msg = (
+            "A synchronous call would block the event loop on which the asynchronous checkpointer"
+            " lives, for ever: use ainvoke, astream or abatch here"
+        )
+        raise InvalidInputError(msg)
+    return loop
 
 
 def _check_saving(

@@ -10,6 +10,7 @@ whatever follows.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Final
 
 from langchain_sgd.planning.drafts import ALL_EARLIER, Draft, clean_line, shortened
@@ -19,6 +20,9 @@ from langchain_sgd.skeleton import HARD
 _MAX_SCOPE: Final = 240
 _FIELDS: Final = 5
 """Of a whole line with bars; then each field is what its place says."""
+
+_SKIPPED: Final = 2
+"""The next numbered line has the next number, or at most this much more than the last one."""
 
 _LONG_REST: Final = 8
 """Words behind a colon or a dash; more of them describe what stands before, fewer are heading too."""
@@ -87,6 +91,26 @@ _WORDS = {
     "difficult": 4,
 }
 _DECORATION = "*_ \t#`\"'|"
+
+
+@dataclass(slots=True)
+class Numbering:
+    """Which numbers a plan's lines have had, and which may come next."""
+
+    last: int = 0
+    ones: bool = False
+    """Every line is numbered 1, as some write lists."""
+
+    def is_next(self, number: int, drafts: int) -> bool:
+        """Whether a line is the next one of a plan that has so many; a number or two may be left out."""
+        if self.ones or (drafts == 1 and self.last == 1 == number):
+            return number == 1
+        return self.last < number <= self.last + _SKIPPED
+
+    def take(self, number: int) -> None:
+        """A line of this number, which was the next one, was read."""
+        self.ones = number == self.last == 1
+        self.last = number
 
 
 def begun_number(line: str) -> int | None:

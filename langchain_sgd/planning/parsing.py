@@ -16,24 +16,18 @@ from dataclasses import dataclass, field
 from langchain_sgd.planning.drafts import Draft
 from langchain_sgd.planning.lines import (
     BEGUN_BAR,
+    Numbering,
     begun_number,
     parse_bar,
-    parse_line,
     parse_numbered,
 )
 from langchain_sgd.planning.objects import LIST_KEYS, parse_object, to_draft
+from langchain_sgd.planning.scanning import Scanner, opening
 from langchain_sgd.thoughts import ThoughtFilter
 from langchain_sgd.wire import MIN_NODES, PLAIN_WORD
 
-__all__ = ["SkeletonParser", "parse_line"]
-
 _MAX_LINE = 400
 """Characters of one line; a longer one has run on."""
-_SKIPPED = 2
-"""The next numbered line has the next number, or at most this much more than the last one."""
-_MAX_OBJECT = 4_000
-"""Characters of one node's JSON object, and of the text between two of them."""
-_MAX_DEPTH = 8
 _MAX_MISTAKEN = 3
 """Braces taken for JSON that were none; after so many, only lines are read."""
 _SILENT_BEFORE = 8_000
@@ -42,13 +36,8 @@ _SILENT_AFTER = 1_000
 """Characters after a draft that close no further one: the plan has ended, whatever comes."""
 
 _BETWEEN = re.compile(r"[ \t\r\n,[\]]*")
-_LONGEST_OPENING = 202
-_OBJECT = re.compile(r'\{\s{0,200}"')
-_OBJECT_SO_FAR = re.compile(r"\{\s{0,200}")
 _NUMBER_SO_FAR = re.compile(r"\W*\d{0,4}\W*")
 """Of a string: what follows tells whether it is the line's number or its heading."""
-_LONGEST_NAME = 60
-_LIST_BEGUN = re.compile(rf'"(?:{"|".join(LIST_KEYS)})"\s*:\s*\Z')
 _PLAIN = re.compile(rf"""[\W_]{{0,8}}{PLAIN_WORD}(?:[^\S\n]{{0,8}}[^\w\s'’-]|\s*\n)""")  # noqa: RUF001
 """The word alone: `PLAIN would be wrong` goes on."""
 _EDGES = " \t\r.*_`'\"![]"
@@ -88,24 +77,13 @@ class SkeletonParser:
     """Where, counted from the beginning, the last draft ended."""
     _overlong: bool = False
     """The rest of the current line is skipped."""
-    _braces: list[int] = field(default_factory=list)
-    """Offsets in `_text` of the braces that are open."""
-    _around: int = 0
-    """Braces that stand around a node's own: 1 in `{"nodes": [{...}]}`."""
-    _listed: bool = False
-    """We are in a list whose strings are lines."""
-    _string: int = -1
-    """Offset of the quotation mark that opened the string we are in; -1: in none."""
-    _scanned: int = 0
-    _escaped: bool = False
+    _scanner: Scanner = field(default_factory=lambda: Scanner(_MAX_LINE))
+    """Of the JSON object in which the text stands, if it stands in one."""
     _mistaken: int = 0
     _count: int = 0
     _first: str = ""
     """The first draft's id."""
-    _number: int = 0
-    """Of the last numbered line."""
-    _ones: bool = False
-    """Every line is numbered 1, as some write lists."""
+    _numbering: Numbering = field(default_factory=Numbering)
 
     def feed(self, chunk: str) -> list[Draft]:
         """Drafts closed by this chunk, in order."""
@@ -121,11 +99,12 @@ class SkeletonParser:
     def _restart(self) -> None:
         """Forget what was read: it was a thought without an opening tag."""
         self.voided += self._count
-        self._text, self._first, self._string = "", "", -1
-        self._at = self._around = self._scanned = self._mistaken = 0
-        self._count = self._number = self._last = self._dropped = 0
-        self._overlong = self._ones = self._listed = self._escaped = False
-        self._braces, self.unread = [], []
+        self._text, self._first, self.unread = "", "", []
+        self._at = self._mistaken = 0
+        self._count = self._last = self._dropped = 0
+        self._overlong = False
+        self._numbering = Numbering()
+        self._scanner.leave()
 
     def close(self, *, cut: bool = False) -> list[Draft]:
         """Drafts closed by the end of the text: a last line needs no line break.
@@ -138,7 +117,7 @@ class SkeletonParser:
         self._text += self._thoughts.close()
         self._text = f"{self._without_what_was_cut(cut=cut)}\n"
         drafts = self._drain(last=True)
-        while self._braces:
+        while self.open_object:
             self._leave_object()
             drafts += self._drain(last=True)
         self.begun = False
@@ -146,23 +125,23 @@ class SkeletonParser:
 
     def _without_what_was_cut(self, *, cut: bool) -> str:
         """The text without a last line, or a string in the place of one, that has no end."""
-        text = self._text
-        if self._braces and self._listed and self._string >= 0:
-            return text[: self._string]
+        text, scanner = self._text, self._scanner
+        if scanner.listed and scanner.string >= 0:
+            return text[: scanner.string]
         if not cut:
             return text
         end = text.rfind("\n") + 1
-        return text if self._braces and end <= self._braces[-1] else text[:end]
+        return text if scanner.braces and end <= scanner.braces[-1] else text[:end]
 
     @property
     def open_object(self) -> bool:
         """The text stands inside a JSON object."""
-        return bool(self._braces)
+        return bool(self._scanner.braces)
 
     def _drain(self, *, last: bool = False) -> list[Draft]:
         drafts: list[Draft] = []
         while not (self.plain or self.ended) and (
-            self._scan_object(drafts) if self._braces else self._read_line(drafts, last=last)
+            self._scan_object(drafts) if self.open_object else self._read_line(drafts, last=last)
         ):
             pass
         if not (self.plain or self.ended):
@@ -170,20 +149,20 @@ class SkeletonParser:
         self._forget()
         reads_on = not (self.plain or self.ended)
         draft = self._draft_so_far() if reads_on else None
-        self.begun = draft is not None or (reads_on and len(self._braces) > self._around)
+        self.begun = draft is not None or (reads_on and self._scanner.in_node)
         self.begun_heading = draft.heading if draft else ""
         return drafts
 
     def _draft_so_far(self) -> Draft | None:
         """What a node's line or string that is not closed yet would give; None if that may become none."""
-        draft = None
-        if max(self._string, 0) + _MAX_LINE >= self._silent_at:
+        draft, string = None, self._scanner.string
+        if max(string, 0) + _MAX_LINE >= self._silent_at:
             return None  # reading may end before it does
-        if not self._braces:
+        if not self.open_object:
             if self._begins_node(self._text):
                 draft = self._draft_of(self._text, begun_number(self._text))
-        elif self._listed and len(self._braces) == self._around and self._string >= 0:
-            spelt = self._text[self._string + 1 :]
+        elif self._scanner.in_line:
+            spelt = self._text[string + 1 :]
             if "\\" not in spelt and not _NUMBER_SO_FAR.fullmatch(spelt):
                 draft = self._draft_of_string(spelt)
         return None if draft is None or self._begins_anew(draft) else draft
@@ -205,9 +184,7 @@ class SkeletonParser:
         read, self._at = self._at, 0
         self._text = self._text[read:]
         self._dropped += read
-        self._braces = [brace - read for brace in self._braces]
-        self._string = self._string - read if self._string >= 0 else -1
-        self._scanned -= read
+        self._scanner.forget(read)
 
     def _read_line(self, drafts: list[Draft], *, last: bool) -> bool:
         """Go on to the end of the line, or to an object in it; False when the text is used up."""
@@ -231,18 +208,15 @@ class SkeletonParser:
             if brace is None:
                 return False
             if brace >= 0:
-                self._at, self._braces, self._scanned = brace, [brace], brace + 1
-                self._string, self._listed, self._escaped = -1, False, False
-                self._around = 0
+                self._at = brace
+                self._scanner.open(brace)
                 return True
         runs_on = end < 0 and len(text) - at > _MAX_LINE
         if end < 0 and not runs_on:
             return False
-        if runs_on:
-            self._overlong = True
-            end = self._at = at + _MAX_LINE
-        else:
-            self._at = end + 1
+        self._overlong = runs_on
+        end = at + _MAX_LINE if runs_on else end
+        self._at = end if runs_on else end + 1
         if self._check_silence(end):
             return False
         if not runs_on or self._begins_node(text[at:end]):
@@ -259,48 +233,42 @@ class SkeletonParser:
         text = self._text
         bar = text.find("|", at, end)
         end = bar if bar >= 0 else end
-        brace = text.rfind("{", at, end)
-        if brace < 0 or self._begins_node(text[at : text.find("{", at)]):
+        brace = text.find("{", at, end)
+        if brace < 0 or self._begins_node(text[at:brace]):
             return -1
-        if (found := _OBJECT.search(text, at, brace + _LONGEST_OPENING)) and found.start() <= brace:
-            return found.start()
-        if not last and _OBJECT_SO_FAR.fullmatch(text, brace):
-            return None
-        return -1
+        return opening(text, brace, end, last=last)
 
     def _begins_node(self, text: str) -> bool:
         """Whether the line that a text begins with is a node's, whatever follows."""
         if self.read_line is not None:
             return False
         number = begun_number(text)
-        return self._is_next(number) if number is not None else bool(BEGUN_BAR.match(text))
-
-    def _is_next(self, number: int) -> bool:
-        """Whether a numbered line is the next one; a number or two may be left out."""
-        if self._ones or (self._count == 1 and self._number == 1 == number):
-            return number == 1
-        return self._number < number <= self._number + _SKIPPED
+        if number is None:
+            return bool(BEGUN_BAR.match(text))
+        return self._numbering.is_next(number, self._count)
 
     def _take_line(self, line: str, drafts: list[Draft]) -> None:
         number = begun_number(line)
-        if number == 1 and self._number > 1:
+        if number == 1 and self._numbering.last > 1:
             self._end_at_second_plan()
             return
         draft = self._draft_of(line, number)
         if draft is not None:
-            if number is not None and self._is_next(number):
-                self._ones = number == self._number == 1
-                self._number = number
+            if number is not None and self._numbering.is_next(number, self._count):
+                self._numbering.take(number)
             self._take(draft, drafts, self._at)
-        elif not self._count and line.strip(_EDGES).casefold() == PLAIN_WORD.casefold():
+        elif self._says_plain(line):
             self.plain = True
         elif BEGUN_BAR.match(line):
             self.unread.append(line.strip())
 
+    def _says_plain(self, line: str) -> bool:
+        return not self._count and line.strip(_EDGES).casefold() == PLAIN_WORD.casefold()
+
     def _draft_of(self, line: str, number: int | None) -> Draft | None:
         if self.read_line is not None:
             return self.read_line(line)
-        if number is not None and self._is_next(number):
+        if number is not None and self._numbering.is_next(number, self._count):
             again = number == 1 and self._count
             return parse_numbered(line, self._count + 1 if again else number)
         return parse_bar(line)
@@ -323,7 +291,7 @@ class SkeletonParser:
         drafts.append(draft)
 
     def _begins_anew(self, draft: Draft) -> bool:
-        return self._count >= MIN_NODES and draft.id == self._first and not self._ones
+        return self._count >= MIN_NODES and draft.id == self._first and not self._numbering.ones
 
     def _end_line_without_end(self) -> None:
         self.ended = self.ran_on = True
@@ -331,65 +299,30 @@ class SkeletonParser:
 
     def _end_at_second_plan(self) -> None:
         self.ended, self.reason = True, "wrote a second plan; the first is taken"
-        self._braces = []
+        self._scanner.leave()
 
     def _scan_object(self, drafts: list[Draft]) -> bool:
         """Go on through an open JSON object; False when the text is used up."""
-        text, braces = self._text, self._braces
-        end = min(len(text), self._silent_at + 1)
-        for index in range(self._scanned, end):
-            char = text[index]
-            if index - self._at > _MAX_OBJECT or len(braces) > _MAX_DEPTH:
-                self._leave_object()
-                return True
-            if self._string >= 0:
-                if self._goes_through_string(char, index, drafts):
-                    return not (self.ended or self.plain)
-            elif char == '"':
-                self._string = index
-            elif char in "[]":
-                self._take_bracket(char, index)
-            elif char == "{":
-                braces.append(index)
-            elif char == "}":
-                start = braces.pop()
-                self._scanned = index + 1
-                if len(braces) < self._around:
-                    self._around = len(braces)
-                    self._close_around(text[start : index + 1])
-                elif self._take_object(text[start : index + 1], drafts, index + 1):
-                    self._at = index + 1
-                if not braces:
-                    self._at = index + 1
-                return not (self.ended or self.plain)
-        self._scanned = end
-        return False
-
-    def _goes_through_string(self, char: str, index: int, drafts: list[Draft]) -> bool:
-        """Go on by a character; whether a string of the list has ended, or has run on as a line does."""
-        listed = self._listed and len(self._braces) == self._around
-        runs_on = listed and index - self._string > _MAX_LINE
-        if not runs_on and (self._escaped or char == "\\"):
-            self._escaped = not self._escaped
-        elif runs_on or char == '"':
-            start, self._string = self._string, -1
-            if listed:
-                self._scanned = index + 1
-                self._take_string(f'{self._text[start:index]}"', drafts)
-                if runs_on and not self.ended:
-                    self._end_line_without_end()
-            return listed
-        return False
-
-    def _take_bracket(self, char: str, index: int) -> None:
-        """A list begins or ends; only the one under a known name holds lines."""
-        depth = len(self._braces)
-        if char == "]":
-            self._listed = self._listed and depth != self._around
-        elif not self._listed:
-            start = max(self._braces[-1], index - _LONGEST_NAME, 0)
-            if _LIST_BEGUN.search(self._text, start, index):
-                self._listed, self._around = True, depth
+        end = min(len(self._text), self._silent_at + 1)
+        found = self._scanner.scan(self._text, self._at, end)
+        if found is None:
+            return False
+        kind, start, stop = found
+        text = self._text[start:stop]
+        if kind == "no object":
+            self._leave_object()
+        elif kind == "around":
+            self._close_around(text)
+        elif kind == "object":
+            if self._take_object(text, drafts, stop):
+                self._at = stop
+        else:
+            self._take_string(f'{text}"', drafts)
+            if kind == "endless string" and not self.ended:
+                self._end_line_without_end()
+        if kind in {"around", "object"} and not self.open_object:
+            self._at = stop
+        return not (self.ended or self.plain)
 
     def _take_string(self, spelt: str, drafts: list[Draft]) -> None:
         """A string of the list of lines; one without a number has that of its place."""
@@ -397,19 +330,19 @@ class SkeletonParser:
             line = str(json.loads(spelt, strict=False))
         except ValueError:
             line = spelt.strip('"')
-        self._at = self._scanned
-        if not self._count and line.strip(_EDGES).casefold() == PLAIN_WORD.casefold():
+        self._at = self._scanner.scanned
+        if self._says_plain(line):
             self.plain = True
             return
-        draft = self._draft_of_string(line)
-        if draft is not None:
-            self._number = int(draft.id) if draft.id.isdigit() else self._number
+        if draft := self._draft_of_string(line):
+            if draft.id.isdigit():
+                self._numbering.last = int(draft.id)
             self._take(draft, drafts, self._at)
 
     def _take_object(self, text: str, drafts: list[Draft], at: int) -> bool:
         value = parse_object(text)
         if draft := to_draft(value):
-            self._around = len(self._braces)
+            self._scanner.around = len(self._scanner.braces)
             self._take(draft, drafts, at)
         elif not self._count and any(value.get(key) == [] for key in LIST_KEYS):
             self.plain = True
@@ -418,12 +351,12 @@ class SkeletonParser:
     def _close_around(self, text: str) -> None:
         """The object around the nodes is closed, and with it the plan."""
         if self._count:
-            self.ended = not self._braces
+            self.ended = not self.open_object
         elif any(parse_object(text).get(key) == [] for key in LIST_KEYS):
             self.plain = True
 
     def _leave_object(self) -> None:
         """The braces were prose, or the object was cut off: read on by lines."""
         self._mistaken += 1
-        self._at = max(self._at, self._braces[0] + 1)
-        self._braces, self._around, self._scanned, self._listed = [], 0, 0, False
+        self._at = max(self._at, self._scanner.braces[0] + 1)
+        self._scanner.leave()

@@ -7,31 +7,19 @@ where its chunks end.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from langchain_core.messages import BaseMessage
 
-from langchain_sgd.planning.drafts import Draft, Repairer
-from langchain_sgd.planning.parsing import SkeletonParser
+from langchain_sgd.planning.reading import Reading, ReadLine
 from langchain_sgd.prompts import Prompts
-from langchain_sgd.repetition import words_of
 from langchain_sgd.skeleton import Node, Skeleton
-from langchain_sgd.wire import MIN_NODES, PLAIN_WORD, Form
-
-_REPEATS = 2
-"""Lines in a row that say again what was said; then the planner goes on repeating."""
-_LONG_QUESTION = 4
-"""Words from which a heading that equals the question is no heading."""
-_UNREAD_SHOWN = 3
+from langchain_sgd.wire import Form
 
 Mode = Literal["auto", "always", "never"]
 """Whether to split a question: the planner decides, always if a skeleton comes, never."""
-
-ReadLine = Callable[[str], Draft | None]
-"""Reads one line of the planner's text; None if it is no node."""
 
 
 class OnText(Protocol):
@@ -119,7 +107,7 @@ async def plan(
     question = conversation[-1].text
     plain = mode == "auto"
     for _ in range(2):
-        reading = _Reading(
+        reading = Reading(
             max_nodes,
             on_node,
             on_void,
@@ -162,207 +150,3 @@ async def plan(
     if problem is None:
         return Plan(plain="the planner chose to answer undivided", warnings=warnings)
     return Plan(plain=f"no usable skeleton after one repair: {problem}", warnings=warnings)
-
-
-class _Reading:
-    """One attempt's text on its way to nodes."""
-
-    def __init__(
-        self,
-        max_nodes: int,
-        on_node: Callable[[Node], None],
-        on_void: Callable[[], None] | None,
-        *,
-        read_line: ReadLine | None,
-        question: str,
-        examples: Sequence[tuple[str, str]],
-        begun: Sequence[Node] = (),
-    ) -> None:
-        self._parser = SkeletonParser(read_line)
-        self._max_nodes = max_nodes
-        self._repairer = Repairer(max_nodes, list(begun))
-        self._begun = list(begun)
-        self._on_node = on_node
-        self._on_void = on_void
-        self._question = words_of(question)
-        self._examples = [
-            [draft.heading for draft in example_drafts(plan, read_line)]
-            for asked, plan in examples
-            if not _alike(words_of(asked), self._question)
-        ]
-        self._voided = 0
-        self.surety: float | None = None
-        """Probability of the first token; None if it is not known."""
-        self.given = bool(begun)
-        """Nodes were handed out: there is a skeleton, whatever comes."""
-        self.echoed = False
-        """A part was the question itself."""
-        self._parroted = False
-        """The plan is that of an example in the prompt."""
-        self._over = False
-        """More nodes came than are taken."""
-        self._repeats = 0
-        """Lines in a row that were no new part."""
-
-    @property
-    def nodes(self) -> list[Node]:
-        return self._repairer.nodes
-
-    @property
-    def warnings(self) -> list[str]:
-        return self._repairer.warnings
-
-    @property
-    def plain(self) -> bool:
-        return self._parser.plain
-
-    def is_unsure(self, plain_above: float | None) -> bool:
-        """Whether what was written is known to be less probable than that."""
-        return plain_above is not None and self.surety is not None and self.surety < plain_above
-
-    @property
-    def problem(self) -> str:
-        if self.plain:
-            return f"this question must be split; {PLAIN_WORD} is not allowed."
-        if self._parroted:
-            return "it repeats an example; plan the question itself."
-        if self._parser.reason is not None and not self._stopped:
-            return f"it {self._parser.reason}."
-        if self.nodes or self.echoed:
-            return f"it has one part only; at least {MIN_NODES} are needed."
-        return "it holds no line of a plan."
-
-    def feed(self, text: str, /, logprob: float | None = None) -> bool:
-        """Read more; True when enough was read."""
-        if self.surety is None and logprob is not None and text.strip():
-            self.surety = math.exp(min(logprob, 0.0))
-        self._admit(self._parser.feed(text))
-        begun = self._parser.begun
-        if begun and not self.given and self.nodes and self._goes_on():
-            self._give()
-        if self._repairer.full and begun:
-            self._over = True
-        return self.plain or self._stopped or self._parser.ended
-
-    @property
-    def _repeating(self) -> bool:
-        return self._repeats >= _REPEATS
-
-    @property
-    def _stopped(self) -> bool:
-        """The rest is not read, though the parser may have seen some of it."""
-        return self._parroted or self._over or self._repeating
-
-    @property
-    def _ran_on(self) -> bool:
-        return self._parser.ran_on and not self._stopped
-
-    @property
-    def has_one_part(self) -> bool:
-        """The planner finds nothing to split; a line without an end hides what would have followed."""
-        return bool(self.nodes or self.echoed) and not self._ran_on
-
-    def close(self, *, cut: bool) -> bool:
-        """Read what is left; whether the text ended in the middle of an object."""
-        broken = self._parser.open_object
-        self._admit(self._parser.close(cut=cut))
-        if self._over:
-            self.warnings.append(f"the planner wrote more than {self._max_nodes} nodes")
-        if self._stopped:
-            return False  # the model was, too, be it in the middle of a line
-        if self._parser.reason is not None:
-            self.warnings.append(f"the planner {self._parser.reason}")
-        self.warnings.extend(
-            f"could not read a line of the plan: {line[:80]!r}"
-            for line in self._parser.unread[:_UNREAD_SHOWN]
-        )
-        return broken or self._ran_on
-
-    @property
-    def _may_parrot(self) -> bool:
-        """The one node so far is the first of an example's."""
-        return any(headings[:1] == [self.nodes[0].heading] for headings in self._examples)
-
-    def _goes_on(self) -> bool:
-        """Whether the line that has begun will be a second part, whatever follows."""
-        so_far = _letters(self._parser.begun_heading)
-        said = [_letters(self.nodes[0].heading)]
-        if len(self._question) >= _LONG_QUESTION:
-            said.append("".join(self._question))
-        differs = all(not s.startswith(so_far) and not so_far.startswith(s) for s in said)
-        return differs and not self._may_parrot
-
-    def _admit(self, drafts: Sequence[Draft]) -> None:
-        if self._parser.voided > self._voided:
-            self._void()
-        for draft in drafts:
-            if self._repeating:
-                return
-            if self._parroted or self._is_begun(draft):
-                continue
-            if self._repeats_question(draft):
-                self._repeats += 1
-                continue
-            if self._repairer.full:
-                self._over = True
-                return
-            node = self._repairer.admit(draft)
-            if node is None:
-                self._repeats += 1
-                continue
-            self._repeats = 0
-            if self.given:
-                self._on_node(node)
-                continue
-            if len(self.nodes) < MIN_NODES:
-                continue
-            headings = [node.heading for node in self.nodes]
-            if any(example[: len(headings)] == headings for example in self._examples):
-                self._parroted = True
-                self.nodes.clear()
-                continue
-            self._give()
-
-    def _is_begun(self, draft: Draft) -> bool:
-        """The planner says again what it had written before it was interrupted."""
-        return any(draft.id.strip() == node.id for node in self._begun)
-
-    def _void(self) -> None:
-        self._voided = self._parser.voided
-        if self.given and self._on_void is None:
-            self.warnings.append("the plan was part of a thought, and its parts were begun")
-            return
-        if self.given and self._on_void is not None:
-            self._on_void()
-        self.given = bool(self._begun)
-        self._repeats = 0
-        self._repairer = Repairer(self._max_nodes, list(self._begun))
-
-    def _repeats_question(self, draft: Draft) -> bool:
-        said = (draft.heading, f"{draft.heading} {draft.scope}")
-        if len(self._question) >= _LONG_QUESTION and self._question in map(words_of, said):
-            self.warnings.append(f"left out node {draft.id!r}: it repeats the question")
-            self.echoed = True
-            return True
-        return False
-
-    def _give(self) -> None:
-        self.given = True
-        for node in self.nodes:
-            self._on_node(node)
-
-
-def example_drafts(text: str, read_line: ReadLine | None = None) -> list[Draft]:
-    """The drafts of a whole plan."""
-    parser = SkeletonParser(read_line)
-    return [*parser.feed(text), *parser.close()]
-
-
-def _alike(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Whether two questions share so many words that their plans may be the same."""
-    shared = len(set(one) & set(other))
-    return shared * 2 > min(len(set(one)), len(set(other)))
-
-
-def _letters(text: str) -> str:
-    return "".join(words_of(text))

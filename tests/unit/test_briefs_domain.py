@@ -25,7 +25,7 @@ from langchain_sgd.embedded.briefs.texts import (
 from langchain_sgd.embedded.briefs.turns import node_prompt, planner_prompt, skeleton_text
 from langchain_sgd.planning.drafts import Repairer
 from langchain_sgd.planning.parsing import SkeletonParser
-from langchain_sgd.planning.planner import example_drafts
+from langchain_sgd.planning.reading import example_drafts
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_sgd.planning.drafts import ALL_EARLIER, Draft
-from langchain_sgd.planning.lines import heading_of
-from langchain_sgd.planning.parsing import SkeletonParser, parse_line
+from langchain_sgd.planning.lines import heading_of, parse_line
+from langchain_sgd.planning.parsing import SkeletonParser
 from langchain_sgd.skeleton import HARD, Skeleton
 from tests.support.chunks import cut, pieces, two_cuts
 from tests.support.skeletons import skeletons
