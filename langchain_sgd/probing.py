@@ -14,6 +14,7 @@ from typing import Any, Final
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable
 
+from langchain_sgd.decoding.reply import token_detail
 from langchain_sgd.planning.forms import Form, Grammar, bound
 
 PART_TOKENS: Final = 48
@@ -78,7 +79,7 @@ async def say(
     said.tokens = usage["output_tokens"] if usage else pieces
     if usage:
         said.prompt_tokens = usage["input_tokens"]
-        said.cached = (usage.get("input_token_details") or {}).get("cache_read") or 0
+        said.cached = token_detail(usage.get("input_token_details"), "cache_read")
     metadata = getattr(whole, "response_metadata", None) or {}
     said.model = str(metadata.get("model_name") or metadata.get("model") or "it answers")
     return said

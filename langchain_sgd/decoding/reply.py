@@ -16,6 +16,8 @@ from langchain_sgd.report import REPORT_KEY, Attempt, Usage
 
 _CACHE_WRITES = ("cache_creation", "ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
 """Tokens put into a prefix cache; who tells for how long does not count them under the first name too."""
+_THOUGHTS_BESIDE = frozenset({"reasoning_content", "reasoning"})
+"""Where `content_blocks` finds thoughts beside the content."""
 _SILENT_SHARE = 0.1
 """Of the time since its first text: a model that was silent for less was no silent one."""
 _CHARACTERS_A_TOKEN = 4
@@ -134,7 +136,7 @@ def note_piece(piece: Any, reply: Reply) -> str:
         _note_usage(usage, reply, whole=not isinstance(piece, AIMessageChunk))
     content = piece.content
     if (not isinstance(content, str) and _has_more(content)) or (
-        "reasoning_content" in piece.additional_kwargs
+        not _THOUGHTS_BESIDE.isdisjoint(piece.additional_kwargs)
     ):
         _note_blocks(piece, reply)
     text = content if isinstance(content, str) else str(piece.text)
@@ -192,9 +194,9 @@ def _note_usage(said: Any, reply: Reply, *, whole: bool) -> None:
     counted = Usage(
         input_tokens=_count(said.get("input_tokens")),
         output_tokens=_count(said.get("output_tokens")),
-        cached_tokens=_detail(read, "cache_read"),
-        cache_write_tokens=sum(_detail(read, name) for name in _CACHE_WRITES),
-        reasoning_tokens=_detail(written, "reasoning"),
+        cached_tokens=token_detail(read, "cache_read"),
+        cache_write_tokens=sum(token_detail(read, name) for name in _CACHE_WRITES),
+        reasoning_tokens=token_detail(written, "reasoning"),
     )
     before, last = reply.usage, reply.last_usage
     reply.last_usage = counted
@@ -208,8 +210,15 @@ def _note_usage(said: Any, reply: Reply, *, whole: bool) -> None:
         reply.usage = before + counted
 
 
-def _detail(details: Any, name: str) -> int:
-    return _count(details.get(name)) if isinstance(details, Mapping) else 0
+def token_detail(details: Any, name: str) -> int:
+    """A count among the details of `usage_metadata`.
+
+    OpenAI's client puts the service tier before a name, as in `flex_cache_read`.
+    """
+    if not isinstance(details, Mapping):
+        return 0
+    named = (count for key, count in details.items() if f"_{key}".endswith(f"_{name}"))
+    return sum(map(_count, named))
 
 
 def _count(value: Any) -> int:

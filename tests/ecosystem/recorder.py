@@ -24,7 +24,7 @@ USAGE = {
 
 def said(body: dict[str, Any]) -> list[Block]:
     """The reply to a prompt, by what stands in it last."""
-    prompt = json.dumps(body["messages"])
+    prompt = json.dumps(body.get("messages") or body["input"])
     return [text(next(reply for asked, reply in REPLIES.items() if asked in prompt))]
 
 
@@ -32,8 +32,9 @@ def text(reply: str, *citations: dict[str, Any]) -> Block:
     return {"type": "text", "text": reply, "citations": [*citations]}
 
 
-def anthropic(reply: list[Block]) -> Iterator[dict[str, Any]]:
+def anthropic(reply: list[Block], service: str | None = None) -> Iterator[dict[str, Any]]:
     """A streamed message."""
+    del service
     message = {"id": "m", "type": "message", "role": "assistant", "content": [], "model": "claude"}
     yield {
         "type": "message_start",
@@ -56,6 +57,27 @@ def anthropic(reply: list[Block]) -> Iterator[dict[str, Any]]:
     yield {"type": "message_stop"}
 
 
+def anthropic_whole(reply: list[Block], service: str | None = None) -> dict[str, Any]:
+    """The same message at once."""
+    del service
+    whole = {
+        "thinking": lambda block: {**block, "signature": "s"},
+        "tool_use": lambda block: {**block, "id": "toolu_1"},
+        "text": lambda block: {**block, "citations": block["citations"] or None},
+    }
+    calls = any(block["type"] == "tool_use" for block in reply)
+    return {
+        "id": "m",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude",
+        "content": [whole[block["type"]](block) for block in reply],
+        "stop_reason": "tool_use" if calls else "end_turn",
+        "stop_sequence": None,
+        "usage": {**USAGE, "output_tokens": 7},
+    }
+
+
 def _pieces(block: Block) -> tuple[Block, list[Block]]:
     """A block of Anthropic's as it begins, and what comes to it."""
     if block["type"] == "thinking":
@@ -70,17 +92,43 @@ def _pieces(block: Block) -> tuple[Block, list[Block]]:
     return {"type": "text", "text": ""}, [{"type": "text_delta", "text": block["text"]}, *citing]
 
 
-def completion(reply: list[Block]) -> Iterator[dict[str, Any]]:
-    """A streamed chat completion of OpenAI's."""
-    content = "".join(block["text"] for block in reply)
+def completion(reply: list[Block], service: str | None = None) -> Iterator[dict[str, Any]]:
+    """A streamed chat completion of OpenAI's; it counts at its end."""
+    head = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "gpt"}
+    head |= {"service_tier": service}
+    content = "".join(block["text"] for block in reply if block["type"] == "text")
     for delta, finish in (({"role": "assistant", "content": content}, None), ({}, "stop")):
-        choice = {"index": 0, "delta": delta, "finish_reason": finish}
-        yield {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "gpt"} | {
-            "choices": [choice]
-        }
+        yield {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
+    yield {**head, "choices": [], "usage": _counted("prompt", "completion")}
 
 
-def response(reply: list[Block]) -> Iterator[dict[str, Any]]:
+def completion_whole(reply: list[Block], service: str | None = None) -> dict[str, Any]:
+    """The same at once."""
+    content = "".join(block["text"] for block in reply if block["type"] == "text")
+    message = {"role": "assistant", "content": content}
+    return {
+        "id": "c",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "gpt",
+        "service_tier": service,
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "usage": _counted("prompt", "completion"),
+    }
+
+
+def _counted(read: str, written: str) -> dict[str, Any]:
+    """OpenAI's: 160 tokens read, of which 100 were kept and 30 are kept now; four of seven are thoughts."""
+    return {
+        f"{read}_tokens": 160,
+        f"{read}_tokens_details": {"cached_tokens": 100, "cache_write_tokens": 30},
+        f"{written}_tokens": 7,
+        f"{written}_tokens_details": {"reasoning_tokens": 4},
+        "total_tokens": 167,
+    }
+
+
+def response(reply: list[Block], service: str | None = None) -> Iterator[dict[str, Any]]:
     """A streamed response of OpenAI's newer protocol."""
     head = {"id": "resp_1", "object": "response", "created_at": 1, "model": "gpt", "tools": []}
     head |= {"parallel_tool_calls": True, "tool_choice": "auto", "error": None}
@@ -118,43 +166,64 @@ def response(reply: list[Block]) -> Iterator[dict[str, Any]]:
         events += [{**place, **index, **each} for each in inner]
         events.append({"type": "response.output_item.done", "output_index": at, "item": done})
         output.append(done)
-    usage = {
-        "input_tokens": 160,
-        "input_tokens_details": {"cached_tokens": 100},
-        "output_tokens": 7,
-        "output_tokens_details": {"reasoning_tokens": 4},
-        "total_tokens": 167,
-    }
-    ended = {**head, "status": "completed", "output": output, "usage": usage}
+    ended = {**head, "status": "completed", "output": output, "service_tier": service}
+    ended["usage"] = _counted("input", "output")
     events.append({"type": "response.completed", "response": ended})
     yield from ({**event, "sequence_number": n} for n, event in enumerate(events))
 
 
+def response_whole(reply: list[Block], service: str | None = None) -> dict[str, Any]:
+    """The same at once."""
+    *_, last = response(reply, service)
+    whole: dict[str, Any] = last["response"]
+    return whole
+
+
+_SPOKEN: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "/messages": (anthropic, anthropic_whole),
+    "/responses": (response, response_whole),
+    "/completions": (completion, completion_whole),
+}
+
+
 class Recorder:
-    """Serves while the block runs.
+    """Serves while the block runs; as a stream to who asks for one, else at once.
 
     Args:
         replies: What is said to a body.
+        service: The service tier that OpenAI's protocols name.
     """
 
-    def __init__(self, replies: Callable[[dict[str, Any]], list[Block]] = said) -> None:
+    def __init__(
+        self,
+        replies: Callable[[dict[str, Any]], list[Block]] = said,
+        service: str | None = None,
+    ) -> None:
         self.bodies: list[dict[str, Any]] = []
         recorder = self
-        spoken = {"/messages": anthropic, "/responses": response, "/completions": completion}
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 recorder.bodies.append(body)
-                self.send_response(200)
-                self.send_header("content-type", "text/event-stream")
-                self.end_headers()
-                protocol = next(spoken[end] for end in spoken if self.path.endswith(end))
-                for event in protocol(replies(body)):
+                streamed, whole = next(_SPOKEN[end] for end in _SPOKEN if self.path.endswith(end))
+                if not body.get("stream"):
+                    self._send("application/json", json.dumps(whole(replies(body), service)))
+                    return
+                said = ""
+                for event in streamed(replies(body), service):
                     named = f"event: {event['type']}\n" if "type" in event else ""
-                    self.wfile.write(f"{named}data: {json.dumps(event)}\n\n".encode())
-                if protocol is completion:
-                    self.wfile.write(b"data: [DONE]\n\n")
+                    said += f"{named}data: {json.dumps(event)}\n\n"
+                self._send(
+                    "text/event-stream",
+                    said + ("data: [DONE]\n\n" if streamed is completion else ""),
+                )
+
+            def _send(self, kind: str, said: str) -> None:
+                self.send_response(200)
+                self.send_header("content-type", kind)
+                self.end_headers()
+                self.wfile.write(said.encode())
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -186,7 +255,9 @@ class Recorder:
 def blocks(body: dict[str, Any]) -> list[tuple[str, str, bool]]:
     """What a body asks, block by block: whose it is, its text, whether a beginning to be kept ends there."""
     turns = [("system", body.get("system") or [])]
-    turns += [(message["role"], message["content"]) for message in body["messages"]]
+    turns += [
+        (message["role"], message["content"]) for message in body.get("messages") or body["input"]
+    ]
     return [
         (role, block["text"], "cache_control" in block)
         for role, content in turns

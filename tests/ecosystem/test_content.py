@@ -112,12 +112,58 @@ async def test_token_details_add_up_and_the_model_is_named(
         model = chat(client(recorder), count_usage=True)
         message = await answered(model, streamed=streamed)
     assert len(recorder.bodies) == 3
-    read = {"claude": Usage(cache_write_tokens=150), "gpt": Usage(reasoning_tokens=12)}
+    read = {
+        "claude": Usage(cache_write_tokens=150),
+        "gpt": Usage(cache_write_tokens=90, reasoning_tokens=12),
+    }
     name = message.response_metadata["models"]["large"]
     assert Report.from_message(message).total_usage == read[name] + Usage(
         input_tokens=480, output_tokens=21, cached_tokens=300
     )
     assert message.usage_metadata["input_token_details"]["cache_read"] == 300
+
+
+@both_ways
+@pytest.mark.parametrize("by_responses", [False, True], ids=["completions", "responses"])
+@pytest.mark.parametrize("service", ["default", "flex", "priority"])
+async def test_tokens_cost_the_same_in_whatever_service_tier_they_were_counted(
+    service: str, *, by_responses: bool, streamed: bool
+) -> None:
+    with Recorder(cited_by(openais), service) as recorder:
+        url = f"{recorder.url}/v1"
+        large = ChatOpenAI(
+            model="gpt",
+            api_key="none",
+            base_url=url,
+            use_responses_api=by_responses,
+            stream_usage=True,
+            service_tier=service,
+        )
+        model = chat(large, count_usage=True, prices={"large": (1, 1, 0.1, 2)})
+        message = await answered(model, streamed=streamed)
+    report = Report.from_message(message)
+    assert report.total_usage == Usage(
+        input_tokens=480,
+        output_tokens=21,
+        cached_tokens=300,
+        cache_write_tokens=90,
+        reasoning_tokens=12,
+    )
+    assert report.costs is not None
+    assert report.costs.total == pytest.approx((90 + 300 * 0.1 + 90 * 2 + 21) / 1_000_000)
+    assert message.usage_metadata["input_token_details"]["cache_read"] == 300
+
+
+@both_ways
+@pytest.mark.parametrize("version", ["v0", "responses/v1", "v1"])
+async def test_thoughts_survive_in_whatever_form_a_tier_gives_them(
+    version: Any, *, streamed: bool
+) -> None:
+    with Recorder(cited_by(openais)) as recorder:
+        message = await answered(chat(gpt(recorder, output_version=version)), streamed=streamed)
+    assert message.text == ANSWER
+    (thought,) = [b["reasoning"] for b in message.content_blocks if b["type"] == "reasoning"]
+    assert thought == "## Trains\n\nbecause 1\n\n## Planes\n\nbecause 2"
 
 
 async def test_call_options_reach_the_writers_under_the_clients_own_names() -> None:
@@ -160,3 +206,31 @@ async def test_a_bound_of_the_cost_holds_with_a_real_client() -> None:
         with pytest.raises(NodeDecodeError, match="not started: with it the run would cost"):
             await sgd.ainvoke("Train or plane?")
     assert len(recorder.bodies) == 1
+
+
+@every_client
+async def test_the_large_model_calls_tools_and_fills_schemas_without_a_stream(
+    client: Any, cite: Any
+) -> None:
+    del cite
+    with Recorder(lambda _: [text('{"name": "Bonn"}')]) as recorder:
+        model = chat(client(recorder))
+        said = await model.bind_tools([look_up], tool_choice="auto").ainvoke("Train or plane?")
+        assert said.text == '{"name": "Bonn"}'
+        assert said.usage_metadata["input_tokens"] == 160
+        schema = {
+            "title": "Town",
+            "type": "object",
+            "properties": {"name": {"type": "string"}},
+            "required": ["name"],
+            "additionalProperties": False,
+        }
+        form = model.with_structured_output(schema, method="json_schema")
+        assert await form.ainvoke("Where?") == {"name": "Bonn"}
+    assert len(recorder.bodies) == 2
+    assert not any(body.get("stream") for body in recorder.bodies)
+
+
+def look_up(item: str) -> str:
+    """Look something up."""
+    return item
