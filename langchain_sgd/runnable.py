@@ -8,9 +8,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, 
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from langchain_core.messages import AIMessage, AIMessageChunk
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable, ensure_config
+from langchain_core.runnables import RunnableConfig, RunnableSerializable, ensure_config
 from langchain_core.runnables.graph import Graph
-from langchain_core.tools import BaseTool
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Checkpointer
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
@@ -21,9 +20,11 @@ from langchain_sgd.decoding.nesting import place_in
 from langchain_sgd.engine import plan_only
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.events import Event, progress_of
+from langchain_sgd.faces import Faces
 from langchain_sgd.graph import build_graph
 from langchain_sgd.journal import Forgetful
 from langchain_sgd.langgraph.host import host_graph, loop_for_sync, run_in_graph
+from langchain_sgd.langgraph.misplaced import is_called_by_graph, tell_if_lost
 from langchain_sgd.langgraph.writers import stream_writer
 from langchain_sgd.message_streams import AnswerChunks, added
 from langchain_sgd.options import Options, readable
@@ -35,13 +36,10 @@ from langchain_sgd.skeleton import Skeleton
 from langchain_sgd.streams import Stream, Working
 from langchain_sgd.telling import Telling
 
-if TYPE_CHECKING:
-    from langchain_sgd.nodes import Subagent
-
 T = TypeVar("T")
 
 
-class SGDRunnable(Batches, Options, RunnableSerializable[Any, AIMessage]):
+class SGDRunnable(Batches, Faces, Options, RunnableSerializable[Any, AIMessage]):
     """Skeleton Graph Decoding: plan a long answer, write its parts at the same time, give one message.
 
     Example:
@@ -114,17 +112,23 @@ class SGDRunnable(Batches, Options, RunnableSerializable[Any, AIMessage]):
         self, input: Any, config: RunnableConfig | None = None, **options: Any
     ) -> AIMessage:
         """Answer one question. Cancelling it closes every model stream."""
+        tell_if_lost(input, config)
+        return await self._one(input, config, options)
 
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> AIMessage:
+        """`ainvoke`, waited for; works from any thread, and where a loop is already running."""
+        tell_if_lost(input, config)
+        config = ensure_config(config)
+        return self._sync(lambda: self._one(input, config, options), config)
+
+    async def _one(
+        self, input: Any, config: RunnableConfig | None, options: Mapping[str, Any]
+    ) -> AIMessage:
         async def work(value: Any, config: RunnableConfig) -> AIMessage:
             return await self._answer(value, config, options, Telling(self))
 
         # LangChain's types leave out functions of input and config, which it takes.
         return await self._acall_with_config(work, input, config)  # type: ignore[arg-type]
-
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> AIMessage:
-        """`ainvoke`, waited for; works from any thread, and where a loop is already running."""
-        config = ensure_config(config)
-        return self._sync(lambda: self.ainvoke(input, config, **options), config)
 
     async def _answer(
         self, value: Any, config: RunnableConfig, options: Mapping[str, Any], telling: Telling
@@ -171,18 +175,28 @@ class SGDRunnable(Batches, Options, RunnableSerializable[Any, AIMessage]):
         async def one() -> AsyncIterator[Any]:
             yield input
 
-        return self.atransform(one(), config, **options)
+        return self._chunks(one(), config, options)
 
     def atransform(
         self, input: AsyncIterator[Any], config: RunnableConfig | None = None, **options: Any
     ) -> AsyncGenerator[AIMessageChunk]:
         """Stream the answer; the whole input is read first."""
+        return self._chunks(input, config, options, called_by_graph=is_called_by_graph(config))
 
+    def _chunks(
+        self,
+        input: AsyncIterator[Any],
+        config: RunnableConfig | None,
+        options: Mapping[str, Any],
+        *,
+        called_by_graph: bool = False,
+    ) -> AsyncGenerator[AIMessageChunk]:
         def chunks(
             inputs: AsyncIterator[Any], config: RunnableConfig
         ) -> AsyncIterator[AIMessageChunk]:
             async def work(give: Callable[[str | AIMessage], None]) -> None:
                 value = added([item async for item in inputs])
+                tell_if_lost(value, config, called_by_graph=called_by_graph)
                 within = place_in(config)
                 watched = within is None or within.run.watched
                 telling = Telling(
@@ -213,7 +227,9 @@ class SGDRunnable(Batches, Options, RunnableSerializable[Any, AIMessage]):
         self, input: Iterator[Any], config: RunnableConfig | None = None, **options: Any
     ) -> Iterator[AIMessageChunk]:
         """`atransform`, waited for."""
-        yield from self.stream(added(list(input)), config, **options)
+        value = added(list(input))
+        tell_if_lost(value, config)
+        yield from self.stream(value, config, **options)
 
     def aevents(
         self, input: Any, config: RunnableConfig | None = None, **options: Any
@@ -270,69 +286,7 @@ class SGDRunnable(Batches, Options, RunnableSerializable[Any, AIMessage]):
         one = ensure_config(cast("RunnableConfig", config) if isinstance(config, dict) else None)
         return loop_for_sync(self._graph, one)
 
-    # -- faces
-
-    def as_tool(
-        self,
-        args_schema: type[BaseModel] | None = None,
-        *,
-        name: str | None = None,
-        description: str | None = None,
-        arg_types: dict[str, type] | None = None,
-    ) -> BaseTool:
-        """SGD as a tool for agents: takes `question`, gives the answer's text.
-
-        The run's report is the `ToolMessage`'s `artifact`. Inside a LangGraph graph, the text goes piece
-        by piece to `stream_mode="custom"` as `{"sgd_tool": name, "text": piece}`.
-
-        Args:
-            args_schema: The arguments that the agent sees; their names are keys of this Runnable's input.
-            name: What the agent calls it.
-            description: When the agent should use it.
-            arg_types: Not taken; give an `args_schema`.
-
-        Raises:
-            InvalidInputError: `arg_types` is given.
-        """
-        if arg_types is not None:
-            msg = "SGDRunnable.as_tool takes no arg_types: give args_schema, a pydantic model"
-            raise InvalidInputError(msg)
-        # The tool is made of this class: it cannot be imported before it.
-        from langchain_sgd.tool import tool_of  # noqa: PLC0415
-
-        return tool_of(self, args_schema, name=name, description=description)
-
-    def as_node(
-        self,
-        *,
-        read: Callable[[Any], Any] | None = None,
-        write: Callable[[AIMessage], Mapping[str, Any]] | None = None,
-    ) -> Runnable[Any, dict[str, Any]]:
-        """SGD as a node of a LangGraph graph: `graph.add_node("write", sgd.as_node())`.
-
-        It answers the conversation under `messages` and adds the answer to it. The answer streams in
-        `stream_mode="messages"`; finished parts are saved with the graph's checkpointer. (An `SGDRunnable`
-        itself gives a message, which is no update of a state: as a node, its answer would be lost.)
-
-        Args:
-            read: From the state to the question, a str or messages.
-            write: From the answer to the update, such as `lambda answer: {"report": answer.text}`.
-        """
-        from langchain_sgd.nodes import node_of  # noqa: PLC0415 - made of this class
-
-        return node_of(self, read, write)
-
-    def as_subagent(self, name: str = "writer", description: str | None = None) -> Subagent:
-        """SGD as a subagent of deepagents: `create_deep_agent(subagents=[sgd.as_subagent()])`.
-
-        Args:
-            name: What the agent calls it.
-            description: When the agent should use it.
-        """
-        from langchain_sgd.nodes import subagent_of  # noqa: PLC0415 - made of this class
-        from langchain_sgd.tool import DESCRIPTION  # noqa: PLC0415
-
-        return subagent_of(self, name, description or DESCRIPTION)
+    # -- as others see it
 
     def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:
         """The simplest input: `{"question": ...}`."""

@@ -37,6 +37,7 @@ LAYERS = (
     {"graph", "langgraph"},
     {"telling"},
     {"tool", "batches", "message_streams"},
+    {"faces"},
     {"runnable"},
     {"deciding", "undivided"},
     {"baselines", "chat"},

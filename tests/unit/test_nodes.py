@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import warnings
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -160,3 +162,65 @@ async def test_a_tools_nodes_tell_their_progress() -> None:
     told = [e["sgd_progress"]["event"] for e in events if "sgd_progress" in e]
     assert told == ["planned", "planned", "started", "ended", "started", "ended"]
     assert PLANNER not in {e.get("sgd_tool") for e in events}
+
+
+def in_place(sgd: SGDRunnable, way: str) -> Any:
+    async def given(state: MessagesState) -> Any:
+        return {"messages": [await sgd.ainvoke({"messages": state["messages"]})]}
+
+    async def given_with_config(state: MessagesState, config: RunnableConfig) -> Any:
+        return {"messages": [await sgd.ainvoke({"messages": state["messages"]}, config)]}
+
+    async def streamed(state: MessagesState, config: RunnableConfig) -> Any:
+        said = [chunk async for chunk in sgd.astream({"messages": state["messages"]}, config)]
+        return {"messages": ["".join(str(chunk.text) for chunk in said)]}
+
+    def invoked(state: MessagesState, config: RunnableConfig) -> Any:
+        return {"messages": [sgd.invoke({"messages": state["messages"]}, config)]}
+
+    def streamed_sync(state: MessagesState, config: RunnableConfig) -> Any:
+        said = sgd.stream({"messages": state["messages"]}, config)
+        return {"messages": ["".join(str(chunk.text) for chunk in said)]}
+
+    return {
+        "itself": sgd,
+        "with a config": sgd.with_config(tags=["x"]),
+        "tried again": sgd.with_retry(),
+        "as_node": sgd.as_node(),
+        "given": given,
+        "given with config": given_with_config,
+        "streamed": streamed,
+        "invoked": invoked,
+        "streamed sync": streamed_sync,
+    }[way]
+
+
+LOST = ["itself", "with a config", "tried again"]
+KEPT_ASYNC = ["as_node", "given", "given with config", "streamed"]
+KEPT_SYNC = ["as_node", "invoked", "streamed sync"]
+
+
+@pytest.mark.parametrize("mode", ["values", "messages"])
+@pytest.mark.parametrize(
+    ("way", "run"),
+    [(way, "async") for way in [*LOST, *KEPT_ASYNC]]
+    + [(way, "sync") for way in [*LOST, *KEPT_SYNC]],
+)
+async def test_who_is_a_node_itself_is_told_that_the_answer_is_lost(
+    way: str, run: str, mode: Any, recwarn: pytest.WarningsRecorder
+) -> None:
+    warnings.simplefilter("always")
+    graph = StateGraph(MessagesState)
+    graph.add_node("write", in_place(sgd_on(stage()), way))
+    graph.add_edge(START, "write")
+    compiled: Any = graph.compile()
+    modes = ["values", mode]
+    if run == "async":
+        seen = [s async for m, s in compiled.astream(ASKED, stream_mode=modes) if m == "values"]
+    else:
+        runs = asyncio.to_thread(lambda: [*compiled.stream(ASKED, stream_mode=modes)])
+        seen = [s for m, s in await runs if m == "values"]
+    assert (len(seen[-1]["messages"]) == 1) == (way in LOST)
+    told = [str(each.message) for each in recwarn if "as_node()" in str(each.message)]
+    assert bool(told) == (way in LOST)
+    assert all("add_node('write', sgd.as_node())" in each for each in told)
