@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Required
+from typing import Any
 
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
@@ -22,12 +22,12 @@ Write = Callable[[AIMessage], Mapping[str, Any]]
 """From the answer to what changes in the state."""
 
 
-class Subagent(TypedDict, total=False):
+class Subagent(TypedDict):
     """A subagent as deepagents takes it (its `CompiledSubAgent`)."""
 
-    name: Required[str]
-    description: Required[str]
-    runnable: Required[Runnable[Any, Any]]
+    name: str
+    description: str
+    runnable: Runnable[Any, Any]
 
 
 def node_of(

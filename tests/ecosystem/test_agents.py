@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from deepagents import create_deep_agent
-from deepagents.middleware.subagents import CompiledSubAgent
 from langchain.agents import create_agent
 from langchain.agents.middleware import wrap_model_call
 from langchain_anthropic import ChatAnthropic
@@ -36,7 +35,7 @@ def deep_agent(on: Stage, checkpointer: Any = None, **options: Any) -> Any:
     subagent = SGDRunnable(**on.pair(), **options).as_subagent(description="Writes long texts.")
     return create_deep_agent(
         model=Caller(tool="task", args=TASK),
-        subagents=[cast("CompiledSubAgent", subagent)],
+        subagents=[subagent],
         checkpointer=checkpointer,
     )
 

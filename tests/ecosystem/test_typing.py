@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.ecosystem.agents import Caller
+from tests.ecosystem.user_agents import texts
 from tests.ecosystem.user_script import run
 from tests.support.models import PLANNER, Stage, planning
 from tests.support.skeletons import skeleton
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = Path(__file__).with_name("user_script.py")
+SCRIPTS = ("user_script.py", "user_agents.py")
 
 
 def test_it_runs() -> None:
@@ -24,11 +26,19 @@ def test_it_runs() -> None:
     assert "## Heading 1" in "".join(said)
 
 
+def test_those_under_agents_run() -> None:
+    stage = Stage({PLANNER: planning(skeleton("1", "2"))})
+    task = {"description": "Why?", "subagent_type": "writer"}
+    said = texts(stage.model("large"), Caller(tool="task", args=task))
+    assert len([text for text in said if text.startswith("## Heading 1")]) == 2
+
+
 @pytest.mark.parametrize("checker", ["mypy", "pyright"])
-def test_a_users_script_is_typed(checker: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_users_script_is_typed(name: str, checker: str, tmp_path: Path) -> None:
     pytest.importorskip(checker)
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT.read_text())
+    script.write_text(Path(__file__).with_name(name).read_text())
     settings = {
         "typeCheckingMode": "strict",
         "pythonVersion": "3.11",
