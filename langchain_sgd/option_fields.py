@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from langchain_core.caches import BaseCache
 from pydantic import BaseModel, ConfigDict, Field, SkipValidation
@@ -20,6 +20,20 @@ Accept = Callable[[Node, str], bool]
 """The user's own test of a node's answer; False sends the node to the next larger tier."""
 Expand = Callable[[Node], bool]
 """The user's own test whether a node is split further."""
+
+
+@runtime_checkable
+class Store(Protocol):
+    """As much of a LangGraph store as is asked here."""
+
+    async def aget(self, namespace: tuple[str, ...], key: str) -> Any:
+        """What is kept, with its `value`; or None."""
+
+    async def aput(self, namespace: tuple[str, ...], key: str, value: dict[str, Any]) -> None:
+        """Keep it."""
+
+    async def asearch(self, namespace_prefix: tuple[str, ...], /) -> Any:
+        """Not asked here: it tells a store from a checkpointer."""
 
 
 class OptionFields(BaseModel):
@@ -151,10 +165,10 @@ class OptionFields(BaseModel):
         default=True,
         description="Constrain the planner's decoding by a grammar where the server takes one.",
     )
-    plan_cache: bool | SkipValidation[BaseCache] = Field(
+    plan_cache: bool | SkipValidation[BaseCache | Store] = Field(
         default=False,
-        description="Reuse the plan of an equal question, from a LangChain cache of your own, or, with True,"
-        " from the one of `set_llm_cache`. The parts are written anew.",
+        description="Reuse the plan of an equal question, from a LangChain cache or a LangGraph store of your"
+        " own, or, with True, from the cache of `set_llm_cache`. The parts are written anew.",
     )
     headings: bool = Field(default=True, description="Put each part under its heading.")
     seed: int | None = Field(

@@ -7,17 +7,38 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self, cast
 
+from langchain_core.caches import BaseCache
 from langchain_core.runnables import Runnable
 from pydantic import PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from langchain_sgd.costs import Price
 from langchain_sgd.limits import Limit
 from langchain_sgd.models import resolve
-from langchain_sgd.option_fields import DEFAULT_THRESHOLD, OptionFields
+from langchain_sgd.option_fields import DEFAULT_THRESHOLD, OptionFields, Store
 from langchain_sgd.retry import Backoff
 from langchain_sgd.routing import Router, ShareRouter, ThresholdRouter
 from langchain_sgd.skeleton import Node
 from langchain_sgd.tiers import LARGE, PLANNER, SMALL, Tier, innermost
+
+_FOR_WRITERS = (
+    "give it with each call, or bind it, as in .bind({name}=...): then it goes to the models that write. Or"
+    " give a model object that has it, as in large=ChatOpenAI(..., {name}=...)"
+)
+_TIMES = "set stall_timeout_s, node_timeout_s or deadline_s"
+_THE_MODEL = "name the model as large= (and small=)"
+_ITS_OWN = "give a model object that has it, as in large=ChatOpenAI(..., {name}=...)"
+_OF_MODELS = {
+    **dict.fromkeys(("temperature", "top_p", "top_k", "frequency_penalty"), _FOR_WRITERS),
+    **dict.fromkeys(("presence_penalty", "logit_bias", "stop_sequences"), _FOR_WRITERS),
+    **dict.fromkeys(
+        ("max_tokens", "max_completion_tokens"), f"{_FOR_WRITERS}; length= is for words"
+    ),
+    **dict.fromkeys(("timeout", "request_timeout"), _TIMES),
+    "max_retries": "set retries",
+    **dict.fromkeys(("model", "model_name", "llm"), _THE_MODEL),
+    **dict.fromkeys(("api_key", "base_url", "model_kwargs", "reasoning_effort"), _ITS_OWN),
+}
+"""What chat models are made with, and its place here."""
 
 
 class Options(OptionFields):
@@ -55,6 +76,17 @@ class Options(OptionFields):
             raise ValueError(msg)
         return value
 
+    @field_validator("plan_cache", mode="before")
+    @classmethod
+    def _cache_or_store(cls, value: Any) -> Any:
+        if isinstance(value, bool | BaseCache | Store):
+            return value
+        msg = (
+            "plan_cache must be True, a LangChain cache or a LangGraph store (with aget and aput), not a"
+            f" {type(value).__name__}"
+        )
+        raise ValueError(msg)
+
     @field_validator("limits", mode="before")
     @classmethod
     def _shared_limits(cls, value: Any) -> Any:
@@ -70,6 +102,17 @@ class Options(OptionFields):
                 msg = f"limits[{name!r}] must be a whole number from 1 on, not {size!r}"
                 raise ValueError(msg)
         return {n: size if isinstance(size, Limit) else Limit(size) for n, size in value.items()}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _options_of_models(cls, given: Any) -> Any:
+        """What a chat model is made with has another place here."""
+        for name in given if isinstance(given, dict) else ():
+            if name in cls.model_fields or name not in _OF_MODELS:
+                continue
+            msg = f"{name} is no option here: {_OF_MODELS[name].format(name=name)}"
+            raise ValueError(msg)
+        return given
 
     @model_validator(mode="before")
     @classmethod

@@ -65,7 +65,7 @@ class Undivided(BaseChatModel):
                 "Runnable[LanguageModelInput, AIMessage]",
                 self.bind(tools=[_described(tool) for tool in tools], **kwargs),
             )
-        if tools and not self._told:
+        if tools and free and not self.split_with_tools and not self._told:
             self._told = True
             _log.warning(
                 "ChatSGD: with tools bound, every answer is one call of the large model;"

@@ -1,11 +1,11 @@
-"""Plans kept in one of LangChain's caches, so that an equal question is planned once."""
+"""Plans kept in LangChain's cache or LangGraph's store, so that an equal question is planned once."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from langchain_core.caches import BaseCache
 from langchain_core.globals import get_llm_cache
@@ -13,6 +13,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import Generation
 from pydantic import TypeAdapter, ValidationError
 
+from langchain_sgd.option_fields import Store
 from langchain_sgd.options import Options
 from langchain_sgd.planning.planner import Plan
 from langchain_sgd.question import Question, digest
@@ -26,7 +27,7 @@ _NODES = TypeAdapter(list[Node])
 class PlanCache:
     """Where the plan of one question is kept."""
 
-    cache: BaseCache
+    cache: BaseCache | Store
     question: str
     planner: str
 
@@ -50,11 +51,11 @@ class PlanCache:
 
     async def look(self) -> Plan | None:
         """The plan that is kept there; None too for what cannot be read."""
-        found = await self.cache.alookup(self.question, self.planner)
-        if not found:
+        found = await self._kept()
+        if found is None:
             return None
         try:
-            kept = json.loads(found[0].text)
+            kept = json.loads(found) if isinstance(found, str) else found
             return Plan(_NODES.validate_python(kept["nodes"]), kept["plain"], cached=True)
         except (ValueError, ValidationError, KeyError, TypeError):
             return None
@@ -64,4 +65,15 @@ class PlanCache:
         if plan.failed or plan.needless or plan.cut or plan.warnings:
             return
         said = {"nodes": _NODES.dump_python(plan.nodes, mode="json"), "plain": plan.plain}
-        await self.cache.aupdate(self.question, self.planner, [Generation(text=json.dumps(said))])
+        if isinstance(self.cache, BaseCache):
+            text = Generation(text=json.dumps(said))
+            await self.cache.aupdate(self.question, self.planner, [text])
+        else:
+            await self.cache.aput((self.planner,), self.question, said)
+
+    async def _kept(self) -> Any:
+        if isinstance(self.cache, BaseCache):
+            found = await self.cache.alookup(self.question, self.planner)
+            return found[0].text if found else None
+        item = await self.cache.aget((self.planner,), self.question)
+        return None if item is None else item.value

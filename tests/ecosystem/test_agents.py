@@ -15,6 +15,7 @@ from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.stream.transformers import CustomTransformer
 from langgraph.types import Command
 
 from langchain_sgd import ChatSGD, NodeDecodeError, Report, SGDRunnable
@@ -126,6 +127,15 @@ async def test_model_settings_of_middleware_reach_the_writers() -> None:
     assert state["messages"][-1].text == ANSWER
     written = [call.options for call in on.calls if call.part in {"1", "2"}]
     assert [(o["temperature"], o["top_k"]) for o in written] == [(0.5, 3)] * 2
+
+
+async def test_a_subagents_progress_is_its_own_custom_data_in_v3() -> None:
+    events = await deep_agent(stage(**SLOW)).astream_events(
+        ASKED, version="v3", transformers=[CustomTransformer]
+    )
+    async for subagent in events.subagents:
+        seen = [each["sgd_progress"]["event"] async for each in subagent.custom]
+    assert seen.count("ended") == 2
 
 
 async def test_an_agents_last_answer_is_split_once_its_tools_have_answered() -> None:

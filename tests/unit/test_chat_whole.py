@@ -171,3 +171,22 @@ async def test_chunks_are_chunks() -> None:
     chunks = [chunk async for chunk in chat().astream("Why?")]
     assert all(isinstance(chunk, AIMessageChunk) for chunk in chunks)
     assert [chunk.chunk_position for chunk in chunks][-1] == "last"
+
+
+@pytest.mark.parametrize("face", [ChatSGD, SGDRunnable])
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("temperature", r"\.bind\(temperature=...\)"),
+        ("max_tokens", r"\.bind\(max_tokens=...\).*length="),
+        ("timeout", "node_timeout_s"),
+        ("max_retries", "set retries"),
+        ("model", "large="),
+        ("api_key", r"ChatOpenAI\(..., api_key=...\)"),
+    ],
+)
+def test_what_chat_models_are_made_with_is_refused_with_its_place(
+    face: Any, name: str, remedy: str
+) -> None:
+    with pytest.raises(ValueError, match=f"{name} is no option here: .*{remedy}"):
+        face(**stage().pair(), **{name: 1})

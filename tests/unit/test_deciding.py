@@ -240,6 +240,18 @@ async def test_a_forced_call_leaves_nothing_to_decide(choice: Any) -> None:
     assert isinstance(cast("RunnableBinding[Any, Any]", bound).bound, Agentic)
 
 
+@pytest.mark.parametrize(
+    "forced", [{"tool_choice": "any"}, {"response_format": {"type": "json_object"}}]
+)
+@pytest.mark.parametrize("split", [False, True])
+def test_nothing_is_advised_where_nothing_can_be_split(
+    forced: Any, caplog: pytest.LogCaptureFixture, *, split: bool
+) -> None:
+    with caplog.at_level(logging.WARNING, "langchain_sgd"):
+        agentic([], split_with_tools=split).bind_tools([{"name": "look_up"}], **forced)
+    assert caplog.records == []
+
+
 def test_that_answers_are_not_split_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     model = agentic([], split_with_tools=False)
     with caplog.at_level(logging.WARNING, "langchain_sgd"):

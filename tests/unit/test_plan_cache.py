@@ -9,6 +9,7 @@ from langchain_core.caches import InMemoryCache
 from langchain_core.globals import set_llm_cache
 from langchain_core.outputs import Generation
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.store.memory import InMemoryStore
 
 from langchain_sgd import ChatSGD, Prompts, Report, SGDRunnable
 from tests.support.models import PLANNER, Say, Stage
@@ -37,6 +38,22 @@ async def test_the_second_answer_has_the_skeleton_and_new_texts() -> None:
     assert report.skeleton is not None
     assert [node.dependencies for node in report.skeleton.nodes] == [(), ("1",)]
     assert report.status == "complete"
+
+
+async def test_a_store_of_langgraph_keeps_plans_too() -> None:
+    on = stage()
+    report = await asked_twice(on, sgd_on(on, plan_cache=InMemoryStore()))
+    assert on.parts() == ["1", "2"]
+    assert report.planner is not None
+    assert report.planner.source == "cached"
+
+
+@pytest.mark.parametrize("other", [{}, "redis://", InMemorySaver()])
+def test_what_keeps_no_plans_is_refused_at_once(other: Any) -> None:
+    with pytest.raises(
+        ValueError, match="plan_cache must be True, a LangChain cache or a LangGraph"
+    ):
+        sgd_on(stage(), plan_cache=other)
 
 
 async def test_that_a_question_stays_whole_is_kept_too() -> None:
