@@ -217,7 +217,8 @@ async def test_the_large_model_calls_tools_and_fills_schemas_without_a_stream(
         model = chat(client(recorder))
         said = await model.bind_tools([look_up], tool_choice="auto").ainvoke("Train or plane?")
         assert said.text == '{"name": "Bonn"}'
-        assert (said.usage_metadata or {}).get("input_tokens") == 160
+        assert said.usage_metadata is not None
+        assert said.usage_metadata["input_tokens"] == 160
         schema = {
             "title": "Town",
             "type": "object",
