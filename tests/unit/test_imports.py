@@ -18,7 +18,8 @@ ROOT = Path(langchain_sgd.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 
 LAYERS = (
-    {"_version", "portal", "errors", "expression_syntax", "stops", "surrogates", "prose"},
+    {"_version", "portal", "threaded", "errors", "expression_syntax"},
+    {"stops", "surrogates", "prose"},
     {"expressions", "conversation", "message_dicts", "repetition", "files"},
     {"failures", "redaction", "thoughts"},
     {"_extras", "skeleton", "limits", "owner", "retry", "text", "wire", "server_urls", "keys"},
