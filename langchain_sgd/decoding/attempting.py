@@ -191,6 +191,8 @@ def examine(run: RunContext, part: Part, tried: Attempted, *, nearly_empty: bool
         reply.error = None
     if reply.error is not None:
         tried.problem, tried.status = describe(reply.error), "truncated"
+    elif reply.tools:
+        tried.problem, tried.status = f"the model {reply.asked_for}", "truncated"
     elif not tried.text:
         tried.problem, tried.status = "the answer was empty", "failed"
         # A larger tier is asked at once; the largest once more.
