@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 from langchain_core.caches import BaseCache
-from pydantic import BaseModel, ConfigDict, Field, SkipValidation
+from pydantic import ConfigDict, Field, SkipValidation
 
 from langchain_sgd.costs import PriceLike
+from langchain_sgd.discreet import Discreet
 from langchain_sgd.limits import Limit
 from langchain_sgd.planning.planner import Mode
 from langchain_sgd.prompts import Prompts
@@ -22,12 +23,10 @@ Expand = Callable[[Node], bool]
 """The user's own test whether a node is split further."""
 
 
-class OptionFields(BaseModel):
+class OptionFields(Discreet):
     """What a user can set."""
 
-    model_config = ConfigDict(
-        arbitrary_types_allowed=True, extra="forbid", frozen=True, hide_input_in_errors=True
-    )
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", frozen=True)
 
     large: SkipValidation[ModelLike | None] = Field(
         default=None,
@@ -58,7 +57,8 @@ class OptionFields(BaseModel):
         ge=1,
         le=6,
         description="Nodes of this difficulty (1 to 5) and above go to the large model: with 1 all nodes,"
-        " with 6 none. With more than two tiers, they are shared among all but the first.",
+        " with 6 none. With more than two tiers, they are shared among all but the first. Beside `router` or"
+        " `large_share`, which go in its place, only the default is taken.",
     )
     large_share: float | None = Field(
         default=None,
