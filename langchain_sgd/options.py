@@ -20,7 +20,6 @@ from langchain_sgd.routing import Router, ShareRouter, ThresholdRouter
 from langchain_sgd.skeleton import Node
 from langchain_sgd.tiers import LARGE, PLANNER, SMALL, Tier, innermost
 
-
 _NOT_ASYNC = "{} must not be async: it is asked between two pieces of work, and at once"
 
 
