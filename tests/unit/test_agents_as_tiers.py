@@ -124,7 +124,8 @@ CALL = {"name": "look", "args": {}, "id": "1"}
 
 @pytest.mark.parametrize("text", ["", "Let me look that up."])
 async def test_a_tool_call_is_no_answer_whatever_is_said_before_it(text: str) -> None:
-    async def ask(_: MessagesState) -> dict[str, Any]:
+    async def ask(state: MessagesState) -> dict[str, Any]:
+        assert state["messages"]
         return {"messages": [AIMessage(text, tool_calls=[CALL])]}
 
     graph: StateGraph[Any] = StateGraph(MessagesState)

@@ -26,25 +26,29 @@ def assigned(made: Any, **values: Any) -> None:
         setattr(made, name, value)
 
 
+def made(cls: Any, *given: Any, **options: Any) -> Any:
+    return cls(*given, **options)
+
+
 @pytest.mark.parametrize(
     "act",
     [
-        lambda: SGDRunnable(large=URL),
-        lambda: SGDRunnable(large=SGD.large, api_key=KEY),
-        lambda: SGDRunnable(large="openai:gpt", openai_api_key=KEY),
-        lambda: SGDRunnable(tiers={"a": URL}),
-        lambda: SGDRunnable(large={"url": URL}),
+        lambda: made(SGDRunnable, large=URL),
+        lambda: made(SGDRunnable, large=SGD.large, api_key=KEY),
+        lambda: made(SGDRunnable, large="openai:gpt", openai_api_key=KEY),
+        lambda: made(SGDRunnable, tiers={"a": URL}),
+        lambda: made(SGDRunnable, large={"url": URL}),
         lambda: SGDRunnable.model_validate({"large": URL}),
         lambda: SGD.model_copy(update={"large": URL}),
         lambda: assigned(SGD, large=URL),
         lambda: assigned(SGD, api_key=KEY),
-        lambda: ChatSGD(large=URL),
-        lambda: ChatSGD(large=SGD.large, api_keyy=KEY),
-        lambda: ChatSGD(SGD, stop={"x": KEY}),
-        lambda: ChatTGI(base_url=URL),
-        lambda: ChatTGI(base_url="http://host", api_keyy=KEY),
-        lambda: ChatEndpoint(url=URL),
-        lambda: ChatEndpoint(url="http://host", api_keyy=KEY),
+        lambda: made(ChatSGD, large=URL),
+        lambda: made(ChatSGD, large=SGD.large, api_keyy=KEY),
+        lambda: made(ChatSGD, SGD, stop={"x": KEY}),
+        lambda: made(ChatTGI, base_url=URL),
+        lambda: made(ChatTGI, base_url="http://host", api_keyy=KEY),
+        lambda: made(ChatEndpoint, url=URL),
+        lambda: made(ChatEndpoint, url="http://host", api_keyy=KEY),
     ],
 )
 def test_no_error_shows_it(act: Callable[[], Any]) -> None:
