@@ -21,6 +21,7 @@ from langchain_core.messages import (
 from langchain_core.messages.ai import add_usage
 from langchain_core.runnables import Runnable, RunnableConfig
 
+from langchain_sgd.decoding.loops import for_this_loop
 from langchain_sgd.message_streams import as_chunk
 from langchain_sgd.prompts import Prompts
 
@@ -60,7 +61,7 @@ async def decided(
     held: list[AIMessageChunk] = []
     wanted: set[int | str | None] = set()
     others = said = False
-    stream = cast("Any", large.astream(list(messages), config, **options))
+    stream = cast("Any", for_this_loop(large, config).astream(list(messages), config, **options))
     async with aclosing(stream):
         async for piece in stream:  # of a model that does not stream, the whole message
             chunk = piece if isinstance(piece, AIMessageChunk) else as_chunk(piece)

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from langchain_core.caches import BaseCache
-from pydantic import BaseModel, ConfigDict, Field, SkipValidation
+from pydantic import ConfigDict, Field, SkipValidation
 
 from langchain_sgd.costs import PriceLike
+from langchain_sgd.discreet import Discreet
 from langchain_sgd.limits import Limit
 from langchain_sgd.planning.planner import Mode
 from langchain_sgd.prompts import Prompts
@@ -36,12 +37,10 @@ class Store(Protocol):
         """Not asked here: it tells a store from a checkpointer."""
 
 
-class OptionFields(BaseModel):
+class OptionFields(Discreet):
     """What a user can set."""
 
-    model_config = ConfigDict(
-        arbitrary_types_allowed=True, extra="forbid", frozen=True, hide_input_in_errors=True
-    )
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", frozen=True)
 
     large: SkipValidation[ModelLike | None] = Field(
         default=None,
@@ -72,7 +71,8 @@ class OptionFields(BaseModel):
         ge=1,
         le=6,
         description="Nodes of this difficulty (1 to 5) and above go to the large model: with 1 all nodes,"
-        " with 6 none. With more than two tiers, they are shared among all but the first.",
+        " with 6 none. With more than two tiers, they are shared among all but the first. Beside `router` or"
+        " `large_share`, which go in its place, only the default is taken.",
     )
     large_share: float | None = Field(
         default=None,

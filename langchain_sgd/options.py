@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self, cast
 
 from langchain_core.caches import BaseCache
@@ -12,6 +12,7 @@ from langchain_core.runnables import Runnable
 from pydantic import PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from langchain_sgd.costs import Price
+from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.limits import Limit
 from langchain_sgd.models import resolve
 from langchain_sgd.option_fields import DEFAULT_THRESHOLD, OptionFields, Store
@@ -39,6 +40,7 @@ _OF_MODELS = {
     **dict.fromkeys(("api_key", "base_url", "model_kwargs", "reasoning_effort"), _ITS_OWN),
 }
 """What chat models are made with, and its place here."""
+_NOT_ASYNC = "{} must not be async: it is asked between two pieces of work, and at once"
 
 
 class Options(OptionFields):
@@ -155,15 +157,13 @@ class Options(OptionFields):
             raise ValueError(msg)
         for name in ("router", "accept", "busy", "expand"):
             if _is_async(getattr(self, name)):
-                msg = (
-                    f"{name} must not be async: it is asked between two pieces of work, and at once"
-                )
-                raise ValueError(msg)
+                raise ValueError(_NOT_ASYNC.format(name))
         if self.router is not None and self.large_share is not None:
             msg = "give either router= or large_share=, not both"
             raise ValueError(msg)
-        if self.large_share is not None and self.threshold != DEFAULT_THRESHOLD:
-            msg = "give either threshold= or large_share=, not both"
+        other = "large_share" if self.large_share is not None else "router"
+        if getattr(self, other) is not None and self.threshold != DEFAULT_THRESHOLD:
+            msg = f"give either threshold= or {other}=, not both"
             raise ValueError(msg)
         names = {*self._named_models(), PLANNER}
         if unknown := set(self.limits) - names:
@@ -276,12 +276,13 @@ class Options(OptionFields):
 
     def route(self, node: Node) -> str:
         """The name of the tier that is to decode a node."""
-        return self._router(node)
+        name: str = answer_of("router", self._router, node)
+        return name
 
     def is_busy(self) -> bool:
         """Whether a run that begins now should not be split for the load's sake."""
         if self.busy is None or callable(self.busy):
-            return self.busy is not None and bool(self.busy())
+            return self.busy is not None and bool(answer_of("busy", self.busy))
         counts: dict[int, int] = {}
         for tier in (self.planning_tier, self.largest):  # one model may be both
             known = max(limit.in_flight for limit in tier.limits)
@@ -318,6 +319,20 @@ def _is_async(function: Any) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004 - the method is looked at, not called
     )
+
+
+def answer_of(name: str, function: Callable[..., Any], /, *about: Any) -> Any:
+    """What a function of the user's says.
+
+    Raises:
+        InvalidInputError: It gave something to be awaited, which would pass for a yes.
+    """
+    answer = function(*about)
+    if inspect.isawaitable(answer):
+        if inspect.iscoroutine(answer):
+            answer.close()
+        raise InvalidInputError(_NOT_ASYNC.format(name))
+    return answer
 
 
 def readable(signature: inspect.Signature) -> inspect.Signature:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable
 
+from langchain_sgd.decoding.loops import for_this_loop
 from langchain_sgd.decoding.reply import token_detail
 from langchain_sgd.planning.forms import Form, Grammar, bound
 
@@ -65,7 +66,7 @@ async def say(
     said = Said(began=time.perf_counter())
     whole: Any = None
     pieces = 0
-    async for chunk in asked.astream(prompt):
+    async for chunk in for_this_loop(asked).astream(prompt):
         text = chunk if isinstance(chunk, str) else str(chunk.text)
         if text:
             pieces += 1

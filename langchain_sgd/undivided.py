@@ -16,6 +16,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel, Field, PrivateAttr
 
 from langchain_sgd.decoding.context import NOSTREAM
+from langchain_sgd.discreet import Discreet
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.report import awaits_approval
 from langchain_sgd.runnable import SGDRunnable
@@ -26,7 +27,7 @@ _TOLD = ("callbacks", "tags", "metadata")
 """What a chat model brings to each of its runs."""
 
 
-class Undivided(BaseChatModel):
+class Undivided(Discreet, BaseChatModel):
     """A chat model of two sizes, as far as the large one answers for it."""
 
     sgd: SGDRunnable = Field(repr=False)

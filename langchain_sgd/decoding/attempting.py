@@ -18,6 +18,7 @@ from langchain_sgd.decoding.prefixes import with_hints
 from langchain_sgd.decoding.reply import Reply, usage_when_stopped
 from langchain_sgd.decoding.sentences import count_words, whole_sentences
 from langchain_sgd.events import Emit, Started
+from langchain_sgd.options import answer_of
 from langchain_sgd.planning.forms import with_options
 from langchain_sgd.redaction import describe
 from langchain_sgd.report import NodeStatus, Report
@@ -191,6 +192,8 @@ def examine(run: RunContext, part: Part, tried: Attempted, *, nearly_empty: bool
         reply.error = None
     if reply.error is not None:
         tried.problem, tried.status = describe(reply.error), "truncated"
+    elif reply.tools:
+        tried.problem, tried.status = f"the model {reply.asked_for}", "truncated"
     elif not tried.text:
         tried.problem, tried.status = "the answer was empty", "failed"
         # A larger tier is asked at once; the largest once more.
@@ -214,6 +217,6 @@ def examine(run: RunContext, part: Part, tried: Attempted, *, nearly_empty: bool
     elif (
         run.options.accept is not None
         and part.node is not None
-        and not run.options.accept(part.node, tried.text)
+        and not answer_of("accept", run.options.accept, part.node, tried.text)
     ):
         tried.problem, tried.status = "the answer was not accepted", "unaccepted"

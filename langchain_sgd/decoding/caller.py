@@ -24,6 +24,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Huma
 from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.runnables import RunnableConfig
 
+from langchain_sgd.decoding.loops import disown, for_this_loop
 from langchain_sgd.decoding.patience import TIME_USED_UP, Patience, StalledError, Watch
 from langchain_sgd.decoding.reply import NoAnswerError, Reply, note_piece
 from langchain_sgd.limits import Limit, Slots, in_line
@@ -93,6 +94,7 @@ async def call_model(
                 except Exception as error:
                     if not stale or reply.first_at is not None or not _is_of_another_loop(error):
                         raise
+                    disown(tier.model, config)
     except BaseException as error:
         reply.error = error
         if reply.began_at is None and isinstance(error, TimeoutError):
@@ -116,7 +118,7 @@ def _check_ending(reply: Reply, tier: Tier) -> None:
 
 
 def _is_of_another_loop(error: BaseException | None) -> bool:
-    """Whether a client took a kept connection that belongs to a loop which has ended.
+    """Whether a client took a kept connection that belongs to another loop, on which somebody else used it.
 
     Clients throw such a connection away and take the next one, so the call is made again at once.
     """
@@ -186,7 +188,8 @@ def _pieces(
             thread = {"thread_id": uuid4().hex}
             config = {**config, "configurable": {**config.get("configurable", {}), **thread}}
         return _last_message(model, messages, config, options)
-    pieces: AsyncIterator[Any] = model.astream(messages, config, **options)
+    here = for_this_loop(model, config)
+    pieces: AsyncIterator[Any] = here.astream(messages, config, **options)
     return pieces
 
 

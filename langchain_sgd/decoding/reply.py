@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 
 from langchain_sgd.decoding.endings import Ending, ending_of, worse
 from langchain_sgd.errors import InvalidInputError
@@ -61,8 +61,15 @@ class Reply:
     """What came as a thought beside the text."""
     annotations: list[dict[str, Any]] = field(default_factory=list)
     """Citations and the like."""
+    tools: list[str] = field(default_factory=list)
+    """What the model called; nobody does that for a tier, so the text before it is no answer."""
     report: Mapping[str, Any] | None = None
     """Of a call that was a whole run: its report."""
+
+    @property
+    def asked_for(self) -> str:
+        """Of `tools`: what became of the call, in words that follow "the model"."""
+        return f"asked for a tool ({', '.join(self.tools)}) instead of answering"
 
     @property
     def ran_on(self) -> bool:
@@ -140,9 +147,11 @@ def note_piece(piece: Any, reply: Reply) -> str:
     ):
         _note_blocks(piece, reply)
     text = content if isinstance(content, str) else str(piece.text)
-    if not text and not isinstance(piece, AIMessageChunk) and getattr(piece, "tool_calls", None):
-        names = ", ".join(str(call.get("name")) for call in piece.tool_calls)  # type: ignore[attr-defined]
-        msg = f"The tier asked for a tool ({names}) instead of answering"
+    if isinstance(piece, AIMessageChunk):
+        reply.tools += [str(call["name"]) for call in piece.tool_call_chunks if call.get("name")]
+    elif isinstance(piece, AIMessage) and piece.tool_calls:
+        reply.tools += [str(call.get("name")) for call in piece.tool_calls]
+        msg = f"The tier {reply.asked_for}"
         raise NoAnswerError(msg)
     return text
 

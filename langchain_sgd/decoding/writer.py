@@ -24,7 +24,7 @@ from langchain_sgd.errors import (
 from langchain_sgd.events import PLAIN_ID, Discarded, Emit
 from langchain_sgd.journal import Forgetful, Journal
 from langchain_sgd.limits import Limit
-from langchain_sgd.options import nested_in
+from langchain_sgd.options import answer_of, nested_in
 from langchain_sgd.prompts import Prompts
 from langchain_sgd.report import Attempt, NodeReport, NodeStatus
 from langchain_sgd.routing import path_up
@@ -129,7 +129,7 @@ def _expands(run: RunContext, node: Node, share: Share | None) -> bool:
         return False
     if isinstance(wanted, int):
         return share is not None and share.words >= wanted
-    return wanted(node)
+    return bool(answer_of("expand", wanted, node))
 
 
 async def write_plain(

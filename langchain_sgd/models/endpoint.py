@@ -15,6 +15,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator
 
+from langchain_sgd.discreet import Discreet
 from langchain_sgd.keys import checked_key
 from langchain_sgd.limits import Limit
 from langchain_sgd.models.clients import client_class, headers_of, make_client
@@ -36,7 +37,7 @@ _OF_THE_URL: Final = (
 """Fields of clients that come from the endpoint's own."""
 
 
-class ChatEndpoint(BaseChatModel):
+class ChatEndpoint(Discreet, BaseChatModel):
     """A chat model behind a URL: TGI, vLLM, SGLang, llama.cpp, Ollama, LiteLLM, a hosted API.
 
     Example:
@@ -53,7 +54,7 @@ class ChatEndpoint(BaseChatModel):
     are the client's own.
     """
 
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
     url: str
     """`http://host:port`, and `#model` where it serves several."""

@@ -16,6 +16,7 @@ from typing import Final
 from langchain_sgd.planning.drafts import ALL_EARLIER, Draft, clean_line, shortened
 from langchain_sgd.repetition import words_of
 from langchain_sgd.skeleton import HARD
+from langchain_sgd.wire import PLAIN_WORD
 
 _MAX_SCOPE: Final = 240
 _FIELDS: Final = 5
@@ -43,6 +44,10 @@ _OPENED = re.compile(r"[*`\"']*\Z")
 BEGUN_BAR: Final = re.compile(
     r"\W{0,20}(?:[A-Za-z]{1,20}\s{0,5})?\d{1,4}[^\w|]{0,20}\|\s{0,8}(?=[^\s|])"
 )
+_LIKE_A_PART = re.compile(
+    r"\W{0,20}(?:\d{1,2}(?:\.\d{1,2}){0,3}\.?[*_`\"' \t]{0,8}[|;\t]|\d{1,2}(?:\.\d{1,2}){1,3}\s+\w)"
+)
+"""A number, perhaps of several levels, and a field behind it."""
 _ESCAPED = re.compile(r"\W*\d{1,4}\\\|")
 _ID = re.compile(r"\W*(?:[A-Za-z]+\s*)?(\d{1,4})\W*")
 _RANGE = re.compile(r"(\d{1,4})(?:\s*(?:-|–|—|\.\.+|to)\s*(\d{1,4}))?")  # noqa: RUF001
@@ -90,6 +95,7 @@ _WORDS = {
     "high": 4,
     "difficult": 4,
 }
+EDGES: Final = " \t\r.*_`'\"![]"
 _DECORATION = "*_ \t#`\"'|"
 
 
@@ -117,6 +123,16 @@ def begun_number(line: str) -> int | None:
     """The number with which a numbered line begins; None if it is none."""
     match = _NUMBERED.match(line)
     return int(match["number"]) if match else None
+
+
+def is_like_a_part(line: str) -> bool:
+    """Whether the planner will have meant a part by a line that could not be read."""
+    return bool(BEGUN_BAR.match(line) or _LIKE_A_PART.match(line))
+
+
+def says_plain(line: str) -> bool:
+    """Whether a line is the plain word and nothing else."""
+    return line.strip(EDGES).casefold() == PLAIN_WORD.casefold()
 
 
 def parse_line(line: str) -> Draft | None:

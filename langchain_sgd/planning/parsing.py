@@ -16,10 +16,13 @@ from dataclasses import dataclass, field
 from langchain_sgd.planning.drafts import Draft
 from langchain_sgd.planning.lines import (
     BEGUN_BAR,
+    EDGES,
     Numbering,
     begun_number,
+    is_like_a_part,
     parse_bar,
     parse_numbered,
+    says_plain,
 )
 from langchain_sgd.planning.objects import LIST_KEYS, parse_object, to_draft
 from langchain_sgd.planning.scanning import Scanner, opening
@@ -35,13 +38,14 @@ _SILENT_BEFORE = 8_000
 _SILENT_AFTER = 1_000
 """Characters after a draft that close no further one: the plan has ended, whatever comes."""
 
-_BETWEEN = re.compile(r"[ \t\r\n,[\]]*")
+_BETWEEN = re.compile(r"[ \t\n,[\]]*")
 _NUMBER_SO_FAR = re.compile(r"\W*\d{0,4}\W*")
 """Of a string: what follows tells whether it is the line's number or its heading."""
 _PLAIN = re.compile(rf"""[\W_]{{0,8}}{PLAIN_WORD}(?:[^\S\n]{{0,8}}[^\w\s'’-]|\s*\n)""")  # noqa: RUF001
 """The word alone: `PLAIN would be wrong` goes on."""
-_EDGES = " \t\r.*_`'\"![]"
-_SIGNS = str.maketrans({"｜": "|"})  # noqa: RUF001
+_ENDS = str.maketrans(dict.fromkeys("\r\x85\u2028\u2029", "\n"))
+"""Other ends of lines; of two in a row, the second is an empty line."""
+_SIGNS = {**_ENDS, ord("｜"): "|"}  # noqa: RUF001
 """Another sign for a bar."""
 
 
@@ -66,7 +70,7 @@ class SkeletonParser:
     ran_on: bool = False
     """A node's line had no end: the rest of the plan is lost."""
     unread: list[str] = field(default_factory=list)
-    """Lines that begin like a node's but could not be read."""
+    """Lines by which parts will have been meant, but that could not be read."""
     _thoughts: ThoughtFilter = field(default_factory=ThoughtFilter)
     _text: str = ""
     _at: int = 0
@@ -90,7 +94,7 @@ class SkeletonParser:
         if self.plain or self.ended:
             return []
         restarted = self._thoughts.restarted
-        text = self._thoughts.feed(chunk if self.read_line else chunk.translate(_SIGNS))
+        text = self._thoughts.feed(chunk.translate(_ENDS if self.read_line else _SIGNS))
         if self._thoughts.restarted and not restarted:
             self._restart()
         self._text += text
@@ -257,13 +261,10 @@ class SkeletonParser:
             if number is not None and self._numbering.is_next(number, self._count):
                 self._numbering.take(number)
             self._take(draft, drafts, self._at)
-        elif self._says_plain(line):
+        elif not self._count and says_plain(line):
             self.plain = True
-        elif BEGUN_BAR.match(line):
+        elif is_like_a_part(line):
             self.unread.append(line.strip())
-
-    def _says_plain(self, line: str) -> bool:
-        return not self._count and line.strip(_EDGES).casefold() == PLAIN_WORD.casefold()
 
     def _draft_of(self, line: str, number: int | None) -> Draft | None:
         if self.read_line is not None:
@@ -275,7 +276,7 @@ class SkeletonParser:
 
     def _draft_of_string(self, line: str) -> Draft | None:
         draft = self._draft_of(line, begun_number(line))
-        if draft is None and line.strip(_EDGES):
+        if draft is None and line.strip(EDGES):
             return parse_numbered(f"{self._count + 1} {line}", self._count + 1)
         return draft
 
@@ -331,10 +332,9 @@ class SkeletonParser:
         except ValueError:
             line = spelt.strip('"')
         self._at = self._scanner.scanned
-        if self._says_plain(line):
+        if not self._count and says_plain(line):
             self.plain = True
-            return
-        if draft := self._draft_of_string(line):
+        elif draft := self._draft_of_string(line):
             if draft.id.isdigit():
                 self._numbering.last = int(draft.id)
             self._take(draft, drafts, self._at)

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, Self
 from langchain_core.language_models import BaseChatModel
 from pydantic import AliasChoices, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from langchain_sgd.discreet import Discreet
 from langchain_sgd.tgi import endpoint
 from langchain_sgd.tgi.client import TGIClient
 from langchain_sgd.tgi.payloads import BASE_MODEL, GENERATE_SAMPLING
@@ -20,13 +21,12 @@ _SCALE_UP_S: Final = 600.0
 """How long Hugging Face's own endpoints may start, where nothing is said."""
 
 
-class TGIOptions(BaseChatModel):
+class TGIOptions(Discreet, BaseChatModel):
     """What `ChatTGI` is told: checked once, copied and pickled without its connections."""
 
     model_config = ConfigDict(
         extra="forbid",
         populate_by_name=True,
-        hide_input_in_errors=True,  # a wrong value may be a secret in the wrong place
         protected_namespaces=(),
     )
 

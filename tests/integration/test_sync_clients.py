@@ -23,18 +23,23 @@ TEXT = "".join(f"## Heading {n}\n\nsome text\n\n" for n in "123").strip()
 
 
 @pytest.fixture
-def url() -> Iterator[str]:
-    """Of a server in a loop of its own, for tests that have none."""
+def server() -> Iterator[OpenAIServer]:
+    """In a loop of its own, for tests that have none."""
     serving = asyncio.new_event_loop()
     thread = threading.Thread(target=serving.run_forever, daemon=True)
     thread.start()
     server = OpenAIServer("vllm")
     asyncio.run_coroutine_threadsafe(server.__aenter__(), serving).result(30)
-    yield server.url
+    yield server
     asyncio.run_coroutine_threadsafe(server.__aexit__(), serving).result(30)
     serving.call_soon_threadsafe(serving.stop)
     thread.join(30)
     serving.close()
+
+
+@pytest.fixture
+def url(server: OpenAIServer) -> str:
+    return server.url
 
 
 def pooled(url: str) -> SGDRunnable:
@@ -74,6 +79,60 @@ def test_between_asynchronous_calls(url: str) -> None:
     for _ in range(2):  # the second loop finds connections of the first
         asyncio.run(main())
     assert sgd.invoke(QUESTION).text == TEXT
+
+
+async def test_asynchronous_first_and_then_from_threads(url: str) -> None:
+    sgd = pooled(url)
+    assert (await sgd.ainvoke(QUESTION)).text == TEXT
+    for ask in (
+        lambda: sgd.invoke(QUESTION).text,
+        lambda: "".join(chunk.text for chunk in sgd.stream(QUESTION)),
+        lambda: sgd.batch([QUESTION, QUESTION])[1].text,
+        lambda: [str(getattr(m, "text", m)) for _, m in sgd.batch_as_completed([QUESTION] * 2)][1],
+        lambda: "".join(chunk.text for chunk in sgd.transform(iter([QUESTION]))),
+        lambda: TEXT.replace(sgd.as_tool().invoke({"question": "Why?"}), "some text"),
+        lambda: TEXT.replace(ChatSGD(sgd).invoke("Why?").text, "some text"),
+    ):
+        for _ in range(2):
+            assert await asyncio.to_thread(ask) == TEXT
+            assert (await sgd.ainvoke(QUESTION)).text == TEXT
+
+
+async def test_many_threads_beside_an_application_s_loop(url: str) -> None:
+    first, second = pooled(url), pooled(url)  # langchain-openai has one client for both
+    async with asyncio.TaskGroup() as group:
+        asked = [group.create_task(each.ainvoke(QUESTION)) for each in (first, second) * 4]
+        asked += [
+            group.create_task(asyncio.to_thread(each.invoke, QUESTION))
+            for each in (second, first) * 8
+        ]
+    answers = [task.result() for task in asked]
+    assert {answer.text for answer in answers} == {TEXT}
+    assert {Report.from_message(answer).status for answer in answers} == {"complete"}
+
+
+def test_loops_one_after_another_send_nothing_twice(url: str, server: OpenAIServer) -> None:
+    sgd = pooled(url)
+    for _ in range(4):
+        assert asyncio.run(sgd.ainvoke(QUESTION)).text == TEXT
+    assert len(server.bodies) == 4 * 3  # a stale connection would have carried a request, too
+
+
+async def test_a_thread_s_stream_that_is_closed_early_ends_its_calls(url: str) -> None:
+    sgd = pooled(url)
+    await sgd.ainvoke(QUESTION)
+
+    def begin() -> None:
+        stream = sgd.stream(QUESTION)
+        next(stream)
+        stream.close()  # type: ignore[attr-defined]
+
+    for _ in range(3):
+        await asyncio.to_thread(begin)
+        assert (await sgd.ainvoke(QUESTION)).text == TEXT
+    for thread in [t for t in threading.enumerate() if t.name == "sgd-call"]:
+        await asyncio.to_thread(thread.join, 20)
+        assert not thread.is_alive()
 
 
 def saved(saver: AsyncSqliteSaver) -> tuple[Stage, SGDRunnable]:

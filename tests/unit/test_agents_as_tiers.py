@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage, AnyMessage
-from langchain_core.runnables import RunnableConfig, RunnableLambda
+from langchain_core.messages import AIMessage, AIMessageChunk, AnyMessage
+from langchain_core.messages.tool import tool_call_chunk
+from langchain_core.runnables import RunnableConfig, RunnableGenerator, RunnableLambda
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.config import get_stream_writer
@@ -115,3 +116,38 @@ async def test_a_tier_can_write_to_the_parents_custom_stream() -> None:
     outer = parent(SGDRunnable(large=RunnableLambda(write)))
     seen = [item async for item in outer.astream({"question": "Why?"}, stream_mode="custom")]
     assert [item for item in seen if "said" in item] == [{"said": "hello"}] * 4
+
+
+SKELETON = skeleton("1", "2")
+CALL = {"name": "look", "args": {}, "id": "1"}
+
+
+@pytest.mark.parametrize("text", ["", "Let me look that up."])
+async def test_a_tool_call_is_no_answer_whatever_is_said_before_it(text: str) -> None:
+    async def ask(state: MessagesState) -> dict[str, Any]:
+        assert state["messages"]
+        return {"messages": [AIMessage(text, tool_calls=[CALL])]}
+
+    graph: StateGraph[Any] = StateGraph(MessagesState)
+    graph.add_node("ask", ask)
+    graph.add_edge(START, "ask")
+    asking = graph.compile()
+    with pytest.raises(NodeDecodeError, match=r"asked for a tool \(look\)"):
+        await SGDRunnable(large=asking, mode="never").ainvoke("Why?")
+    # A larger tier answers in its place.
+    stage = Stage()
+    sgd = SGDRunnable(small=asking, large=stage.model("large"), least_share=0)
+    report = Report.from_message(await sgd.ainvoke({"question": "?", "skeleton": SKELETON}))
+    assert {node.tier for node in report.nodes} == {"large"}
+
+
+async def test_a_streamed_text_that_ends_on_a_tool_call_is_not_called_complete() -> None:
+    async def ask(_: Any) -> Any:
+        yield AIMessageChunk(content="Let me look that up.")
+        yield AIMessageChunk(content="", tool_call_chunks=[tool_call_chunk(name="look", args="{}")])
+        yield AIMessageChunk(content="", response_metadata={"finish_reason": "tool_calls"})
+
+    asking: Any = RunnableGenerator(ask)
+    report = Report.from_message(await SGDRunnable(large=asking, mode="never").ainvoke("Why?"))
+    assert report.status == "partial"
+    assert "asked for a tool (look)" in str(report.nodes[0].attempts[-1].error)

@@ -129,12 +129,22 @@ def test_a_function_that_would_have_to_be_awaited_is_refused(option: str, functi
         SGDRunnable(**Stage().pair(), **{option: function})
 
 
+@pytest.mark.parametrize("option", ["router", "accept", "expand", "busy"])
+async def test_what_a_function_gives_to_be_awaited_is_no_yes(option: str) -> None:
+    sgd = SGDRunnable(**Stage().pair(), **{option: lambda *_: _asked()})
+    given = {"question": "Why?", **({} if option == "busy" else {"skeleton": PLANNED})}
+    with pytest.raises(InvalidInputError, match=f"{option} must not be async"):
+        await sgd.ainvoke(given)
+
+
 def test_what_one_option_would_make_of_another_is_refused() -> None:
     models = Stage().pair()
     with pytest.raises(ValidationError, match="must not be named 'planner'"):
         SGDRunnable(tiers={"planner": models["small"], "big": models["large"]})
     with pytest.raises(ValidationError, match="either threshold= or large_share="):
         SGDRunnable(**models, threshold=2, large_share=0.5)
+    with pytest.raises(ValidationError, match="either threshold= or router="):
+        SGDRunnable(**models, threshold=2, router=lambda _: "large")
     with pytest.raises(InvalidInputError, match="by name"):
         SGDRunnable(models["large"])  # type: ignore[call-arg]
 

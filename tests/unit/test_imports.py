@@ -18,9 +18,10 @@ ROOT = Path(langchain_sgd.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 
 LAYERS = (
-    {"_version", "portal", "errors", "expression_syntax", "stops", "surrogates", "prose"},
+    {"_version", "portal", "threaded", "errors", "expression_syntax"},
+    {"stops", "surrogates", "prose"},
     {"expressions", "conversation", "message_dicts", "repetition", "files"},
-    {"failures", "redaction", "thoughts"},
+    {"failures", "redaction", "discreet", "thoughts"},
     {"_extras", "skeleton", "limits", "owner", "retry", "text", "wire", "server_urls", "keys"},
     {"prompt_texts"},
     {"costs", "models", "prompts"},
@@ -159,7 +160,7 @@ def test_arrows_go_one_way(path: Path) -> None:
                 here == "embedded" and path.relative_to(ROOT).parts[1] not in {"briefs", "train"}
             )
             known = {here, "errors", "expression_syntax", "expressions", "limits"}
-            known |= {"_extras", "keys", "server_urls"}
+            known |= {"_extras", "keys", "server_urls", "discreet"}
             assert not alone or there in known, f"{path} imports {module}"
 
 

@@ -17,6 +17,8 @@ from tests.support.skeletons import skeletons
 
 Result = tuple[list[Draft], bool, list[str]]
 
+ENDS = "\n\r\x85\u2028\u2029"
+"""What ends a line."""
 TWO = [Draft("1", "A", "a", (), 2), Draft("2", "B", "b", ("1",), 4)]
 LINES = "1|A|a|-|2\n2|B|b|1|4"
 OBJECTS = [
@@ -105,11 +107,11 @@ class TestForms:
 
     @given(
         st.text(
-            st.characters(codec="utf-8", exclude_characters="|\uff5c\n<*_#`\"':："),  # noqa: RUF001
+            st.characters(codec="utf-8", exclude_characters=f"{ENDS}|\uff5c<*_#`\"':："),  # noqa: RUF001
             min_size=1,
             max_size=20,
         ),
-        st.text(st.characters(codec="utf-8", exclude_characters="|\uff5c\n<"), max_size=20),
+        st.text(st.characters(codec="utf-8", exclude_characters=f"{ENDS}|\uff5c<"), max_size=20),
         st.data(),
     )
     def test_any_words_in_a_line(self, heading: str, scope: str, data: st.DataObject) -> None:
@@ -118,6 +120,36 @@ class TestForms:
         (draft,), plain, unread = read(data.draw(cut(text)))
         assert draft == Draft("1", heading, scope.strip(), (), 5)
         assert (plain, unread) == (False, [])
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n", "\n\r", "\x85", "\u2028", "\u2029"])
+@pytest.mark.parametrize(
+    "lines", [("1|A|a|-|1", "2|B|b|1|1"), ("1 A", "2 B <1"), ("", "1 A", "2 B")]
+)
+def test_whatever_ends_a_line(end: str, lines: tuple[str, ...]) -> None:
+    text = "".join(f"{line}{end}" for line in lines)
+    for chunks in ([text], [*text]):
+        drafts, plain, unread = read(chunks)
+        assert [(d.id, d.heading) for d in drafts] == [("1", "A"), ("2", "B")]
+        assert (plain, unread) == (False, [])
+    assert read([f"PLAIN{end}1 A{end}"]) == ([], True, [])
+
+
+@pytest.mark.parametrize("line", ["2;B;b;1;1", "1.1|A1|x|-|1", "- **1.2** | A2 | x", "1.1 Fares"])
+def test_a_line_that_looks_like_a_part_and_is_none_is_told(line: str) -> None:
+    text = f"1|A|a|-|1\n{line}\n3|C|c|-|1\n"
+    for chunks in ([text], [*text]):
+        drafts, _, unread = read(chunks)
+        assert [draft.id for draft in drafts] == ["1", "3"]
+        assert unread == [line]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["blah blah", "???", "|---|---|", "| id | heading |", "About 2.5 percent; or more.", "---"],
+)
+def test_what_stands_between_parts_and_looks_like_none_is_not_told(line: str) -> None:
+    assert read([f"1|A|a|-|1\n{line}\n2|B|b|-|1\n"])[2] == []
 
 
 def test_a_full_width_bar_is_a_bar() -> None:
