@@ -25,7 +25,7 @@ class BadExpressionError(EngineInputError):
 
 
 def grammar_regex(grammar: Grammar) -> str:
-    """The expression that the whole output must match.
+    """The expression that the whole output must match, as engines read it.
 
     Raises:
         BadExpressionError: A regular expression is wrong, or asks for more than to match from start to end.
@@ -36,14 +36,12 @@ def grammar_regex(grammar: Grammar) -> str:
         msg = f"A regex grammar needs a string, not {type(expression).__name__}"
         raise BadExpressionError(msg)
     shown = repr(expression if len(expression) <= 80 else f"{expression[:77]}...")
-    if "(?P<" in expression:
-        msg = f"The regular expression {shown} gives groups names; leave them out"
-        raise BadExpressionError(msg)
     try:
-        states = Expression(expression).positions
+        read = Expression(expression)
     except ExpressionError as error:
         msg = f"The regular expression {shown} cannot be followed: {error}"
         raise BadExpressionError(msg) from None
+    states = read.positions
     if states > MAX_STATES:
         # More would keep the engine from its work.
         msg = (
@@ -51,7 +49,7 @@ def grammar_regex(grammar: Grammar) -> str:
             " {0,500} make as many; write + or *, and bound the length by the number of tokens"
         )
         raise EngineInputError(msg)
-    return expression
+    return read.text or "()"
 
 
 def _json_regex(schema: Any) -> str:
@@ -63,13 +61,9 @@ def _json_regex(schema: Any) -> str:
     import outlines_core  # noqa: PLC0415 - only grammars need it
 
     try:
-        made: str = outlines_core.json_schema.build_regex_from_schema(
-            json.dumps(read_schema(schema))
-        )
+        return outlines_core.json_schema.build_regex_from_schema(json.dumps(read_schema(schema)))
     except ValueError as error:
         _not_compiled(str(error))
-    # No text holds the characters between; xgrammar would complain of each, hundreds of times.
-    return made.replace(r"\x7F-\x9F", r"\x7F")
 
 
 def read_schema(schema: Any) -> Mapping[str, Any]:

@@ -183,8 +183,7 @@ def _body(request: GenerateRequest, ids: Sequence[int], regex: str | None) -> di
     if sampling.seed is not None:
         body["seed"] = sampling.seed % _HIGHEST_SEED
     if regex is not None:
-        pattern = regex.replace("/", r"\/").replace("\n", r"\n").replace("\r", r"\r")
-        body["grammar"] = f"%llguidance {{}}\nstart: /{pattern}/"
+        body["grammar"] = f"%llguidance {{}}\nstart: /{regex}/"
     return body
 
 
