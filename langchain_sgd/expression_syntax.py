@@ -67,9 +67,9 @@ def read(text: str) -> Tree:
 
 
 def write(tree: Tree) -> str:
-    """A tree as an expression that engines of any make read alike; "" is that of the empty text.
+    r"""A tree as an expression that engines of any make read alike; "" is that of the empty text.
 
-    They differ in what they take for syntax: xgrammar reads `\\x41b` as one character and stumbles over an
+    They differ in what they take for syntax: xgrammar reads `\x41b` as one character and stumbles over an
     empty first choice, and some end the expression at a NUL. So only letters, digits and spaces stand
     for themselves in ASCII, and nothing is to match a NUL or half of a surrogate pair, which no text holds.
 

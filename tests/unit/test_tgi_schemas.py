@@ -12,13 +12,14 @@ from typing import Any, Literal
 import pytest
 from langchain_core.exceptions import OutputParserException
 from pydantic import BaseModel, Field, ValidationError, create_model
+from text_generation.types import Grammar, GrammarType
 
 from langchain_sgd.errors import InvalidInputError
-from langchain_sgd.tgi import ChatTGI, TGIBadRequestError, TGIGrammarError
+from langchain_sgd.tgi import ChatTGI, TGIBadRequestError, TGIClient, TGIGrammarError
 from langchain_sgd.tgi.fitting import fitted
 from langchain_sgd.tgi.payloads import chat_payload
 from langchain_sgd.tgi.schema_states import states_of_schema
-from langchain_sgd.tgi.schemas import check, fitted_tool, sendable, sendable_tools
+from langchain_sgd.tgi.schemas import check, check_body, fitted_tool, sendable, sendable_tools
 from tests.tgi_memory import URL, answering, response
 
 TEXT = {"type": "string"}
@@ -405,3 +406,49 @@ def test_a_temperature_that_is_all_but_zero_is_refused() -> None:
         chat_payload(chat, [], [], {})
     with pytest.raises(ValidationError):
         ChatTGI(base_url=URL, max_grammar_states=0)
+
+
+RECURSIVE = {"properties": {"a": {"$ref": "#"}}}
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"response_format": {"type": "json", "value": RECURSIVE}}, "refers to the schema"),
+        ({"response_format": {"type": "json_object", "value": json.dumps(RECURSIVE)}}, "refers"),
+        ({"response_format": {"type": "regex", "value": "^ab$"}}, "anchor"),
+        ({"parameters": {"grammar": {"type": "regex", "value": "(?=a)b"}}}, "looks ahead"),
+        ({"parameters": {"grammar": {"type": "regex", "value": r"[^\s\S]"}}}, "nothing matches"),
+        ({"parameters": {"grammar": {"type": "regex", "value": "()|"}}}, "only the empty text"),
+        ({"parameters": {"grammar": {"type": "regex", "value": "a{400}"}}}, "max_grammar_states"),
+        ({"parameters": {"grammar": {"type": "json", "value": RECURSIVE}}}, "refers to the schema"),
+        (
+            {"tools": [{"type": "function", "function": {"name": "f", "parameters": RECURSIVE}}]},
+            "refers to the schema",
+        ),
+    ],
+)
+@pytest.mark.parametrize("route", ["chat", "chat_stream", "generate_raw", "generate_batches"])
+async def test_the_client_refuses_what_would_harm_the_server(
+    monkeypatch: pytest.MonkeyPatch, body: dict[str, Any], words: str, route: str
+) -> None:
+    client = TGIClient("http://x:1")
+    monkeypatch.setattr(client, "_transport", None)  # sends nothing
+
+    async def ask() -> None:
+        answer = getattr(client, route)(body)
+        await (anext(answer) if hasattr(answer, "__anext__") else answer)
+
+    with pytest.raises(TGIGrammarError, match=words):
+        await ask()
+
+
+async def test_the_clients_own_interface_is_guarded_and_its_bound_is_the_models() -> None:
+    grammar = Grammar(type=GrammarType.Regex, value="^ab$")
+    with pytest.raises(TGIGrammarError, match="anchor"):
+        await TGIClient("http://x:1").generate("x", grammar=grammar)
+    check_body({"response_format": {"type": "xml", "value": 3}, "tools": {"a": 1}}, 300)
+    free = ChatTGI(base_url="http://x:1", max_grammar_states=None).client
+    check_body(
+        {"parameters": {"grammar": {"type": "regex", "value": "a{400}"}}}, free._max_grammar_states
+    )
