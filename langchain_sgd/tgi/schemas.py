@@ -1,4 +1,4 @@
-"""JSON schemas in the form that TGI compiles in seconds, and what must not be sent to it at all.
+"""JSON schemas in the form that TGI compiles soonest, and what must not be sent to it at all.
 
 The router makes a regular expression of a schema and the model server an automaton of that, at 0.1 to 0.2
 seconds a state, in the thread that decodes. A counted length is a state for each character, an untyped
@@ -22,7 +22,8 @@ from langchain_sgd.tgi.schema_parts import Schema
 from langchain_sgd.tgi.schema_states import states_of_schema
 
 MAX_GRAMMAR_STATES: Final = 300
-"""States of the largest automaton that is sent where nothing else is said."""
+"""States of the largest automaton that is sent where nothing else is said: 30 to 60 s of a server's time, once
+for each process. Below, ordinary sets of tools would be refused."""
 
 
 def check(schema: Schema, bound: int | None) -> None:
@@ -64,11 +65,15 @@ def check_expression(text: str, bound: int | None) -> None:
 def too_large(what: str, bound: int) -> str:
     """Say that something makes too large an automaton."""
     return (
-        f"This {what} makes an automaton of more than {bound} states, which keeps a TGI server from "
-        "answering anybody for minutes. Leave out counted lengths such as {0,80}, maxLength and maxItems "
-        "(bound the answer by max_tokens), or use fewer fields. If the server compiles faster, raise "
-        "max_grammar_states."
+        f"This {what} makes an automaton of more than {bound} states. A TGI server takes 0.1 to 0.2 s for each, "
+        f"{_times(bound)} s for {bound}, and answers nobody meanwhile. Leave out counted lengths such as {{0,80}}, "
+        "maxLength and maxItems (bound the answer by max_tokens), or use fewer fields. If the server "
+        "compiles faster, raise max_grammar_states."
     )
+
+
+def _times(states: int) -> str:
+    return f"{states / 10:.0f} to {states / 5:.0f}"
 
 
 def check_tools(functions: Sequence[Schema], bound: int | None) -> None:

@@ -422,7 +422,7 @@ RECURSIVE = {"properties": {"a": {"$ref": "#"}}}
         ({"parameters": {"grammar": {"type": "regex", "value": "(?=a)b"}}}, "looks ahead"),
         ({"parameters": {"grammar": {"type": "regex", "value": r"[^\s\S]"}}}, "nothing matches"),
         ({"parameters": {"grammar": {"type": "regex", "value": "()|"}}}, "only the empty text"),
-        ({"parameters": {"grammar": {"type": "regex", "value": "a{400}"}}}, "max_grammar_states"),
+        ({"parameters": {"grammar": {"type": "regex", "value": "a{400}"}}}, "30 to 60 s for 300"),
         ({"parameters": {"grammar": {"type": "json", "value": RECURSIVE}}}, "refers to the schema"),
         (
             {"tools": [{"type": "function", "function": {"name": "f", "parameters": RECURSIVE}}]},
