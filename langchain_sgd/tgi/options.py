@@ -84,9 +84,9 @@ class TGIOptions(BaseChatModel):
     max_grammar_states: int | None = Field(default=MAX_GRAMMAR_STATES, ge=1)
     """Largest automaton that an expression, a schema or a set of tools may make on the server; larger
     ones are refused before they are sent. A real TGI takes 0.1 to 0.2 s for each state, during which it
-    answers nobody: 30 to 60 s at the default, once for each grammar, of which it keeps 32. A smaller bound has
-    `with_structured_output` tell the model the schema, and hold it to JSON of any form, which takes 20
-    states for each level of nesting. None is no bound, for servers that compile fast."""
+    answers nobody: 30 to 60 s at the default, once for each grammar, of which it keeps 32. A smaller bound
+    has `with_structured_output` tell the model the schema, and hold it to JSON of any form, which takes
+    20 states for each level of nesting. None is no bound, for servers that compile fast."""
     verify: endpoint.Verify = Field(default=True, exclude=True)
     """Path of a file or folder of CA certificates, or an `ssl.SSLContext` (which no pickle takes); False
     checks no certificate."""

@@ -22,8 +22,8 @@ from langchain_sgd.tgi.schema_parts import Schema
 from langchain_sgd.tgi.schema_states import states_of_schema
 
 MAX_GRAMMAR_STATES: Final = 300
-"""States of the largest automaton that is sent where nothing else is said: 30 to 60 s of a server's time, once
-for each process. Below, ordinary sets of tools would be refused."""
+"""States of the largest automaton that is sent where nothing else is said: 30 to 60 s of a server's time,
+once for each process. Below, ordinary sets of tools would be refused."""
 
 
 def check(schema: Schema, bound: int | None) -> None:
@@ -65,10 +65,10 @@ def check_expression(text: str, bound: int | None) -> None:
 def too_large(what: str, bound: int) -> str:
     """Say that something makes too large an automaton."""
     return (
-        f"This {what} makes an automaton of more than {bound} states. A TGI server takes 0.1 to 0.2 s for each, "
-        f"{_times(bound)} s for {bound}, and answers nobody meanwhile. Leave out counted lengths such as {{0,80}}, "
-        "maxLength and maxItems (bound the answer by max_tokens), or use fewer fields. If the server "
-        "compiles faster, raise max_grammar_states."
+        f"This {what} makes an automaton of more than {bound} states. A TGI server takes 0.1 to 0.2 s for "
+        f"each, {_times(bound)} s for {bound}, and answers nobody meanwhile. Leave out counted lengths such "
+        "as {0,80}, maxLength and maxItems (bound the answer by max_tokens), or use fewer fields. If the "
+        "server compiles faster, raise max_grammar_states."
     )
 
 
