@@ -16,7 +16,7 @@ from langchain_sgd.expressions import Expression
 
 MAX_STATES: Final = 4000
 """States of the largest automaton; engines compile about a thousand in a second on large vocabularies."""
-_MAX_PARTS: Final = 5000
+_MAX_PARTS: Final = 2000
 """Parts of the largest schema, references replaced by what they stand for."""
 
 
@@ -61,9 +61,12 @@ def _json_regex(schema: Any) -> str:
     import outlines_core  # noqa: PLC0415 - only grammars need it
 
     try:
-        return outlines_core.json_schema.build_regex_from_schema(json.dumps(read_schema(schema)))
+        made: str = outlines_core.json_schema.build_regex_from_schema(
+            json.dumps(read_schema(schema))
+        )
     except ValueError as error:
         _not_compiled(str(error))
+    return made
 
 
 def read_schema(schema: Any) -> Mapping[str, Any]:
@@ -84,8 +87,8 @@ def read_schema(schema: Any) -> Mapping[str, Any]:
             raise EngineInputError(msg)
         if "properties" not in schema:
             _not_valid("Grammar must have a 'properties' field")
+        _count(schema, schema, (), 0)  # first, for what follows takes milliseconds for each part
         Draft202012Validator.check_schema(schema)
-        _count(schema, schema, (), 0)
     except SchemaError as error:
         _not_valid(error.message)
     except (ValueError, RecursionError) as error:
