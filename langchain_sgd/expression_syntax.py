@@ -1,11 +1,11 @@
-"""The syntax of regular expressions as TGI compiles them: from text to a tree.
+"""The syntax of regular expressions as TGI compiles them: from text to a tree, and back in fewer words.
 
 The dialect is that of `interegular`: of Python's it lacks anchors, look-around, back references and flags.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, NoReturn
 
 Ranges = tuple[tuple[int, int], ...]
@@ -16,6 +16,7 @@ _DIGITS: Final[Ranges] = ((48, 57),)
 _WORDS: Final[Ranges] = ((48, 57), (65, 90), (95, 95), (97, 122))
 _BLANKS: Final[Ranges] = ((9, 13), (32, 32))
 _CONTROLS: Final = {"n": 10, "r": 13, "t": 9, "f": 12, "v": 11, "a": 7}
+_SURROGATES: Final = range(0xD800, 0xE000)
 _DEEPEST: Final = 100
 """Groups inside one another."""
 
@@ -63,6 +64,59 @@ def read(text: str) -> Tree:
         ExpressionError: TGI cannot take it.
     """
     return _Reader(text).whole()
+
+
+def write(tree: Tree) -> str:
+    r"""A tree as an expression that engines of any make read alike; "" is that of the empty text.
+
+    They differ in what they take for syntax: xgrammar reads `\x41b` as one character and stumbles over an
+    empty first choice, and some end the expression at a NUL. So only letters, digits and spaces stand
+    for themselves in ASCII, and nothing is to match a NUL or half of a surrogate pair, which no text holds.
+
+    Raises:
+        ExpressionError: Nothing matches.
+    """
+    text = _written(tree)
+    if text is None:
+        msg = "nothing matches it, since some character of it cannot be. Leave that out."
+        raise ExpressionError(msg)
+    return text
+
+
+def _written(tree: Tree) -> str | None:
+    """None is an expression that nothing matches."""
+    if isinstance(tree, Characters):
+        return _one_of(tree.ranges)
+    if isinstance(tree, Repeat):
+        return _repetition(tree)
+    parts = [_written(part) for part in tree.parts]
+    possible = [part for part in parts if part is not None]
+    if isinstance(tree, Choice):
+        return _choice([part for part in possible if part], empty="" in possible)
+    if len(possible) < len(parts):
+        return None
+    choices = [isinstance(part, Choice) for part in tree.parts]
+    return "".join(
+        f"(?:{part})" if is_choice and part else part
+        for part, is_choice in zip(possible, choices, strict=True)
+    )
+
+
+def _choice(texts: Sequence[str], *, empty: bool) -> str | None:
+    if not texts:
+        return "" if empty else None
+    together = "|".join(texts)
+    return f"(?:{together})?" if empty else together
+
+
+def _repetition(tree: Repeat) -> str | None:
+    part = _written(tree.part)
+    if not part or tree.most == 0:
+        return "" if part == "" or not tree.least else None
+    once = part if isinstance(tree.part, Characters) else f"(?:{part})"
+    if tree.most is None:
+        return once + {0: "*", 1: "+"}.get(tree.least, f"{{{tree.least},}}")
+    return f"{once}{{{tree.least},{tree.most}}}"
 
 
 class _Reader:
@@ -232,6 +286,40 @@ class _Reader:
         self._at = end + 1
         low = int(least or 0)
         return low, (int(most) if most else None) if comma else low
+
+
+def _one_of(ranges: Ranges) -> str | None:
+    """A class of characters; None where there is none of them."""
+    left_out = (*_others(ranges), (0, 0))
+    negated = max(last for _, last in left_out) < _LAST
+    listed = _others(_others(left_out)) if negated else _others(left_out)
+    bounds = [
+        (_real(first, _SURROGATES.stop), _real(last, _SURROGATES.start - 1))
+        for first, last in listed
+    ]
+    bounds = [(first, last) for first, last in bounds if first <= last]
+    if not bounds:
+        return None
+    text = _spans(bounds)
+    if negated:
+        return f"[^{text}]"
+    return text if bounds[0][0] == bounds[-1][1] else f"[{text}]"
+
+
+def _real(point: int, instead: int) -> int:
+    return instead if point in _SURROGATES else point
+
+
+def _spans(bounds: Iterable[tuple[int, int]]) -> str:
+    return "".join(
+        _escaped(first) + ("" if first == last else f"-{_escaped(last)}") for first, last in bounds
+    )
+
+
+def _escaped(point: int) -> str:
+    character = chr(point)
+    plain = point > 127 or character.isalnum() or character == " "
+    return character if plain else f"\\u{point:04x}"
 
 
 def _others(ranges: Iterable[tuple[int, int]]) -> Ranges:

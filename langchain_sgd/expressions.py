@@ -22,6 +22,7 @@ from langchain_sgd.expression_syntax import (
     Row,
     Tree,
     read,
+    write,
 )
 
 _POSITIONS_PER_STATE: Final = 64
@@ -32,8 +33,14 @@ class Expression:
     """A regular expression that TGI can compile."""
 
     def __init__(self, text: str) -> None:
-        """Raise an `ExpressionError` where it is none."""
+        """Raise an `ExpressionError` where it is none, or where no text matches it."""
         self._tree = read(text)
+        self._written = write(self._tree)
+
+    @property
+    def text(self) -> str:
+        """The same in what all engines read alike; "" is what the empty text alone matches."""
+        return self._written
 
     @property
     def positions(self) -> int:

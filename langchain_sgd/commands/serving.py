@@ -6,7 +6,7 @@ import argparse
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from langchain_sgd.arguments import DONE
@@ -61,7 +61,7 @@ def serve(args: argparse.Namespace) -> int:
         sys.stdout.write("\n".join([*lines, "", "Ctrl-C ends it.", ""]))
         sys.stdout.flush()
 
-    threading.Thread(target=remind, args=(say, ready), daemon=True).start()
+    threading.Thread(target=remind, args=(say, ready, server.steps), daemon=True).start()
     try:
         server.serve_forever(tell)
     finally:
@@ -69,7 +69,12 @@ def serve(args: argparse.Namespace) -> int:
     return DONE
 
 
-def remind(say: Callable[[str], None], over: Over) -> None:
-    """Say now and then that models are being loaded, until that is over."""
+def remind(say: Callable[[str], None], over: Over, steps: Mapping[str, str]) -> None:
+    """Say now and then what is done for each model that is not ready, until that is over."""
+    waited: dict[tuple[str, str], int] = {}
     while not over.wait(_SILENCE_S):
-        say("still loading")
+        # Another thread adds to them.
+        for each in list(steps.items()):
+            waited[each] = waited.get(each, 0) + 1
+            name, step = each
+            say(f"{name} is not ready: {step}, for {waited[each] * _SILENCE_S:.0f} s or more")

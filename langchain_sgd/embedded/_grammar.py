@@ -16,7 +16,7 @@ from langchain_sgd.expressions import Expression
 
 MAX_STATES: Final = 4000
 """States of the largest automaton; engines compile about a thousand in a second on large vocabularies."""
-_MAX_PARTS: Final = 5000
+_MAX_PARTS: Final = 2000
 """Parts of the largest schema, references replaced by what they stand for."""
 
 
@@ -25,7 +25,7 @@ class BadExpressionError(EngineInputError):
 
 
 def grammar_regex(grammar: Grammar) -> str:
-    """The expression that the whole output must match.
+    """The expression that the whole output must match, as engines read it.
 
     Raises:
         BadExpressionError: A regular expression is wrong, or asks for more than to match from start to end.
@@ -36,14 +36,12 @@ def grammar_regex(grammar: Grammar) -> str:
         msg = f"A regex grammar needs a string, not {type(expression).__name__}"
         raise BadExpressionError(msg)
     shown = repr(expression if len(expression) <= 80 else f"{expression[:77]}...")
-    if "(?P<" in expression:
-        msg = f"The regular expression {shown} gives groups names; leave them out"
-        raise BadExpressionError(msg)
     try:
-        states = Expression(expression).positions
+        read = Expression(expression)
     except ExpressionError as error:
         msg = f"The regular expression {shown} cannot be followed: {error}"
         raise BadExpressionError(msg) from None
+    states = read.positions
     if states > MAX_STATES:
         # More would keep the engine from its work.
         msg = (
@@ -51,7 +49,7 @@ def grammar_regex(grammar: Grammar) -> str:
             " {0,500} make as many; write + or *, and bound the length by the number of tokens"
         )
         raise EngineInputError(msg)
-    return expression
+    return read.text or "()"
 
 
 def _json_regex(schema: Any) -> str:
@@ -68,8 +66,7 @@ def _json_regex(schema: Any) -> str:
         )
     except ValueError as error:
         _not_compiled(str(error))
-    # No text holds the characters between; xgrammar would complain of each, hundreds of times.
-    return made.replace(r"\x7F-\x9F", r"\x7F")
+    return made
 
 
 def read_schema(schema: Any) -> Mapping[str, Any]:
@@ -90,8 +87,8 @@ def read_schema(schema: Any) -> Mapping[str, Any]:
             raise EngineInputError(msg)
         if "properties" not in schema:
             _not_valid("Grammar must have a 'properties' field")
+        _count(schema, schema, (), 0)  # first, for what follows takes milliseconds for each part
         Draft202012Validator.check_schema(schema)
-        _count(schema, schema, (), 0)
     except SchemaError as error:
         _not_valid(error.message)
     except (ValueError, RecursionError) as error:

@@ -145,11 +145,16 @@ class Model:
         check_parameters(parameters, inputs, self.limits)
         tokens = await self.tokenize(inputs)
         length = min(len(tokens), parameters.truncate or len(tokens))
+        allowed, drawn = new_tokens(parameters, length, self.limits), sampling(parameters)
+        grammar = parameters.grammar
+        if grammar is not None:
+            # A large one takes a second to read, during which others are to be answered.
+            grammar = await asyncio.to_thread(compile_grammar, grammar)
         request = GenerateRequest(
             inputs,
-            new_tokens(parameters, length, self.limits),
-            sampling(parameters),
-            None if parameters.grammar is None else compile_grammar(parameters.grammar),
+            allowed,
+            drawn,
+            grammar,
             truncate=parameters.truncate,
             logprobs=parameters.logprobs,
         )

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -32,6 +33,8 @@ _BLOCK: Final = 32
 _PROMPT_TOKENS_PER_STEP: Final = 256
 _SWITCH_S: Final = 1e-5
 """The thread that reads requests is to get the lock as soon as a step has ended."""
+
+_SOURCE: Final = re.compile(r"^(\[[\d:]+\] )?/\S+:\d+: *")
 
 
 class Pipeline:
@@ -191,9 +194,9 @@ class Worker:
 
 
 def brief(error: Exception) -> str:
-    """The last line of one of OpenVINO's messages; the others name its source files."""
+    """The last line of one of OpenVINO's messages, without the place in its source files."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else repr(error)
+    return _SOURCE.sub("", lines[-1]) if lines else repr(error)
 
 
 def main() -> None:

@@ -86,7 +86,9 @@ class LlamaCppEngine(TextEngine["_Server"]):
             EngineInputError: The request cannot be done.
             EngineError: The engine failed or was closed.
         """
-        regex = None if request.grammar is None else grammar_regex(request.grammar)
+        regex = None
+        if request.grammar is not None:
+            regex = await asyncio.to_thread(grammar_regex, request.grammar)
         found = await self._found(request.prompt)
         ids = self._kept([number for number, _, _ in found], request)
         counters.prompt_tokens = len(ids)
@@ -183,8 +185,7 @@ def _body(request: GenerateRequest, ids: Sequence[int], regex: str | None) -> di
     if sampling.seed is not None:
         body["seed"] = sampling.seed % _HIGHEST_SEED
     if regex is not None:
-        pattern = regex.replace("/", r"\/").replace("\n", r"\n").replace("\r", r"\r")
-        body["grammar"] = f"%llguidance {{}}\nstart: /{pattern}/"
+        body["grammar"] = f"%llguidance {{}}\nstart: /{regex}/"
     return body
 
 

@@ -108,8 +108,12 @@ class EmbeddedServer:
             models = {"large": models}
         self._models = dict(bundled_models() if models is None else models)
         self._key = SecretStr(api_key) if isinstance(api_key, str) else api_key
+        self._steps: dict[str, str] = {}
         self._load = partial(
-            load, engine=engine, slots=slots, context=context, threads=threads, progress=progress
+            _loaded,
+            self._steps,
+            progress or (lambda _: None),
+            partial(load, engine=engine, slots=slots, context=context, threads=threads),
         )
         self._app = partial(
             make_app, api_key=self._key, max_concurrent_requests=max_concurrent_requests
@@ -173,6 +177,11 @@ class EmbeddedServer:
     def engines(self) -> Mapping[str, Engine]:
         """The engines of a running server, by name; for their statistics."""
         return MappingProxyType(self._engines)
+
+    @property
+    def steps(self) -> Mapping[str, str]:
+        """What is being done for each model that is not ready, as `progress` was told."""
+        return MappingProxyType(self._steps)
 
     def start(self) -> Self:
         """Load the models and listen; returns when clients may connect.
@@ -251,11 +260,31 @@ class EmbeddedServer:
         await asyncio.to_thread(self.close)
 
 
+def _loaded(
+    steps: dict[str, str],
+    progress: Callable[[str], object],
+    load_file: Callable[..., Engine],
+    name: str,
+    path: str | os.PathLike[str],
+) -> Engine:
+    """Load a model; its steps are noted, and told."""
+
+    def tell(step: str) -> None:
+        steps[name] = step
+        progress(step)
+
+    steps[name] = "reading its file"
+    try:
+        return load_file(path, progress=tell)
+    finally:
+        steps.pop(name, None)
+
+
 @asynccontextmanager
 async def _serving(
     models: Mapping[str, ModelSource],
     engines: dict[str, Engine],
-    load_file: Callable[[str | os.PathLike[str]], Engine],
+    load_file: Callable[[str, str | os.PathLike[str]], Engine],
     app: Callable[[Mapping[str, Engine]], Application],
     address: Mapping[str, Any],
 ) -> AsyncIterator[str]:
@@ -264,7 +293,7 @@ async def _serving(
 
         async def loaded(name: str, model: ModelSource) -> None:
             if isinstance(model, str | os.PathLike):
-                engines[name] = await asyncio.to_thread(load_file, model)
+                engines[name] = await asyncio.to_thread(load_file, name, model)
                 stack.push_async_callback(engines[name].aclose)
             else:
                 engines[name] = model

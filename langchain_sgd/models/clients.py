@@ -89,6 +89,7 @@ def make_client(
         model=model,
         api_key=key or _NO_KEY,
         openai_proxy=None,  # the environment's is not for a pool of ours
+        is_tgi=server.kind == "tgi",
         says_max_tokens=_says_max_tokens(server, model, given),
         **{"stream_usage": True, **options},
     )

@@ -266,7 +266,8 @@ class ChatTGI(TGIOptions):
 
         Lengths, counts and bounds of numbers are not sent, since they would keep the server from
         answering anybody for minutes: the answer is checked against them. What does not fit, and what
-        `max_tokens` cut, is an `OutputParserException`.
+        `max_tokens` cut, is an `OutputParserException`. A schema that is no object, or whose own grammar
+        is above `max_grammar_states`, is told to the model instead, whose output is held to JSON.
 
         Raises:
             ValueError: An unknown method or argument.

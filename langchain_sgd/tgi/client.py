@@ -15,10 +15,11 @@ from pydantic import SecretStr, ValidationError
 from text_generation import AsyncClient
 from text_generation.types import Grammar, Parameters, Response, StreamResponse
 
-from langchain_sgd.tgi import endpoint
+from langchain_sgd.tgi import endpoint, schemas
 from langchain_sgd.tgi.endings import ChatEnding, GenerateEnding
 from langchain_sgd.tgi.errors import NotTGIError, TGIUnavailableError
 from langchain_sgd.tgi.retries import Patience
+from langchain_sgd.tgi.schemas import MAX_GRAMMAR_STATES
 from langchain_sgd.tgi.server import ServerInfo
 from langchain_sgd.tgi.transport import Answer, Transport
 
@@ -43,6 +44,7 @@ class TGIClient(AsyncClient):  # type: ignore[misc]
         headers: Mapping[str, SecretStr | str] | None = None,
         patience: Patience | None = None,
         max_concurrent_requests: int | None = None,
+        max_grammar_states: int | None = MAX_GRAMMAR_STATES,
         verify: endpoint.Verify = True,
         proxy: SecretStr | str | None = None,
     ) -> None:
@@ -56,6 +58,8 @@ class TGIClient(AsyncClient):  # type: ignore[misc]
             patience: Timeouts and retries.
             max_concurrent_requests: Requests in flight on one event loop; None asks `/info` as soon
                 as it matters, and stays a little below the server's own limit.
+            max_grammar_states: Largest automaton that the grammar or the tools of a body may make on the
+                server; None is no bound. See `ChatTGI`.
             verify: Path of a CA file or folder, or an `ssl.SSLContext`; False checks no certificate.
             proxy: URL of a proxy; None takes the environment's, "" none.
 
@@ -72,6 +76,7 @@ class TGIClient(AsyncClient):  # type: ignore[misc]
             proxy=endpoint.checked_proxy(proxy),
         )
         self._info: ServerInfo | None = None
+        self._max_grammar_states = max_grammar_states
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.base_url!r})"
@@ -148,8 +153,10 @@ class TGIClient(AsyncClient):  # type: ignore[misc]
         """Post a body to `/v1/chat/completions` as it is and give the whole answer.
 
         Raises:
+            TGIGrammarError: Its grammar or its tools would harm the server; it was not sent.
             TGIError: The call failed, after its retries.
         """
+        schemas.check_body(payload, self._max_grammar_states)
         answer = await self._transport.post(_CHAT, payload)
         choices = answer.body.get("choices")
         if not isinstance(choices, list) or not choices:
@@ -163,12 +170,14 @@ class TGIClient(AsyncClient):  # type: ignore[misc]
         Closing the iterator closes the connection, which frees the request's place in the server.
 
         Raises:
+            TGIGrammarError: As of `chat`, at once.
             TGIError: The call failed: before the first chunk after its retries, later at once.
         """
         return _one_by_one(self.chat_batches(payload))
 
     def chat_batches(self, payload: Mapping[str, Any]) -> AsyncGenerator[list[dict[str, Any]]]:
         """As `chat_stream`; chunks that arrived together come as one list."""
+        schemas.check_body(payload, self._max_grammar_states)
         ending = ChatEnding(tools=bool(payload.get("tools")))
         return self._transport.events(_CHAT, {**payload, "stream": True}, ending)
 
@@ -181,6 +190,7 @@ class TGIClient(AsyncClient):  # type: ignore[misc]
 
         Raises:
             TypeError: A parameter that TGI does not have.
+            TGIGrammarError: As of `chat`.
             TGIError: The call failed, after its retries.
         """
         payload = {"inputs": prompt, "parameters": generate_parameters(parameters)}
@@ -198,6 +208,7 @@ class TGIClient(AsyncClient):  # type: ignore[misc]
 
     async def generate_raw(self, payload: Mapping[str, Any]) -> Answer:
         """Post a body to `/generate` as it is and give the whole answer, as `chat` does."""
+        schemas.check_body(payload, self._max_grammar_states)
         answer = await self._transport.post("/generate", payload)
         if not isinstance(answer.body.get("generated_text"), str):
             msg = "the answer of /generate holds no generated_text"
@@ -206,6 +217,7 @@ class TGIClient(AsyncClient):  # type: ignore[misc]
 
     def generate_batches(self, payload: Mapping[str, Any]) -> AsyncGenerator[list[dict[str, Any]]]:
         """Post a body to `/generate_stream` as it is and yield its events; see `chat_batches`."""
+        schemas.check_body(payload, self._max_grammar_states)
         return self._transport.events("/generate_stream", payload, GenerateEnding())
 
     def _typed(self, model: type[T], body: dict[str, Any]) -> T:

@@ -33,8 +33,7 @@ def fitted(schema: Schema, *, descriptions: bool = False) -> dict[str, Any]:
     Raises:
         TGIGrammarError: It refers to itself, or leaves the type of something open.
     """
-    fit = Fit(schema, descriptions=descriptions)
-    made = fit.any(schema, "the schema", ())
+    made = Fit(schema, descriptions=descriptions).any(schema, "the schema", ())
     if "properties" not in made:
         msg = (
             "The schema is no object with properties, and TGI takes no other. Put the value into a "

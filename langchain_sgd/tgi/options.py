@@ -16,6 +16,7 @@ from langchain_sgd.tgi import endpoint
 from langchain_sgd.tgi.client import TGIClient
 from langchain_sgd.tgi.payloads import BASE_MODEL, GENERATE_SAMPLING
 from langchain_sgd.tgi.retries import Patience
+from langchain_sgd.tgi.schemas import MAX_GRAMMAR_STATES
 
 _SCALE_UP_S: Final = 600.0
 """How long Hugging Face's own endpoints may start, where nothing is said."""
@@ -80,10 +81,12 @@ class TGIOptions(Discreet, BaseChatModel):
     """Whether `response_metadata["logprobs"]` holds each token's logarithmic probability."""
     top_logprobs: int | None = Field(default=None, ge=0, le=5)
     """How many likelier tokens stand beside each of them."""
-    max_grammar_states: int | None = Field(default=300, ge=1)
+    max_grammar_states: int | None = Field(default=MAX_GRAMMAR_STATES, ge=1)
     """Largest automaton that an expression, a schema or a set of tools may make on the server; larger
     ones are refused before they are sent. A real TGI takes 0.1 to 0.2 s for each state, during which it
-    answers nobody. None is no bound, for servers that compile fast."""
+    answers nobody: 30 to 60 s at the default, once for each grammar, of which it keeps 32. A smaller bound
+    has `with_structured_output` tell the model the schema, and hold it to JSON of any form, which takes
+    20 states for each level of nesting. None is no bound, for servers that compile fast."""
     verify: endpoint.Verify = Field(default=True, exclude=True)
     """Path of a file or folder of CA certificates, or an `ssl.SSLContext` (which no pickle takes); False
     checks no certificate."""
@@ -139,6 +142,7 @@ class TGIOptions(Discreet, BaseChatModel):
                 scale_up_timeout_s=self._scale_up_s,
             ),
             max_concurrent_requests=self.max_concurrent_requests,
+            max_grammar_states=self.max_grammar_states,
             verify=self.verify,
             proxy=self.proxy,
         )

@@ -34,7 +34,7 @@ class References:
             TGIGrammarError: It is inside what it refers to (`open_`), or refers to nothing.
         """
         if reference in open_:
-            name = reference.rpartition("/")[2] or "itself"
+            name = "the schema" if reference == "#" else reference.rpartition("/")[2]
             msg = (
                 f"{place(where)} refers to {name} inside {name}, which aborts a TGI server. Write the "
                 "levels out that you need, or give a flat list with the number of each entry's parent."

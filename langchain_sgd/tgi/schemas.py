@@ -1,4 +1,4 @@
-"""JSON schemas in the form that TGI compiles in seconds, and what must not be sent to it at all.
+"""JSON schemas in the form that TGI compiles soonest, and what must not be sent to it at all.
 
 The router makes a regular expression of a schema and the model server an automaton of that, at 0.1 to 0.2
 seconds a state, in the thread that decodes. A counted length is a state for each character, an untyped
@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from langchain_sgd.expression_syntax import ExpressionError
 from langchain_sgd.expressions import states_of
@@ -20,6 +20,10 @@ from langchain_sgd.tgi.errors import TGIGrammarError
 from langchain_sgd.tgi.fitting import Fit, fitted
 from langchain_sgd.tgi.schema_parts import Schema
 from langchain_sgd.tgi.schema_states import states_of_schema
+
+MAX_GRAMMAR_STATES: Final = 300
+"""States of the largest automaton that is sent where nothing else is said: 30 to 60 s of a server's time,
+once for each process. Below, ordinary sets of tools would be refused."""
 
 
 def check(schema: Schema, bound: int | None) -> None:
@@ -44,10 +48,16 @@ def check_expression(text: str, bound: int | None) -> None:
         TGIGrammarError: TGI cannot take it.
     """
     try:
-        states = states_of(text, bound or 0)
+        states = states_of(text, bound or 1)
     except ExpressionError as error:
         msg = f"TGI cannot take this regular expression: {error}"
         raise TGIGrammarError(msg) from None
+    if states == 1 and text:  # the empty expression is none at all
+        msg = (
+            "TGI cannot take this regular expression: only the empty text matches it. Leave the grammar out, "
+            "or name what the answer may hold."
+        )
+        raise TGIGrammarError(msg)
     if bound is not None and states > bound:
         raise TGIGrammarError(too_large("regular expression", bound))
 
@@ -55,11 +65,15 @@ def check_expression(text: str, bound: int | None) -> None:
 def too_large(what: str, bound: int) -> str:
     """Say that something makes too large an automaton."""
     return (
-        f"This {what} makes an automaton of more than {bound} states, which keeps a TGI server from "
-        "answering anybody for minutes. Leave out counted lengths such as {0,80}, maxLength and maxItems "
-        "(bound the answer by max_tokens), or use fewer fields. If the server compiles faster, raise "
-        "max_grammar_states."
+        f"This {what} makes an automaton of more than {bound} states. A TGI server takes 0.1 to 0.2 s for "
+        f"each, {_times(bound)} s for {bound}, and answers nobody meanwhile. Leave out counted lengths such "
+        "as {0,80}, maxLength and maxItems (bound the answer by max_tokens), or use fewer fields. If the "
+        "server compiles faster, raise max_grammar_states."
     )
+
+
+def _times(states: int) -> str:
+    return f"{states / 10:.0f} to {states / 5:.0f}"
 
 
 def check_tools(functions: Sequence[Schema], bound: int | None) -> None:
@@ -70,15 +84,18 @@ def check_tools(functions: Sequence[Schema], bound: int | None) -> None:
     """
     names = [str(function.get("name", "")) for function in functions]
     states = 40 + sum(
-        len(name)
-        + 20
-        + states_of_schema(function.get("parameters") or {"properties": {}}, named=True)
+        len(name) + 20 + _arguments(json.dumps(function.get("parameters") or {"properties": {}}))
         for name, function in zip(names, functions, strict=True)
     )
     if bound is not None and states > bound:
         shown = ", ".join(names)
         msg = f"{too_large('set of tools', bound)} The tools are {shown}."
         raise TGIGrammarError(msg)
+
+
+@functools.lru_cache(maxsize=256)
+def _arguments(parameters: str) -> int:
+    return states_of_schema(json.loads(parameters), named=True)
 
 
 def fitted_tool(tool: Schema) -> dict[str, Any]:
@@ -158,12 +175,35 @@ def sendable_tools(tools: Sequence[Any], choice: Any, bound: int | None) -> list
     if choice == "none":
         return list(tools)
     made = [fitted_tool(tool) if isinstance(tool, Mapping) else tool for tool in tools]
+    check_tools(_callable(made, choice), bound)
+    return made
+
+
+def _callable(tools: Sequence[Any], choice: Any) -> list[Schema]:
+    """Give the functions that may be called."""
     functions = [
         tool["function"]
-        for tool in made
+        for tool in tools
         if isinstance(tool, Mapping) and isinstance(tool.get("function"), Mapping)
     ]
     if isinstance(choice, Mapping) and isinstance(named := choice.get("function"), Mapping):
         functions = [each for each in functions if each.get("name") == named.get("name")]
-    check_tools(functions, bound)
-    return made
+    return functions
+
+
+def check_body(body: Schema, bound: int | None) -> None:
+    """Refuse a body of any of TGI's routes whose grammar or tools would harm the server.
+
+    What TGI refuses by itself, such as a form that it does not know, is left to it.
+
+    Raises:
+        TGIGrammarError: It is such a body.
+    """
+    parameters = body.get("parameters")
+    grammar = parameters.get("grammar") if isinstance(parameters, Mapping) else None
+    for form in (body.get("response_format"), grammar):
+        if isinstance(form, Mapping) and "value" in form and form.get("type") in wire.TGI_GRAMMARS:
+            sendable(form, bound)
+    tools = body.get("tools")
+    if isinstance(tools, list) and body.get("tool_choice") != "none":
+        check_tools(_callable(tools, body.get("tool_choice")), bound)

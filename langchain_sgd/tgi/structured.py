@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from langchain_core.language_models import LanguageModelInput
-from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
+from langchain_core.runnables import Runnable, RunnableLambda, RunnableMap, RunnablePassthrough
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
-from langchain_sgd.tgi import schemas
-from langchain_sgd.tgi.fitting import fitted
+from langchain_sgd.tgi import plain_json, schemas
+from langchain_sgd.tgi.errors import TGIGrammarError
+from langchain_sgd.tgi.fitting import Fit
 
 if TYPE_CHECKING:
     from langchain_sgd.tgi.chat import ChatTGI
@@ -27,6 +29,7 @@ from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.utils.json import parse_partial_json
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+_CHOICES: Final = frozenset({"anyOf", "oneOf", "allOf", "$ref"})
 _SHOWN: Final = 500
 """Characters of an answer that a message repeats."""
 
@@ -190,6 +193,32 @@ def _place(path: Any) -> str:
     return ".".join(map(str, path)) or "the answer"
 
 
+def _bound(
+    model: ChatTGI, schema: Any, fit: dict[str, Any], shown: dict[str, Any], *, tool: bool
+) -> Runnable[LanguageModelInput, BaseMessage]:
+    """The model bound to the schema's own grammar; a `TGIGrammarError` where that is too large."""
+    if not tool:
+        schemas.check(fit, model.max_grammar_states)
+        form = {"type": "json", "value": fit}
+        return model.bind(response_format=form, ls_structured_output_format=shown)
+    offered = convert_to_openai_tool(schema)
+    schemas.sendable_tools([offered], None, model.max_grammar_states)
+    name = offered["function"]["name"]
+    return model.bind_tools([schema], tool_choice=name, ls_structured_output_format=shown)
+
+
+def _told(
+    model: ChatTGI, schema: Any, fit: dict[str, Any], shown: dict[str, Any]
+) -> Runnable[LanguageModelInput, BaseMessage]:
+    """The model bound to JSON of any form, and told the schema."""
+    levels = min(plain_json.depth(fit), plain_json.DEEPEST)
+    is_object = fit.get("type") == "object" or "properties" in fit
+    form = {"type": "regex", "value": plain_json.expression(levels, is_object=is_object)}
+    schemas.sendable(form, model.max_grammar_states)
+    llm = model.bind(response_format=form, ls_structured_output_format=shown)
+    return RunnableLambda(partial(plain_json.ask, schema=schema)) | llm
+
+
 def structured(
     model: ChatTGI,
     schema: dict[str, Any] | type,
@@ -199,22 +228,25 @@ def structured(
     tool: bool,
 ) -> Runnable[LanguageModelInput, Any]:
     """The model bound to a schema, and what reads its answers; see `ChatTGI.with_structured_output`."""
-    json_schema = convert_to_json_schema(schema)
-    shown = {"kwargs": {"method": method}, "schema": json_schema}
     is_class = isinstance(schema, type) and is_basemodel_subclass(schema)
+    json_schema = convert_to_json_schema(schema)
+    if isinstance(schema, dict) and schema.keys() & _CHOICES:
+        json_schema = schema  # converted, it would have lost them
+    shown = {"kwargs": {"method": method}, "schema": json_schema}
     # The converted schema has lost what a class says of itself, such as that it holds itself.
     own = getattr(schema, "model_json_schema", None) if is_class else None
-    sent = fitted(json_schema if own is None else own())
-    if tool:
-        offered = convert_to_openai_tool(schema)
-        name = offered["function"]["name"]
-        schemas.sendable_tools([offered], None, model.max_grammar_states)
-        llm = model.bind_tools([schema], tool_choice=name, ls_structured_output_format=shown)
-    else:
-        schemas.check(sent, model.max_grammar_states)
-        llm = model.bind(
-            response_format={"type": "json", "value": sent}, ls_structured_output_format=shown
-        )
+    whole = json_schema if own is None else own()
+    fit = Fit(whole, descriptions=False).any(whole, "the schema", ())
+    llm: Runnable[LanguageModelInput, BaseMessage] | None = None
+    if "properties" in fit:
+        try:
+            llm = _bound(model, schema, fit, shown, tool=tool)
+        except TGIGrammarError:
+            if plain_json.depth(fit) > plain_json.DEEPEST:
+                raise
+    if llm is None:
+        tool = False
+        llm = _told(model, whole, fit, shown)
     parser = StructuredParser(
         model=schema if is_class else None,
         json_schema=None if is_class else json_schema,

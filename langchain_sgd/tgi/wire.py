@@ -24,7 +24,7 @@ _ROLES: Final[Mapping[type[BaseMessage], str]] = {
     HumanMessage: "user",
     AIMessage: "assistant",
 }
-_TGI_GRAMMARS: Final = frozenset({"json", "json_object", "json_schema", "regex"})
+TGI_GRAMMARS: Final = frozenset({"json", "json_object", "json_schema", "regex"})
 
 
 def chat_messages(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
@@ -90,7 +90,7 @@ def grammar(response_format: Mapping[str, Any]) -> dict[str, Any] | None:
     kind = response_format.get("type")
     if kind == "text":
         return None
-    if kind in _TGI_GRAMMARS and "value" in response_format:
+    if kind in TGI_GRAMMARS and "value" in response_format:
         return {"type": kind, "value": response_format["value"]}
     named = response_format.get("json_schema")
     schema = named.get("schema") if isinstance(named, Mapping) else response_format.get("schema")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,7 +13,9 @@ import aiohttp
 import pytest
 from pydantic import SecretStr
 
+from langchain_sgd.embedded import _model
 from langchain_sgd.embedded.app import make_app, serving
+from langchain_sgd.embedded.engine import Grammar
 from tests.tgi_server import Pace, ScriptedEngine, TGITestServer
 
 CHAT = "/v1/chat/completions"
@@ -536,6 +539,25 @@ class TestTools:
         assert with_tools.grammar is not None
         assert without.grammar is None
         assert "get_weather" not in without.prompt
+
+    async def test_a_grammar_is_read_beside_the_loop(
+        self,
+        http: aiohttp.ClientSession,
+        tgi_server: TGITestServer,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        found: list[threading.Thread] = []
+        real = _model.compile_grammar
+
+        def noted(form: Grammar) -> Grammar | None:
+            found.append(threading.current_thread())
+            return real(form)
+
+        monkeypatch.setattr(_model, "compile_grammar", noted)
+        parameters = {"grammar": {"type": "regex", "value": "[a-z]+"}, "max_new_tokens": 3}
+        await post(http, tgi_server.url + "/generate", {"inputs": "x", "parameters": parameters})
+        assert len(found) == 1
+        assert found[0] is not threading.main_thread()
 
     @pytest.mark.parametrize("stream", [False, True])
     async def test_a_model_without_grammars_is_found_out(

@@ -134,6 +134,12 @@ async def test_many_requests_are_answered_in_one_batch(engine: LocalEngine) -> N
         (DIGITS, r"\d{3}"),
         (Grammar("regex", "(yes|no)/[a-c]+\\."), r"(yes|no)/[a-c]+\."),
         (Grammar("regex", "[^a-z]é\n?x"), "[^a-z]é\n?x"),
+        # What engines of their own would refuse, or read as something else.
+        (Grammar("regex", "(|a)b{,2}[\r\n]"), "a?b{0,2}[\r\n]"),
+        (Grammar("regex", r"\x41b\/"), "Ab/"),
+        (Grammar("regex", "(?P<n>a)||"), "a?"),
+        (Grammar("regex", "[\0-\t]{2}"), "[\1-\t]{2}"),
+        (Grammar("regex", "(|)"), ""),
         (Grammar("json", {"properties": {"n": {"enum": [1, 2]}}, "required": ["n"]}), None),
     ],
 )
@@ -157,7 +163,16 @@ async def test_grammars_hold(engine: LocalEngine, grammar: Grammar, pattern: str
         (Grammar("regex", "(?=a)b"), "looks ahead"),
         (Grammar("regex", r"(a)\1"), "refers back"),
         (Grammar("regex", "(?i)a"), "flags"),
-        (Grammar("regex", r"(?P<n>a)"), "names"),
+        (Grammar("regex", "\0"), "nothing matches"),
+        (Grammar("regex", r"a\x00b"), "nothing matches"),
+        (Grammar("regex", r"[^\s\S]"), "nothing matches"),
+        (
+            Grammar(
+                "json",
+                {"properties": {"a": {"type": "string", "pattern": "\0"}}, "required": ["a"]},
+            ),
+            "nothing matches",
+        ),
         (Grammar("regex", "(" * 500 + ")" * 500), "groups in one another"),
         (Grammar("regex", 3), "string"),  # type: ignore[arg-type]
         (Grammar("json", {"properties": {"a": {"$ref": "#"}}}), "recursive"),

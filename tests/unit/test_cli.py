@@ -412,8 +412,11 @@ def test_models_that_load_for_long_are_not_silent() -> None:
             return self.waits == 3
 
     said: list[str] = []
-    remind(said.append, ThirdTime())
-    assert said == ["still loading", "still loading"]
+    remind(said.append, ThirdTime(), {"large": "loading it (676 MB) with OpenVINO"})
+    assert said == [
+        f"large is not ready: loading it (676 MB) with OpenVINO, for {seconds} s or more"
+        for seconds in (10, 20)
+    ]
 
 
 @pytest.mark.parametrize("kind", ["tree", "json"])

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import jsonschema
 import pytest
 
 from langchain_sgd.embedded._bodies import Parameters
@@ -235,8 +236,18 @@ class TestGrammars:
             for n in range(40)
         }
         schema = {"properties": {"a": {"$ref": "#/$defs/d0"}}, "$defs": {**parts, "d40": {}}}
-        with pytest.raises(ProtocolError, match="more than 5000 parts"):
+        with pytest.raises(ProtocolError, match="more than 2000 parts"):
             compile_grammar(Grammar("json", schema))
+
+    @pytest.mark.parametrize(
+        "part", [{"anyOf": [{"type": "string"}] * 3000}, {"prefixItems": [{"type": "null"}] * 5000}]
+    )
+    def test_a_large_schema_is_refused_before_anything_else_reads_it(
+        self, monkeypatch: pytest.MonkeyPatch, part: dict[str, Any]
+    ) -> None:
+        monkeypatch.setattr(jsonschema.Draft202012Validator, "check_schema", None)
+        with pytest.raises(ProtocolError, match="more than 2000 parts"):
+            compile_grammar(Grammar("json", {"properties": {"a": part}}))
 
     def test_regular_expressions(self) -> None:
         grammar = compile_grammar(Grammar("regex", "a+\n"))

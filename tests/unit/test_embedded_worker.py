@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from langchain_sgd.embedded._openvino_worker import Worker
+from langchain_sgd.embedded._openvino_worker import Worker, brief
 
 
 class Handle:
@@ -89,3 +89,11 @@ def test_its_cache_is_emptied_by_a_new_pipeline(*, running: bool) -> None:
     lost = [each["lost"] for each in told if "broken" in each]
     assert lost == [[1] if running else []]
     assert pipeline.did.index("build") < pipeline.did.index("add 2")
+
+
+def test_a_reason_names_none_of_its_source_files() -> None:
+    place = "[14:59:44] /home/x/build/src/grammar_parser.cc:123: "
+    assert brief(RuntimeError(f"Check failed\n{place}Parsing error at 1: no rule\n")) == (
+        "Parsing error at 1: no rule"
+    )
+    assert brief(RuntimeError("what: a/b:1: c")) == "what: a/b:1: c"

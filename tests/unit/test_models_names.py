@@ -6,13 +6,17 @@ import pickle
 import sys
 from typing import Any
 
+import httpx
 import pytest
 from langchain_core.language_models import BaseChatModel, GenericFakeChatModel
 from langchain_core.runnables import RunnableLambda
 
 from langchain_sgd.errors import InvalidInputError
-from langchain_sgd.models import ChatEndpoint, Endpoints, Server, resolve
-from langchain_sgd.tgi import ChatTGI, TGIEndpoint
+from langchain_sgd.models import ChatEndpoint, Endpoints, Server, openai_style, resolve
+from langchain_sgd.models.clients import make_client
+from langchain_sgd.models.openai_style import ChatOpenAI
+from langchain_sgd.models.urls import Address
+from langchain_sgd.tgi import ChatTGI, TGIEndpoint, TGIGrammarError
 
 
 @pytest.fixture(autouse=True)
@@ -125,6 +129,7 @@ def test_unknown_settings_are_refused_without_repeating_a_key() -> None:
 async def test_a_missing_client_is_named_with_its_extra(
     kind: Any, module: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delitem(sys.modules, "langchain_sgd.models.openai_style", raising=False)
     monkeypatch.setitem(sys.modules, module, None)
     endpoints = Endpoints()
     endpoints._servers["http://gpu:8000"] = Server(
@@ -148,3 +153,32 @@ def test_clients_of_ended_loops_are_let_go() -> None:
     clients = [asyncio.run(model.aclient()) for _ in range(3)]
     assert len({id(client) for client in clients}) == 3
     assert len(model._clients._made) == 1
+
+
+@pytest.mark.parametrize("has_tgi", [True, False])
+@pytest.mark.parametrize("where", ["option", "extra_body"])
+def test_openais_client_of_a_tgi_server_refuses_what_would_harm_it(
+    monkeypatch: pytest.MonkeyPatch, where: str, *, has_tgi: bool
+) -> None:
+    if not has_tgi:
+        monkeypatch.setattr(openai_style, "is_installed", lambda _: False)
+    address = Address("http://gpu:80")
+    for kind in ("tgi", "vllm"):
+        server = Server("http://gpu:80", kind, "http://gpu:80/v1", ("m",))
+        # A client of one's own is OpenAI's.
+        with httpx.Client() as own:
+            model: Any
+            model, _ = make_client(server, address, None, {"http_client": own}, pooled=False)
+            for value, harms in (("^ab$", True), ("a+", False)):
+                form = {"response_format": {"type": "regex", "value": value}}
+                options: Any = form if where == "option" else {"extra_body": form}
+                if harms and kind == "tgi":
+                    with pytest.raises(InvalidInputError, match="anchor"):
+                        model._get_request_payload("x", **options)
+                else:
+                    assert model._get_request_payload("x", **options)
+    recursive = {"type": "json", "value": {"properties": {"a": {"$ref": "#"}}}}
+    tgi: Any = ChatOpenAI(is_tgi=True, base_url="http://gpu:80/v1", api_key="k", model="m")
+    if has_tgi:
+        with pytest.raises(TGIGrammarError):
+            tgi._get_request_payload("x", response_format=recursive)

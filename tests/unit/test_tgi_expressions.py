@@ -94,6 +94,58 @@ def test_what_is_taken_is_an_expression_of_python_too(text: str) -> None:
         re.compile(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("a|", "(?:a)?"),
+        ("|a", "(?:a)?"),
+        ("(|)", ""),
+        ("a||b", "(?:a|b)?"),
+        ("x(a|)y", "x(?:(?:a)?)y"),
+        ("a{,3}", "a{0,3}"),
+        ("a{0}b", "b"),
+        ("(a?)*", "(?:a{0,1})*"),
+        ("[\n]", r"\u000a"),
+        ("[\r\t]", r"[\u0009\u000d]"),
+        ("{", r"\u007b"),
+        (r"\/", r"\u002f"),
+        (r"\x41b", "Ab"),  # xgrammar takes every hexadecimal digit for one of the number
+        (".", r"[^\u0000\u000a]"),
+        (r"[^\x00-\x1f]", r"[^\u0000-\u001f]"),
+        ("[\0-\x1f]", r"[\u0001-\u001f]"),
+        ("a|\0", "a"),
+        ("a(\0b)?", "a"),
+        ("[\ud800-\ue000]", "\ue000"),
+        ("(?P<n>é)", "é"),
+    ],
+)
+def test_an_expression_is_written_in_what_all_engines_read_alike(text: str, same: str) -> None:
+    assert Expression(text).text == same
+
+
+@pytest.mark.parametrize("text", ["\0", r"a\x00b", "[\0]+", r"[^\s\S]", r"a(b[^\d\D])c", "\ud800"])
+def test_what_nothing_matches_is_refused(text: str) -> None:
+    with pytest.raises(ExpressionError, match="nothing matches it"):
+        Expression(text)
+
+
+@given(
+    st.text(st.sampled_from(r"ab01()[]{}|*+?.\-,ndx"), max_size=10),
+    st.lists(st.text("ab01-,\n|x", max_size=5), max_size=8),
+)
+def test_what_is_written_matches_the_same(text: str, found: list[str]) -> None:
+    try:
+        written = Expression(text).text
+    except ExpressionError:
+        return
+    # Python takes a { that counts nothing, and a [ in a class, for something else or warns of it.
+    if "[" not in text and "{" not in text:
+        for each in found:
+            same = re.fullmatch(text, each) is None
+            assert (re.fullmatch(written, each) is None) == same
+    re.compile(written)
+
+
 def test_what_would_break_a_json_string_is_seen() -> None:
     assert Expression(".*").can_match_any_of('"')
     assert Expression(r"a[^b]").can_match_any_of("\\")

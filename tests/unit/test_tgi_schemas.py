@@ -5,20 +5,23 @@ from __future__ import annotations
 import datetime as dt
 import enum
 import json
+import re
 import time
 import uuid
 from typing import Any, Literal
 
 import pytest
 from langchain_core.exceptions import OutputParserException
-from pydantic import BaseModel, Field, ValidationError, create_model
+from pydantic import BaseModel, Field, RootModel, ValidationError, create_model
+from text_generation.types import Grammar, GrammarType
 
 from langchain_sgd.errors import InvalidInputError
-from langchain_sgd.tgi import ChatTGI, TGIBadRequestError, TGIGrammarError
+from langchain_sgd.expressions import states_of
+from langchain_sgd.tgi import ChatTGI, TGIBadRequestError, TGIClient, TGIGrammarError
 from langchain_sgd.tgi.fitting import fitted
 from langchain_sgd.tgi.payloads import chat_payload
 from langchain_sgd.tgi.schema_states import states_of_schema
-from langchain_sgd.tgi.schemas import check, fitted_tool, sendable, sendable_tools
+from langchain_sgd.tgi.schemas import check, check_body, fitted_tool, sendable, sendable_tools
 from tests.tgi_memory import URL, answering, response
 
 TEXT = {"type": "string"}
@@ -405,3 +408,139 @@ def test_a_temperature_that_is_all_but_zero_is_refused() -> None:
         chat_payload(chat, [], [], {})
     with pytest.raises(ValidationError):
         ChatTGI(base_url=URL, max_grammar_states=0)
+
+
+RECURSIVE = {"properties": {"a": {"$ref": "#"}}}
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"response_format": {"type": "json", "value": RECURSIVE}}, "refers to the schema"),
+        ({"response_format": {"type": "json_object", "value": json.dumps(RECURSIVE)}}, "refers"),
+        ({"response_format": {"type": "regex", "value": "^ab$"}}, "anchor"),
+        ({"parameters": {"grammar": {"type": "regex", "value": "(?=a)b"}}}, "looks ahead"),
+        ({"parameters": {"grammar": {"type": "regex", "value": r"[^\s\S]"}}}, "nothing matches"),
+        ({"parameters": {"grammar": {"type": "regex", "value": "()|"}}}, "only the empty text"),
+        ({"parameters": {"grammar": {"type": "regex", "value": "a{400}"}}}, "30 to 60 s for 300"),
+        ({"parameters": {"grammar": {"type": "json", "value": RECURSIVE}}}, "refers to the schema"),
+        (
+            {"tools": [{"type": "function", "function": {"name": "f", "parameters": RECURSIVE}}]},
+            "refers to the schema",
+        ),
+    ],
+)
+@pytest.mark.parametrize("route", ["chat", "chat_stream", "generate_raw", "generate_batches"])
+async def test_the_client_refuses_what_would_harm_the_server(
+    monkeypatch: pytest.MonkeyPatch, body: dict[str, Any], words: str, route: str
+) -> None:
+    client = TGIClient("http://x:1")
+    monkeypatch.setattr(client, "_transport", None)  # sends nothing
+
+    async def ask() -> None:
+        answer = getattr(client, route)(body)
+        await (anext(answer) if hasattr(answer, "__anext__") else answer)
+
+    with pytest.raises(TGIGrammarError, match=words):
+        await ask()
+
+
+async def test_the_clients_own_interface_is_guarded_and_its_bound_is_the_models() -> None:
+    grammar = Grammar(type=GrammarType.Regex, value="^ab$")
+    with pytest.raises(TGIGrammarError, match="anchor"):
+        await TGIClient("http://x:1").generate("x", grammar=grammar)
+    check_body({"response_format": {"type": "xml", "value": 3}, "tools": {"a": 1}}, 300)
+    free = ChatTGI(base_url="http://x:1", max_grammar_states=None).client
+    check_body(
+        {"parameters": {"grammar": {"type": "regex", "value": "a{400}"}}}, free._max_grammar_states
+    )
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"]
+    claws: int
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"]
+    bark: float
+
+
+class Pets(BaseModel):
+    pet: Cat | Dog = Field(discriminator="kind")
+    others: list[Cat | Dog]
+
+
+class Farm(BaseModel):
+    pets: list[Pets] = Field(min_length=1)
+    best: Pets | None = None
+    worst: Pets | None = None
+
+
+class Numbers(RootModel[list[int]]):
+    pass
+
+
+class Either(RootModel[Cat | Dog]):
+    pass
+
+
+Wide = create_model("Wide", **dict.fromkeys(texts(40), (str, ...)))
+Optional_ = create_model(
+    "Optional_", first=(int, ...), **dict.fromkeys(texts(20), (str | None, None))
+)
+CAT = {"kind": "cat", "claws": 4}
+PETS = {"pet": CAT, "others": [CAT, {"kind": "dog", "bark": 0.5}]}
+ONE_OF = {"title": "T", "oneOf": [an_object(a=TEXT), an_object(b=NUMBER)]}
+
+
+@pytest.mark.parametrize("method", ["json_schema", "function_calling"])
+@pytest.mark.parametrize(
+    ("schema", "answer"),
+    [
+        (Wide, dict.fromkeys(texts(40), "x")),
+        (Optional_, {"first": 3}),
+        (Farm, {"pets": [PETS], "best": None, "worst": PETS}),
+        (Numbers, [1, -2]),
+        (Either, CAT),
+        (ONE_OF, {"b": 3}),
+    ],
+)
+async def test_a_schema_too_large_for_a_grammar_is_told_to_the_model(
+    monkeypatch: pytest.MonkeyPatch, schema: Any, answer: Any, method: str
+) -> None:
+    body = {"choices": [{"message": {"content": json.dumps(answer)}, "finish_reason": "stop"}]}
+    model = ChatTGI(base_url=URL).with_structured_output(schema, method=method)
+    with answering(monkeypatch, response(200, json.dumps(body))) as asked:
+        found: Any = await model.ainvoke([("system", "Be brief."), ("human", "Say it.")])
+    if isinstance(found, BaseModel):
+        found = found.model_dump(exclude_unset=True)
+    assert found == answer
+    sent = asked[0].json
+    assert sent["messages"][0] == {"role": "system", "content": "Be brief."}
+    assert "Say it.\n\nAnswer with JSON" in sent["messages"][1]["content"]
+    form = sent["response_format"]
+    assert form["type"] == "regex"
+    assert states_of(form["value"], 300) <= 96
+    assert re.fullmatch(form["value"], json.dumps(answer))
+    assert re.fullmatch(form["value"], json.dumps(answer)[:-1]) is None
+
+
+async def test_an_answer_that_breaks_a_schema_that_was_told_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    body = {"choices": [{"message": {"content": '{"first":"x"}'}, "finish_reason": "stop"}]}
+    model = ChatTGI(base_url=URL).with_structured_output(Optional_)
+    with (
+        answering(monkeypatch, response(200, json.dumps(body))),
+        pytest.raises(OutputParserException),
+    ):
+        await model.ainvoke("Say it.")
+
+
+def test_one_nested_too_deep_to_be_told_is_refused() -> None:
+    deep: dict[str, Any] = an_object(**texts(30))
+    for _ in range(6):
+        deep = an_object(inner=deep)
+    with pytest.raises(TGIGrammarError, match="max_grammar_states"):
+        ChatTGI(base_url=URL).with_structured_output({"title": "T", **deep})
