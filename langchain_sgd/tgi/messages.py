@@ -159,14 +159,16 @@ class StreamReader:
 
         Arguments of a call that were cut are made unreadable, which makes an invalid tool call of it.
         """
+        # What is still held back: text behind the finish reason, or of a stream that tells none.
+        text = self._trimmer.end(stopped=self._finish_reason == "stop_sequence")
         broken = self._calls.broken
         reason = self._finish_reason
         if reason is None:  # a tool's stream tells none
-            cut = bool(broken) or not self._shown
+            cut = bool(broken) or not (self._shown or text)
             reason = "length" if cut and not (self._calls and self._calls.ended) else "stop"
         end = Delta(finish_reason=reason, model=self._model, fingerprint=self._fingerprint)
         return AIMessageChunk(
-            content="",
+            content=text,
             tool_call_chunks=[
                 tool_call_chunk(name=None, args=spoiler(arguments), id=None, index=index)
                 for index, arguments in broken.items()

@@ -167,6 +167,21 @@ def test_the_stop_text_is_no_part_of_the_answer(text: str, stops: list[str], exp
     assert message_of(answer, {}, stops).content == expected
 
 
+@pytest.mark.parametrize(
+    "events",
+    [
+        [Delta("since"), Delta(" ST")],
+        [Delta("since", finish_reason="eos_token"), Delta(" ST")],
+        [Delta("since"), Delta(" ST", finish_reason="")],
+    ],
+)
+def test_held_text_is_shown_at_the_end_whatever_ends_the_stream(events: list[Delta]) -> None:
+    message = read(events, ["STOP"])
+    assert message.content == "since ST"
+    assert message.response_metadata["finish_reason"] == "stop"
+    assert read([Delta("ST")], ["STOP"]).content == "ST"
+
+
 def test_only_what_may_be_a_stop_text_is_held_back() -> None:
     trimmer = StopTrimmer(["END"])
     assert trimmer.feed("a B") == "a B"
