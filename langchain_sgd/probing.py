@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,6 +14,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable
 
 from langchain_sgd.planning.forms import Form, Grammar, bound
+from langchain_sgd.streams import all_of
 
 PART_TOKENS: Final = 48
 _NUMBER: Final = Grammar(
@@ -86,12 +86,12 @@ async def say(
 
 async def together(model: Runnable[Any, Any], prompts: Sequence[Prompt], tokens: int) -> list[Said]:
     """Several answers at once."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(say(model, prompt, tokens)) for prompt in prompts]
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-    return [task.result() for task in tasks]
+
+    def one(index: int) -> Coroutine[Any, Any, Said]:
+        return say(model, prompts[index], tokens)
+
+    done = await all_of(one, len(prompts), return_exceptions=False)
+    return [each for each in done if isinstance(each, Said)]
 
 
 def follows(form: Form, text: str) -> bool:

@@ -38,9 +38,9 @@ _AROUND: Final = frozenset(_AROUND_TEXT.split())
 """The words that a line may have beside its verdict; a line with any other word is prose."""
 
 _NAMING: Final = frozenset({"answer", "assistant", "option", "response"})
-_DESCRIBING: Final = frozenset(
-    {*_NAMING, *"better best stronger preferred clearly slightly somewhat much good choice".split()}
-)
+_DESCRIBING_TEXT: Final = """
+better best stronger preferred clearly slightly somewhat much good choice"""
+_DESCRIBING: Final = _NAMING | frozenset(_DESCRIBING_TEXT.split())
 """Before one of these, "a" is the article: "a much better answer"."""
 
 
