@@ -46,9 +46,22 @@ class Said:
     prompt_tokens: int = 0
     cached: int = 0
     model: str = ""
+    pieces: int = 0
+    """Chunks that held something: text, or thoughts beside it."""
+    later: float = 0.0
+    """Share of the answer that came behind its first piece."""
     began: float = 0.0
+    begun: float = 0.0
+    """When the first piece came."""
     first: float = 0.0
-    ended: float = 0.0
+    """When the first text came."""
+    last: float = 0.0
+    """When the last piece came."""
+
+    @property
+    def later_tokens(self) -> float:
+        """Tokens that came behind the first piece."""
+        return self.tokens * self.later
 
 
 Prompt = str | Sequence[BaseMessage]
@@ -63,25 +76,39 @@ async def say(
         asked = bound(model, form, _NUMBER, max_tokens=tokens)
     said = Said(began=time.perf_counter())
     whole: Any = None
-    pieces = 0
+    sizes: list[int] = []
     async for chunk in asked.astream(prompt):
-        text = chunk if isinstance(chunk, str) else str(chunk.text)
-        if text:
-            pieces += 1
-            said.first = said.first or time.perf_counter()
+        if size := _size(chunk):
+            sizes.append(size)
+            said.last = time.perf_counter()
+            said.begun = said.begun or said.last
+            if chunk if isinstance(chunk, str) else chunk.text:
+                said.first = said.first or said.last
         whole = chunk if whole is None else whole + chunk
-    said.ended = time.perf_counter()
-    said.first = said.first or said.ended
+    ended = time.perf_counter()
+    said.begun, said.first, said.last = (
+        at or ended for at in (said.begun, said.first, said.last)
+    )
+    said.pieces = len(sizes)
+    said.later = sum(sizes[1:]) / sum(sizes) if sizes else 0.0
     said.text = whole if isinstance(whole, str) else str(getattr(whole, "text", ""))
     usage = getattr(whole, "usage_metadata", None)
     said.counted = bool(usage)
-    said.tokens = usage["output_tokens"] if usage else pieces
+    said.tokens = usage["output_tokens"] if usage else said.pieces
     if usage:
         said.prompt_tokens = usage["input_tokens"]
         said.cached = (usage.get("input_token_details") or {}).get("cache_read") or 0
     metadata = getattr(whole, "response_metadata", None) or {}
     said.model = str(metadata.get("model_name") or metadata.get("model") or "it answers")
     return said
+
+
+def _size(chunk: Any) -> int:
+    """How much a chunk holds, in characters; thoughts count, wherever a server puts them."""
+    if isinstance(chunk, str):
+        return len(chunk)
+    held = (chunk.content, *chunk.additional_kwargs.values())
+    return sum(len(str(each)) for each in held if each)
 
 
 async def together(model: Runnable[Any, Any], prompts: Sequence[Prompt], tokens: int) -> list[Said]:
