@@ -201,6 +201,22 @@ def chunk(text: str | None = None, reason: str | None = None, **delta: Any) -> d
     return {"model": "m", "system_fingerprint": "f", "choices": [choice], "usage": None}
 
 
+def test_the_calls_of_old_servers_are_read() -> None:
+    """A delta has its call without a list, and each part its name."""
+    parts = [
+        chunk(tool_calls={"index": 0, "id": "", "function": {"name": "f", "arguments": part}})
+        for part in ("{", '"a": 1', "}")
+    ]
+    ending = ChatEnding(tools=False)
+    for part in parts:
+        ending.see(part)
+    assert ending.reached(done=True)
+    message = read([chat_delta(part) for part in parts])
+    (call,) = message.tool_calls
+    assert (call["name"], call["args"]) == ("f", {"a": 1})
+    assert message.response_metadata["finish_reason"] == "stop"
+
+
 USAGE = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
 COUNTED = {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7}
 
