@@ -86,9 +86,7 @@ async def say(
                 said.first = said.first or said.last
         whole = chunk if whole is None else whole + chunk
     ended = time.perf_counter()
-    said.begun, said.first, said.last = (
-        at or ended for at in (said.begun, said.first, said.last)
-    )
+    said.begun, said.first, said.last = (at or ended for at in (said.begun, said.first, said.last))
     said.pieces = len(sizes)
     said.later = sum(sizes[1:]) / sum(sizes) if sizes else 0.0
     said.text = whole if isinstance(whole, str) else str(getattr(whole, "text", ""))

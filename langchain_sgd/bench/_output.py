@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import os
@@ -19,14 +18,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from langchain_sgd.argument_types import new_file
+from langchain_sgd.argument_types import Parser, new_file
 
 PACKAGES = ("langchain-core", "langgraph", "langchain-sgd")
 
 
-def parser(name: str, description: str) -> argparse.ArgumentParser:
+def parser(name: str, description: str) -> Parser:
     """A benchmark's command line, with the options that all have."""
-    made = argparse.ArgumentParser(
+    made = Parser(
         prog=f"langchain-sgd bench {name}",
         description=description,
         # An option `--api-key` that stands for `--api-key-env` would print the key.

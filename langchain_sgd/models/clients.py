@@ -81,7 +81,8 @@ def make_client(
     pool = None
     if options.get(name) is None:
         kind = openai.DefaultAsyncHttpxClient if pooled else openai.DefaultHttpxClient
-        pool = options[name] = kind(**({"proxy": proxy} if proxy else network(address)))
+        how = {"proxy": proxy} if proxy else network(address)
+        pool = options[name] = kind(**how, **_limits(options))
     if server.kind != "openai":
         options.setdefault("use_responses_api", False)
     client = chat_openai(
@@ -120,6 +121,12 @@ def headers_of(options: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def _limits(options: dict[str, Any]) -> dict[str, Any]:
+    """What `max_concurrent_requests`, ChatTGI's option, is for a client of httpx; taken out of these."""
+    most = options.pop("max_concurrent_requests", None)
+    return {} if most is None else {"limits": httpx.Limits(max_connections=most)}
+
+
 def _says_max_tokens(server: Server, model: str, options: Mapping[str, Any]) -> bool:
     """Whether the token limit goes out by its older name, which most servers know."""
     return (
@@ -138,7 +145,7 @@ def _ollama(
         options["num_predict"] = options.pop("max_tokens")
     headers = {} if key is None else {"Authorization": f"Bearer {key.get_secret_value()}"}
     headers |= headers_of({"default_headers": options.pop("default_headers", None)})
-    kwargs = network(address)
+    kwargs = {**network(address), **_limits(options)}
     if "timeout" in options:
         kwargs["timeout"] = options.pop("timeout")
     kwargs |= options.pop("client_kwargs", None) or {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import httpx
 import pytest
 from langchain_core.load import dumpd
 from pydantic import SecretStr
@@ -33,3 +34,29 @@ def test_ollamas_client_sends_what_a_url_was_given_and_shows_no_key() -> None:
     assert made._chat_params([])["options"] == sent
     called = call_options(client, temperature=0)
     assert made._chat_params([], **called)["options"] == {**sent, "temperature": 0}
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "module"), [("vllm", "langchain_openai"), ("ollama", "langchain_ollama")]
+)
+def test_a_limit_of_requests_is_one_of_connections_where_the_client_has_none(
+    monkeypatch: pytest.MonkeyPatch, kind: Any, module: str, *, pooled: bool
+) -> None:
+    pytest.importorskip(module)
+    limits: list[int | None] = []
+    for name in ("AsyncClient", "Client"):
+        real = getattr(httpx, name).__init__
+
+        def made(self: Any, *args: Any, real: Any = real, **options: Any) -> None:
+            if (found := options.get("limits")) is not None:
+                limits.append(found.max_connections)
+            real(self, *args, **options)
+
+        monkeypatch.setattr(getattr(httpx, name), "__init__", made)
+    url = "http://h:8000"
+    server = Server(url, kind, f"{url}/v1", ("m",))
+    given = {"max_concurrent_requests": 3}
+    client, _ = make_client(server, address_of(url), None, given, pooled=pooled)
+    assert 3 in limits
+    assert "max_concurrent_requests" not in getattr(client, "model_kwargs", {})
