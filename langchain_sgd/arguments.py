@@ -6,9 +6,9 @@ import argparse
 import importlib
 from collections.abc import Callable, Sequence
 
+from langchain_sgd import argument_types
 from langchain_sgd._version import __version__
 from langchain_sgd.argument_groups import (
-    Parser,
     add_decoding,
     add_endpoints,
     add_judging,
@@ -72,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     common = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     common.add_argument("--debug", action="store_true", help="show where an error came from")
-    whole = Parser(
+    whole = argument_types.Parser(
         prog="langchain-sgd",
         description="Skeleton Graph Decoding: long answers, planned as a graph, decoded in parallel.",
         epilog=_EPILOG,
