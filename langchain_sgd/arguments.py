@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from langchain_sgd import argument_types
 from langchain_sgd._version import __version__
 from langchain_sgd.argument_groups import (
+    Parser,
     add_decoding,
     add_endpoints,
     add_judging,
