@@ -51,7 +51,7 @@ def fails(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["judge", "A", "--against", "x", "--json", "F", "--resume", "F"], "--json and --resume"),
+        (["judge", "A", "--against", "x", "--json", "F", "--resume", "F"], "--resume and --json"),
         (["bench", "planner", "--large", "http://h", "--questions", "A", "--json", "A"],
          "--json and --questions"),
         (["bench", "endpoints", "--large", "http://h", "--questions", "A", "--resume", "./A"],
