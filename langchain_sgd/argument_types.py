@@ -6,7 +6,27 @@ import argparse
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+_WRITTEN: Final = ("json", "resume", "html", "svg", "write_pairs")
+"""Options that name a file which is written."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Refuses a file that is to be written and has another part to play: one would spoil the other."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse has it."""
+        found, rest = super().parse_known_args(args, namespace)
+        parts: dict[Path, str] = {}
+        for name, value in sorted(vars(found).items(), key=lambda each: each[0] not in _WRITTEN):
+            if not isinstance(value, Path) or value == Path("-"):
+                continue
+            before = parts.setdefault(value.resolve(), name)
+            if before != name and before in _WRITTEN:
+                both = " and ".join(f"--{each.replace('_', '-')}" for each in (before, name))
+                self.error(f"{both} name the same file {value}")
+        return found, rest
 
 
 def count(least: int, most: int | None = None) -> Callable[[str], int]:

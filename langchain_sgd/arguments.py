@@ -6,6 +6,7 @@ import argparse
 import importlib
 from collections.abc import Callable, Sequence
 
+from langchain_sgd import argument_types
 from langchain_sgd._version import __version__
 from langchain_sgd.argument_groups import (
     Parser,
@@ -72,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     common = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     common.add_argument("--debug", action="store_true", help="show where an error came from")
-    whole = argparse.ArgumentParser(
+    whole = argument_types.Parser(
         prog="langchain-sgd",
         description="Skeleton Graph Decoding: long answers, planned as a graph, decoded in parallel.",
         epilog=_EPILOG,

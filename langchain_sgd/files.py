@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from codecs import BOM_UTF8
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -63,12 +64,13 @@ class RowFile:
     """JSON lines that grow by a row at a time, so that a kill costs the row that is being written, no more.
 
     A last row that lacks only its newline is kept, and blank lines are skipped. The beginning of a row at
-    the end is left out; it is cut off when the next row is added. Nothing is written before that.
+    the end is left out; it is overwritten with blanks when the next row is added. Nothing is written before
+    that, and nothing is ever cut off: another process may add rows to the same file.
 
     Args:
         path: The file.
         must_exist: Whether it is an error if it is not there.
-        begins: How a row begins. Nothing else is ever cut off.
+        begins: How a row begins. Nothing else is ever overwritten.
         fields: What every row has.
         what: What a line is that is no such row, and what to do about it; None says what is wrong with it.
 
@@ -92,10 +94,6 @@ class RowFile:
         self._begins = begins
         self._fields = frozenset(fields)
         self._what = what
-        self._end: int | None = None
-        """Where a row begins that is to be cut off."""
-        self._joint = b""
-        """What is lacking before the next row."""
         if must_exist or path.exists():
             self._read(path.read_bytes())
 
@@ -110,17 +108,18 @@ class RowFile:
                 self._keep(line, number)
         if not rest.strip():
             return
-        last = rest.removeprefix(BOM_UTF8).decode(errors="replace")
         try:
-            self._keep(last, data.count(b"\n") + 1)
+            self._keep(_text(rest), data.count(b"\n") + 1)
         except InvalidInputError:
-            if _is_json(last) or not (
-                last.startswith(self._begins) or self._begins.startswith(last)
-            ):
+            if not self._is_begun(rest):
                 raise
-            self._end = len(data) - len(rest)
-        else:
-            self._joint = b"\n"
+
+    def _is_begun(self, last: bytes) -> bool:
+        """Whether bytes at the end are the beginning of a row of ours."""
+        text = _text(last).lstrip()
+        return not _is_json(text) and (
+            text.startswith(self._begins) or self._begins.startswith(text)
+        )
 
     def _keep(self, line: str, number: int) -> None:
         place = f"{self._path}, line {number}"
@@ -142,15 +141,37 @@ class RowFile:
             OSError: It cannot be written.
         """
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        if self._end is not None:
-            with self._path.open("r+b") as file:
-                file.truncate(self._end)
-            self._end = None
         # Half characters stay escapes, which UTF-8 has no bytes for.
         line = json.dumps(row, ensure_ascii=False).encode(errors="backslashreplace")
+        joint = self._end_last_line()
         with self._path.open("ab") as file:
-            file.write(self._joint + line + b"\n")
-        self._joint = b""
+            file.write(joint + line + b"\n")
+
+    def _end_last_line(self) -> bytes:
+        """Blank half a row at the end, and give what is lacking before the next one.
+
+        It is looked up now, since others may have added rows after this one was opened.
+        """
+        if not self._path.exists():
+            return b""
+        with self._path.open("r+b") as file:
+            if not file.seek(0, os.SEEK_END):
+                return b""
+            file.seek(-1, os.SEEK_END)
+            if file.read() == b"\n":
+                return b""
+            file.seek(0)
+            data = file.read()
+            last = data.rpartition(b"\n")[2]
+            if not self._is_begun(last):
+                return b"\n"
+            file.seek(len(data) - len(last))
+            file.write(b" " * len(last))
+        return b""
+
+
+def _text(last: bytes) -> str:
+    return last.removeprefix(BOM_UTF8).decode(errors="replace")
 
 
 def _is_json(text: str) -> bool:

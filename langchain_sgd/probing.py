@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +16,7 @@ from langchain_core.runnables import Runnable
 from langchain_sgd.decoding.loops import for_this_loop
 from langchain_sgd.decoding.reply import token_detail
 from langchain_sgd.planning.forms import Form, Grammar, bound
+from langchain_sgd.streams import all_of
 
 PART_TOKENS: Final = 48
 _NUMBER: Final = Grammar(
@@ -48,9 +48,22 @@ class Said:
     prompt_tokens: int = 0
     cached: int = 0
     model: str = ""
+    pieces: int = 0
+    """Chunks that held something: text, or thoughts beside it."""
+    later: float = 0.0
+    """Share of the answer that came behind its first piece."""
     began: float = 0.0
+    begun: float = 0.0
+    """When the first piece came."""
     first: float = 0.0
-    ended: float = 0.0
+    """When the first text came."""
+    last: float = 0.0
+    """When the last piece came."""
+
+    @property
+    def later_tokens(self) -> float:
+        """Tokens that came behind the first piece."""
+        return self.tokens * self.later
 
 
 Prompt = str | Sequence[BaseMessage]
@@ -65,19 +78,23 @@ async def say(
         asked = bound(model, form, _NUMBER, max_tokens=tokens)
     said = Said(began=time.perf_counter())
     whole: Any = None
-    pieces = 0
+    sizes: list[int] = []
     async for chunk in for_this_loop(asked).astream(prompt):
-        text = chunk if isinstance(chunk, str) else str(chunk.text)
-        if text:
-            pieces += 1
-            said.first = said.first or time.perf_counter()
+        if size := _size(chunk):
+            sizes.append(size)
+            said.last = time.perf_counter()
+            said.begun = said.begun or said.last
+            if chunk if isinstance(chunk, str) else chunk.text:
+                said.first = said.first or said.last
         whole = chunk if whole is None else whole + chunk
-    said.ended = time.perf_counter()
-    said.first = said.first or said.ended
+    ended = time.perf_counter()
+    said.begun, said.first, said.last = (at or ended for at in (said.begun, said.first, said.last))
+    said.pieces = len(sizes)
+    said.later = sum(sizes[1:]) / sum(sizes) if sizes else 0.0
     said.text = whole if isinstance(whole, str) else str(getattr(whole, "text", ""))
     usage = getattr(whole, "usage_metadata", None)
     said.counted = bool(usage)
-    said.tokens = usage["output_tokens"] if usage else pieces
+    said.tokens = usage["output_tokens"] if usage else said.pieces
     if usage:
         said.prompt_tokens = usage["input_tokens"]
         said.cached = token_detail(usage.get("input_token_details"), "cache_read")
@@ -86,14 +103,22 @@ async def say(
     return said
 
 
+def _size(chunk: Any) -> int:
+    """How much a chunk holds, in characters; thoughts count, wherever a server puts them."""
+    if isinstance(chunk, str):
+        return len(chunk)
+    held = (chunk.content, *chunk.additional_kwargs.values())
+    return sum(len(str(each)) for each in held if each)
+
+
 async def together(model: Runnable[Any, Any], prompts: Sequence[Prompt], tokens: int) -> list[Said]:
     """Several answers at once."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(say(model, prompt, tokens)) for prompt in prompts]
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-    return [task.result() for task in tasks]
+
+    def one(index: int) -> Coroutine[Any, Any, Said]:
+        return say(model, prompts[index], tokens)
+
+    done = await all_of(one, len(prompts), return_exceptions=False)
+    return [each for each in done if isinstance(each, Said)]
 
 
 def follows(form: Form, text: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 from uuid import uuid4
 
@@ -9,11 +10,14 @@ from langchain_core.runnables import Runnable
 
 from langchain_sgd.errors import SkeletonGraphError
 from langchain_sgd.findings import BATCHES, STREAMS, Finding, Speed
-from langchain_sgd.probing import PART_TOKENS, PREFIX, part_prompt, say, together
+from langchain_sgd.probing import PART_TOKENS, PREFIX, Said, part_prompt, say, together
 from langchain_sgd.redaction import describe, redacted
 
 _FASTER: Final = 0.6
 """Of the time to a first token: a call that needs less had its prompt's beginning from a cache."""
+
+_LEAST_PIECES: Final = 5
+"""From which the time between an answer's pieces tells how fast it is written."""
 
 
 async def speed_of(model: Runnable[Any, Any], tier: str) -> tuple[Finding, Speed | None]:
@@ -25,12 +29,12 @@ async def speed_of(model: Runnable[Any, Any], tier: str) -> tuple[Finding, Speed
         four = await together(model, parts, PART_TOKENS)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is what was found
         return Finding(name, "failed", explained(error)), None
-    took = max(s.ended for s in four) - min(s.first for s in four)
-    tokens = sum(s.tokens for s in four)
-    if one.tokens < 2 or one.ended <= one.first or took <= 0:
-        return Finding(name, "note", "not measured: its answers are too short"), None
-    alone = (one.tokens - 1) / (one.ended - one.first)
-    speed = Speed(one.first - one.began, alone, tokens / took)
+    if (why := _unmeasured([one, *four])) is not None:
+        return Finding(name, "note", f"not measured: {why}"), None
+    # What a piece holds was written before it came: the first ones tell nothing of the speed.
+    alone = one.later_tokens / (one.last - one.begun)
+    took = max(s.last for s in four) - min(s.begun for s in four)
+    speed = Speed(one.begun - one.began, alone, sum(s.later_tokens for s in four) / took)
     batches = speed.batching >= BATCHES
     finding = Finding(
         name,
@@ -43,6 +47,15 @@ async def speed_of(model: Runnable[Any, Any], tier: str) -> tuple[Finding, Speed
         " batches (vLLM, SGLang, TGI, OpenVINO), or give it more slots.",
     )
     return finding, speed
+
+
+def _unmeasured(answers: Sequence[Said]) -> str | None:
+    """Why the speed cannot be told from these answers."""
+    if any(said.tokens < _LEAST_PIECES for said in answers):
+        return "its answers are too short"
+    if any(said.pieces < _LEAST_PIECES or said.last <= said.begun for said in answers):
+        return "it does not stream, or in few large pieces"
+    return None
 
 
 async def prefix_cache(model: Runnable[Any, Any]) -> Finding:
@@ -58,7 +71,7 @@ async def prefix_cache(model: Runnable[Any, Any]) -> Finding:
     if second.cached:
         share = second.cached / max(second.prompt_tokens, second.cached)
         return Finding(name, "ok", f"{share:.0%} of a common beginning was not computed again")
-    before, after = first.first - first.began, second.first - second.began
+    before, after = first.begun - first.began, second.begun - second.began
     faster = after < _FASTER * before
     return Finding(
         name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from langchain_sgd.bench._compare import (
@@ -94,7 +94,10 @@ def _work(rows: Sequence[Row], *, counts_cached: bool) -> dict[str, Figures]:
     """What the engines had to do, by their own counters."""
     methods = by(rows, "method")
     against = methods.get(PLAIN, [])
-    work = {name: _work_of(found, against) for name, found in methods.items()}
+    work = {
+        name: _work_of([row for row in found if row["error"] is None], against, found[0]["engines"])
+        for name, found in methods.items()
+    }
     if not counts_cached:
         for figures in work.values():
             for name in ("prefill_computed", "prefill_cached", "node_prompts_cached"):
@@ -102,7 +105,9 @@ def _work(rows: Sequence[Row], *, counts_cached: bool) -> dict[str, Figures]:
     return work
 
 
-def _work_of(rows: Sequence[Row], against: Sequence[Row]) -> Figures:
+def _work_of(rows: Sequence[Row], against: Sequence[Row], models: Iterable[str]) -> Figures:
+    """Of runs that came to an answer: what failed early has worked little."""
+    runs = len(rows) or math.nan
     engines = [engine for row in rows for engine in row["engines"].values()]
     computed, cached, steps, tokens, busy_s = (
         sum(engine[name] for engine in engines)
@@ -123,15 +128,15 @@ def _work_of(rows: Sequence[Row], against: Sequence[Row]) -> Figures:
         "path_ratio": paired(column(against, "path_tokens"), column(rows, "path_tokens")),
         "generated": {
             name: median(row["engines"][name]["generated_tokens"] for row in rows)
-            for name in rows[0]["engines"]
+            for name in models
         },
         "tokens_per_step": tokens / steps if steps else math.nan,
         "step_ms": busy_s / steps * 1000 if steps else math.nan,
-        "prefill_computed": computed / len(rows),
-        "prefill_cached": cached / len(rows),
-        "node_prompt_tokens": asked / len(rows),
+        "prefill_computed": computed / runs,
+        "prefill_cached": cached / runs,
+        "node_prompt_tokens": asked / runs,
         "node_prompts_cached": taken / asked if asked else math.nan,
-        "engine_busy_ms": busy_s / len(rows) * 1000,
+        "engine_busy_ms": busy_s / runs * 1000,
         "server_cpu_ms": median(row["server_cpu_s"] * 1000 for row in rows),
         "client_cpu_ms": median(row["client_cpu_s"] * 1000 for row in rows),
     }

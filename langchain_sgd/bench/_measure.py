@@ -24,7 +24,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.files import Row, RowFile
+from langchain_sgd.redaction import describe
 from langchain_sgd.report import REPORT_KEY
 from langchain_sgd.runnable import SGDRunnable
 
@@ -69,7 +71,7 @@ async def ask(runnable: SGDRunnable, value: Any) -> Row:
                     parts.append(chunk.text)
                 last = chunk
     except Exception as error:  # noqa: BLE001 - the row says it, and the table counts it
-        row["error"] = f"{type(error).__name__}: {error}"
+        row["error"] = describe(error)
     row["wall_s"] = time.perf_counter() - began
     row["answer"] = "".join(parts)
     row["report"] = last.response_metadata.get(REPORT_KEY) if last is not None else None
@@ -139,6 +141,23 @@ class Journal:
         self._rows[key] = row
         if self._file is not None:
             self._file.add(row)
+
+    def check_questions(self, text_of: Callable[[Row], str | None]) -> None:
+        """See that rows are of the questions that are asked: two files may both number theirs from 1.
+
+        Args:
+            text_of: What is asked now where a row stands; None if nothing is.
+
+        Raises:
+            InvalidInputError: It is something else.
+        """
+        for row in self._rows.values():
+            if text_of(row) not in {None, row["question"]}:
+                msg = (
+                    f"the rows to go on from have another question under the id {row['question_id']!r}:"
+                    f" {row['question'][:80]!r}; give this file of questions its own --resume file"
+                )
+                raise InvalidInputError(msg)
 
     def rows(self) -> list[Row]:
         """All rows of these options, in the order in which they were first tried."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import os
 import platform
+import shlex
 import statistics
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -17,14 +18,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from langchain_sgd.argument_types import new_file
+from langchain_sgd.argument_types import Parser, new_file
 
 PACKAGES = ("langchain-core", "langgraph", "langchain-sgd")
 
 
-def parser(name: str, description: str) -> argparse.ArgumentParser:
+def parser(name: str, description: str) -> Parser:
     """A benchmark's command line, with the options that all have."""
-    made = argparse.ArgumentParser(
+    made = Parser(
         prog=f"langchain-sgd bench {name}",
         description=description,
         # An option `--api-key` that stands for `--api-key-env` would print the key.
@@ -44,11 +45,17 @@ def environment() -> dict[str, Any]:
     }
 
 
-def save(path: Path | None, name: str, command: str, figures: Any) -> None:
+def command_of(name: str, argv: Sequence[str] | None) -> str:
+    """The command that repeats a benchmark; None stands for the options of this process."""
+    return shlex.join(["langchain-sgd", "bench", name, *(sys.argv[1:] if argv is None else argv)])
+
+
+def save(path: Path | None, name: str, argv: Sequence[str] | None, figures: Any) -> None:
     """Write the figures as JSON, with what is needed to repeat them; one that was not found is null."""
     if path is None:
         return
-    record = {"benchmark": name, "command": command, **environment(), "figures": _finite(figures)}
+    how = {"benchmark": name, "command": command_of(name, argv)}
+    record = {**how, **environment(), "figures": _finite(figures)}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
 

@@ -15,9 +15,7 @@ import argparse
 import asyncio
 import gc
 import random
-import shlex
 import statistics
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, get_args
@@ -351,9 +349,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = compared(made.model, rows) if rows else None
     if found is not None:
         _show_check(made.model, found)
-    command = shlex.join(
-        ["langchain-sgd", "bench", "calibrate", *(sys.argv[3:] if argv is None else argv)]
-    )
     figures = {
         "model": made.model.to_json(),
         "runs": made.by_kind(),
@@ -361,7 +356,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "observations": [asdict(seen) for seen in made.observations],
         "check": found,
     }
-    save(args.json, "calibrate", command, figures)
+    save(args.json, "calibrate", argv, figures)
     return 0
 
 

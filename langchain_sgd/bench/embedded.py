@@ -17,8 +17,6 @@ import gc
 import hashlib
 import itertools
 import random
-import shlex
-import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -48,7 +46,7 @@ from langchain_sgd.bench._embedded_figures import (
 )
 from langchain_sgd.bench._embedded_page import embedded_page, embedded_picture
 from langchain_sgd.bench._measure import Journal, Method, Question, ask, progress, seed_of, shuffled
-from langchain_sgd.bench._output import parser, save
+from langchain_sgd.bench._output import command_of, parser, save
 from langchain_sgd.bench._prompts import AnswersWithheld, NodeFirst
 from langchain_sgd.bench._random_model import Kind, cached_model
 from langchain_sgd.bench._sequential import sequential_tokens
@@ -434,15 +432,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = options.parse_args(argv)
     if not args.questions + args.short_questions:
         options.error("--questions and --short-questions are both 0")
-    command = shlex.join(
-        ["langchain-sgd", "bench", "embedded", *(sys.argv[1:] if argv is None else argv)]
-    )
     found = asyncio.run(measure(args))
     reports = found.pop("reports")
     figures.show_summary(found)
-    save(args.json, "embedded", command, found)
+    save(args.json, "embedded", argv, found)
     if args.html:
-        args.html.write_text(embedded_page(found, reports, command), encoding="utf-8")
+        args.html.write_text(
+            embedded_page(found, reports, command_of("embedded", argv)), encoding="utf-8"
+        )
     if args.svg:
         args.svg.write_text(embedded_picture(reports), encoding="utf-8")
 

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import shlex
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,12 +28,13 @@ from langchain_sgd.baselines import PlainDecoding, SkeletonOfThought
 from langchain_sgd.bench import _costs
 from langchain_sgd.bench import _endpoints_page as results
 from langchain_sgd.bench._measure import Journal, Method, Question, ask, progress, seed_of, shuffled
-from langchain_sgd.bench._output import parser, save
+from langchain_sgd.bench._output import command_of, parser, save
 from langchain_sgd.commands.models import add_models, models_of, names_of
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.files import Row, json_rows
 from langchain_sgd.judging.pairs import in_turns
 from langchain_sgd.runnable import SGDRunnable
+from langchain_sgd.streams import all_of
 
 PLAIN, PLAIN_SMALL, SOT = "plain large", "plain small", "Skeleton-of-Thought"
 SGD, ADAPTIVE = "SGD large", "SGD adaptive"
@@ -151,7 +150,12 @@ async def run(
         InvalidInputError: The journal has another question under the id of one of these.
         OSError: A row cannot be written.
     """
-    _check_texts(questions, journal)
+    texts = {
+        (asked.question.id, str(turn)): text
+        for asked in questions
+        for turn, text in enumerate(asked.turns, 1)
+    }
+    journal.check_questions(lambda row: texts.get((row["key"][1], row["key"][2])))
     blocks = [
         block
         for count in users
@@ -171,35 +175,12 @@ async def run(
         for block in blocks:
             left = iter(block.questions)
 
-            async def user(block: _Block = block, left: Iterator[Asked] = left) -> None:
+            async def user(_: int, block: _Block = block, left: Iterator[Asked] = left) -> None:
                 for asked in left:
                     await _answer(block, asked, journal, seed)
                     bar.advance(task)
 
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for _ in range(block.users):
-                        group.create_task(user())
-            except ExceptionGroup as errors:
-                # Runs that fail are rows; what ends the bench is one thing, such as a full disk.
-                raise errors.exceptions[0] from None
-
-
-def _check_texts(questions: Sequence[Asked], journal: Journal) -> None:
-    """Two files may both number their questions from 1."""
-    texts = {
-        (asked.question.id, str(turn)): text
-        for asked in questions
-        for turn, text in enumerate(asked.turns, 1)
-    }
-    for row in journal.rows():
-        _, name, turn, _ = row["key"]
-        if texts.get((name, turn), row["question"]) != row["question"]:
-            msg = (
-                f"the rows to go on from have another question under the id {name!r}:"
-                f" {row['question'][:80]!r}; give this file of questions its own --resume file"
-            )
-            raise InvalidInputError(msg)
+            await all_of(user, block.users, return_exceptions=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,14 +212,19 @@ def _blocks(
 
 
 async def _answer(block: _Block, asked: Asked, journal: Journal, seed: int) -> None:
-    """All turns of a question; what a method said before stands in its history."""
+    """All turns of a question; what a method said before stands in its history.
+
+    Behind a turn that failed none is asked, and behind one that is asked again all are.
+    """
     question = asked.question
+    is_new = False
     said: list[BaseMessage] = []
     for turn, text in enumerate(asked.turns):
         said.append(HumanMessage(text))
         key = block.key(asked, turn)
         row = journal.row(*key)
-        if row is None or row["error"] is not None:
+        if is_new or row is None or row["error"] is not None:
+            is_new = True
             runnable = block.method.build(question, seed_of(f"{question.id}/{turn}", seed))
             began = time.time()
             measured: Row = await ask(runnable, list(said))
@@ -254,6 +240,8 @@ async def _answer(block: _Block, asked: Asked, journal: Journal, seed: int) -> N
                 **measured,
             }
             journal.add(row, *key)
+        if row["error"] is not None:
+            return
         said.append(AIMessage(row["answer"]))
 
 
@@ -303,13 +291,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         options.error(f"--prices: {wrong}")
     questions = read_questions(args.questions, limit=args.limit, turns=args.turns)
     found, reports = asyncio.run(_measure(args, names, questions))
-    command = shlex.join(
-        ["langchain-sgd", "bench", "endpoints", *(sys.argv[1:] if argv is None else argv)]
-    )
     results.show_figures(found)
-    save(args.json, "endpoints", command, found)
+    save(args.json, "endpoints", argv, found)
     if args.html:
-        args.html.write_text(results.endpoints_page(found, reports, command), encoding="utf-8")
+        args.html.write_text(
+            results.endpoints_page(found, reports, command_of("endpoints", argv)), encoding="utf-8"
+        )
 
 
 async def _measure(

@@ -103,8 +103,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         [_cells(row, args.streams) for row in rows],
         f"{args.tokens} tokens each, best of {args.rounds} rounds, prompts included.",
     )
-    command = f"langchain-sgd bench engines {' '.join(map(str, args.models))}".strip()
-    save(args.json, "engines", command, {"rows": rows})
+    save(args.json, "engines", argv, {"rows": rows})
 
 
 def _cells(row: dict[str, Any], counts: Sequence[int]) -> list[object]:

@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     save(
         args.json,
         "faces",
-        f"langchain-sgd bench faces --nodes {args.nodes} --tokens {args.tokens}",
+        argv,
         {"nodes": args.nodes, "tokens": args.tokens, "cpu_ms_per_run": found},
     )
 

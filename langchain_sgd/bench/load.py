@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import math
-import shlex
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -322,15 +321,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = simulated(model, tasks, args.users, busy, args.rounds)
         title = f"SIMULATION: {model.name}, {slots} slots, published answer lengths"
     _show(title, found)
-    command = shlex.join(
-        ["langchain-sgd", "bench", "load", *(sys.argv[3:] if argv is None else argv)]
-    )
     how |= {
         "kind": "measurement" if args.real else "simulation",
         "best": {users: best(each) for users, each in found.items()},
         "worst_loss": {name: lost(found, name) for name in methods(busy)},
     }
-    save(args.json, "load", command, {**how, "users": found})
+    save(args.json, "load", argv, {**how, "users": found})
     return 0
 
 

@@ -163,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     save(
         args.json,
         "overhead",
-        "langchain-sgd bench overhead",
+        argv,
         {"ms_per_run": runs, "us_per_token": tokens, "import": imports},
     )
 

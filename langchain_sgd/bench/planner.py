@@ -13,8 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import math
-import shlex
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -34,8 +32,10 @@ from langchain_sgd.commands.models import add_models, models_of, names_of
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.files import Row
 from langchain_sgd.judging.tally import wilson
+from langchain_sgd.redaction import describe
 from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.skeleton import HARD, Skeleton
+from langchain_sgd.streams import all_of
 
 _LABEL: Final = "split"
 """The field of a question, and of its row."""
@@ -50,9 +50,11 @@ class _Watch(AsyncCallbackHandler):
         self.line_s: float | None = None
         self.text = ""
         self.calls = 0
-        self.chunks = 0
+        self.tokens = 0
+        """Those that servers counted; pieces, of calls where nobody did."""
         self.input_tokens = 0
         self.cached_tokens = 0
+        self._pieces: dict[UUID, int] = {}
 
     async def on_chat_model_start(self, *_: Any, **__: Any) -> None:
         self.calls += 1
@@ -60,22 +62,23 @@ class _Watch(AsyncCallbackHandler):
     async def on_llm_new_token(
         self, token: str | list[str | dict[str, Any]], *, run_id: UUID, **_: Any
     ) -> None:
-        del run_id
         text = AIMessageChunk(content=token).text
         if not text:
             return
         now = time.perf_counter() - self.began
         self.first_s = self.first_s if self.first_s is not None else now
-        self.chunks += 1
+        self._pieces[run_id] = self._pieces.get(run_id, 0) + 1
+        self.tokens += 1
         self.text += text
         if self.line_s is None and "\n" in self.text.lstrip():
             self.line_s = now
 
     async def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
-        del run_id
         for generation in (each for group in response.generations for each in group):
             usage = getattr(getattr(generation, "message", None), "usage_metadata", None) or {}
             self.input_tokens += usage.get("input_tokens", 0)
+            if counted := usage.get("output_tokens"):
+                self.tokens += counted - self._pieces.pop(run_id, 0)
             self.cached_tokens += usage.get("input_token_details", {}).get("cache_read", 0)
 
 
@@ -86,7 +89,7 @@ async def plan_one(runnable: SGDRunnable, question: str) -> Row:
     try:
         found = await runnable.aplan(question, {"callbacks": [watch]})
     except Exception as error:  # noqa: BLE001 - the row says it, and the table counts it
-        row["error"] = f"{type(error).__name__}: {error}"
+        row["error"] = describe(error)
     else:
         skeleton = found.skeleton
         if found.failed:
@@ -98,7 +101,7 @@ async def plan_one(runnable: SGDRunnable, question: str) -> Row:
         **row,
         "text": watch.text,
         "calls": watch.calls,
-        "tokens": watch.chunks,
+        "tokens": watch.tokens,
         "input_tokens": watch.input_tokens,
         "cached_tokens": watch.cached_tokens,
         "first_token_s": watch.first_s,
@@ -119,8 +122,11 @@ async def run(
 
     Raises:
         SystemExit: The planner's model cannot be asked at all.
+        InvalidInputError: The journal has another question under the id of one of these.
         OSError: A row cannot be written.
     """
+    texts = {asked.question.id: asked.question.text for asked in questions}
+    journal.check_questions(lambda row: texts.get(row["question_id"]))
     left = iter([asked for asked in questions if not journal.has(asked.question.id)])
     warm = await plan_one(runnable, "How do tides work, and why do they matter for harbours?")
     if warm["error"]:
@@ -142,11 +148,12 @@ async def run(
                 )
                 bar.advance(task)
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(users):
-                group.create_task(user(left))
-    wanted = {asked.question.id for asked in questions}
-    return [row for row in journal.rows() if row["key"][0] in wanted]
+        await all_of(lambda _: user(left), users, return_exceptions=False)
+    return [
+        {**row, _LABEL: labels.get(row["question_id"])}
+        for row in journal.rows()
+        if row["question_id"] in texts
+    ]
 
 
 def in_percent(hits: int, of: int) -> dict[str, float]:
@@ -283,11 +290,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     journal = Journal(args.resume, digest)
     rows = asyncio.run(run(runnable, questions, labels, journal, users=args.users))
     figures = summary(rows)
-    command = shlex.join(
-        ["langchain-sgd", "bench", "planner", *(sys.argv[1:] if argv is None else argv)]
-    )
     Console().print(table_of(figures))
-    save(args.json, "planner", command, figures)
+    save(args.json, "planner", argv, figures)
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         }
         for place, r in found.items()
     }
-    save(args.json, "resume", "langchain-sgd bench resume", figures)
+    save(args.json, "resume", argv, figures)
 
 
 def _again(found: Resumed) -> int:

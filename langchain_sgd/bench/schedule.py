@@ -116,9 +116,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows,
         f"{args.skeletons} random skeletons of 5-12 nodes, virtual time unless said",
     )
-    save(
-        args.json, "schedule", f"langchain-sgd bench schedule --skeletons {args.skeletons}", figures
-    )
+    save(args.json, "schedule", argv, figures)
 
 
 if __name__ == "__main__":

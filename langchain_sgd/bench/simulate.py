@@ -15,7 +15,6 @@ far the simulation is from real runs.
 
 from __future__ import annotations
 
-import shlex
 import statistics
 import sys
 from collections.abc import Sequence
@@ -220,9 +219,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     sample = suited[:: max(1, len(suited) // max(1, args.sweep))][: args.sweep]
     swept = sweeps(large, small, sample, shape, args.seed) if sample else {}
     _show(large, shape, categories, swept, len(sample))
-    command = shlex.join(
-        ["langchain-sgd", "bench", "simulate", *(sys.argv[3:] if argv is None else argv)]
-    )
     figures = {
         "kind": "simulation",
         "large": asdict(large),
@@ -231,7 +227,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "categories": categories,
         "sweeps": swept,
     }
-    save(args.json, "simulate", command, figures)
+    save(args.json, "simulate", argv, figures)
     return 0
 
 

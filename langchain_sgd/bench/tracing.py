@@ -197,8 +197,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         [(face, f"{ms:.0f}", f"{ms - base:+.0f}") for face, ms in faces.items()],
     )
     figures = {"size": dict(zip(("nodes", "tokens", "repeats"), size, strict=True))}
-    command = "langchain-sgd bench tracing"
-    save(args.json, "tracing", command, {**figures, "ms_traced": traced, "ms_in_a_graph": faces})
+    save(args.json, "tracing", argv, {**figures, "ms_traced": traced, "ms_in_a_graph": faces})
 
 
 if __name__ == "__main__":

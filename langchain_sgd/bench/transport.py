@@ -162,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         ],
         "Chat models carry LangChain's own cost per call; the two plain clients do not.",
     )
-    save(args.json, "transport", "langchain-sgd bench transport", figures)
+    save(args.json, "transport", argv, figures)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from langchain_sgd.checking import check as check_models
 from langchain_sgd.commands.models import bundled, models_of, names_of
 from langchain_sgd.commands.written import STDOUT, write_json
 from langchain_sgd.drawing.colors import STATUS_COLORS
+from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.findings import Finding
 from langchain_sgd.terminal.safe import one_line
 
@@ -45,6 +46,9 @@ def check(args: argparse.Namespace) -> int:
     common: dict[str, Any] = {"timeout_s": args.timeout, "on_finding": show}
     if names:
         models: dict[str, Any] = {**models_of(args, names)}
+        if args.questions > len(QUESTIONS):
+            msg = f"--questions {args.questions}: there are {len(QUESTIONS)}; bench planner takes your own"
+            raise InvalidInputError(msg)
         asked = QUESTIONS[: args.questions]
         verdict = asyncio.run(check_models(**models, questions=asked, **common))
     else:
@@ -111,7 +115,8 @@ def _briefs(count: int) -> list[tuple[str, bool]]:
     """Questions that the bundled models know: of the domain, and others."""
     from langchain_sgd.embedded.briefs.domain import briefs  # noqa: PLC0415 - for these models only
 
-    asked = itertools.islice(briefs(1, held_out=True), (count + 1) // 2)
-    others = (question for question, splits in QUESTIONS if not splits)
+    others = [question for question, splits in QUESTIONS if not splits]
+    halves = max((count + 1) // 2, count - len(others))
+    asked = itertools.islice(briefs(1, held_out=True), halves)
     pairs = itertools.zip_longest(((b.question, True) for b in asked), ((q, False) for q in others))
     return [each for pair in pairs for each in pair if each is not None][:count]

@@ -29,6 +29,7 @@ from langchain_sgd.embedded.briefs.checker import Tally
 from langchain_sgd.embedded.briefs.domain import Brief, briefs
 from langchain_sgd.embedded.process import served
 from langchain_sgd.embedded.server import bundled_models
+from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.terminal.race import Frame, Lane, run_lane
 from langchain_sgd.terminal.recording import recording
@@ -61,6 +62,7 @@ class Compared:
 def demo(args: argparse.Namespace) -> int:
     """Show the race, then say what came of it."""
     if args.web:
+        refuse_beside_web(args)
         return _page(args)
     seed = secrets.randbelow(10**6) if args.seed is None else args.seed
     long = (brief for brief in briefs(seed, held_out=True) if len(brief.headings) >= _LONG)
@@ -80,6 +82,20 @@ def demo(args: argparse.Namespace) -> int:
     if console.is_terminal:
         sys.stdout.write(f"\nlangchain-sgd demo --seed {seed} asks the same again.\n")
     return DONE
+
+
+def refuse_beside_web(args: argparse.Namespace) -> None:
+    """The page has a race of its own, which these options do not reach."""
+    from langchain_sgd.cli import parsed  # noqa: PLC0415 - above the commands
+
+    usual = vars(parsed(["demo", "--web"]))
+    names = [
+        name for name in ("questions", "seed", "plain", "svg") if vars(args)[name] != usual[name]
+    ]
+    if names:
+        given = ", ".join(f"--{name}" for name in names)
+        msg = f"--web opens the live page, which knows no {given}: leave one or the other out"
+        raise InvalidInputError(msg)
 
 
 def _page(args: argparse.Namespace) -> int:

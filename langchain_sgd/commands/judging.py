@@ -29,6 +29,7 @@ from langchain_sgd.judging import (
     Cost,
     Interval,
     Judged,
+    JudgeError,
     JudgePrompts,
     Judging,
     Pair,
@@ -41,8 +42,10 @@ from langchain_sgd.judging import (
     read_references,
     tally,
 )
+from langchain_sgd.judging.people import read_sheet
 from langchain_sgd.models import name_from_environment, resolve
 from langchain_sgd.models.urls import is_url
+from langchain_sgd.redaction import describe
 from langchain_sgd.terminal.safe import one_line, safe
 
 _WARNINGS_SHOWN = 5
@@ -81,7 +84,13 @@ def judge(args: argparse.Namespace) -> int:
     if cost.calls and not args.yes and sys.stdin.isatty() and not _agreed(notes):
         notes.print("Nothing was asked.")
         return FAILED
-    return _tell(judging, _run(judging, cost, notes), args, notes)
+    try:
+        judged = _run(judging, cost, notes)
+    except JudgeError as error:
+        if args.json is not None:  # no figures of an earlier run shall pass for this one's
+            write_json(args.json, {**_head(judging, args), "error": describe(error)})
+        raise
+    return _tell(judging, judged, args, notes)
 
 
 def _by_people(pairs: Sequence[Pair], args: argparse.Namespace, notes: Console) -> int:
@@ -98,6 +107,7 @@ def _by_people(pairs: Sequence[Pair], args: argparse.Namespace, notes: Console) 
         if args.write_pairs == STDOUT:
             sys.stdout.write(safe(judging.sheet()))
         else:
+            _refuse_filled(args.write_pairs)
             args.write_pairs.write_text(safe(judging.sheet()), encoding="utf-8")
         told = f"{calls} pairs written, each two answers in one order: fill in the verdicts,"
         notes.print(Text(f"{told} then give the file to --read-pairs."), soft_wrap=True)
@@ -107,6 +117,13 @@ def _by_people(pairs: Sequence[Pair], args: argparse.Namespace, notes: Console) 
     if told := told_open(*judging.open_pairs):
         notes.print(Text(told), soft_wrap=True)
     return _tell(judging, judging.judged(), args, notes)
+
+
+def _refuse_filled(path: Path) -> None:
+    """A sheet that somebody has begun to fill in is hours of work."""
+    if path.exists() and any(read_sheet(read_text(path))):
+        msg = f"{path} holds verdicts: give it to --read-pairs, or name another file"
+        raise InvalidInputError(msg)
 
 
 def told_open(unread: int, once: int) -> str:
@@ -284,12 +301,7 @@ def _net(rates: Rates) -> str:
     return f"{value} [{low},{high}]"
 
 
-def _figures(
-    judging: Judging,
-    args: argparse.Namespace,
-    judged: Sequence[Judged],
-    methods: Mapping[str, tuple[Tally, Mapping[str, Tally]]],
-) -> dict[str, Any]:
+def _head(judging: Judging, args: argparse.Namespace) -> dict[str, Any]:
     from langchain_sgd.bench._output import environment  # noqa: PLC0415 - above the commands
 
     return {
@@ -298,6 +310,17 @@ def _figures(
         "command": shlex.join(["langchain-sgd", *sys.argv[1:]]),
         "against": args.against,
         **environment(),
+    }
+
+
+def _figures(
+    judging: Judging,
+    args: argparse.Namespace,
+    judged: Sequence[Judged],
+    methods: Mapping[str, tuple[Tally, Mapping[str, Tally]]],
+) -> dict[str, Any]:
+    return {
+        **_head(judging, args),
         "figures": {
             method: {
                 "all": total.to_json(),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +22,8 @@ from langchain_sgd.judging.tally import Judged
 from langchain_sgd.judging.verdict_file import VerdictFile
 from langchain_sgd.judging.verdicts import Outcome, Verdict, outcome_of, parse_verdict
 from langchain_sgd.portal import run_sync
+from langchain_sgd.redaction import describe
+from langchain_sgd.streams import all_of
 
 _REPLY_TAIL: Final = 400
 """Characters of an unusable reply that the judge sees again, so that asking again fits where it did."""
@@ -123,19 +124,15 @@ class Judging:
 
         Raises:
             JudgeError: The model failed. Calls in flight were cancelled; a further run asks the rest.
+            OSError: A verdict cannot be written.
         """
         calls = self._calls()
         rest = iter(calls)
-        failed: JudgeError | None = None
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(self._concurrency, len(calls))):
-                    group.create_task(self._work(rest, on_verdict))
-        except* JudgeError as errors:
-            found = errors.exceptions[0]
-            failed = found if isinstance(found, JudgeError) else None
-        if failed is not None:
-            raise failed
+
+        def work(_: int) -> Coroutine[Any, Any, None]:
+            return self._work(rest, on_verdict)
+
+        await all_of(work, min(self._concurrency, len(calls)), return_exceptions=False)
         return self.judged()
 
     async def _work(self, calls: Iterator[Asked], on_verdict: Callable[[Row], None] | None) -> None:
@@ -174,7 +171,7 @@ class Judging:
             )
             msg = (
                 f"the judge {self.name!r} failed on question {pair.question_id!r}:"
-                f" {type(error).__name__}: {error} ({kept})"
+                f" {describe(error)} ({kept})"
             )
             raise JudgeError(msg) from error
         return self._row(call, verdict, problem, said, usage)

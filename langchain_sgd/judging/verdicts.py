@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from itertools import pairwise
 from typing import Final, Literal
 
 from langchain_sgd.thoughts import without_thoughts
@@ -21,7 +20,8 @@ _BRACKETED: Final = re.compile(r"\[\[\s*(A|B|C|tie)\s*\]\]", re.IGNORECASE)
 """MT-bench's form, which many judges were trained on; its C is a tie."""
 
 _LABELED: Final = re.compile(
-    r"^\W*(?:my |the )?(?:final |overall )?(?:verdict|winner)(?: is)?\W+"
+    r"^\W*(?:(?:so|thus|therefore|hence|overall),? )?(?:my |the )?(?:final |overall )?"
+    r"(?:verdict|winner)(?: is)?\W+"
     r"(?:answer |assistant |response )?(?:an? )?(?P<pick>a|b|tie|draw)"
     # The choice repeated ("A, B or tie") is no verdict; a reason behind it does no harm.
     r"(?=\W*$|\W*[.,;:!(\u2013\u2014-])(?![\s,]*(?:(?:or|and)\s+)?(?:a|b|tie|draw)\b)",
@@ -37,19 +37,29 @@ clearly slightly somewhat much good"""
 _AROUND: Final = frozenset(_AROUND_TEXT.split())
 """The words that a line may have beside its verdict; a line with any other word is prose."""
 
+_NAMING: Final = frozenset({"answer", "assistant", "option", "response"})
+_DESCRIBING_TEXT: Final = """
+better best stronger preferred clearly slightly somewhat much good choice"""
+_DESCRIBING: Final = _NAMING | frozenset(_DESCRIBING_TEXT.split())
+"""Before one of these, "a" is the article: "a much better answer"."""
+
 
 def parse_verdict(text: str) -> Verdict | None:
     """Find the verdict that ends a judge's text; None if there is none or it is not clear.
 
     Taken are a last line such as `A`, `**tie**`, `Verdict: B`, `[[A]]` or `Answer B is better.`,
-    whatever prose stands before it. What a reasoning model thinks is left out.
+    whatever prose stands before it. A line that says that it is the verdict may have a line or two
+    behind it, and goes before what those seem to say. What a reasoning model thinks is left out.
     """
     lines = [line for line in without_thoughts(text).splitlines() if _WORD.search(line)][
         -_LAST_LINES:
     ]
-    if lines and (found := _sentence(lines[-1])):
+    if not lines:
+        return None
+    if len(_WORD.findall(lines[-1])) == 1 and (found := _sentence(lines[-1])):
         return found
-    return next((found for line in reversed(lines) if (found := _marked(line))), None)
+    marked = (found for line in reversed(lines) if (found := _marked(line)))
+    return next(marked, None) or _sentence(lines[-1])
 
 
 def _marked(line: str) -> Verdict | None:
@@ -68,15 +78,14 @@ def _verdict(pick: str) -> Verdict:
 
 def _sentence(line: str) -> Verdict | None:
     """A verdict in a line that says nothing else."""
-    words = _WORD.findall(line)
     # "A is better than B": what stands behind names the other one.
-    words, loser = _split(words, "than")
+    words, loser = _split(_WORD.findall(line), "than")
     sides: set[str] = set()
     is_tie = False
-    for word, following in pairwise([*words, ""]):
+    for before, word, following in zip(["", *words], words, [*words[1:], ""], strict=False):
         if word.lower() in _TIES:
             is_tie = True
-        elif word.lower() == "b" or (word.lower() == "a" and following.lower() not in _TIES):
+        elif word.lower() == "b" or _is_side(before, word, following, compared=bool(loser)):
             sides.add(word.upper())
         elif word.lower() not in _AROUND | {"a"}:
             return None
@@ -86,6 +95,18 @@ def _sentence(line: str) -> Verdict | None:
         # "A and B are equal", but not "A, B, tie", which repeats the choice.
         return "tie" if not sides or (sides == {"A", "B"} and "and" in words) else None
     return _verdict(sides.pop()) if len(sides) == 1 else None
+
+
+def _is_side(before: str, word: str, following: str, *, compared: bool) -> bool:
+    """Whether a word is the side A, and not the article.
+
+    In lower case it is one at the end of a line or behind what it is the name of: "answer a wins".
+    """
+    if word not in {"A", "a"} or following.lower() in _TIES:
+        return False
+    if following.lower() in _DESCRIBING and not (word == "A" and compared):
+        return False
+    return word == "A" or not following or before.lower() in _NAMING
 
 
 def _split(words: list[str], at: str) -> tuple[list[str], list[str]]:

@@ -19,7 +19,7 @@ from langchain_sgd.models.urls import Address
 _EXTRAS: Final = {
     "langchain_sgd.tgi": "tgi",
     "langchain_sgd.models.openai_style": "openai",
-    "langchain_ollama": "ollama",
+    "langchain_sgd.models.ollama_style": "ollama",
 }
 """Modules of clients, and the extra of this package that installs them."""
 _NO_KEY: Final = "none"
@@ -81,7 +81,8 @@ def make_client(
     pool = None
     if options.get(name) is None:
         kind = openai.DefaultAsyncHttpxClient if pooled else openai.DefaultHttpxClient
-        pool = options[name] = kind(**({"proxy": proxy} if proxy else network(address)))
+        how = {"proxy": proxy} if proxy else network(address)
+        pool = options[name] = kind(**how, **_limits(options))
     if server.kind != "openai":
         options.setdefault("use_responses_api", False)
     client = chat_openai(
@@ -121,6 +122,12 @@ def headers_of(options: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def _limits(options: dict[str, Any]) -> dict[str, Any]:
+    """What `max_concurrent_requests`, ChatTGI's option, is for a client of httpx; taken out of these."""
+    most = options.pop("max_concurrent_requests", None)
+    return {} if most is None else {"limits": httpx.Limits(max_connections=most)}
+
+
 def _says_max_tokens(server: Server, model: str, options: Mapping[str, Any]) -> bool:
     """Whether the token limit goes out by its older name, which most servers know."""
     return (
@@ -133,13 +140,16 @@ def _says_max_tokens(server: Server, model: str, options: Mapping[str, Any]) -> 
 def _ollama(
     server: Server, address: Address, key: SecretStr | None, options: dict[str, Any]
 ) -> BaseChatModel:
-    chat_ollama = _imported("langchain_ollama", "ChatOllama", server)
+    chat_ollama = _imported("langchain_sgd.models.ollama_style", "ChatOllama", server)
     options.pop("max_retries", None)
     if "max_tokens" in options:
         options["num_predict"] = options.pop("max_tokens")
     headers = {} if key is None else {"Authorization": f"Bearer {key.get_secret_value()}"}
     headers |= headers_of({"default_headers": options.pop("default_headers", None)})
-    kwargs = {**network(address), **(options.pop("client_kwargs", None) or {})}
+    kwargs = {**network(address), **_limits(options)}
+    if "timeout" in options:
+        kwargs["timeout"] = options.pop("timeout")
+    kwargs |= options.pop("client_kwargs", None) or {}
     if headers:
         kwargs["headers"] = {**headers, **kwargs.get("headers", {})}
     made: BaseChatModel = chat_ollama(

@@ -63,7 +63,7 @@ _OLLAMA: Final[Sequence[str]] = (
 """Fields of ChatOllama that it sends as `options`; options of a call replace all of them."""
 
 _PENALTIES: Final[Sequence[str]] = ("presence_penalty", "frequency_penalty")
-"""What Ollama takes as `options` too, though ChatOllama has no fields for it."""
+"""What Ollama takes as `options` too; langchain-ollama's class has no fields for it, ours has."""
 
 
 def class_names(model: Any) -> Sequence[str]:
@@ -140,6 +140,6 @@ def _for_ollama(
         return bound
     options = bound.get("options")
     if options is None:
-        fields = {name: getattr(model, name, None) for name in _OLLAMA}
+        fields = {name: getattr(model, name, None) for name in (*_OLLAMA, *_PENALTIES)}
         options = {name: value for name, value in fields.items() if value is not None}
     return {**bound, "options": {**options, **wanted}}

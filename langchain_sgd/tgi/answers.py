@@ -60,7 +60,7 @@ def chat_delta(body: Mapping[str, Any]) -> Delta:
         message = choice.get("delta") or choice.get("message")
         if isinstance(message, dict):
             text = _text(message.get("content"))
-            calls = mappings(message.get("tool_calls"))
+            calls = calls_of(message)
             reasoning = _text(message.get("reasoning_content") or message.get("reasoning"))
         reason = choice.get("finish_reason")
         asked = choice.get("logprobs")
@@ -122,6 +122,12 @@ def _token_logprobs(tokens: Sequence[Mapping[str, Any]], tops: Sequence[Any]) ->
         for token, top in itertools.zip_longest(tokens, tops, fillvalue=empty)
         if token.get("text") and not token.get("special")
     ]
+
+
+def calls_of(message: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Give the calls of a message or a delta; old servers send the one of a delta without a list."""
+    calls = message.get("tool_calls")
+    return [calls] if calls and isinstance(calls, dict) else mappings(calls)
 
 
 def mapping(value: Any) -> Mapping[str, Any]:

@@ -17,17 +17,29 @@ class CallParts:
 
     def __init__(self) -> None:
         self._parts: dict[int, list[str]] = {}
+        self._names: dict[int, str] = {}
         self._last_is_empty = False
 
     def __bool__(self) -> bool:
         return bool(self._parts)
 
-    def add(self, calls: Iterable[Mapping[str, Any]]) -> None:
-        """Take the calls of one event."""
+    def add(self, calls: Iterable[Mapping[str, Any]]) -> list[ToolCallChunk]:
+        """Take the calls of one event, and give their chunks.
+
+        Old servers name a call in each of its parts, and LangChain adds up what parts say.
+        """
+        chunks: list[ToolCallChunk] = []
         for call in calls:
+            chunk, index = call_chunk(call), _index(call)
+            if chunk["name"] is not None and chunk["name"] == self._names.get(index):
+                chunk = tool_call_chunk(name=None, args=chunk["args"], id=None, index=index)
+            elif chunk["name"] is not None:
+                self._names[index] = chunk["name"]
+            chunks.append(chunk)
             part = _arguments(mapping(call.get("function")).get("arguments")) or ""
             self._parts.setdefault(_index(call), []).append(part)
             self._last_is_empty = not part
+        return chunks
 
     @property
     def ended(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from langchain_sgd.tgi.answers import mappings
+from langchain_sgd.tgi.answers import calls_of
 from langchain_sgd.tgi.calls import CallParts
 
 
@@ -31,8 +31,8 @@ class ChatEnding:
         if choice.get("finish_reason"):
             self._finished = True
         delta = choice.get("delta")
-        if isinstance(delta, dict) and (calls := delta.get("tool_calls")):
-            self._calls.add(mappings(calls))
+        if isinstance(delta, dict) and (calls := calls_of(delta)):
+            self._calls.add(calls)
 
     def reached(self, *, done: bool) -> bool:
         """Whether the events are a whole stream; `done` says that `[DONE]` came behind them."""

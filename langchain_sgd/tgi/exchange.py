@@ -219,7 +219,7 @@ class Exchange:
         is_json = begun.lstrip().startswith((b"{", b"["))
         longest = bodies.LONGEST_ANSWER if is_json else bodies.LONGEST_ERROR
         body = begun + await self.body(longest, cut=not is_json, unpacker=unpacker)
-        return b"", self._faults.whole_answer(self.response.content_type, body)
+        return b"", self._faults.whole_answer(body, in_place_of_stream=self.response.content_type)
 
     async def _error_body(self) -> bytes:
         """Read what an error says, if it says it soon and shortly."""

@@ -62,11 +62,15 @@ class Faults:
                 )
         return error
 
-    def whole_answer(self, content_type: str, body: bytes) -> dict[str, Any]:
-        """Read what came in place of a stream: some gateways give the answer as a whole.
+    def whole_answer(self, body: bytes, *, in_place_of_stream: str | None = None) -> dict[str, Any]:
+        """Read an answer that came as a whole; some gateways say with a success that there is none.
+
+        Args:
+            body: What came.
+            in_place_of_stream: What it was called where a stream was asked for.
 
         Raises:
-            TGIError: It is no answer: an error's body, or another service.
+            TGIError: It is no answer: an error's body, a part of one, or another service.
         """
         content = decoded(body)
         if (
@@ -75,9 +79,10 @@ class Faults:
             content = content[0]
         if isinstance(content, Mapping) and content.get("error") is not None:
             raise self.in_stream(content)
-        if isinstance(content, dict) and content.keys() & _ANSWERS:
-            return content
-        msg = f"a stream was asked for and {self._blanked(content_type)!r} came"
+        is_answer = isinstance(content, dict) and content.keys() & _ANSWERS
+        if in_place_of_stream is None or is_answer or _is_cut(content):
+            return self._object(content)
+        msg = f"a stream was asked for and {self._blanked(in_place_of_stream)!r} came"
         raise NotTGIError(msg, endpoint=self._url, status=_OK)
 
     def in_stream(self, event: Mapping[str, Any]) -> TGIError:
@@ -95,16 +100,18 @@ class Faults:
         return NotTGIError(str(error), endpoint=self._url, status=_OK, remedy=remedy)
 
     def json_object(self, data: bytes) -> dict[str, Any]:
-        """Read an answer or an event.
+        """Read an event.
 
         Raises:
             TGIStreamBrokenError: It begins as JSON and does not end.
             NotTGIError: It is something else.
         """
-        body = decoded(data)
+        return self._object(decoded(data))
+
+    def _object(self, body: Any) -> dict[str, Any]:
         if isinstance(body, dict):
             return body
-        if isinstance(body, str) and body.startswith("{"):
+        if _is_cut(body):
             msg = "the answer ends in the middle"
             raise TGIStreamBrokenError(msg, endpoint=self._url, status=_OK)
         msg = f"the answer is no JSON object: {str(self._blanked(body))[:_SHOWN]!r}"
@@ -233,6 +240,11 @@ def decoded(data: bytes) -> Any:
             return json.loads(data)  # takes half of a surrogate pair as well
         except (ValueError, RecursionError):
             return data.decode(errors="replace")
+
+
+def _is_cut(body: Any) -> bool:
+    """Whether what was to be JSON begins so and does not end."""
+    return isinstance(body, str) and body.startswith("{")
 
 
 def _reason(error: Exception) -> str:

@@ -13,7 +13,7 @@ from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.output_parsers.openai_tools import make_invalid_tool_call, parse_tool_call
 
 from langchain_sgd.tgi.answers import Delta
-from langchain_sgd.tgi.calls import CallParts, call_chunk, spoiler, with_id
+from langchain_sgd.tgi.calls import CallParts, spoiler, with_id
 from langchain_sgd.tgi.server import Timings
 
 _log: Final = logging.getLogger("langchain_sgd")
@@ -137,8 +137,7 @@ class StreamReader:
                 self._whole = event.whole
                 text += self._trimmer.end(stopped=event.finish_reason == "stop_sequence")
             if event.tool_calls:
-                self._calls.add(event.tool_calls)
-                calls = [call_chunk(call) for call in event.tool_calls]
+                calls = self._calls.add(event.tool_calls)
                 chunks.append(AIMessageChunk(content=text, tool_call_chunks=calls))
                 text = ""
         if reasoning or logprobs:
@@ -159,14 +158,16 @@ class StreamReader:
 
         Arguments of a call that were cut are made unreadable, which makes an invalid tool call of it.
         """
+        # What is still held back: text behind the finish reason, or of a stream that tells none.
+        text = self._trimmer.end(stopped=self._finish_reason == "stop_sequence")
         broken = self._calls.broken
         reason = self._finish_reason
         if reason is None:  # a tool's stream tells none
-            cut = bool(broken) or not self._shown
+            cut = bool(broken) or not (self._shown or text)
             reason = "length" if cut and not (self._calls and self._calls.ended) else "stop"
         end = Delta(finish_reason=reason, model=self._model, fingerprint=self._fingerprint)
         return AIMessageChunk(
-            content="",
+            content=text,
             tool_call_chunks=[
                 tool_call_chunk(name=None, args=spoiler(arguments), id=None, index=index)
                 for index, arguments in broken.items()

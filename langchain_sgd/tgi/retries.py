@@ -19,7 +19,11 @@ from langchain_sgd.tgi.errors import (
 
 _SCALING: Final = 503
 """What a gateway answers while an endpoint that was scaled to zero starts."""
+_LEAST_WHILE_SCALING_S: Final = 1.0
+"""Seconds between such attempts: nothing bounds their number but the time."""
 _LONGEST_BACKOFF_S: Final = 8.0
+_MOST_DOUBLINGS: Final = 32
+"""Beyond any that the longest wait allows; a number may not hold many more."""
 _LONGEST_RETRY_AFTER_S: Final = 300.0
 """Seconds that are waited on a server's word where no deadline says when waiting is in vain."""
 
@@ -60,14 +64,19 @@ class Retries:
         """Wait before the next attempt, or raise the error if there shall be none."""
         now = self._loop.time()
         scale_up_s = self._patience.scale_up_timeout_s
+        least_s = 0.0
         if error.status == _SCALING and scale_up_s is not None and now < self._began + scale_up_s:
+            least_s = _LEAST_WHILE_SCALING_S
             attempt, self._scaling = self._scaling, self._scaling + 1
         elif self._attempt < self._allowed(error):
             attempt, self._attempt = self._attempt, self._attempt + 1
         else:
             raise error
         chance = random.random()  # noqa: S311
-        wait_s = backoff_wait_s(attempt, self._patience.backoff_s, error.retry_after_s, chance)
+        wait_s = max(
+            least_s,
+            backoff_wait_s(attempt, self._patience.backoff_s, error.retry_after_s, chance),
+        )
         if wait_s > min(self._deadline.at - now, _LONGEST_RETRY_AFTER_S):
             raise error  # whoever waited would come too late
         if isinstance(error, TGIOverloadedError):
@@ -87,8 +96,8 @@ def backoff_wait_s(
     """Seconds to wait after the failed attempt with this number, counted from 0.
 
     Full jitter: a share `chance` (0 to 1) of a bound that doubles with each attempt, so that clients
-    which failed together do not come back together. What the server asked for goes first.
+    which failed together do not come back together. It is never less than what the server asked for,
+    and never less for its asking: a server that says 0 would be asked without a pause.
     """
-    if retry_after_s is not None:
-        return retry_after_s
-    return min(_LONGEST_BACKOFF_S, base_s * 2.0**attempt) * chance
+    bound = min(_LONGEST_BACKOFF_S, base_s * 2.0 ** min(attempt, _MOST_DOUBLINGS))
+    return max(retry_after_s or 0.0, bound * chance)

@@ -112,7 +112,7 @@ class Transport:
                     try:
                         pool = await self._admissible_pool()
                         async with pool.gate, self._exchange(pool, "POST", path, body) as exchange:
-                            answer = self._faults.json_object(await exchange.body())
+                            answer = self._faults.whole_answer(await exchange.body())
                             return Answer(answer, read_timings(exchange.response.headers))
                     except TGIError as error:
                         await retries.wait_after(error)

@@ -139,18 +139,26 @@ def test_bars_are_the_speedups(rows: list[dict[str, Any]]) -> None:
 def test_figures_are_saved_as_json_that_everyone_reads(tmp_path: Path) -> None:
     path = tmp_path / "new" / "figures.json"
     figures = {"a": {"b": [1.5, math.nan, (math.inf,)]}, "c": None, 4: "NaN"}
-    _output.save(path, "some", "langchain-sgd bench some --seed 1", figures)
+    _output.save(path, "some", ["--seed", "1", "--name", "a b"], figures)
 
     def refuse(name: str) -> None:
         raise AssertionError(f"{name} is no JSON")
 
     found = json.loads(path.read_text(), parse_constant=refuse)
     assert found["figures"] == {"a": {"b": [1.5, None, [None]]}, "c": None, "4": "NaN"}
-    assert found["command"] == "langchain-sgd bench some --seed 1"
+    assert found["command"] == "langchain-sgd bench some --seed 1 --name 'a b'"
     assert found["benchmark"] == "some"
     assert len(found["date"]) == 10
     assert set(found["packages"]) == set(_output.PACKAGES)
-    _output.save(None, "some", "command", figures)
+    _output.save(None, "some", None, figures)
+
+
+def test_a_module_that_is_run_by_itself_saves_all_its_options(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.argv", ["/x/simulate.py", "--lengths", "F", "--seed", "2"])
+    said = _output.command_of("simulate", None)
+    assert said == "langchain-sgd bench simulate --lengths F --seed 2"
 
 
 def test_options_are_written_out(capsys: pytest.CaptureFixture[str]) -> None:

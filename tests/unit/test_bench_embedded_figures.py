@@ -181,6 +181,16 @@ def test_a_failed_run_is_a_wrong_answer_but_no_time() -> None:
     assert found["quality"][SGD]["exactness"]["value"] == pytest.approx(1 - 1 / len(QUESTIONS))
 
 
+def test_a_failed_run_is_no_work() -> None:
+    rows = runs(SGD, steps=80, large=120, small=80)
+    broken = brief_row(SGD, 0, steps=1, large=1, small=0, error="no", report=None, answer="")
+    with_failure = [broken, *rows[1:]]
+    assert (
+        summed_up(runs(PLAIN), with_failure)["work"][SGD]
+        == summed_up(runs(PLAIN), rows[1:])["work"][SGD]
+    )
+
+
 def test_methods_stand_in_their_order_and_the_example_is_one_question() -> None:
     groups = [runs(name, 1 + 0.1 * n) for n, name in enumerate(METHODS)]
     found = summed_up(*reversed(groups))

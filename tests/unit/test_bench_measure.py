@@ -55,7 +55,7 @@ def test_what_was_measured_is_not_measured_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 9, 40, -2])
-def test_a_row_that_was_half_written_is_cut_off_and_the_others_stay(
+def test_a_row_that_was_half_written_is_blanked_and_the_others_stay(
     tmp_path: Path, cut: int
 ) -> None:
     path = tmp_path / "rows.jsonl"
@@ -67,7 +67,7 @@ def test_a_row_that_was_half_written_is_cut_off_and_the_others_stay(
     journal = Journal(path, OPTIONS)
     assert not journal.has("m", "3")
     journal.add(row("m", "3"), "m", "3")
-    assert path.read_bytes() == whole + third
+    assert path.read_bytes() == whole + b" " * len(third[:cut]) + third
 
 
 def test_only_the_first_row_was_begun(tmp_path: Path) -> None:
@@ -130,6 +130,14 @@ async def test_a_run_that_fails_is_a_row_too() -> None:
     assert (found["answer"], found["ttft_s"], found["report"]) == ("", None, None)
     assert found["wall_s"] > 0
     json.dumps(found)
+
+
+async def test_no_key_stands_in_a_row() -> None:
+    error = RuntimeError("401 Authorization: Bearer abcdef123456789")
+    stage = Stage(default=Say("half", error=error))
+    found = await ask(PlainDecoding(large=stage.model("large")), "What?")
+    assert "401" in found["error"]
+    assert "abcdef123456789" not in found["error"]
 
 
 def test_methods_come_in_an_order_of_each_questions_own() -> None:

@@ -45,6 +45,55 @@ def fails(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     monkeypatch.setattr(asking, "ask", ask)
 
 
+# -- options
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["judge", "A", "--against", "x", "--json", "F", "--resume", "F"], "--resume and --json"),
+        (["bench", "planner", "--large", "http://h", "--questions", "A", "--json", "A"],
+         "--json and --questions"),
+        (["bench", "endpoints", "--large", "http://h", "--questions", "A", "--resume", "./A"],
+         "--resume and --questions"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_written_has_no_other_part_to_play(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    given: list[str],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("A").write_text("{}")
+    with pytest.raises(SystemExit):
+        main(given)
+    assert f"{said} name the same file" in capsys.readouterr().err
+
+
+def test_options_that_the_live_page_does_not_know_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    demo = importlib.import_module("langchain_sgd.commands.demo")
+    monkeypatch.setattr(demo, "_page", lambda _: 0)
+    assert main(["demo", "--web"]) == 0
+    assert main(["demo", "--web", "--seed", "3", "--plain"]) != 0
+    assert "knows no --seed, --plain" in capsys.readouterr().err
+
+
+def test_a_check_says_that_there_are_no_more_questions(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["check", "--large", "http://127.0.0.1:9", "--questions", "20"]) != 0
+    assert "--questions 20: there are 5" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 20])
+def test_the_bundled_models_are_asked_as_many_questions_as_were_wanted(count: int) -> None:
+    assert len(checks._briefs(count)) == count
+
+
 # -- the package's names
 
 

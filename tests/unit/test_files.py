@@ -61,6 +61,16 @@ def test_wherever_a_kill_cuts_whole_rows_stay_and_the_next_begins_a_line(
     assert ids(path) == [*kept, "next"]
 
 
+def test_rows_that_another_process_adds_meanwhile_stay(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"id": 1}\n{"id": "ha')
+    one, two = (RowFile(path, begins='{"id": ', fields=("id",)) for _ in range(2))
+    for n in (2, 3):
+        one.add({"id": n})
+    two.add({"id": 4})
+    assert ids(path) == [1, 2, 3, 4]
+
+
 def _end_of(data: bytes, row: int) -> int:
     """Where a row is whole, its newline not counted."""
     return len(b"\n".join(data.split(b"\n")[: row + 1]))

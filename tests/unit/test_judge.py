@@ -239,6 +239,25 @@ def test_what_cannot_be_judged_is_told(options: dict[str, Any], complaint: str) 
         Judging(**{"pairs": [pair()], "model": Model().runnable, **options})
 
 
+async def test_a_judges_error_shows_no_key() -> None:
+    def breaks(_: object) -> str:
+        msg = "401 for https://user:hunter2pass@gw/v1 Authorization: Bearer abcdef123456789"
+        raise ConnectionError(msg)
+
+    with pytest.raises(JudgeError, match="ConnectionError: 401") as caught:
+        await Judging([pair()], RunnableLambda(breaks)).arun()
+    assert "hunter2pass" not in str(caught.value)
+    assert "abcdef123456789" not in str(caught.value)
+
+
+async def test_a_verdict_that_cannot_be_written_ends_the_run_as_what_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "verdicts.jsonl"
+    judging = Judging([pair(n) for n in range(3)], Model().runnable, path=path)
+    path.mkdir()
+    with pytest.raises(OSError, match=r"verdicts\.jsonl"):
+        await judging.arun()
+
+
 async def test_a_model_that_gives_no_text_is_told() -> None:
     chain: Runnable[Any, Any] = RunnableLambda(lambda _: {"verdict": "A"})
     with pytest.raises(

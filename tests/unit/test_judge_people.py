@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from langchain_core.runnables import RunnableLambda
 
 from langchain_sgd.cli import main
+from langchain_sgd.commands import judging as judging_command
 from langchain_sgd.judging import Judging, Pair
 from langchain_sgd.judging.people import Shown, read_sheet, sheet
 
@@ -166,3 +168,35 @@ def test_the_command_says_which_pairs_were_read_in_one_order_only(
     said = capsys.readouterr()
     assert "SGD against plain" in said.out
     assert "do not count" not in said.err
+
+
+def test_a_sheet_that_was_filled_in_is_not_written_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers, pairs = tmp_path / "a.jsonl", tmp_path / "pairs.md"
+    command = ["judge", str(answers_of(answers)), "--against", "plain"]
+    command += ["--write-pairs", str(pairs)]
+    assert main(command) == main(command) == 0
+    pairs.write_text(filled := prefers("Better", pairs.read_text()))
+    assert main(command) != 0
+    assert "holds verdicts: give it to --read-pairs" in capsys.readouterr().err
+    assert pairs.read_text() == filled
+
+
+def test_no_figures_of_an_earlier_run_pass_for_those_of_one_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(_: object) -> str:
+        msg = "no route"
+        raise ConnectionError(msg)
+
+    judge = RunnableLambda[Any, Any](breaks)
+    monkeypatch.setattr(judging_command, "_judge", lambda _: (judge, "j"))
+    figures = tmp_path / "figures.json"
+    figures.write_text('{"figures": {"SGD": {}}}')
+    answers = str(answers_of(tmp_path / "a.jsonl"))
+    command = ["judge", answers, "--against", "plain", "--yes", "--json", str(figures)]
+    assert main(command) == 1
+    found = json.loads(figures.read_text())
+    assert "figures" not in found
+    assert "no route" in found["error"]

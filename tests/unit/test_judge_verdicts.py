@@ -53,6 +53,18 @@ def test_the_verdict_is_found_in_every_form(form: str, verdict: Verdict) -> None
         ("Verdict: A\n```", "A"),
         ("Verdict: A\nNo, wait.\nVerdict: B", "B"),
         ("<think>\nVerdict: A\n</think>\nVerdict: B", "B"),
+        ("Verdict: A\nNo, wait.\nSo my final verdict is B.", "B"),
+        ("Verdict: B\nOverall, it is a much better answer.", "B"),
+        ("Verdict: B\n\nIn conclusion, this is a good one.", "B"),
+        ("Verdict: B\nA better answer.", "B"),
+        ("Verdict: tie\nI would say it is a good answer.", "tie"),
+        ("[[B]]\nA is a good answer, too.", "B"),
+        ("Answer B is a better answer.", "B"),
+        ("B is a much better answer.", "B"),
+        ("A is a good answer.", "A"),
+        ("answer a is better", "A"),
+        ("the winner is a", "A"),
+        ("A better than B", "A"),
     ],
 )
 def test_what_judges_write(text: str, verdict: Verdict) -> None:
@@ -78,6 +90,11 @@ def test_what_judges_write(text: str, verdict: Verdict) -> None:
         "<think>\nVerdict: A",
         "Verdict: A\n1\n2\n3",
         "A and B",
+        "Overall, it is a better response.",
+        "The response is a good one.",
+        "I judge the answer a good one.",
+        "I prefer a better one",
+        "A better answer.",
     ],
 )
 def test_what_is_no_clear_verdict(text: str) -> None:

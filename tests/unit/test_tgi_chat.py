@@ -352,5 +352,7 @@ def test_backoff_doubles_with_full_jitter_and_heeds_the_server() -> None:
     assert [backoff_wait_s(n, 0.25, None, 1.0) for n in range(4)] == [0.25, 0.5, 1.0, 2.0]
     assert backoff_wait_s(2, 0.25, None, 0.5) == 0.5
     assert backoff_wait_s(30, 0.25, None, 1.0) == 8.0
+    assert backoff_wait_s(5000, 0.25, None, 1.0) == 8.0
     assert backoff_wait_s(0, 0.25, 3.0, 0.5) == 3.0
+    assert backoff_wait_s(2, 0.25, 0.0, 0.5) == 0.5
     assert backoff_wait_s(0, 0.25, 3600.0, 0.5) == 3600.0

@@ -118,6 +118,37 @@ async def test_the_servers_word_on_waiting_is_heeded_within_the_deadline(
     assert caught.value.retry_after_s == 700
 
 
+@WAYS
+@pytest.mark.parametrize("mode", ["chat", "generate"])
+async def test_an_error_that_calls_itself_a_success_is_asked_again_where_that_helps(
+    monkeypatch: pytest.MonkeyPatch, waits: list[float], way: Any, mode: Any
+) -> None:
+    options: dict[str, Any] = {"mode": mode, "max_concurrent_requests": 4}
+    busy = response(200, '{"error": "Model is overloaded", "error_type": "overloaded"}')
+    cut = response(200, '{"choices": [{"mess')
+    whole = response(200, ANSWER if mode == "chat" else '[{"generated_text": "Hi"}]')
+    with answering(monkeypatch, busy, cut, whole) as asked:
+        assert (await way(ChatTGI(base_url=URL, **options))).content == "Hi"
+    assert (len(asked), len(waits)) == (3, 2)
+    wrong = response(200, '{"error": "Template error: x", "error_type": "template_error"}')
+    with answering(monkeypatch, wrong) as asked, pytest.raises(TGIBadRequestError):
+        await way(ChatTGI(base_url=URL, **options))
+    assert len(asked) == 1
+
+
+@WAYS
+@pytest.mark.parametrize("headers", [{}, {"Retry-After": "0"}])
+async def test_a_server_that_starts_is_not_asked_without_a_pause(
+    monkeypatch: pytest.MonkeyPatch, waits: list[float], way: Any, headers: dict[str, str]
+) -> None:
+    starting = response(503, '{"error": "starting"}', headers)
+    with answering(monkeypatch, *[starting] * 6, either) as asked:
+        chat = ChatTGI(base_url=URL, scale_up_timeout_s=60, max_retries=0)
+        assert (await way(chat)).content == "Hi"
+    assert len(asked) == 7
+    assert min(waits) >= 1
+
+
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [

@@ -167,6 +167,21 @@ def test_the_stop_text_is_no_part_of_the_answer(text: str, stops: list[str], exp
     assert message_of(answer, {}, stops).content == expected
 
 
+@pytest.mark.parametrize(
+    "events",
+    [
+        [Delta("since"), Delta(" ST")],
+        [Delta("since", finish_reason="eos_token"), Delta(" ST")],
+        [Delta("since"), Delta(" ST", finish_reason="")],
+    ],
+)
+def test_held_text_is_shown_at_the_end_whatever_ends_the_stream(events: list[Delta]) -> None:
+    message = read(events, ["STOP"])
+    assert message.content == "since ST"
+    assert message.response_metadata["finish_reason"] == "stop"
+    assert read([Delta("ST")], ["STOP"]).content == "ST"
+
+
 def test_only_what_may_be_a_stop_text_is_held_back() -> None:
     trimmer = StopTrimmer(["END"])
     assert trimmer.feed("a B") == "a B"
@@ -184,6 +199,22 @@ def chunk(text: str | None = None, reason: str | None = None, **delta: Any) -> d
     message = {"role": "assistant", **({} if text is None else {"content": text}), **delta}
     choice = {"index": 0, "delta": message, "logprobs": None, "finish_reason": reason}
     return {"model": "m", "system_fingerprint": "f", "choices": [choice], "usage": None}
+
+
+def test_the_calls_of_old_servers_are_read() -> None:
+    """A delta has its call without a list, and each part its name."""
+    parts = [
+        chunk(tool_calls={"index": 0, "id": "", "function": {"name": "f", "arguments": part}})
+        for part in ("{", '"a": 1', "}")
+    ]
+    ending = ChatEnding(tools=False)
+    for part in parts:
+        ending.see(part)
+    assert ending.reached(done=True)
+    message = read([chat_delta(part) for part in parts])
+    (call,) = message.tool_calls
+    assert (call["name"], call["args"]) == ("f", {"a": 1})
+    assert message.response_metadata["finish_reason"] == "stop"
 
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
