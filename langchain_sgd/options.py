@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
+import textwrap
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self, cast
 
@@ -18,6 +20,8 @@ from langchain_sgd.retry import Backoff
 from langchain_sgd.routing import Router, ShareRouter, ThresholdRouter
 from langchain_sgd.skeleton import Node
 from langchain_sgd.tiers import LARGE, PLANNER, SMALL, Tier, innermost
+
+_FIRST_SENTENCE = re.compile(r".*?\.(?= [A-Z`]|$)|.*")
 
 
 class Options(OptionFields):
@@ -285,3 +289,22 @@ def readable(signature: inspect.Signature) -> inspect.Signature:
         if each.kind is each.KEYWORD_ONLY
     ]
     return signature.replace(parameters=options, return_annotation=signature.empty)
+
+
+def with_meanings(options: type[Options]) -> str | None:
+    """A class's docstring and, under `Args:`, what each of its options means: a sentence of its field.
+
+    None where Python was told to leave docstrings out.
+    """
+    if options.__doc__ is None:
+        return None
+    meanings = [
+        f"{name}: {_FIRST_SENTENCE.match(' '.join(field.description.split()))[0]}"  # type: ignore[index]
+        for name, field in options.model_fields.items()
+        if field.description
+    ]
+    lines = [
+        textwrap.fill(each, 100, initial_indent=" " * 8, subsequent_indent=" " * 12)
+        for each in meanings
+    ]
+    return "\n".join([f"{options.__doc__.rstrip()}\n", "    Args:", *lines, "    "])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib.metadata
-import itertools
 import re
 import sys
 from collections.abc import Iterator
@@ -15,7 +14,6 @@ from rich.console import Console
 from rich.text import Text
 
 from langchain_sgd.arguments import DONE, FAILED
-from langchain_sgd.checking import QUESTIONS
 from langchain_sgd.checking import check as check_models
 from langchain_sgd.commands.models import bundled, models_of, names_of
 from langchain_sgd.commands.written import STDOUT, write_json
@@ -42,15 +40,16 @@ def check(args: argparse.Namespace) -> int:
     machine = [] if names else [*check_python(), *check_packages()]
     for finding in machine:
         show(finding)
-    common: dict[str, Any] = {"timeout_s": args.timeout, "on_finding": show}
+    how: dict[str, Any] = {
+        "most": args.questions,
+        "timeout_s": args.timeout,
+        "on_finding": show,
+    }
     if names:
-        models: dict[str, Any] = {**models_of(args, names)}
-        asked = QUESTIONS[: args.questions]
-        verdict = asyncio.run(check_models(**models, questions=asked, **common))
+        verdict = asyncio.run(check_models(**models_of(args, names), **how))
     else:
         with bundled() as models:
-            briefs = _briefs(args.questions)
-            verdict = asyncio.run(check_models(**models, questions=briefs, **common))
+            verdict = asyncio.run(check_models(**models, **how))
     ok = verdict.ok and all(finding.state != "failed" for finding in machine)
     console.print()
     console.print(Text(one_line(verdict.summary), style="bold"), soft_wrap=True)
@@ -105,13 +104,3 @@ def check_packages() -> Iterator[Finding]:
 def _numbers(version: str) -> tuple[int, ...]:
     """A version's leading numbers, for comparison."""
     return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0])[:3])
-
-
-def _briefs(count: int) -> list[tuple[str, bool]]:
-    """Questions that the bundled models know: of the domain, and others."""
-    from langchain_sgd.embedded.briefs.domain import briefs  # noqa: PLC0415 - for these models only
-
-    asked = itertools.islice(briefs(1, held_out=True), (count + 1) // 2)
-    others = (question for question, splits in QUESTIONS if not splits)
-    pairs = itertools.zip_longest(((b.question, True) for b in asked), ((q, False) for q in others))
-    return [each for pair in pairs for each in pair if each is not None][:count]

@@ -32,6 +32,7 @@ LAYERS = (
     {"routing"},
     {"option_fields"},
     {"options"},
+    {"bundled"},
     {"decoding"},
     {"recorder", "engine"},
     {"graph", "langgraph"},
