@@ -46,7 +46,8 @@ def check(args: argparse.Namespace) -> int:
         "on_finding": show,
     }
     if names:
-        verdict = asyncio.run(check_models(**models_of(args, names), **how))
+        how |= models_of(args, names)
+        verdict = asyncio.run(check_models(**how))
     else:
         with bundled() as models:
             verdict = asyncio.run(check_models(**models, **how))
