@@ -117,7 +117,7 @@ async def test_everything_fits_a_terminal_of_24_lines(monkeypatch: pytest.Monkey
     out = io.StringIO()
     monkeypatch.setattr(demo, "_measured", measured)
     monkeypatch.setattr(demo, "Console", lambda: Console(file=out, force_terminal=True))
-    monkeypatch.setattr(demo.sys, "stdout", out)
+    monkeypatch.setattr("sys.stdout", out)
     args = parsed(["demo", "--plain", "--questions", "1"])
     assert await asyncio.to_thread(demo.demo, args) == 0
     assert "asks the same again" in out.getvalue()
