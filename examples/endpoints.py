@@ -7,11 +7,14 @@ LARGE=openai:gpt-6-luna python examples/endpoints.py   # with "langchain-sgd[ope
 """
 
 import os
+import sys
 
 from langchain_sgd import SGDRunnable
 
 
 def main() -> None:
+    if "LARGE" not in os.environ:
+        sys.exit("Set LARGE to the URL of a model server, such as LARGE=http://gpu-1:8000")
     sgd = SGDRunnable(
         small=os.environ.get("SMALL"),
         large=os.environ["LARGE"],  # asked at the first call what it is; keys: SGD_API_KEY

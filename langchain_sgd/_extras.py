@@ -11,9 +11,7 @@ class MissingExtraError(InvalidInputError, ModuleNotFoundError):
     """A package is not installed that an extra of this one brings."""
 
     def __init__(self, what: str, extra: str, module: str) -> None:
-        super().__init__(
-            f'{what} needs the package of the module {module}: pip install "langchain-sgd[{extra}]"'
-        )
+        super().__init__(f'{what} needs the package {module}: pip install "langchain-sgd[{extra}]"')
         self.what = what
         self.extra = extra
         self.name = module

@@ -127,7 +127,11 @@ def parser() -> argparse.ArgumentParser:
         _lazily("demo", "demo"),
     )
     demo.add_argument(
-        "--questions", type=count(1), default=8, metavar="N", help="measured; the first is shown"
+        "--questions",
+        type=count(1),
+        default=8,
+        metavar="N",
+        help="measured; the middle one is shown",
     )
     demo.add_argument(
         "--seed", type=int, help="of the questions; another one each time if not given"

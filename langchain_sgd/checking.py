@@ -1,7 +1,6 @@
 """Whether SGD is worth it on given models: a handful of questions, a verdict, and what to change.
 
-    verdict = await check(large="http://gpu-1:8000", small="http://gpu-2:8000")
-    print(verdict)
+    print(await check(large="http://gpu-1:8000", small="http://gpu-2:8000"))
 
 Everything is found out by public calls: one answer, the constrained form, some plans, the speed of a part
 alone and beside three others, and whether the second call with the same beginning is faster.
@@ -19,6 +18,7 @@ from langchain_core.callbacks import UsageMetadataCallbackHandler
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import Runnable
 
+from langchain_sgd.bundled import BRIEFS_PROMPTS, BUNDLED_QUESTIONS, fitted
 from langchain_sgd.decoding.length import Length
 from langchain_sgd.decoding.sentences import count_words
 from langchain_sgd.errors import SkeletonGraphError
@@ -49,7 +49,6 @@ QUESTIONS: Final = (
     ("What should a company look at before it moves its servers to the cloud?", True),
 )
 """What is planned, and whether it should be split."""
-
 _LEAST_CONTEXT: Final = 2048
 _GOOD_CONTEXT: Final = 4096
 _THIN: Final = 0.5
@@ -63,7 +62,8 @@ async def check(
     large: Any,
     small: Any = None,
     planner: Any = None,
-    questions: Sequence[tuple[str, bool]] = QUESTIONS,
+    questions: Sequence[tuple[str, bool]] | None = None,
+    most: int | None = None,
     timeout_s: float = 300.0,
     on_finding: Callable[[Finding], None] = lambda _: None,
     **options: Any,
@@ -71,12 +71,13 @@ async def check(
     """Ask a handful of questions and say whether SGD works and pays; costs about 20 short calls.
 
     Args:
-        large: The large model, or its name, as `SGDRunnable` takes it.
-        small: The small model, if there is one.
-        planner: The planner; the large model if not given.
-        questions: What is planned, each with whether it should be split.
+        large: The large model, or its name, as `SGDRunnable` takes it; so `small` and `planner`.
+        small: If there is one.
+        planner: The large model if not given.
+        questions: What is planned, each with whether it should be split; else what the models should know.
+        most: How many of them.
         timeout_s: Of the whole check; what is found by then counts.
-        on_finding: Gets each finding as it is made.
+        on_finding: Gets each finding.
         **options: Further options of `SGDRunnable`, such as `prompts`.
 
     Raises:
@@ -87,7 +88,7 @@ async def check(
     checking = _Checking(models, options, on_finding)
     try:
         async with asyncio.timeout(timeout_s):
-            await checking.run(questions)
+            await checking.run(questions, most)
     except TimeoutError:
         checking.add("time", "failed", f"not done within {timeout_s:g} s", "Give it more time.")
     return checking.verdict()
@@ -119,16 +120,22 @@ class _Checking:
         self._findings.append(finding)
         self._on_finding(finding)
 
-    async def run(self, questions: Sequence[tuple[str, bool]]) -> None:
+    async def run(self, questions: Sequence[tuple[str, bool]] | None, most: int | None) -> None:
         """Look at everything, unless a model does not answer at all."""
         answered = [await self._answers(tier, model) for tier, model in self._models.items()]
         if not all(answered):
             return
         await self._form("planner" if "planner" in self._models else "large")
-        await self._plans(questions)
-        self._context()
+        sgd = await fitted(SGDRunnable(**self._models, **self._options))
+        is_bundled = sgd.prompts == BRIEFS_PROMPTS
+        known = BUNDLED_QUESTIONS if is_bundled else QUESTIONS
+        await self._plans(sgd, (known if questions is None else questions)[:most])
+        if (
+            not is_bundled
+        ):  # their context suits what they can be asked, and nobody can give them more
+            self._context()
         if "small" in self._models:
-            await self._parts("small")
+            await self._parts("small", sgd.prompts)
         for tier in ("large", "small"):
             if tier in self._models:
                 await self._speed(tier)
@@ -204,8 +211,7 @@ class _Checking:
 
     # -- planning
 
-    async def _plans(self, questions: Sequence[tuple[str, bool]]) -> None:
-        sgd = SGDRunnable(**self._models, **self._options)
+    async def _plans(self, sgd: SGDRunnable, questions: Sequence[tuple[str, bool]]) -> None:
         failures: list[str] = []
         for question, should_split in questions:
             usage = UsageMetadataCallbackHandler()
@@ -262,9 +268,8 @@ class _Checking:
                 "" if mean >= _CHAINS else "Plans are chains: a larger planner sees fewer needs.",
             )
 
-    async def _parts(self, tier: str) -> None:
+    async def _parts(self, tier: str, prompts: Prompts) -> None:
         """Whether the model fills the parts of a plan; nearly empty ones spoil an answer."""
-        prompts = self._options.get("prompts") or Prompts()
         made = next(iter(self._made()), None)
         if made is None or made.skeleton is None or not prompts.tells_length:
             return

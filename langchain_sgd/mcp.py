@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from contextlib import aclosing
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from langchain_core.messages import AIMessage
 from mcp.server.mcpserver import Context, MCPServer
@@ -19,18 +19,19 @@ from langchain_sgd.events import Ended, Event, PlanEnded, Planned, Voided
 from langchain_sgd.proxy.guard import Guard
 from langchain_sgd.runnable import SGDRunnable
 
+_DESCRIPTION: Final = """\
+Write a long, structured answer, several parts at the same time.
+
+Use it for reports, comparisons, guides and overviews. Put everything needed to answer into the question: \
+nothing else of the conversation is known."""
+
 
 def make_server(sgd: SGDRunnable) -> MCPServer[Any]:
     """An MCP server with one tool, for any transport of the official SDK."""
-    server: MCPServer[Any] = MCPServer("langchain-sgd", version=__version__)
+    server: MCPServer[Any] = MCPServer("langchain-sgd", version=__version__, log_level="WARNING")
 
-    @server.tool(title="Write a long answer", structured_output=False)
+    @server.tool(title="Write a long answer", description=_DESCRIPTION, structured_output=False)
     async def write_long_answer(question: str, context: Context[Any, Any]) -> str:
-        """Write a long, structured answer, several parts at the same time.
-
-        Use it for reports, comparisons, guides and overviews. Put everything needed to answer into the
-        question: nothing else of the conversation is known.
-        """
         steps = _Steps()
         try:
             async with aclosing(cast("Any", sgd.aevents(question))) as events:

@@ -97,8 +97,9 @@ class OptionFields(Discreet):
         gt=0,
         allow_inf_nan=False,
         description="What a run may cost, in the currency of `prices`, which it needs. No node is started"
-        " that would take the run past this sum. What was paid counts, and so do what is being written and"
-        " the node itself, as far as is known. An undivided answer is one call, and is not bounded by it.",
+        " that would take the run past this sum. The sum counts what was paid, what is being written,"
+        " and the node itself, as far as these are known. An undivided answer is one call, and is not"
+        " bounded by it.",
     )
     cache_hints: bool = Field(
         default=True,
@@ -123,14 +124,15 @@ class OptionFields(Discreet):
         default=None,
         description='Under load, answer undivided instead of asking the planner (with `mode="auto"` only):'
         " from this many calls in flight to the planner and the largest tier in this process, or when"
-        " your own test says so. Splitting pays only while the batch has much room: take a quarter of the"
-        " server's slots.",
+        " your own test says so. Splitting pays only while the batch has much room: a quarter of the server's"
+        " slots is a good value.",
     )
     opening: bool = Field(
         default=True,
         description="Begin the plain answer beside the planner, and show its first sentence at once, as the"
         " opening of the answer. If the question is not split, the answer goes on from there, and comes as"
-        " soon as by plain decoding. If it is split, that call is stopped after its first sentence. It never"
+        " soon as with plain decoding. If it is split, that call is stopped after its first sentence. It"
+        " never"
         " waits for a slot. An agent or a graph as the large model gives no opening. From the first text on,"
         " a fallback can no longer take over.",
     )
@@ -143,7 +145,7 @@ class OptionFields(Discreet):
     expand: int | Expand | None = Field(
         default=None,
         description="Which parts are planned and written in parts themselves, under headings one level"
-        " deeper: those that are to have at least this many words, or those that your own test takes. A"
+        " deeper: those planned with at least this many words, or those that your own test takes. A"
         " part that the planner leaves whole is written as usual.",
     )
     expand_depth: int = Field(
@@ -186,7 +188,7 @@ class OptionFields(Discreet):
     stall_timeout_s: float | None = Field(
         default=120.0,
         gt=0,
-        description="The longest silence of a model, also before its first token; None waits for ever.",
+        description="The longest silence of a model, also before its first token; None means no limit.",
     )
     node_timeout_s: float | None = Field(
         default=None,

@@ -333,13 +333,3 @@ def answer_of(name: str, function: Callable[..., Any], /, *about: Any) -> Any:
             answer.close()
         raise InvalidInputError(_NOT_ASYNC.format(name))
     return answer
-
-
-def readable(signature: inspect.Signature) -> inspect.Signature:
-    """Options and their defaults, for `help` and notebooks; with pydantic's types it fills a screen."""
-    options = [
-        each.replace(annotation=each.empty)
-        for each in signature.parameters.values()
-        if each.kind is each.KEYWORD_ONLY
-    ]
-    return signature.replace(parameters=options, return_annotation=signature.empty)

@@ -165,11 +165,18 @@ class Recorder:
         return None
 
 
-def tell_warnings(run: RunContext, report: Report) -> None:
-    """Every warning goes to the logger `langchain_sgd` as well, a line each."""
-    if run.within is None:  # the run around it tells of them too
-        for warning in report.warnings:
-            _log.warning("%s", warning)
+def tell_warnings(run: RunContext, report: Report, *, streamed: bool) -> None:
+    """Every warning goes to the logger `langchain_sgd` as well, a line each.
+
+    Where nobody handles logs, Python writes them to the terminal: after a streamed text, on a
+    line of their own.
+    """
+    if run.within is not None:  # the run around it tells of them too
+        return
+    begin = "\n" if streamed and not _log.hasHandlers() else ""
+    for warning in report.warnings:
+        _log.warning("%s%s", begin, warning)
+        begin = ""
 
 
 def _name(node: NodeReport) -> str:

@@ -15,6 +15,7 @@ from langgraph.types import Checkpointer
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from langchain_sgd.batches import Batches, limit_of
+from langchain_sgd.bundled import fitted
 from langchain_sgd.decoding.context import Clock, RunContext, for_models
 from langchain_sgd.decoding.nesting import place_in
 from langchain_sgd.engine import plan_only
@@ -27,7 +28,8 @@ from langchain_sgd.langgraph.host import host_graph, loop_for_sync, run_in_graph
 from langchain_sgd.langgraph.misplaced import is_called_by_graph, tell_if_lost
 from langchain_sgd.langgraph.writers import stream_writer
 from langchain_sgd.message_streams import AnswerChunks, added
-from langchain_sgd.options import Options, readable
+from langchain_sgd.option_help import readable, with_meanings
+from langchain_sgd.options import Options
 from langchain_sgd.planning.planner import Plan
 from langchain_sgd.portal import iterate_sync, run_sync
 from langchain_sgd.question import Question, SkeletonInput, checked_options, read_input
@@ -70,8 +72,6 @@ class SGDRunnable(Batches, Faces, Options, RunnableSerializable[Any, AIMessage])
     - money: `prices`, `max_cost`, `cache_hints`, `count_usage`
     - faults: `retries`, `on_node_error`, `checkpointer`
     - to compare: `execution`
-
-    `SGDRunnable.model_fields["busy"].description` tells what `busy` means, and so for the others.
 
     Raises:
         InvalidInputError: The input cannot be used.
@@ -135,6 +135,8 @@ class SGDRunnable(Batches, Faces, Options, RunnableSerializable[Any, AIMessage])
     ) -> AIMessage:
         """One run; everything that comes of it is told to `telling`."""
         show, within, options = stream_writer(), place_in(config), checked_options(options)
+        clock = Clock() if within is None else within.run.clock
+        sgd = await fitted(self)
         place = "" if within is None else within.place
 
         def emit(event: Event) -> None:
@@ -143,16 +145,8 @@ class SGDRunnable(Batches, Faces, Options, RunnableSerializable[Any, AIMessage])
                 show({"sgd_progress": progress})
 
         def context(question: Question) -> RunContext:
-            return RunContext(
-                question,
-                self,
-                for_models(config),
-                limit_of(config),
-                emit,
-                Clock() if within is None else within.run.clock,
-                within,
-                telling.is_watched,
-            )
+            models, limit = for_models(config), limit_of(config)
+            return RunContext(question, sgd, models, limit, emit, clock, within, telling.is_watched)
 
         if within is not None:
             question = Question(tuple(read_input(value)[0]), options=options)
@@ -258,9 +252,8 @@ class SGDRunnable(Batches, Faces, Options, RunnableSerializable[Any, AIMessage])
         async def work(value: Any, config: RunnableConfig) -> Plan:
             messages, _ = read_input(value)
             telling = Telling(self)
-            run = RunContext(
-                Question(tuple(messages)), self, for_models(config), limit_of(config), telling.feed
-            )
+            question, sgd = Question(tuple(messages)), await fitted(self)
+            run = RunContext(question, sgd, for_models(config), limit_of(config), telling.feed)
             plan = await plan_only(run, Forgetful())
             plan.warnings = [*telling.warnings, *plan.warnings]
             return plan
@@ -303,3 +296,4 @@ class SGDRunnable(Batches, Faces, Options, RunnableSerializable[Any, AIMessage])
 
 
 SGDRunnable.__signature__ = readable(inspect.signature(SGDRunnable))
+SGDRunnable.__doc__ = with_meanings(SGDRunnable)

@@ -134,7 +134,7 @@ class Telling:
             restarted=shown and bool(again or voided),
             thread_id=thread,
         )
-        tell_warnings(run, report)
+        tell_warnings(run, report, streamed=shown)
         text = "".join(self._text) if shown else self._whole(report)
         annotations = _annotations(report, text)
         thoughts = _thoughts(report)

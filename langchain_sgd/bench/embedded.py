@@ -51,8 +51,8 @@ from langchain_sgd.bench._prompts import AnswersWithheld, NodeFirst
 from langchain_sgd.bench._random_model import Kind, cached_model
 from langchain_sgd.bench._sequential import sequential_tokens
 from langchain_sgd.bench.models import StreamOnly, lines_of
+from langchain_sgd.bundled import BRIEFS_PROMPTS
 from langchain_sgd.embedded.briefs import domain
-from langchain_sgd.embedded.briefs.prompts import BRIEFS_PROMPTS
 from langchain_sgd.embedded.load import EngineName, choose
 from langchain_sgd.embedded.process import Served, served
 from langchain_sgd.embedded.server import bundled_models

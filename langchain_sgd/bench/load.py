@@ -134,7 +134,7 @@ async def measured(
     """Figures of the bundled large model; `answers` of each method at each number of users, at least."""
     # The engine and its models load only for this.
     from langchain_sgd.bench.embedded import bundled_questions  # noqa: PLC0415
-    from langchain_sgd.embedded.briefs.prompts import BRIEFS_PROMPTS  # noqa: PLC0415
+    from langchain_sgd.bundled import BRIEFS_PROMPTS  # noqa: PLC0415
     from langchain_sgd.embedded.process import served  # noqa: PLC0415
     from langchain_sgd.embedded.server import bundled_models  # noqa: PLC0415
     from langchain_sgd.tgi import ChatTGI  # noqa: PLC0415

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,7 +30,8 @@ def ask(args: argparse.Namespace) -> int:
     """Answer a question; 1 if parts of the answer are missing, or all of it."""
     question = _question(args)
     try:
-        message = _answer(args, question)
+        with _without_log():
+            message = _answer(args, question)
     except (Exception, KeyboardInterrupt) as error:
         _write(args, question, "", getattr(error, "report", None), in_a_line(error, args))
         raise
@@ -54,7 +56,9 @@ def _answer(args: argparse.Namespace, question: str) -> AIMessage:
         )
         if args.json == STDOUT:
             message = asyncio.run(sgd.ainvoke(question))
-            _notes().print(Text(report_line(Report.from_message(message))), soft_wrap=True)
+            report = Report.from_message(message)
+            _notes().print(Text(report_line(report)), soft_wrap=True)
+            _warn(report.warnings)
             return message
         view = LiveView(notes=_notes(), plain=args.plain or None)
         return asyncio.run(view.follow(sgd.aevents(question)))
@@ -84,8 +88,7 @@ def plan(args: argparse.Namespace) -> int:
     with _models(args, question) as models:
         sgd = SGDRunnable(**models, mode=args.mode, max_nodes=args.max_nodes)
         made = asyncio.run(sgd.aplan(question))
-    for warning in made.warnings:
-        _notes().print(Text(f"warning: {one_line(warning)}"), soft_wrap=True)
+    _warn(made.warnings)
     code = FAILED if made.failed else DONE
     if args.format == "json":
         write_json(STDOUT, _plan_json(made))
@@ -146,6 +149,22 @@ def _models(args: argparse.Namespace, question: str) -> Iterator[dict[str, Any]]
 def _plan_json(made: Plan) -> dict[str, Any]:
     nodes = [node.model_dump(mode="json") for node in made.nodes] if made.plain is None else []
     return {"nodes": nodes, "plain": made.plain, "warnings": made.warnings, "cut": made.cut}
+
+
+@contextmanager
+def _without_log() -> Iterator[None]:
+    """A run's warnings are not written by Python where nobody handles logs: the command tells them itself."""
+    log, nobody = logging.getLogger("langchain_sgd"), logging.NullHandler()
+    log.addHandler(nobody)
+    try:
+        yield
+    finally:
+        log.removeHandler(nobody)
+
+
+def _warn(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        _notes().print(Text(f"warning: {one_line(warning)}"), soft_wrap=True)
 
 
 def _notes() -> Console:

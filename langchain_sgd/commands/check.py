@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib.metadata
-import itertools
 import re
 import sys
 from collections.abc import Iterator
@@ -37,24 +36,26 @@ _COLORS: Final = {"ok": "complete", "note": "truncated", "failed": "failed"}
 
 def check(args: argparse.Namespace) -> int:
     """Print what was found as it is found, and the verdict; 1 if something does not work."""
+    if args.questions > len(QUESTIONS):
+        msg = f"--questions {args.questions}: there are {len(QUESTIONS)}; bench planner takes your own"
+        raise InvalidInputError(msg)
     console = Console(stderr=args.json == STDOUT)
     show = _Shown(console)
     names = names_of(args)
     machine = [] if names else [*check_python(), *check_packages()]
     for finding in machine:
         show(finding)
-    common: dict[str, Any] = {"timeout_s": args.timeout, "on_finding": show}
+    how: dict[str, Any] = {
+        "most": args.questions,
+        "timeout_s": args.timeout,
+        "on_finding": show,
+    }
     if names:
-        models: dict[str, Any] = {**models_of(args, names)}
-        if args.questions > len(QUESTIONS):
-            msg = f"--questions {args.questions}: there are {len(QUESTIONS)}; bench planner takes your own"
-            raise InvalidInputError(msg)
-        asked = QUESTIONS[: args.questions]
-        verdict = asyncio.run(check_models(**models, questions=asked, **common))
+        how |= models_of(args, names)
+        verdict = asyncio.run(check_models(**how))
     else:
         with bundled() as models:
-            briefs = _briefs(args.questions)
-            verdict = asyncio.run(check_models(**models, questions=briefs, **common))
+            verdict = asyncio.run(check_models(**models, **how))
     ok = verdict.ok and all(finding.state != "failed" for finding in machine)
     console.print()
     console.print(Text(one_line(verdict.summary), style="bold"), soft_wrap=True)
@@ -109,14 +110,3 @@ def check_packages() -> Iterator[Finding]:
 def _numbers(version: str) -> tuple[int, ...]:
     """A version's leading numbers, for comparison."""
     return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0])[:3])
-
-
-def _briefs(count: int) -> list[tuple[str, bool]]:
-    """Questions that the bundled models know: of the domain, and others."""
-    from langchain_sgd.embedded.briefs.domain import briefs  # noqa: PLC0415 - for these models only
-
-    others = [question for question, splits in QUESTIONS if not splits]
-    halves = max((count + 1) // 2, count - len(others))
-    asked = itertools.islice(briefs(1, held_out=True), halves)
-    pairs = itertools.zip_longest(((b.question, True) for b in asked), ((q, False) for q in others))
-    return [each for pair in pairs for each in pair if each is not None][:count]

@@ -40,7 +40,7 @@ _MAX_TOKENS = 640
 
 PLAIN, SGD, OUTLINED = "plain decoding", "SGD", "Skeleton-of-Thought"
 _SHOWN_S, _HZ = 14.0, 20.0
-_WIDTH, _HEIGHT = 80, 22
+_WIDTH, _HEIGHT, _HIGHEST = 80, 22, 40
 _LONG = 7
 """Sections of an answer from which it is long: what SGD is for."""
 
@@ -70,17 +70,24 @@ def demo(args: argparse.Namespace) -> int:
     console = Console()
     animated = console.is_terminal and not console.is_dumb_terminal and not args.plain
     compared = asyncio.run(_measured(asked, console, quiet=not animated))
-    lanes = [compared[name].lanes[0] for name in (PLAIN, SGD)]
-    console.print(Text(asked[0].question, style="bold"), width=_WIDTH if not animated else None)
-    _show(console, lanes, animated=animated)
-    verdict = sentence(compared)
-    console.print(Text(verdict), width=min(console.width, _WIDTH))
+    middle = shown(compared)
+    lanes = [compared[name].lanes[middle] for name in (PLAIN, SGD)]
+    question, verdict = Text(asked[middle].question, style="bold"), Text(sentence(compared))
+    width = min(console.width, _WIDTH)
+    again = (
+        f"langchain-sgd demo --seed {seed} asks the same again.\n" if console.is_terminal else ""
+    )
+    around = len(question.wrap(console, width)) + len(verdict.wrap(console, width))
+    # What the shell says next stands below all this.
+    height = min(console.height - around - 2, _HIGHEST) if console.is_terminal else _HEIGHT
+    console.print(question, width=width)
+    _show(console, lanes, height, animated=animated)
+    console.print(verdict, width=width)
     if args.svg is not None:
         args.svg.write_text(
-            recording(asked[0].question, lanes, verdict, seconds=_SHOWN_S), encoding="utf-8"
+            recording(question.plain, lanes, verdict.plain, seconds=_SHOWN_S), encoding="utf-8"
         )
-    if console.is_terminal:
-        sys.stdout.write(f"\nlangchain-sgd demo --seed {seed} asks the same again.\n")
+    sys.stdout.write(again)
     return DONE
 
 
@@ -98,13 +105,19 @@ def refuse_beside_web(args: argparse.Namespace) -> None:
         raise InvalidInputError(msg)
 
 
+def shown(compared: Mapping[str, Compared]) -> int:
+    """The question with SGD's median, so that what is seen is what the sentence says."""
+    ratios = _ratios(compared, SGD)
+    return ratios.index(statistics.median_low(ratios))
+
+
 def _page(args: argparse.Namespace) -> int:
     """The same on the proxy's page."""
     from langchain_sgd.cli import parsed  # noqa: PLC0415 - the proxy's own defaults
     from langchain_sgd.commands.proxy import proxy  # noqa: PLC0415 - an extra
 
     del args
-    return proxy(parsed(["proxy", "--port", "0"]), opened=webbrowser.open)
+    return proxy(parsed(["proxy", "--port", "0"]), opened=webbrowser.open, is_demo=True)
 
 
 async def _measured(
@@ -155,30 +168,30 @@ def sentence(compared: Mapping[str, Compared]) -> str:
     where = (
         "On this question"
         if count == 1
-        else f"This was the first of {count} questions. In the median"
+        else f"This was the middle one of {count} questions. In the median"
     )
     told = []
     for name in (SGD, OUTLINED):
         if name in compared:
-            times = _ratio(compared[PLAIN].walls_s, compared[name].walls_s)
+            times = statistics.median_low(_ratios(compared, name))
             speed = f"{times:.1f}x sooner" if times >= 1 else f"{1 / times:.1f}x later"
             facts = f"{compared[name].facts:.0%} of its facts agree"
             told.append(f"{name}'s whole answer came {speed}, and {facts}")
     return f"{where}, {'. '.join(told)}. Plain decoding: {compared[PLAIN].facts:.0%}."
 
 
-def _ratio(plain: Sequence[float], other: Sequence[float]) -> float:
-    """The median of the questions' own ratios."""
-    return statistics.median(a / b for a, b in zip(plain, other, strict=True))
+def _ratios(compared: Mapping[str, Compared], name: str) -> list[float]:
+    """How much sooner than plainly each question was answered."""
+    walls = zip(compared[PLAIN].walls_s, compared[name].walls_s, strict=True)
+    return [plain / other for plain, other in walls]
 
 
-def _show(console: Console, lanes: Sequence[Lane], *, animated: bool) -> None:
+def _show(console: Console, lanes: Sequence[Lane], height: int, *, animated: bool) -> None:
     span = max(lane.report.wall_s for lane in lanes)
     if not animated:
-        console.print(Frame(lanes, span, _HEIGHT), width=_WIDTH)
+        console.print(Frame(lanes, span, height), width=_WIDTH)
         return
     slower = max(_SHOWN_S / span, 1.0)
-    height = max(min(console.height - 5, 40), _HEIGHT - 4)
     note = f"Shown {slower:.0f} times slower than it was." if slower > 1 else ""
     began = time.monotonic()
     with Live(console=console, auto_refresh=False) as live:

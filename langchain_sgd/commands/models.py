@@ -10,6 +10,7 @@ from typing import Any
 from langchain_core.runnables import Runnable
 from pydantic import SecretStr
 
+from langchain_sgd.bundled import BUNDLED_OPTIONS
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.keys import key_from_environment
 from langchain_sgd.models import TIERS, name_from_environment, resolve
@@ -19,11 +20,10 @@ from langchain_sgd.models.urls import own_key
 @contextmanager
 def bundled() -> Iterator[dict[str, Any]]:
     """The bundled models, served while they are used, as options of `SGDRunnable`."""
-    from langchain_sgd.embedded.briefs.prompts import BRIEFS_PROMPTS  # noqa: PLC0415 - an engine
-    from langchain_sgd.embedded.server import EmbeddedServer  # noqa: PLC0415
+    from langchain_sgd.embedded.server import EmbeddedServer  # noqa: PLC0415 - an engine
 
     with EmbeddedServer() as server:
-        yield {**server.urls, "prompts": BRIEFS_PROMPTS, "opening": False}
+        yield {**server.urls, **BUNDLED_OPTIONS}
 
 
 def add_models(options: argparse.ArgumentParser, **tiers: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,12 +28,18 @@ _SERVER = ("starlette", "uvicorn", "prometheus_client", "markdown_it")
 """Modules of the extra `server`."""
 
 
-def proxy(args: argparse.Namespace, *, opened: Callable[[str], object] | None = None) -> int:
+def proxy(
+    args: argparse.Namespace,
+    *,
+    opened: Callable[[str], object] | None = None,
+    is_demo: bool = False,
+) -> int:
     """Serve OpenAI's protocol and the live page until interrupted.
 
     Args:
         args: The command's options.
         opened: Gets the page's address once it can be opened.
+        is_demo: The bundled models are what is to be seen, whatever the environment names.
     """
     with _extra("server", *_SERVER):
         from langchain_sgd.proxy import Limits, make_app  # noqa: PLC0415 - the extra
@@ -41,7 +47,7 @@ def proxy(args: argparse.Namespace, *, opened: Callable[[str], object] | None = 
         from langchain_sgd.proxy.serve import serve  # noqa: PLC0415
     key, hosts = _exposure(args)
     origins = [*map(origin_of, args.cors_origin)]
-    with _models(args) as (models, samples):
+    with _models({} if is_demo else names_of(args), args, is_demo=is_demo) as (models, samples):
         app = make_app(
             SGDRunnable(**models, threshold=args.threshold, max_nodes=args.max_nodes),
             key=key,
@@ -75,7 +81,7 @@ def mcp(args: argparse.Namespace) -> int:
     with _extra("mcp", "mcp", *_SERVER):
         from langchain_sgd.mcp import http_app, make_server  # noqa: PLC0415 - the extra
     key, hosts = _exposure(args) if args.http else (None, None)
-    with _models(args) as (models, _):
+    with _models(names_of(args), args) as (models, _):
         server = make_server(SGDRunnable(**models))
         if not args.http:
             server.run("stdio")
@@ -131,9 +137,11 @@ def _exposure(args: argparse.Namespace) -> tuple[SecretStr | None, set[str] | No
 
 
 @contextmanager
-def _models(args: argparse.Namespace) -> Iterator[tuple[dict[str, Any], list[str]]]:
+def _models(
+    names: Mapping[str, str], args: argparse.Namespace, *, is_demo: bool = False
+) -> Iterator[tuple[dict[str, Any], list[str]]]:
     """The models as options of `SGDRunnable`, and questions that suit them."""
-    if names := names_of(args):
+    if names:
         yield dict(models_of(args, names)), [*_SAMPLES]
         return
     with bundled() as models:
@@ -141,8 +149,8 @@ def _models(args: argparse.Namespace) -> Iterator[tuple[dict[str, Any], list[str
 
         asked = itertools.islice(briefs(7, held_out=True), 40)
         long = sorted((brief.question for brief in asked), key=len)[-3:]
+        why = "" if is_demo else "no model is named (--large MODEL or SGD_LARGE), so "
         sys.stderr.write(
-            "note: no model is named (--large MODEL or SGD_LARGE), so the bundled demonstration models"
-            " answer. They know launch briefs only.\n"
+            f"note: {why}the bundled demonstration models answer. They know launch briefs only.\n"
         )
         yield models, long

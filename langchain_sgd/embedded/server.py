@@ -159,7 +159,7 @@ class EmbeddedServer:
             RuntimeError: The server is not running.
         """
         # The core must not load for those who serve only.
-        from langchain_sgd.embedded.briefs.prompts import BRIEFS_PROMPTS  # noqa: PLC0415
+        from langchain_sgd.bundled import BUNDLED_OPTIONS  # noqa: PLC0415
         from langchain_sgd.runnable import SGDRunnable  # noqa: PLC0415
         from langchain_sgd.tgi import TGIEndpoint  # noqa: PLC0415
 
@@ -170,7 +170,7 @@ class EmbeddedServer:
         models = {tier: endpoint(tier, temperature) for tier in self.urls if tier in BUNDLED}
         if planner := next((name for name in ("planner", "large") if name in self.urls), None):
             models["planner"] = endpoint(planner, 0.0)
-        own = {"prompts": BRIEFS_PROMPTS, "opening": False} if self._bundled else {}
+        own = BUNDLED_OPTIONS if self._bundled else {}
         return SGDRunnable(**{**models, **own, **options})
 
     @property

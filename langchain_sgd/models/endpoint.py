@@ -123,6 +123,10 @@ class ChatEndpoint(Discreet, BaseChatModel):
         """
         return await self._asked("http_client", "http_async_client")
 
+    async def aserved_model(self) -> str:
+        """The model's name, as its server tells it; errors are those of `aclient`."""
+        return (await self.aserver()).model(self.address.model)
+
     async def _asked(self, *own: str) -> Server:
         """What serves, asked through the user's own connections if these options name some."""
         if (known := self.known) is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from langchain_sgd.events import PlainChosen, PlanEnded
 from langchain_sgd.proxy.engine import Finished, Piece, Text, ToolCalls
 from langchain_sgd.proxy.errors import ProxyError
 from langchain_sgd.proxy.history import Record
@@ -33,6 +34,8 @@ class Chat(Reply):
         self._begun = False
         self._is_answering = False
         """Text was sent: thoughts that come later have no place in it."""
+        self._held: list[str] | None = [] if progress == "think" and undivided is None else None
+        """Text that waits for the plan, which stands before it; None if it need not wait."""
 
     # -- whole
 
@@ -68,6 +71,8 @@ class Chat(Reply):
 
     def _contents(self, piece: Piece) -> Iterator[dict[str, Any]]:
         match piece:
+            case Text(text) if self._held is not None:
+                self._held.append(text)
             case Text(text):
                 closing = "</think>\n\n" if self._thinking else ""
                 self._thinking = False
@@ -83,9 +88,18 @@ class Chat(Reply):
                     opening = "" if self._thinking else "<think>\n"
                     self._thinking = True
                     yield {"content": opening + line}
+                if isinstance(piece, PlanEnded | PlainChosen):
+                    yield from self._release()
+
+    def _release(self) -> Iterator[dict[str, Any]]:
+        """What waited for the plan."""
+        held, self._held = self._held, None
+        if held:
+            yield from self._contents(Text("".join(held)))
 
     def _last(self, finished: Finished) -> Sequence[bytes]:
-        chunks = [self._completion.last_chunk(finished.finish, self._told(finished))]
+        chunks = [self._completion.chunk(delta) for delta in self._release()]
+        chunks.append(self._completion.last_chunk(finished.finish, self._told(finished)))
         if not self._begun:
             chunks.insert(0, self._completion.chunk({"role": "assistant", "content": ""}))
         if self._asked.wants_usage:

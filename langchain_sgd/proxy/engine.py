@@ -13,8 +13,10 @@ from typing import Any, cast
 from langchain_core.messages import AIMessage, BaseMessage
 
 from langchain_sgd.answer import Assembler
+from langchain_sgd.decoding.reply import characters_of
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.events import PLAIN_ID, Ended, Event, Opened, Token
+from langchain_sgd.proxy.tally import Tally
 from langchain_sgd.report import NodeReport, Report, Usage
 from langchain_sgd.runnable import SGDRunnable
 from langchain_sgd.stops import StopFilter
@@ -51,7 +53,8 @@ class Finished:
     """None for an answer that SGD had no part in."""
     tool_calls: Sequence[Mapping[str, Any]] = ()
     stopped: bool = False
-    """At a stop text of the client's. The rest of the run was cancelled, so there is no report."""
+    """At a stop text of the client's, or at its bound of tokens. The rest of the run was cancelled, so there
+    is no report."""
 
 
 Piece = Event | Text | ToolCalls | Finished
@@ -88,12 +91,17 @@ class Engine:
     ) -> AsyncIterator[Piece]:
         """The run's events and, between them, the text; last what it came to.
 
-        The answer ends before the first of the stop texts, wherever in it that is. Closing the iterator
-        closes every model stream.
+        The answer ends before the first of the stop texts, wherever in it that is, and at `max_tokens`,
+        about: tokens differ in length. Closing the iterator closes every model stream.
         """
         sgd = self.runnables[model]
         in_order = _InOrder(headings=bool(sgd.headings))
         stops = StopFilter(options.get("stop") or ())
+        tally = Tally(
+            options.get("max_tokens"),
+            question=characters_of(messages),
+            plans=sgd.mode != "never",
+        )
         if sgd.mode != "never":  # a writer would end its own part there, and the next would follow
             options = {name: value for name, value in options.items() if name != "stop"}
         said: list[str] = []
@@ -105,13 +113,16 @@ class Engine:
                     finished = _finished(event)
                 else:
                     yield event
+                    tally.feed(event)
                     text = in_order.feed(event)
-                if text := stops.feed(text, last=finished is not None):
+                text = tally.fitting(stops.feed(text, last=finished is not None))
+                if text:
                     said.append(text)
                     yield Text(text)
-                if stops.found is not None:
+                if tally.full or stops.found is not None:
                     await events.aclose()
-                    finished = Finished("".join(said), "stop", None, stopped=True)
+                    why = "length" if tally.full else "stop"
+                    finished = Finished("".join(said), why, tally.usage, stopped=True)
                 if finished is not None:
                     yield finished
                     return

@@ -22,13 +22,10 @@ _UNKNOWN_OPTION = re.compile(
 _LOG = logging.getLogger(__name__)
 
 _TYPES: Mapping[int, str] = {
-    400: "invalid_request_error",
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
     408: "timeout_error",
-    413: "invalid_request_error",
-    415: "invalid_request_error",
     429: "rate_limit_error",
     502: "upstream_error",
     504: "timeout_error",
@@ -58,11 +55,15 @@ class ProxyError(Exception):
         return {
             "error": {
                 "message": str(self),
-                "type": _TYPES.get(self.status, "server_error"),
+                "type": _TYPES.get(self.status, self._type_otherwise),
                 "param": self.param,
                 "code": self.code,
             }
         }
+
+    @property
+    def _type_otherwise(self) -> str:
+        return "invalid_request_error" if self.status < 500 else "server_error"
 
     def response(self) -> JSONResponse:
         """As a whole answer."""

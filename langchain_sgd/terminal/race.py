@@ -72,7 +72,7 @@ class Frame:
         lanes: The runs.
         at_s: The moment, in their own seconds.
         height: Lines of the whole; what is left of them by the bars is for the texts.
-        note: Stands below the bars, beside what the signs mean.
+        note: Stands above the bars.
     """
 
     lanes: Sequence[Lane]
@@ -87,7 +87,8 @@ class Frame:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         bars = [row for lane in self.lanes for row in _rows(lane)]
-        lines = max(self.height - len(bars) - 5, 3)
+        legend = self._legend(options.max_width)
+        lines = max(self.height - len(bars) - len(legend) - 3, 2)
         table = Table.grid(expand=True, padding=0)
         width = options.max_width // len(self.lanes)
         for _ in self.lanes:
@@ -97,14 +98,21 @@ class Frame:
         say = one_unit(self.span_s)
         room = options.max_width - _LABEL
         axis = say(self.span_s)
-        yield Text(f"{'':{_LABEL}}0{axis:>{room - 1}}", style="dim", no_wrap=True)
+        middle = f"{self.note:^{max(0, room - 1 - len(axis))}}"
+        yield Text(f"{'':{_LABEL}}0{middle}{axis}", style="dim", no_wrap=True)
         for row in bars:
             yield row.drawn(self.at_s, self.span_s, room)
-        yield Text(LEGEND, style="dim", no_wrap=True)
-        yield self._tiers()
+        yield from legend
+
+    def _legend(self, width: int) -> Sequence[Text]:
+        """What signs and colors mean, in one line if it fits."""
+        signs, tiers = Text(LEGEND, style="dim", no_wrap=True), self._tiers()
+        if len(signs) + 2 + len(tiers) > width:
+            return signs, tiers
+        return (signs.append("  ").append_text(tiers),)
 
     def _tiers(self) -> Text:
-        """What the colors mean, and the note."""
+        """What the colors mean."""
         nodes = [node for lane in self.lanes for node in lane.report.nodes]
         colors = tier_colors(node.tier for node in nodes)
         planned = any(lane.report.planner is not None for lane in self.lanes)
@@ -113,7 +121,8 @@ class Frame:
         for name in names:
             line.append("■ ", style=colors[name])
             line.append(f"{one_line(name)}  ", style="dim")
-        return line.append(self.note, style="dim")
+        line.rstrip()
+        return line
 
     def _panel(self, lane: Lane, console: Console, width: int, lines: int) -> Panel:
         text = Text(lane.text(self.at_s).strip("\n"))

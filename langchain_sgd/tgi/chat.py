@@ -216,6 +216,14 @@ class ChatTGI(TGIOptions):
     def _log_estimate(self, error: TGIError) -> None:
         _log.warning("Tokens are estimated, for the server could not be asked: %s", error)
 
+    async def aserved_model(self) -> str:
+        """The model's name, as the server tells it.
+
+        Raises:
+            TGIError: The server could not be asked.
+        """
+        return (await self.client.info()).model_id
+
     def _remember(self, served: str | None) -> None:
         """Keep the true name of the server's own model, which it tells with its first answer."""
         if served is not None and self.model == BASE_MODEL:

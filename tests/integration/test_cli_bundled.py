@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from langchain_sgd.cli import main
 from langchain_sgd.embedded.briefs.domain import briefs
+from langchain_sgd.embedded.server import EmbeddedServer
+from langchain_sgd.models import ENDPOINTS
+from langchain_sgd.runnable import SGDRunnable
+from langchain_sgd.tgi import TGIEndpoint
 
 pytest.importorskip("xllamacpp", reason="the embedded engine is not installed")
 
@@ -62,3 +67,36 @@ def test_demo_shows_a_race_and_a_sentence(
 def test_doctor_finds_the_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
     assert "plain decoding on answers of 300 tokens" in capsys.readouterr().out
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[EmbeddedServer]:
+    """The bundled models as `serve` serves them, with what its `export` line sets."""
+    ENDPOINTS.clear()
+    with EmbeddedServer() as server:
+        for name in ("small", "large"):
+            monkeypatch.setenv(f"SGD_{name.upper()}", server.urls[name])
+        yield server
+    ENDPOINTS.clear()
+
+
+def test_bundled_models_are_known_at_their_urls(
+    served: EmbeddedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ask", QUESTION, "--seed", "1", "--json", "-"]) == 0
+    report = json.loads(capsys.readouterr().out)["report"]
+    assert report["status"] == "complete"
+    assert report["warnings"] == []
+    tgi = SGDRunnable(large=TGIEndpoint(served.urls["large"]))
+    assert len(tgi.plan(QUESTION).nodes) >= 5
+
+
+@pytest.mark.usefixtures("served")
+def test_check_asks_bundled_models_at_urls_what_they_know(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["check"]) == 0
+    said = capsys.readouterr().out
+    assert "ok     splits when due: 3 of 3" in said
+    assert "ok     plain when due: 2 of 2" in said
+    assert "context" not in said

@@ -72,6 +72,23 @@ async def test_ask_streams_the_answer_and_tells_the_outcome_beside_it(
     assert "Train or plane?" in server.prompts[0]
 
 
+async def test_a_warning_of_ask_is_told_once_and_on_a_line_of_its_own(
+    server: TGITestServer,
+) -> None:
+    server.inject(
+        "fail", times=None, when=lambda entry: "Write only part 2," in json.dumps(entry.json)
+    )
+    urls = ["--small", server.url_of("small"), "--large", server.url_of("large")]
+    asking = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "langchain_sgd", "ask", "Which?", *urls),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    lines = (await asking.communicate())[0].decode().splitlines()
+    [told] = [line for line in lines if "node 2" in line]
+    assert told.startswith("warning: node 2: ")
+
+
 async def test_ask_takes_the_question_from_standard_input(
     server: TGITestServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -149,6 +149,19 @@ async def test_an_example(name: str) -> None:
     assert RUN_ALONE[name](said), said
 
 
+async def test_endpoints_says_what_is_to_be_set() -> None:
+    example = await asyncio.create_subprocess_exec(
+        sys.executable,
+        EXAMPLES / "endpoints.py",
+        env={name: value for name, value in os.environ.items() if name not in {"SMALL", "LARGE"}},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    complained = (await example.communicate())[1].decode()
+    assert example.returncode == 1
+    assert complained.startswith("Set LARGE to ")
+    assert complained.count("\n") == 1
+
+
 async def test_endpoints_by_their_urls() -> None:
     pace = Pace(plans_first=True)
     engines = {

@@ -60,6 +60,7 @@ async def test_the_tool_is_described_and_writes_with_progress() -> None:
         assert tool.name == "write_long_answer"
         assert list(tool.input_schema["properties"]) == ["question"]
         assert "reports, comparisons" in (tool.description or "")
+        assert not re.search(r"^ ", tool.description or "", re.MULTILINE)
         result, steps = await write(client)
     assert not result.is_error
     assert [part.text for part in result.content] == [TEXT]
@@ -141,6 +142,15 @@ async def test_the_command_serves_standard_input_and_output() -> None:
         result, _ = await write(client)
     assert not result.is_error
     assert result.content[0].text
+
+
+def test_requests_are_not_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    levels: list[Any] = []
+    monkeypatch.setattr(
+        "mcp.server.mcpserver.server.configure_logging", lambda level, *_: levels.append(level)
+    )
+    make_server(SGDRunnable(**a_stage().pair()))
+    assert levels == ["WARNING"]
 
 
 async def test_over_http_with_a_key() -> None:

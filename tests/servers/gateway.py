@@ -31,7 +31,7 @@ from langchain_sgd import SGDRunnable
 from langchain_sgd.baselines import PlainDecoding
 from langchain_sgd.bench._measure import ask
 from langchain_sgd.bench.embedded import bundled_questions
-from langchain_sgd.embedded.briefs.prompts import BRIEFS_PROMPTS
+from langchain_sgd.bundled import BRIEFS_PROMPTS
 from langchain_sgd.embedded.server import bundled_models
 from langchain_sgd.files import Row
 from langchain_sgd.models import resolve

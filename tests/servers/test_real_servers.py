@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from langchain_sgd import Prompts, Report, SGDRunnable
-from langchain_sgd.embedded.briefs.prompts import BRIEFS_PROMPTS
+from langchain_sgd.bundled import BRIEFS_PROMPTS
 from langchain_sgd.models import ChatEndpoint, resolve
 from langchain_sgd.planning.forms import Grammar, bound, form_of
 

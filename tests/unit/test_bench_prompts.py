@@ -6,7 +6,7 @@ import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
 from langchain_sgd.bench._prompts import AnswersWithheld, NodeFirst
-from langchain_sgd.embedded.briefs.prompts import BRIEFS_PROMPTS
+from langchain_sgd.bundled import BRIEFS_PROMPTS
 from langchain_sgd.prompts import Prompts
 from langchain_sgd.skeleton import NodeId
 from tests.support.skeletons import skeleton

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from langchain_sgd.bundled import BRIEFS_PROMPTS
 from langchain_sgd.embedded.briefs import domain, grammar
-from langchain_sgd.embedded.briefs.prompts import BRIEFS_PROMPTS
 from langchain_sgd.embedded.briefs.texts import (
     BRIEF_QUESTIONS,
     NAME_PARTS,

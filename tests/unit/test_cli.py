@@ -89,11 +89,6 @@ def test_a_check_says_that_there_are_no_more_questions(
     assert "--questions 20: there are 5" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("count", [0, 1, 5, 20])
-def test_the_bundled_models_are_asked_as_many_questions_as_were_wanted(count: int) -> None:
-    assert len(checks._briefs(count)) == count
-
-
 # -- the package's names
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import io
 import random
 import re
@@ -10,7 +12,18 @@ from xml.etree import ElementTree as ET
 import pytest
 from rich.console import Console
 
-from langchain_sgd.commands.demo import OUTLINED, PLAIN, SGD, Compared, compare, sentence
+from langchain_sgd.cli import parsed
+from langchain_sgd.commands import demo
+from langchain_sgd.commands import proxy as proxying
+from langchain_sgd.commands.demo import (
+    OUTLINED,
+    PLAIN,
+    SGD,
+    Compared,
+    compare,
+    sentence,
+    shown,
+)
 from langchain_sgd.embedded.briefs import domain, grammar
 from langchain_sgd.embedded.briefs.domain import Brief
 from langchain_sgd.embedded.briefs.texts import SECTIONS
@@ -62,7 +75,7 @@ async def test_every_way_answers_every_question_and_is_checked() -> None:
     assert [len(each.lanes) for each in found.values()] == [2, 2]
     said = sentence(found)
     assert said.startswith(
-        "This was the first of 2 questions. In the median, SGD's whole answer came "
+        "This was the middle one of 2 questions. In the median, SGD's whole answer came "
     )
     assert said.endswith(", and 0% of its facts agree. Plain decoding: 100%.")
 
@@ -78,6 +91,39 @@ async def test_the_sentence_takes_the_median_of_the_questions_ratios_and_says_wh
     assert "Skeleton-of-Thought's whole answer came 2.0x later" in said
 
 
+def test_the_question_that_is_shown_has_the_ratio_that_the_sentence_tells() -> None:
+    walls = {PLAIN: [2.0, 9.0, 4.0, 5.0], SGD: [4.0, 3.0, 2.5, 4.0], OUTLINED: [4.0, 9.0, 8.0, 5.0]}
+    compared = {name: Compared(walls_s=times) for name, times in walls.items()}
+    assert shown(compared) == 3
+    assert "SGD's whole answer came 1.2x sooner" in sentence(compared)
+
+
+async def test_everything_fits_a_terminal_of_24_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("LINES", "24")
+    asked = next(b for b in domain.briefs(3, held_out=True) if len(b.headings) >= 8)
+    parts = [str(number) for number in range(1, len(asked.headings) + 1)]
+    split = Stage({"planner": planning(skeleton(*parts))})
+    ways = {
+        PLAIN: SGDRunnable(mode="never", **Stage().pair()),
+        SGD: SGDRunnable(**split.pair(), threshold=1),
+        OUTLINED: SGDRunnable(**split.pair(), threshold=1),
+    }
+
+    async def measured(_: Any, __: Any, *, quiet: bool) -> dict[str, Compared]:
+        del quiet
+        return await compare(ways, [asked])
+
+    out = io.StringIO()
+    monkeypatch.setattr(demo, "_measured", measured)
+    monkeypatch.setattr(demo, "Console", lambda: Console(file=out, force_terminal=True))
+    monkeypatch.setattr("sys.stdout", out)
+    args = parsed(["demo", "--plain", "--questions", "1"])
+    assert await asyncio.to_thread(demo.demo, args) == 0
+    assert "asks the same again" in out.getvalue()
+    assert len(out.getvalue().splitlines()) <= 23
+
+
 async def test_a_picture_shows_what_was_written_by_then() -> None:
     ran = await lanes()
     before, after = drawn(Frame(ran, -1.0, 22)), drawn(Frame(ran, 1e9, 22, "a note"))
@@ -87,7 +133,9 @@ async def test_a_picture_shows_what_was_written_by_then() -> None:
     assert "done in" not in before
     assert "━" not in re.sub(r".*━ writes", "", before)
     assert "planner" in after
-    assert re.search(r"■ planner  ■ .*a note", after)
+    assert re.search(r"0 .*a note.* \d", after)
+    assert re.search(r"writes\n■ planner  ■ large  ■ small$", after.rstrip())
+    assert re.search(r"writes  ■ planner  ■ ", drawn(Frame(ran, 1e9, 22), 90))
     assert "waits for other parts" in after
     assert max(map(len, after.splitlines())) <= 80
 
@@ -121,3 +169,15 @@ async def test_a_run_without_a_message_is_no_lane() -> None:
 
     with pytest.raises(ValueError, match="without a message"):
         await run_lane("x", nothing())
+
+
+def test_the_page_of_the_demo_is_about_the_bundled_models(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SGD_LARGE", "http://127.0.0.1:1")
+    monkeypatch.setattr(proxying, "bundled", lambda: contextlib.nullcontext({}))
+    with proxying._models({}, parsed(["proxy"]), is_demo=True) as (_, samples):
+        assert all("launch" in sample or "brief" in sample for sample in samples)
+    noted = capsys.readouterr().err
+    assert "launch briefs only" in noted
+    assert "--large" not in noted

@@ -24,7 +24,7 @@ def first_of_help(value: Any) -> list[str]:
 
 @pytest.mark.parametrize("value", [SGDRunnable, ChatSGD])
 def test_what_it_is_and_an_example_come_first(value: Any) -> None:
-    lines = (inspect.getdoc(value) or "").splitlines()
+    lines = (inspect.getdoc(value) or "").partition("\nArgs:")[0].splitlines()
     assert len(lines) <= SCREEN
     assert lines[0].startswith("Skeleton Graph Decoding")
     assert any(">>> from langchain_sgd import" in line for line in first_of_help(value)[:SCREEN])
@@ -37,6 +37,16 @@ def test_the_options_are_seen_on_the_first_screen_each_in_one_group() -> None:
     options = set(SGDRunnable.model_fields) - {"name"}
     assert sorted(listed) == sorted(options)
     assert all(SGDRunnable.model_fields[name].description for name in options)
+
+
+def test_help_tells_what_each_option_means_in_a_sentence_of_its_description() -> None:
+    told = (inspect.getdoc(SGDRunnable) or "").partition("\nArgs:\n")[2]
+    entries = dict(re.findall(r"^    ([a-z_]+): ((?:.+\n?)(?:        .+\n?)*)", told, re.MULTILINE))
+    for name in set(SGDRunnable.model_fields) - {"name"}:
+        meaning = " ".join(entries[name].split())
+        assert (SGDRunnable.model_fields[name].description or "").startswith(meaning)
+        assert meaning.endswith(".")
+    assert max(map(len, told.splitlines())) <= 100
 
 
 def test_the_signature_has_every_option_with_its_default() -> None:

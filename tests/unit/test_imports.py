@@ -33,6 +33,7 @@ LAYERS = (
     {"routing"},
     {"option_fields"},
     {"options"},
+    {"bundled"},
     {"decoding"},
     {"recorder", "engine"},
     {"graph", "langgraph"},

@@ -37,7 +37,7 @@ def a_stage(**lines: Any) -> Stage:
 
 
 def an_app(stage: Stage, **options: Any) -> Any:
-    runnable = SGDRunnable(**stage.pair(), **options.pop("sgd", {}))
+    runnable = SGDRunnable(**{**stage.pair(), **options.pop("sgd", {})})
     return make_app(runnable, **options)
 
 
@@ -180,7 +180,8 @@ async def test_the_whole_answer_ends_at_a_stop_text_also_where_the_server_does_n
     [choice] = body["choices"]
     assert choice["message"]["content"] == shown
     assert choice["finish_reason"] == "stop"
-    assert body["usage"] is None
+    assert body["usage"]["completion_tokens"] >= 1
+    assert body["usage"]["prompt_tokens"] >= 2
     assert body["sgd"]["status"] == "stopped"
     streamed = await complete(app, {**asked, "stream": True})
     assert text_of(streamed.events) == shown
@@ -266,6 +267,39 @@ async def test_a_token_limit_is_told_as_length() -> None:
     assert "cut sh\n\n*[" in choice["message"]["content"]
 
 
+@pytest.mark.parametrize(
+    ("most", "shown"),
+    [
+        # Nothing is counted yet, and pieces are of two letters.
+        (8, "## Heading 1\n\nOn"),
+        # Two tokens make four letters, as the server has counted by then.
+        (14, "## Heading 1\n\nOne.\n\n## Headi"),
+        (99, TEXT),
+    ],
+)
+async def test_max_tokens_bounds_the_whole_answer(most: int, shown: str) -> None:
+    stage = a_stage(**{"2": Say(["Tw", "o."], hang=most < 99, usage=(10, 2))})
+    body = (await complete(an_app(stage), a_question(max_tokens=most))).json
+    [choice] = body["choices"]
+    assert choice["message"]["content"] == shown
+    assert choice["finish_reason"] == ("length" if most < 99 else "stop")
+    assert not stage.in_flight
+    usage = body["usage"]
+    assert usage["prompt_tokens"] >= (3 if most < 99 else 150)
+    assert 1 <= usage["completion_tokens"] <= 37
+    assert body["sgd"]["status"] == ("stopped" if most < 99 else "complete")
+    streamed = await complete(an_app(stage), a_question(max_tokens=most, stream=True))
+    assert text_of(streamed.events) == shown
+    assert streamed.events[-2]["choices"][0]["finish_reason"] == choice["finish_reason"]
+
+
+async def test_an_undivided_answer_is_bounded_by_its_server() -> None:
+    stage = a_stage(planner=Say("PLAIN"), plain=Say(["In", " one", " piece."], usage=(7, 3)))
+    for model in ("sgd", "plain"):
+        body = (await complete(an_app(stage), a_question(model, max_tokens=2))).json
+        assert body["choices"][0]["message"]["content"] == "In one piece."
+
+
 # -- streams
 
 
@@ -337,6 +371,22 @@ async def test_progress_as_thinking_stands_before_the_text() -> None:
     message = whole.json["choices"][0]["message"]
     assert message["content"] == TEXT
     assert "Heading 3" in message["reasoning_content"]
+
+
+async def test_the_plan_stands_before_an_opening_that_was_sooner() -> None:
+    stage = a_stage(plain=Say(["Both ways are long. ", "The first"], hang=True))
+    stage.gated = True
+    stage.release("plain")
+    app = an_app(stage, sgd={"opening": True})
+    body = a_question(stream=True, sgd_progress="think")
+    async with Asked(app, "/v1/chat/completions", body) as asked:
+        await settle()
+        stage.release("planner", "1", "2", "3")
+        await asked.done()
+    thinking, _, text = text_of(asked.events).partition("</think>\n\n")
+    assert thinking.startswith("<think>\n1. Heading 1\n")
+    assert "3. Heading 3" in thinking
+    assert text == f"Both ways are long.\n\n{TEXT}"
 
 
 # -- errors

@@ -274,6 +274,8 @@ async def test_errors_of_the_way_have_openais_form_too(path: str, method: str, s
     answer = await ask(an_app(), path, method=method)
     assert answer.status == status
     assert set(answer.json["error"]) == {"message", "type", "param", "code"}
+    kind = "not_found_error" if status == 404 else "invalid_request_error"
+    assert answer.json["error"]["type"] == kind
 
 
 async def test_sockets_of_other_kinds_are_not_taken() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from langchain_core.callbacks import get_usage_metadata_callback
 
-from langchain_sgd import ChatSGD, InvalidInputError, NodeDecodeError, Report, SGDRunnable
+from langchain_sgd import ChatSGD, InvalidInputError, NodeDecodeError, Report, SGDRunnable, recorder
 from langchain_sgd.answer import AGAIN
 from langchain_sgd.events import Event, Planned, Started, Voided
 from tests.support.models import PLANNER, Say, Stage, plan_lines, planning
@@ -77,6 +77,24 @@ async def test_every_warning_is_one_line_of_the_log(caplog: pytest.LogCaptureFix
     logged = [record for record in caplog.records if record.name.startswith("langchain_sgd")]
     assert [(record.levelname, record.getMessage()) for record in logged] == [("WARNING", warning)]
     assert "\n" not in warning
+
+
+@pytest.mark.parametrize("handled", [False, True])
+async def test_after_a_streamed_text_a_warning_begins_a_line_where_nobody_handles_logs(
+    *,
+    handled: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage = Stage({PLANNER: planning(TWO), "small/1": NO, "small/2": NO})
+    said: list[str] = []
+    monkeypatch.setattr(recorder._log, "hasHandlers", lambda: handled)
+    monkeypatch.setattr(recorder._log, "warning", lambda form, *given: said.append(form % given))
+    chunks = [chunk async for chunk in SGDRunnable(**stage.pair()).astream("Why?")]
+    [warning] = Report.from_message(chunks[-1]).warnings
+    assert said == [warning if handled else f"\n{warning}"]
+    said.clear()
+    await SGDRunnable(**stage.pair()).ainvoke("Why?")
+    assert said == [warning]
 
 
 async def test_what_is_whole_says_nothing(caplog: pytest.LogCaptureFixture) -> None:

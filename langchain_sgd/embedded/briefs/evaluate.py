@@ -23,10 +23,10 @@ from typing import Any
 from langchain_core.language_models import BaseChatModel
 
 from langchain_sgd.baselines import PlainDecoding, SkeletonOfThought
+from langchain_sgd.bundled import BRIEFS_PROMPTS
 from langchain_sgd.embedded.briefs import domain, grammar
 from langchain_sgd.embedded.briefs.checker import Share, Tally, check_section
 from langchain_sgd.embedded.briefs.domain import Brief, Plain
-from langchain_sgd.embedded.briefs.prompts import BRIEFS_PROMPTS
 from langchain_sgd.embedded.briefs.texts import SECTIONS
 from langchain_sgd.embedded.briefs.turns import node_prompt, planner_prompt
 from langchain_sgd.embedded.engine import Counters, Engine, GenerateRequest, Sampling

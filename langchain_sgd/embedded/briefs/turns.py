@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from langchain_core.messages import HumanMessage
 
-from langchain_sgd.embedded.briefs.prompts import BRIEFS_PROMPTS
+from langchain_sgd.bundled import BRIEFS_PROMPTS
 from langchain_sgd.skeleton import Skeleton
 
 _MAX_NODES = 16
