@@ -71,7 +71,7 @@ def _lazily(where: str, name: str) -> Callable[[argparse.Namespace], int]:
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    common = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    common = argument_types.Parser(add_help=False, allow_abbrev=False)
     common.add_argument("--debug", action="store_true", help="show where an error came from")
     whole = argument_types.Parser(
         prog="langchain-sgd",

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from pydantic import SecretStr
 
-from langchain_sgd.embedded import _model
+from langchain_sgd.embedded import _model, _validation
 from langchain_sgd.embedded.app import make_app, serving
 from langchain_sgd.embedded.engine import Grammar
 from tests.tgi_server import Pace, ScriptedEngine, TGITestServer
@@ -547,7 +547,7 @@ class TestTools:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         found: list[threading.Thread] = []
-        real = _model.compile_grammar
+        real = _validation.compile_grammar
 
         def noted(form: Grammar) -> Grammar | None:
             found.append(threading.current_thread())
