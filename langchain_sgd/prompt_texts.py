@@ -17,12 +17,13 @@ PLANNER: Final = """Plan long answers for several writers who write at the same 
 with the parts of a good answer, {lines}, in reading order and in the language of the question.
 After a heading, < names the earlier parts that its writer must have read; only a part that weighs or \
 sums up the others needs them. * marks a hard part. Write at most {max_nodes} parts.
-Answer {plain} only if the result is one text or one number: a program, a calculation or estimate, a letter \
-or e-mail, a script, a review, a story, a speech of a character."""
+Most questions have parts: explanations, comparisons, advice, reports, plans, lists. \
+Answer {plain} only if the result is one text or one number: a program, a calculation, estimate or puzzle, \
+data from a given text, a letter or e-mail, a post, a script, a review, a story, a speech of a character."""
 
 EXAMPLES: Final = (
     (
-        "How can I sleep better?",
+        "I work night shifts and have two small children. How can I sleep better?",
         "1 Fixed sleep times\n2 Dark and quiet bedroom\n3 Food and drink\n4 Winding down\n5 Seeing doctors *",
     ),
     (
@@ -30,35 +31,56 @@ EXAMPLES: Final = (
         "PLAIN",
     ),
     (
-        "Compare solar panels and wind turbines for a farm and recommend one.",
+        (
+            "A farm wants to make its own power. Compare solar panels and wind turbines for it, "
+            "with their costs. Which one do you recommend?"
+        ),
         "1 Solar panels on farms\n2 Wind turbines on farms\n3 Costs of both *\n4 Recommendation <1,2,3 *",
+    ),
+    (
+        "How many piano tuners work in Chicago? Explain how you get to the number, step by step.",
+        "PLAIN",
     ),
     (
         "What if Napoleon had won at Waterloo?",
         "1 Power in Europe *\n2 Britain's position\n3 Laws and reforms\n4 Trade and colonies",
     ),
     (
-        "What are the differences between C and Rust?",
+        "You are an astronaut. Describe the launch and how you feel.",
+        "PLAIN",
+    ),
+    (
+        (
+            "Please explain the differences between C and Rust. Include memory, speed and tools, "
+            "and give examples of where each is used."
+        ),
         "1 Memory and safety *\n2 Speed and tooling\n3 Learning each language\n4 Where each is used",
     ),
     (
-        "You are an astronaut. Tell us how you feel before the launch.",
+        "Write a script for a radio show about bees. Include two guests and a joke.",
         "PLAIN",
     ),
     (
-        "Explain the basics of photosynthesis.",
+        "What is photosynthesis, and how does it work? Why does it matter?",
         "1 Light and chlorophyll\n2 Making sugar from carbon dioxide *\n3 Why it matters for life",
     ),
     (
-        "How many piano tuners work in Chicago? Show your reasoning.",
+        "Suggest three board games for a rainy afternoon, with a note on each.",
+        "1 Catan for planners\n2 Dixit for dreamers\n3 Codenames for teams",
+    ),
+    (
+        "Anna sits left of Ben. Ben sits left of Cem. Who sits in the middle, and why?",
         "PLAIN",
     ),
     (
-        "Was sind die Vor- und Nachteile von Elektroautos?",
+        "Was sind die Vor- und Nachteile von Elektroautos? Ich wohne auf dem Land.",
         "1 Umwelt und Klima *\n2 Kosten im Alltag\n3 Reichweite und Laden\n4 Fahrgefühl und Technik",
     ),
     (
-        "Describe how smartphones change schools, and derive advice for teachers.",
+        (
+            "Discuss how smartphones change schools. Describe the effects on learning and fairness, "
+            "and derive advice for teachers."
+        ),
         "1 Learning with apps\n2 Distraction in class\n3 Fairness and access *\n4 Advice for teachers <1,2,3",
     ),
     (
@@ -66,16 +88,31 @@ EXAMPLES: Final = (
         "PLAIN",
     ),
     (
-        "Why do some people keep old newspapers?",
-        "1 Memories and family\n2 Research and collecting *\n3 Difficulty letting go",
+        "Give an overview of the causes of the French Revolution.",
+        "1 Debts of the crown\n2 Bread and hunger\n3 New ideas *\n4 Weak government",
+    ),
+    (
+        (
+            "I want to buy a used car from a neighbour and know little about cars. "
+            "What do I have to check, and how?"
+        ),
+        "1 Papers and history\n2 Body and rust\n3 Engine and test drive *",
+    ),
+    (
+        "Correct the spelling: She recieved to letters yesterday.",
+        "PLAIN",
     ),
     (
         "What if electricity had been discovered in antiquity?",
         "1 Work and machines\n2 Light and cities\n3 War and power *\n4 Daily life",
     ),
     (
-        "How can you tell whether a used car is sound?",
-        "1 Papers and history\n2 Body and rust\n3 Engine and test drive *",
+        "Make a plan for a school project about bees. Duration: three weeks.",
+        "1 First week: life of bees\n2 Second week: visit to a beekeeper\n3 Third week: poster and talk",
+    ),
+    (
+        "Write a report about tourism in Iceland: nature, prices, crowds.",
+        "1 Nature and seasons\n2 Prices and income\n3 Crowds and rules *",
     ),
     (
         "How do I become better at public speaking?",

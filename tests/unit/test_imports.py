@@ -38,7 +38,7 @@ LAYERS = (
     {"recorder", "engine"},
     {"graph", "langgraph"},
     {"telling"},
-    {"tool", "batches", "message_streams"},
+    {"tool", "batches", "message_streams", "option_help"},
     {"faces"},
     {"runnable"},
     {"deciding", "undivided"},

@@ -420,9 +420,10 @@ class TestPlannersPrompt:
             assert "at most 37 parts" in "".join(str(m.content) for m in messages)
 
     def test_it_is_short(self) -> None:
-        # Where no server caches it, every question pays for it.
+        # Where no server caches it, every question pays for it. Examples of several sentences pay for
+        # themselves: without them, models leave every longer question whole.
         messages = PROMPTS.for_planner([HumanMessage("Why?")], max_nodes=9)
-        assert sum(len(str(message.content)) for message in messages) < 3_000
+        assert sum(len(str(message.content)) for message in messages) < 3_400
 
     def test_without_examples_it_stands_after_the_conversation(self) -> None:
         prompts = Prompts(planner="Plan it.", examples=(), after="\n\n{instructions}")

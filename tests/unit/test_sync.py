@@ -26,8 +26,8 @@ from langchain_sgd import (
     Report,
     SGDRunnable,
     portal,
-    runnable,
 )
+from langchain_sgd.langgraph import host
 from langchain_sgd.portal import iterate_sync, run_sync
 from tests.support.models import PLANNER, Say, Stage, planning
 from tests.support.skeletons import skeleton
@@ -359,7 +359,7 @@ async def test_a_saver_s_loop_that_others_block_is_an_error(
 ) -> None:
     here = asyncio.get_running_loop()
     assert await asyncio.to_thread(portal.answers, here, 20)
-    monkeypatch.setattr(runnable, "answers", functools.partial(portal.answers, within_s=0.01))
+    monkeypatch.setattr(host, "answers", functools.partial(portal.answers, within_s=0.01))
 
     class OnItsLoop(InMemorySaver):
         loop = here
