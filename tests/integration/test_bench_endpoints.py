@@ -402,7 +402,12 @@ async def test_rows_of_other_sampling_stay_and_rows_of_another_file_are_refused(
     said = capsys.readouterr().err
     assert "another question under the id '7': 'And ships?'" in said
     assert server.log == []
-    assert await bench(server, questions, "--methods", PLAIN, "--resume", questions) == 2
+    with pytest.raises(SystemExit) as ended:
+        await bench(server, questions, "--methods", PLAIN, "--resume", questions)
+    assert ended.value.code == 2
+    assert "name the same file" in capsys.readouterr().err
+    strange = written(tmp_path / "strange.jsonl", [{"question_id": 7, "question": "And bicycles?"}])
+    assert await bench(server, questions, "--methods", PLAIN, "--resume", strange) == 2
     assert "no row of a bench" in capsys.readouterr().err
 
 

@@ -35,6 +35,8 @@ class Timed(BaseChatModel):
 
     pieces: Sequence[Piece]
     serial: bool = False
+    short: list[int] = Field(default_factory=list)
+    """Tokens of its first answers, each in one piece."""
     lock: Any = Field(default_factory=asyncio.Lock)
 
     @property
@@ -44,13 +46,14 @@ class Timed(BaseChatModel):
     async def _astream(self, *_: Any, **__: Any) -> AsyncIterator[ChatGenerationChunk]:
         if self.serial:
             await self.lock.acquire()
-        for seconds, piece in self.pieces:
+        tokens = self.short.pop() if self.short else 48
+        for seconds, piece in self.pieces if tokens == 48 else self.pieces[:1]:
             await asyncio.sleep(seconds)
             yield ChatGenerationChunk(message=piece)
         if self.serial:
             self.lock.release()
         await asyncio.sleep(0.5)  # usage may come late
-        usage = {"input_tokens": 9, "output_tokens": 48, "total_tokens": 57}
+        usage = {"input_tokens": 9, "output_tokens": tokens, "total_tokens": 9 + tokens}
         end = AIMessageChunk(content="", usage_metadata=usage, chunk_position="last")
         yield ChatGenerationChunk(message=end)
 
@@ -102,3 +105,15 @@ def test_an_answer_in_few_pieces_tells_no_speed(
     assert speed is None
     assert finding.state == "note"
     assert "does not stream" in finding.detail
+
+
+@pytest.mark.parametrize(("short", "known"), [(2, True), (100, False)])
+def test_an_answer_that_ends_at_once_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch, short: int, *, known: bool
+) -> None:
+    clock = lambda: asyncio.get_running_loop().time()  # noqa: E731
+    monkeypatch.setattr(probing, "time", SimpleNamespace(perf_counter=clock))
+    model = Timed(pieces=[(0.01, text("word "))] * 48, short=[1] * short)
+    finding, speed = run_virtual(speed_of(model, "large"))
+    assert (speed is not None) == known
+    assert ("too short" in finding.detail) != known
