@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Self, cast, get_args
+from typing import Any, cast, get_args
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    ModelWrapValidatorHandler,
-    ValidationError,
-    model_validator,
-)
-from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, core_schema
 from pydantic_core.core_schema import ErrorType
 
 
-class Discreet(BaseModel):
-    """A model whose errors show no input, however they are read: it may be a secret in the wrong place."""
-
-    model_config = ConfigDict(hide_input_in_errors=True)
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _without_inputs(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        try:
-            return handler(given)
-        except ValidationError as error:
-            hidden = without_inputs(error)
-        raise hidden  # outside of the block: no context that has the inputs
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        try:
-            return super().__setattr__(name, value)
-        except ValidationError as error:
-            hidden = without_inputs(error)
-        raise hidden
+def _hiding(given: Any, handler: core_schema.ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return handler(given)
+    except ValidationError as error:
+        hidden = without_inputs(error)
+    raise hidden  # outside of the block: no context that has the inputs
 
 
 def without_inputs(error: ValidationError) -> ValidationError:
@@ -52,3 +32,23 @@ def _without_input(line: ErrorDetails) -> InitErrorDetails:
         return cast("InitErrorDetails", {**hidden, "type": PydanticCustomError(kind, line["msg"])})
     ctx = {"ctx": line["ctx"]} if "ctx" in line else {}
     return cast("InitErrorDetails", {**hidden, "type": kind, **ctx})
+
+
+class Discreet(BaseModel):
+    """A model whose errors show no input, however they are read: it may be a secret in the wrong place."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: Any, handler: GetCoreSchemaHandler, /
+    ) -> core_schema.CoreSchema:
+        # Around all validators, those of subclasses included.
+        return core_schema.no_info_wrap_validator_function(_hiding, handler(source))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        try:
+            return super().__setattr__(name, value)
+        except ValidationError as error:
+            hidden = without_inputs(error)
+        raise hidden

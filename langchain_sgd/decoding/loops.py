@@ -10,6 +10,7 @@ without one, and those that keep clients for every loop, as those of this packag
 from __future__ import annotations
 
 import asyncio
+import inspect
 import types
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -21,13 +22,20 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from langchain_sgd.models.options import class_names
-from langchain_sgd.planning.wrappers import inner_model, is_configurable, unwrapped
+from langchain_sgd.planning.wrappers import is_configurable, unwrapped
 from langchain_sgd.threaded import InThread
 
 _OF_EVERY_LOOP: Final = frozenset({"ChatTGI", "ChatEndpoint", "ChatSGD"})
 """Our own, and what is made of them."""
 _CLIENTS: Final = ("root_async_client", "_async_client", "async_client")
 """Where chat models keep their asynchronous client."""
+_STATE: Final = (
+    "__dict__",
+    "__pydantic_fields_set__",
+    "__pydantic_extra__",
+    "__pydantic_private__",
+)
+"""All that a pydantic model holds."""
 _DEPTH: Final = 3
 """How many clients may stand around that which has the connections."""
 
@@ -52,7 +60,8 @@ def disown(model: Any, config: RunnableConfig | None = None) -> None:
     """Somebody else uses the clients of these models on another loop: call them in threads from now on."""
 
     def note(leaf: BaseChatModel) -> bool:
-        _set_owner(_client_of(leaf), _nobody)
+        client = _client_of(leaf)
+        _set_owner(leaf if client is None else client, _nobody)
         return True
 
     _each(model, config or {}, note)
@@ -64,6 +73,8 @@ def _nobody() -> None:
 
 def _is_owned_by(loop: asyncio.AbstractEventLoop, leaf: BaseChatModel) -> bool:
     client = _client_of(leaf)
+    if client is None:  # nothing is known to be bound to a loop, until a call says otherwise
+        return id(leaf) not in _owners
     if (owner := _owners.get(id(client))) is None:
         owner = _set_owner(client, weakref.ref(loop))
     return owner() is loop
@@ -71,32 +82,35 @@ def _is_owned_by(loop: asyncio.AbstractEventLoop, leaf: BaseChatModel) -> bool:
 
 def _set_owner(client: Any, owner: _Ref) -> _Ref:
     """Note a client's owner; if another thread was faster, that one's stays."""
-    try:
-        weakref.finalize(client, _owners.pop, id(client), None).atexit = False
-    except TypeError:  # who cannot be watched is nobody's for long
-        return owner
+    if id(client) not in _owners:
+        try:
+            weakref.finalize(client, _owners.pop, id(client), None).atexit = False
+        except TypeError:  # who cannot be watched is nobody's for long
+            return owner
     if owner is _nobody:
         _owners[id(client)] = owner
     return _owners.setdefault(id(client), owner)
 
 
 def _client_of(leaf: BaseChatModel) -> Any:
-    """What has the connections: several models may share one. Else the model itself."""
+    """What has the connections; several models may share one. None where no such client is known."""
     for name in _CLIENTS:
         found = getattr(leaf, name, None)
         for _ in range(_DEPTH):
             found = getattr(found, "_client", found)
         if hasattr(found, "aclose"):
             return found
-    return leaf
+    return None
 
 
 def _each(model: Any, config: RunnableConfig, keeps: Callable[[BaseChatModel], bool]) -> Any:
     """The model with its leaves called in threads, but for those that are kept as they are."""
     if is_configurable(model):
-        chosen = model.with_config({"configurable": config.get("configurable") or {}})
-        made = inner_model(chosen)
-        return model if (new := _each_leaf(made, keeps)) is made else new
+        try:
+            made = model._model(config)  # with all that was bound to it  # noqa: SLF001
+        except Exception:  # noqa: BLE001 - the call itself tells what is missing
+            return model
+        return model if (new := _each(made, config, keeps)) is made else new
     inner = unwrapped(model)
     names = class_names(model)
     if isinstance(inner, list):
@@ -125,9 +139,11 @@ def _each(model: Any, config: RunnableConfig, keeps: Callable[[BaseChatModel], b
 def _each_leaf(leaf: Any, keeps: Callable[[BaseChatModel], bool]) -> Any:
     if not isinstance(leaf, BaseChatModel) or not _has_both_ways(type(leaf)) or keeps(leaf):
         return leaf
-    copy = leaf.model_copy()
-    object.__setattr__(copy, "__class__", _in_threads(type(leaf)))
-    return copy
+    made = _in_threads(type(leaf))
+    other = made.__new__(made)
+    for name in _STATE:  # shared: counters, renewed tokens and clients are the model's own
+        object.__setattr__(other, name, getattr(leaf, name))
+    return other
 
 
 @cache
@@ -151,25 +167,34 @@ def _in_threads(cls: type[BaseChatModel]) -> type[BaseChatModel]:
     async def _astream(
         self: Any, messages: Any, stop: Any = None, run_manager: Any = None, **options: Any
     ) -> AsyncIterator[Any]:
-        manager = run_manager and run_manager.get_sync()
-
         def make() -> Iterator[Any]:
-            return cast("Iterator[Any]", self._stream(messages, stop, manager, **options))
+            managed = _managed(self._stream, run_manager)
+            return cast("Iterator[Any]", self._stream(messages, stop=stop, **managed, **options))
 
-        async with aclosing(InThread(make)) as chunks:
-            async for chunk in chunks:
+        begun = False
+        try:
+            async with aclosing(InThread(make)) as chunks:
+                async for chunk in chunks:
+                    begun = True
+                    yield chunk
+        except NotImplementedError:  # its synchronous method is there to say so only
+            if begun:
+                raise
+            async for chunk in cls._astream(self, messages, stop=stop, **options):
                 yield chunk
 
     async def _agenerate(
         self: Any, messages: Any, stop: Any = None, run_manager: Any = None, **options: Any
     ) -> Any:
-        manager = run_manager and run_manager.get_sync()
-
         def make() -> Iterator[Any]:
-            yield self._generate(messages, stop, manager, **options)
+            managed = _managed(self._generate, run_manager)
+            yield self._generate(messages, stop=stop, **managed, **options)
 
-        async with aclosing(InThread(make)) as results:
-            return await anext(results)
+        try:
+            async with aclosing(InThread(make)) as results:
+                return await anext(results)
+        except NotImplementedError:
+            return await cls._agenerate(self, messages, stop=stop, **options)
 
     own: dict[str, Any] = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
     if _overrides(cls, "_astream"):
@@ -180,3 +205,10 @@ def _in_threads(cls: type[BaseChatModel]) -> type[BaseChatModel]:
         "type[BaseChatModel]",
         types.new_class(cls.__name__, (cls,), exec_body=lambda body: body.update(own)),
     )
+
+
+def _managed(method: Callable[..., Any], manager: Any) -> dict[str, Any]:
+    """The run's manager for a synchronous method, if there is one and the method takes it."""
+    if manager is None or "run_manager" not in inspect.signature(method).parameters:
+        return {}
+    return {"run_manager": manager.get_sync()}

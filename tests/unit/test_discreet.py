@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import pytest
-from pydantic import ValidationError, field_validator
+from pydantic import ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from langchain_sgd import ChatSGD, SGDRunnable
@@ -30,9 +30,23 @@ def made(cls: Any, *given: Any, **options: Any) -> Any:
     return cls(*given, **options)
 
 
+class Own(SGDRunnable):
+    """A user's own option, checked with all the others."""
+
+    api_token: str = ""
+
+    @model_validator(mode="after")
+    def _checked(self) -> Self:
+        if self.api_token:
+            msg = "this token is not taken"
+            raise ValueError(msg)
+        return self
+
+
 @pytest.mark.parametrize(
     "act",
     [
+        lambda: made(Own, large=SGD.large, api_token=KEY),
         lambda: made(SGDRunnable, large=URL),
         lambda: made(SGDRunnable, large=SGD.large, api_key=KEY),
         lambda: made(SGDRunnable, large="openai:gpt", openai_api_key=KEY),

@@ -131,6 +131,78 @@ def test_one_loop_after_another() -> None:
     assert Report.from_message(sgd.invoke(QUESTION)).status == "complete"
 
 
+class OnlyAsync(BothWays):
+    """Its synchronous methods are there because the base class wants them, or to say so."""
+
+    def _stream(self, *_: Any, **__: Any) -> Iterator[ChatGenerationChunk]:
+        raise NotImplementedError
+
+    def _generate(self, *_: Any, **__: Any) -> ChatResult:
+        raise NotImplementedError
+
+
+class Plainly(BothWays):
+    """Takes what every caller gives, and no more."""
+
+    _calls: int = PrivateAttr(default=0)
+
+    def _stream(
+        self, messages: Any, stop: Any = None, **options: Any
+    ) -> Iterator[ChatGenerationChunk]:
+        del messages, stop
+        assert "run_manager" not in options
+        self._calls += 1
+        yield ChatGenerationChunk(message=AIMessageChunk(content="some text"))
+
+
+class Open(Pool):
+    """Takes calls from every loop."""
+
+    def take(self) -> None:
+        return
+
+
+class Nothing:
+    """A client that nobody would know as one."""
+
+    def take(self) -> None:
+        return
+
+
+@pytest.mark.parametrize("client", [Open(), Nothing()])
+def test_a_model_without_a_synchronous_way_is_called_as_ever(client: Any) -> None:
+    sgd = SGDRunnable(large=OnlyAsync(async_client=client), constrain=False, retries=0)
+    for _ in range(2):
+        assert Report.from_message(asyncio.run(sgd.ainvoke(QUESTION))).status == "complete"
+
+
+def test_in_threads_a_model_keeps_its_state() -> None:
+    model = Plainly(async_client=Pool())
+    sgd = SGDRunnable(large=model, constrain=False, retries=0)
+    asyncio.run(sgd.ainvoke(QUESTION))
+    for _ in range(2):
+        assert Report.from_message(sgd.invoke(QUESTION)).status == "complete"
+    assert model._calls == 6
+
+
+def test_what_is_bound_to_a_configurable_model_stays_on_other_loops() -> None:
+    from langchain.chat_models import init_chat_model  # noqa: PLC0415 - not for the other tests
+
+    model = init_chat_model(
+        "gpt-6-luna", model_provider="openai", api_key="x", configurable_fields=("temperature",)
+    )
+    bound = model.bind(stop=["END"]).with_config(tags=["mine"])
+
+    async def found() -> Any:
+        return for_this_loop(bound, {})
+
+    assert asyncio.run(found()) is bound
+    other = asyncio.run(found())
+    assert other is not bound
+    assert other.kwargs["stop"] == ["END"]
+    assert other.config["tags"] == ["mine"]
+
+
 async def test_models_that_share_a_client_have_one_owner() -> None:
     first, second = both_ways(), both_ways()
     second.async_client = first.async_client
