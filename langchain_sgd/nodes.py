@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal, NotRequired
 
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
@@ -28,6 +28,8 @@ class Subagent(TypedDict):
     name: str
     description: str
     runnable: Runnable[Any, Any]
+    mode: NotRequired[Literal["isolated", "fork"]]
+    """Not set; type checkers ask for every key of a typed dictionary."""
 
 
 def node_of(

@@ -1,7 +1,8 @@
 """What a user writes who has SGD in a graph and under agents: nothing of it is cast."""
 
 # pyright: reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
-# (LangChain's and deepagents' own types are partly unknown to it.)
+# pyright: reportMissingTypeStubs=false
+# (LangChain's, LangGraph's and deepagents' own types are partly unknown to it.)
 
 from deepagents import create_deep_agent
 from langchain.agents import create_agent
