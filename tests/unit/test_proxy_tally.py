@@ -10,6 +10,7 @@ from langchain_sgd.proxy.engine import Engine, Finished
 from langchain_sgd.proxy.tally import Tally
 from langchain_sgd.report import Attempt, NodeReport, Report, Usage
 from langchain_sgd.runnable import SGDRunnable
+from langchain_sgd.skeleton import NodeId
 from tests.support.models import Say, Stage, planning
 from tests.support.skeletons import skeleton
 
@@ -84,8 +85,8 @@ def test_a_count_of_more_than_the_text_does_not(fields: dict[str, object]) -> No
 def test_pieces_tell_it_once_there_are_some() -> None:
     tally = Tally(10, question=0, plans=False)
     for _ in range(15):
-        tally.feed(Token("1", "ab", 0))
+        tally.feed(Token(NodeId("1"), "ab", 0))
     assert tally.fitting("x" * 30) == "x" * 30
-    tally.feed(Token("1", "ab", 0))
+    tally.feed(Token(NodeId("1"), "ab", 0))
     assert tally.fitting("x") == ""
     assert tally.full
