@@ -38,10 +38,11 @@ _AROUND: Final = frozenset(_AROUND_TEXT.split())
 """The words that a line may have beside its verdict; a line with any other word is prose."""
 
 _NAMING: Final = frozenset({"answer", "assistant", "option", "response"})
-_DESCRIBING_TEXT: Final = """
-better best stronger preferred clearly slightly somewhat much good choice"""
-_DESCRIBING: Final = _NAMING | frozenset(_DESCRIBING_TEXT.split())
-"""Before one of these, "a" is the article: "a much better answer"."""
+_NOUNS: Final = _NAMING | {"choice", "one"}
+_ADJECTIVES: Final = frozenset(
+    {"better", "best", "stronger", "preferred", "clearly", "slightly", "somewhat", "much", "good"}
+)
+"""Where these lead to a noun, "a" before them is the article: "a much better answer"."""
 
 
 def parse_verdict(text: str) -> Verdict | None:
@@ -82,10 +83,10 @@ def _sentence(line: str) -> Verdict | None:
     words, loser = _split(_WORD.findall(line), "than")
     sides: set[str] = set()
     is_tie = False
-    for before, word, following in zip(["", *words], words, [*words[1:], ""], strict=False):
+    for at, (before, word) in enumerate(zip(["", *words], words, strict=False)):
         if word.lower() in _TIES:
             is_tie = True
-        elif word.lower() == "b" or _is_side(before, word, following, compared=bool(loser)):
+        elif word.lower() == "b" or _is_side(before, word, words[at + 1 :], compared=bool(loser)):
             sides.add(word.upper())
         elif word.lower() not in _AROUND | {"a"}:
             return None
@@ -97,16 +98,20 @@ def _sentence(line: str) -> Verdict | None:
     return _verdict(sides.pop()) if len(sides) == 1 else None
 
 
-def _is_side(before: str, word: str, following: str, *, compared: bool) -> bool:
+def _is_side(before: str, word: str, behind: list[str], *, compared: bool) -> bool:
     """Whether a word is the side A, and not the article.
 
     In lower case it is one at the end of a line or behind what it is the name of: "answer a wins".
     """
-    if word not in {"A", "a"} or following.lower() in _TIES:
+    if word not in {"A", "a"} or (behind and behind[0].lower() in _TIES):
         return False
-    if following.lower() in _DESCRIBING and not (word == "A" and compared):
+    is_named = before.lower() in _NAMING
+    if word == "A" and (is_named or compared):
+        return True
+    described = next((each.lower() for each in behind if each.lower() not in _ADJECTIVES), None)
+    if described in _NOUNS:
         return False
-    return word == "A" or not following or before.lower() in _NAMING
+    return word == "A" or is_named or not behind
 
 
 def _split(words: list[str], at: str) -> tuple[list[str], list[str]]:

@@ -79,10 +79,11 @@ def make_client(
     proxy = options.pop("openai_proxy", None)
     name = "http_async_client" if pooled else "http_client"
     pool = None
+    limits = _limits(options)  # a pool of the caller's has its own, and no server takes the option
     if options.get(name) is None:
         kind = openai.DefaultAsyncHttpxClient if pooled else openai.DefaultHttpxClient
         how = {"proxy": proxy} if proxy else network(address)
-        pool = options[name] = kind(**how, **_limits(options))
+        pool = options[name] = kind(**how, **limits)
     if server.kind != "openai":
         options.setdefault("use_responses_api", False)
     client = chat_openai(

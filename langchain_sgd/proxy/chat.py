@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from langchain_sgd.events import PlainChosen, PlanEnded
@@ -63,7 +63,11 @@ class Chat(Reply):
     # -- streamed
 
     def _piece(self, piece: Piece) -> Sequence[bytes]:
-        deltas = list(self._contents(piece))
+        return self._deltas(self._contents(piece))
+
+    def _deltas(self, each: Iterable[dict[str, Any]]) -> list[bytes]:
+        """Pieces of the stream; its first one says the role."""
+        deltas = list(each)
         if deltas and not self._begun:
             self._begun = True
             deltas[0] = {"role": "assistant", **deltas[0]}
@@ -107,4 +111,5 @@ class Chat(Reply):
         return [*map(sse, chunks), sse("[DONE]")]
 
     def _broken(self, error: ProxyError) -> Sequence[bytes]:
-        return [sse(error.body()), sse("[DONE]")]
+        # What waits for a plan that will not come is told all the same.
+        return [*self._deltas(self._release()), sse(error.body()), sse("[DONE]")]

@@ -14,10 +14,12 @@ from langchain_sgd.events import (
     Started,
     Token,
 )
-from langchain_sgd.report import Usage
+from langchain_sgd.report import NodeReport, Usage
 
 _MOST_CHARACTERS: Final = 4.5
 """Of a token, until a server has counted: some servers send several tokens in a piece."""
+_FEW_PIECES: Final = 16
+"""Fewer pieces of text do not tell how long a token is: the first may be a dash or one letter."""
 _CHARACTERS: Final = 4
 """Of a token, in what a call has read."""
 _OPENING, _PLANNER = "opening", "planner"
@@ -28,7 +30,8 @@ class Tally:
 
     Args:
         most: Tokens of the whole answer that are shown; None bounds nothing. How long a token is, is told
-            by the parts that a server has counted, else by the pieces in which the text comes.
+            by the parts that a server has counted, else by the pieces in which the text comes, once there
+            are some.
         question: Characters of the question. A quarter of them stands for what a call that is cancelled has
             read, as no server tells that.
         plans: Whether the run begins with a call of the planner.
@@ -78,12 +81,19 @@ class Tally:
                 self._forget(node_id)
                 for attempt in report.attempts:
                     self._counted += attempt.usage or Usage()
-                answering = report.answering
-                if answering is not None and (usage := answering.usage) and not usage.estimated:
-                    self._tokens += max(0, usage.output_tokens - usage.reasoning_tokens)
-                    self._characters += len(text)
+                self._measure(report, text)
             case _:
                 pass
+
+    def _measure(self, report: NodeReport, text: str) -> None:
+        """How long tokens are, from a part whose tokens are known to be those of its text."""
+        usage = report.answering.usage if report.answering is not None else None
+        if not text or usage is None or usage.estimated:
+            return
+        if report.parts is not None or (report.reasoning and not usage.reasoning_tokens):
+            return  # its plan or its thoughts are in the count, and nobody says how much they are
+        self._tokens += max(0, usage.output_tokens - usage.reasoning_tokens)
+        self._characters += len(text) + sum(map(len, report.left_out))
 
     def _forget(self, key: str) -> None:
         self._open.discard(key)
@@ -98,12 +108,14 @@ class Tally:
 
     def fitting(self, text: str) -> str:
         """What of the next text may be shown."""
-        if self._most is None:
+        if not text or self._most is None:
             return text
-        if self._tokens:
+        if self._tokens and self._characters:
             each = self._characters / self._tokens
+        elif self._pieces < _FEW_PIECES:
+            each = _MOST_CHARACTERS
         else:
-            each = min(self._piece_characters / max(1, self._pieces), _MOST_CHARACTERS)
+            each = min(self._piece_characters / self._pieces, _MOST_CHARACTERS)
         room = max(0, round(self._most * each) - self._shown)
         self.full = len(text) > room
         self._shown += min(len(text), room)

@@ -18,6 +18,8 @@ class CallParts:
     def __init__(self) -> None:
         self._parts: dict[int, list[str]] = {}
         self._names: dict[int, str] = {}
+        self._places: dict[int, int] = {}
+        """Of the call that a server's index stands for: some give several the same, or none."""
         self._last_is_empty = False
 
     def __bool__(self) -> bool:
@@ -26,20 +28,40 @@ class CallParts:
     def add(self, calls: Iterable[Mapping[str, Any]]) -> list[ToolCallChunk]:
         """Take the calls of one event, and give their chunks.
 
-        Old servers name a call in each of its parts, and LangChain adds up what parts say.
+        Old servers name a call in each of its parts, and LangChain adds up what parts say. Calls that
+        come whole under one index are given indices of their own, lest they be added up.
         """
         chunks: list[ToolCallChunk] = []
         for call in calls:
-            chunk, index = call_chunk(call), _index(call)
-            if chunk["name"] is not None and chunk["name"] == self._names.get(index):
-                chunk = tool_call_chunk(name=None, args=chunk["args"], id=None, index=index)
-            elif chunk["name"] is not None:
-                self._names[index] = chunk["name"]
+            chunk = call_chunk(call)
+            name, part = chunk["name"], chunk["args"] or ""
+            place = self._place(_index(call), name, part)
+            if name is not None and name == self._names.get(place):
+                chunk["name"] = chunk["id"] = None
+            elif name is not None:
+                self._names[place] = name
+            chunk["index"] = place
             chunks.append(chunk)
-            part = _arguments(mapping(call.get("function")).get("arguments")) or ""
-            self._parts.setdefault(_index(call), []).append(part)
+            self._parts.setdefault(place, []).append(part)
             self._last_is_empty = not part
         return chunks
+
+    def _place(self, index: int, name: str | None, part: str) -> int:
+        """The index of the call that a part belongs to."""
+        place = self._places.get(index)
+        if place is None or self._is_another(place, name, part):
+            place = max(self._parts) + 1 if index in self._parts else index
+            self._places[index] = place
+        return place
+
+    def _is_another(self, place: int, name: str | None, part: str) -> bool:
+        """Whether a part begins another call than the one that stands there."""
+        known = self._names.get(place)
+        if name is None or known is None:
+            return False
+        # Behind a whole object nothing of it can come, and what begins one is another call's.
+        is_begun = part.lstrip().startswith("{")
+        return name != known or (is_begun and _is_object("".join(self._parts[place])))
 
     @property
     def ended(self) -> bool:

@@ -279,7 +279,8 @@ class ChatTGI(TGIOptions):
 
         Raises:
             ValueError: An unknown method or argument.
-            TGIGrammarError: A schema that TGI cannot take, such as one that refers to itself.
+            TGIGrammarError: A schema that TGI cannot take, such as one that refers to itself or leaves the
+                type of a part open.
         """
         kwargs.pop("strict", None)
         if method not in {"json_schema", "json_mode", "function_calling"} or kwargs:

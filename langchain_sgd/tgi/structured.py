@@ -30,6 +30,8 @@ from langchain_core.utils.json import parse_partial_json
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 _CHOICES: Final = frozenset({"anyOf", "oneOf", "allOf", "$ref"})
+_VALUES: Final = frozenset({"enum", "const", "prefixItems"})
+_KINDS: Final = frozenset({"object", "array", "string", "integer", "number", "boolean", "null"})
 _SHOWN: Final = 500
 """Characters of an answer that a message repeats."""
 
@@ -219,6 +221,15 @@ def _told(
     return RunnableLambda(partial(plain_json.ask, schema=schema)) | llm
 
 
+def _is_lost(schema: dict[str, Any]) -> bool:
+    """Whether LangChain's conversion, which is made for objects with properties, would lose what it says."""
+    if schema.keys() & _CHOICES:
+        return True
+    kind = schema.get("type")
+    is_value = bool(schema.keys() & _VALUES) or (isinstance(kind, str) and kind in _KINDS)
+    return is_value and "properties" not in schema
+
+
 def structured(
     model: ChatTGI,
     schema: dict[str, Any] | type,
@@ -229,9 +240,10 @@ def structured(
 ) -> Runnable[LanguageModelInput, Any]:
     """The model bound to a schema, and what reads its answers; see `ChatTGI.with_structured_output`."""
     is_class = isinstance(schema, type) and is_basemodel_subclass(schema)
-    json_schema = convert_to_json_schema(schema)
-    if isinstance(schema, dict) and schema.keys() & _CHOICES:
-        json_schema = schema  # converted, it would have lost them
+    if isinstance(schema, dict) and _is_lost(schema):
+        json_schema = schema
+    else:
+        json_schema = convert_to_json_schema(schema)
     shown = {"kwargs": {"method": method}, "schema": json_schema}
     # The converted schema has lost what a class says of itself, such as that it holds itself.
     own = getattr(schema, "model_json_schema", None) if is_class else None

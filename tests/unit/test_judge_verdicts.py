@@ -65,10 +65,34 @@ def test_the_verdict_is_found_in_every_form(form: str, verdict: Verdict) -> None
         ("answer a is better", "A"),
         ("the winner is a", "A"),
         ("A better than B", "A"),
+        ("B is a better answer.", "B"),
+        ("A better answer is B", "B"),
     ],
 )
 def test_what_judges_write(text: str, verdict: Verdict) -> None:
     assert parse_verdict(text) == verdict
+
+
+@pytest.mark.parametrize("side", ["A", "B"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{} clearly wins.",
+        "**{}** clearly wins",
+        "{} much better.",
+        "{} slightly better",
+        "Answer {} clearly wins.",
+        "Assistant {} preferred",
+        "{}, clearly.",
+        "Overall: {} clearly better.",
+        "{} \u2014 much better",
+        "{} preferred",
+        "{} good.",
+        "Answer {}: better answer.",
+    ],
+)
+def test_what_describes_a_side_is_read_alike_for_both(form: str, side: Verdict) -> None:
+    assert parse_verdict(form.format(side)) == side
 
 
 @pytest.mark.parametrize(

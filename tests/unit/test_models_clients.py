@@ -40,6 +40,7 @@ def test_a_limit_of_requests_is_one_of_connections(
     monkeypatch: pytest.MonkeyPatch, *, pooled: bool
 ) -> None:
     openai = pytest.importorskip("openai")
+    pytest.importorskip("langchain_openai")  # its classes derive from those replaced here
     given: list[Any] = []
     name = "DefaultAsyncHttpxClient" if pooled else "DefaultHttpxClient"
     real = getattr(openai, name)
@@ -55,3 +56,21 @@ def test_a_limit_of_requests_is_one_of_connections(
     client, _ = make_client(server, address_of(url), None, options, pooled=pooled)
     assert given == [3]
     assert "max_concurrent_requests" not in getattr(client, "model_kwargs", {})
+
+
+@pytest.mark.parametrize("name", ["http_async_client", "http_client"])
+def test_a_limit_of_requests_beside_an_http_client_of_ones_own_goes_to_no_server(name: str) -> None:
+    openai = pytest.importorskip("openai")
+    pytest.importorskip("langchain_openai")
+    kind = "DefaultAsyncHttpxClient" if name == "http_async_client" else "DefaultHttpxClient"
+    own = getattr(openai, kind)()
+    url = "http://h:8000"
+    server = Server(url, "vllm", f"{url}/v1", ("m",))
+    given = {"max_concurrent_requests": 3, name: own}
+    client, pool = make_client(
+        server, address_of(url), None, given, pooled=name == "http_async_client"
+    )
+    made: Any = client
+    assert pool is None
+    assert getattr(made, name) is own
+    assert "max_concurrent_requests" not in made._get_request_payload("Hi")

@@ -18,7 +18,7 @@ from langchain_sgd.proxy.wire import usage_json
 from langchain_sgd.report import Usage
 from langchain_sgd.runnable import SGDRunnable
 from tests.support.asgi import Asked, ask
-from tests.support.models import Say, ScriptedChat, Stage, planning, settle
+from tests.support.models import Say, ScriptedChat, Stage, plan_lines, planning, settle
 from tests.support.skeletons import skeleton
 
 PLAN = skeleton("1", "2", "3! <- 1,2")
@@ -270,8 +270,10 @@ async def test_a_token_limit_is_told_as_length() -> None:
 @pytest.mark.parametrize(
     ("most", "shown"),
     [
-        # Nothing is counted yet, and pieces are of two letters.
-        (8, "## Heading 1\n\nOn"),
+        # Nothing is counted yet, and two pieces do not tell how long a token is.
+        (3, "## Heading 1\n\n"),
+        # From the end of the first part on it is known, and there is no room for another.
+        (8, "## Heading 1\n\nOne."),
         # Two tokens make four letters, as the server has counted by then.
         (14, "## Heading 1\n\nOne.\n\n## Headi"),
         (99, TEXT),
@@ -434,6 +436,21 @@ async def test_an_error_in_mid_stream_is_a_piece_of_it() -> None:
     *before, error, done = answer.events
     assert text_of([*before, ""]).startswith("Some text")
     assert "gone" in error["error"]["message"]
+    assert done == "[DONE]"
+
+
+async def test_text_that_waits_for_a_plan_is_told_where_the_run_breaks() -> None:
+    plan = Say(plan_lines(PLAN)[:2], hang=True)
+    opening = Say(["Both ways are long. ", "The first"], hang=True)
+    app = an_app(
+        a_stage(planner=plan, plain=opening), sgd={"opening": True}, limits=Limits(answer_s=0.1)
+    )
+    answer = await complete(app, a_question(stream=True, sgd_progress="think"))
+    *before, error, done = answer.events
+    thinking, _, text = text_of([*before, ""]).partition("</think>\n\n")
+    assert thinking.startswith("<think>\n1. Heading 1\n")
+    assert text.startswith("Both ways are long.")
+    assert error["error"]["type"] == "timeout_error"
     assert done == "[DONE]"
 
 

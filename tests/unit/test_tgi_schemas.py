@@ -507,6 +507,12 @@ ONE_OF = {"title": "T", "oneOf": [an_object(a=TEXT), an_object(b=NUMBER)]}
         (Numbers, [1, -2]),
         (Either, CAT),
         (ONE_OF, {"b": 3}),
+        ({"title": "T", "enum": ["a", "b"]}, "b"),
+        ({"enum": ["a", "b"]}, "b"),
+        ({"title": "T", **TEXT}, "x"),
+        ({"title": "T", "type": "array", "items": {"type": ["string", "null"]}}, ["x", None]),
+        ({"title": "T", "type": "array", "prefixItems": [NUMBER, TEXT]}, [1, "x"]),
+        ({"title": "T", "type": "object", "additionalProperties": TEXT}, {"a": "x"}),
     ],
 )
 async def test_a_schema_too_large_for_a_grammar_is_told_to_the_model(
@@ -527,6 +533,38 @@ async def test_a_schema_too_large_for_a_grammar_is_told_to_the_model(
     assert states_of(form["value"], 300) <= 96
     assert re.fullmatch(form["value"], json.dumps(answer))
     assert re.fullmatch(form["value"], json.dumps(answer)[:-1]) is None
+
+
+@pytest.mark.parametrize(
+    ("schema", "answer"),
+    [
+        ({"title": "T", "enum": ["a", "b"]}, "c"),
+        ({"title": "T", "type": "array", "items": {"type": ["string", "null"]}}, [1]),
+    ],
+)
+async def test_what_is_no_object_is_checked_too(
+    monkeypatch: pytest.MonkeyPatch, schema: Any, answer: Any
+) -> None:
+    body = {"choices": [{"message": {"content": json.dumps(answer)}, "finish_reason": "stop"}]}
+    model = ChatTGI(base_url=URL).with_structured_output(schema)
+    with (
+        answering(monkeypatch, response(200, json.dumps(body))),
+        pytest.raises(OutputParserException, match="does not fit"),
+    ):
+        await model.ainvoke("Say it.")
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"title": "T", "type": "array", "prefixItems": [True, TEXT]},
+        {"title": "T", "type": "array"},
+        {"title": "T", "type": "object"},
+    ],
+)
+def test_a_part_whose_type_is_open_is_named(schema: Any) -> None:
+    with pytest.raises(TGIGrammarError, match=r"the schema\S+ has no type"):
+        ChatTGI(base_url=URL).with_structured_output(schema)
 
 
 async def test_an_answer_that_breaks_a_schema_that_was_told_is_an_error(

@@ -393,6 +393,41 @@ def test_two_calls_of_one_stream_have_two_ids() -> None:
     assert len({made["id"] for made in message.tool_calls}) == 2
 
 
+@pytest.mark.parametrize("names", [("add", "add", "add"), ("add", "less", "less")])
+@pytest.mark.parametrize("given", [{}, {"index": 0}])
+@pytest.mark.parametrize("together", [True, False])
+def test_whole_calls_under_one_index_are_calls_of_their_own(
+    names: tuple[str, ...],
+    given: dict[str, int],
+    together: bool,  # noqa: FBT001
+) -> None:
+    calls = [
+        {"function": {"name": name, "arguments": f'{{"a": {number}}}'}, **given}
+        for number, name in enumerate(names)
+    ]
+    events = [chunk(tool_calls=each) for each in ([calls] if together else [[c] for c in calls])]
+    ending = ChatEnding(tools=False)
+    for event in events:
+        ending.see(event)
+    assert ending.reached(done=False)
+    message = read([chat_delta(event) for event in events])
+    assert [made["name"] for made in message.tool_calls] == list(names)
+    assert arguments_of(message) == [{"a": 0}, {"a": 1}, {"a": 2}]
+    assert len({made["id"] for made in message.tool_calls}) == 3
+    assert message.response_metadata["finish_reason"] == "stop"
+
+
+def test_parts_belong_to_the_last_call_of_their_index() -> None:
+    first, second = call("add", '{"a": 1}'), {**call("add", '{"a": 9}'), "index": 1}
+    events = [[first], [call("add", '{"a":')], [call("add", " 2}")], [second], [call("add", "")]]
+    message = read([chat_delta(chunk(tool_calls=each)) for each in events])
+    assert arguments_of(message) == [{"a": 1}, {"a": 2}, {"a": 9}]
+    cut = read([chat_delta(chunk(tool_calls=each)) for each in events[:2]])
+    assert arguments_of(cut) == [{"a": 1}]
+    assert len(cut.invalid_tool_calls) == 1
+    assert cut.response_metadata["finish_reason"] == "length"
+
+
 def test_nothing_at_all_is_a_cut_answer() -> None:
     message = read([])
     assert message.response_metadata["finish_reason"] == "length"
