@@ -111,7 +111,6 @@ class SGDRunnable(Batches, Faces, Options, RunnableSerializable[Any, AIMessage])
         self, input: Any, config: RunnableConfig | None = None, **options: Any
     ) -> AIMessage:
         """Answer one question. Cancelling it closes every model stream."""
-        tell_if_lost(input, config)
         return await self._one(input, config, options)
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> AIMessage:
