@@ -168,7 +168,7 @@ async def test_a_tools_nodes_tell_their_progress() -> None:
 def chained(sgd: SGDRunnable) -> dict[str, Any]:
     """Functions of the user's whose calls of `sgd` run in tasks or threads, or inside a chain."""
     chain = sgd | StrOutputParser()
-    after = RunnableLambda(lambda state: {"messages": state["messages"]}) | sgd
+    after: Any = RunnableLambda(lambda state: {"messages": state["messages"]}) | sgd
     beside: Any = RunnableParallel(a=sgd)
 
     def asked(state: MessagesState) -> Any:
