@@ -12,14 +12,25 @@ changing a template means training again.
 from __future__ import annotations
 
 import asyncio
+import math
+import weakref
 from collections.abc import Mapping
+from contextlib import aclosing
+from time import monotonic
 from typing import Any, Final, TypeVar
 
-from langchain_core.exceptions import ModelError
+from langchain_core.exceptions import (
+    ModelAuthenticationError,
+    ModelError,
+    ModelInvalidRequestError,
+    ModelNotFoundError,
+    ModelTimeoutError,
+)
 
 from langchain_sgd.errors import SkeletonGraphError
 from langchain_sgd.options import Options
 from langchain_sgd.prompts import Prompts
+from langchain_sgd.streams import as_completed
 from langchain_sgd.tiers import innermost
 
 T = TypeVar("T", bound=Options)
@@ -73,18 +84,24 @@ BUNDLED_QUESTIONS: Final = (
 async def fitted(options: T) -> T:
     """The options, with the bundled models' own where these serve and nobody gave other prompts.
 
-    Asks who serves what the first model call would ask, and no longer than a run may take. A server that
-    does not answer is left to that call, which knows what becomes of the run.
+    Asks who serves what the first model call would ask, all servers at once, and no longer than a run may
+    take. A server that does not answer is left to that call, which knows what becomes of the run, and is
+    not asked again with every run: see `_Unknown`.
     """
     if options.prompts != _GENERAL:
         return options
-    try:
-        async with asyncio.timeout(options.deadline_s):
-            for tier in (options.planning_tier, *options.tiers_by_size):
-                if not await _is_bundled(tier.model):
-                    return options
-    except (SkeletonGraphError, ModelError, TimeoutError):
+    models = [innermost(t.model) for t in (options.planning_tier, *options.tiers_by_size)]
+    models = list({id(model): model for model in models}.values())
+    if not all(hasattr(model, "aserved_model") and model not in _UNKNOWN for model in models):
         return options
+
+    async def ask(index: int) -> bool:
+        return await _is_bundled(models[index], options.deadline_s)
+
+    async with aclosing(as_completed(ask, len(models), return_exceptions=False)) as told:
+        async for _, is_bundled in told:
+            if not is_bundled:
+                return options
     given = options.model_fields_set
     own = {name: value for name, value in BUNDLED_OPTIONS.items() if name not in given}
     return options.model_copy(update={**own, "prompts": BRIEFS_PROMPTS})
@@ -93,6 +110,44 @@ async def fitted(options: T) -> T:
 _GENERAL: Final = Prompts()
 
 
-async def _is_bundled(model: Any) -> bool:
-    served = getattr(innermost(model), "aserved_model", None)
-    return served is not None and str(await served()).startswith(_NAMES)
+_KEPT_S: Final = 60.0
+"""How long a server that was silent is not asked again; it may have been starting."""
+
+
+class _Unknown:
+    """Models whose servers do not say what they serve.
+
+    One that refuses to is asked no more; one that was silent, not for a while. One that nobody runs says so
+    at once, and may be started at any moment: it is asked every time.
+    """
+
+    def __init__(self) -> None:
+        self._until: dict[int, float] = {}
+
+    def __contains__(self, model: object) -> bool:
+        return monotonic() < self._until.get(id(model), 0.0)
+
+    def add(self, model: object, error: Exception) -> None:
+        """Note what came of asking."""
+        if isinstance(error, TimeoutError | ModelTimeoutError):
+            until = monotonic() + _KEPT_S
+        elif isinstance(error, _REFUSALS):
+            until = math.inf
+        else:
+            return
+        if id(model) not in self._until:
+            weakref.finalize(model, self._until.pop, id(model), None).atexit = False
+        self._until[id(model)] = until
+
+
+_REFUSALS: Final = (ModelAuthenticationError, ModelInvalidRequestError, ModelNotFoundError)
+_UNKNOWN: Final = _Unknown()
+
+
+async def _is_bundled(model: Any, deadline_s: float | None) -> bool:
+    try:
+        async with asyncio.timeout(deadline_s):
+            return str(await model.aserved_model()).startswith(_NAMES)
+    except (SkeletonGraphError, ModelError, TimeoutError) as error:
+        _UNKNOWN.add(model, error)
+        return False

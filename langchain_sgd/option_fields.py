@@ -30,8 +30,14 @@ class Store(Protocol):
     async def aget(self, namespace: tuple[str, ...], key: str) -> Any:
         """What is kept, with its `value`; or None."""
 
-    async def aput(self, namespace: tuple[str, ...], key: str, value: dict[str, Any]) -> None:
-        """Keep it."""
+    async def aput(
+        self,
+        namespace: tuple[str, ...],
+        key: str,
+        value: dict[str, Any],
+        index: Literal[False] | list[str] | None = None,
+    ) -> None:
+        """Keep it; with `index=False`, where no search by meaning finds it."""
 
     async def asearch(self, namespace_prefix: tuple[str, ...], /) -> Any:
         """Not asked here: it tells a store from a checkpointer."""

@@ -111,23 +111,18 @@ class SGDRunnable(Batches, Faces, Options, RunnableSerializable[Any, AIMessage])
         self, input: Any, config: RunnableConfig | None = None, **options: Any
     ) -> AIMessage:
         """Answer one question. Cancelling it closes every model stream."""
-        tell_if_lost(input, config)
-        return await self._one(input, config, options)
 
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> AIMessage:
-        """`ainvoke`, waited for; works from any thread, and where a loop is already running."""
-        tell_if_lost(input, config)
-        config = ensure_config(config)
-        return self._sync(lambda: self._one(input, config, options), config)
-
-    async def _one(
-        self, input: Any, config: RunnableConfig | None, options: Mapping[str, Any]
-    ) -> AIMessage:
         async def work(value: Any, config: RunnableConfig) -> AIMessage:
             return await self._answer(value, config, options, Telling(self))
 
         # LangChain's types leave out functions of input and config, which it takes.
         return await self._acall_with_config(work, input, config)  # type: ignore[arg-type]
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> AIMessage:
+        """`ainvoke`, waited for; works from any thread, and where a loop is already running."""
+        tell_if_lost(input, config)
+        config = ensure_config(config)
+        return self._sync(lambda: self.ainvoke(input, config, **options), config)
 
     async def _answer(
         self, value: Any, config: RunnableConfig, options: Mapping[str, Any], telling: Telling
@@ -168,22 +163,14 @@ class SGDRunnable(Batches, Faces, Options, RunnableSerializable[Any, AIMessage])
         async def one() -> AsyncIterator[Any]:
             yield input
 
-        return self._chunks(one(), config, options)
+        return self.atransform(one(), config, **options)
 
     def atransform(
         self, input: AsyncIterator[Any], config: RunnableConfig | None = None, **options: Any
     ) -> AsyncGenerator[AIMessageChunk]:
         """Stream the answer; the whole input is read first."""
-        return self._chunks(input, config, options, called_by_graph=is_called_by_graph(config))
+        called_by_graph = is_called_by_graph(config)
 
-    def _chunks(
-        self,
-        input: AsyncIterator[Any],
-        config: RunnableConfig | None,
-        options: Mapping[str, Any],
-        *,
-        called_by_graph: bool = False,
-    ) -> AsyncGenerator[AIMessageChunk]:
         def chunks(
             inputs: AsyncIterator[Any], config: RunnableConfig
         ) -> AsyncIterator[AIMessageChunk]:

@@ -102,7 +102,13 @@ class Asking:
             return Plan(plain="the models are busy")
         attempts: list[Attempt] = []
         cache = None if begun else PlanCache.of(run.question.messages, options)
-        known = None if cache is None else await cache.look()
+        known = None
+        if cache is not None:
+            try:
+                known = await cache.look()
+            except Exception as error:  # noqa: BLE001 - it costs a plan, whatever it is
+                run.warn(f"the plan cache could not be asked ({describe(error)}); planned anew")
+                cache = None
         if known is not None:
             for node in known.nodes:
                 self._given += 1
@@ -112,7 +118,10 @@ class Asking:
         else:
             result = await self._planned(begun, on_node, on_void, attempts)
             if cache is not None:
-                await cache.keep(result)
+                try:
+                    await cache.keep(result)
+                except Exception as error:  # noqa: BLE001 - the plan itself is there
+                    run.warn(f"the plan cache did not keep the plan ({describe(error)})")
         if not result.failed:
             await self._journal.keep(
                 _END,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from langchain_core.caches import BaseCache
 from langchain_core.globals import get_llm_cache
@@ -16,16 +17,19 @@ from pydantic import TypeAdapter, ValidationError
 from langchain_sgd.option_fields import Store
 from langchain_sgd.options import Options
 from langchain_sgd.planning.planner import Plan
+from langchain_sgd.portal import answers
 from langchain_sgd.question import Question, digest
 from langchain_sgd.skeleton import Node
 from langchain_sgd.tiers import described
+
+T = TypeVar("T")
 
 _NODES = TypeAdapter(list[Node])
 
 
 @dataclass(frozen=True, slots=True)
 class PlanCache:
-    """Where the plan of one question is kept."""
+    """Where the plan of one question is kept; errors of the cache or store are raised as they are."""
 
     cache: BaseCache | Store
     question: str
@@ -69,11 +73,37 @@ class PlanCache:
             text = Generation(text=json.dumps(said))
             await self.cache.aupdate(self.question, self.planner, [text])
         else:
-            await self.cache.aput((self.planner,), self.question, said)
+            store = self.cache
+            # Nobody searches for plans: they are not embedded, which would cost a model call.
+            await _asked(
+                store, lambda: store.aput((self.planner,), self.question, said, index=False)
+            )
 
     async def _kept(self) -> Any:
         if isinstance(self.cache, BaseCache):
             found = await self.cache.alookup(self.question, self.planner)
             return found[0].text if found else None
-        item = await self.cache.aget((self.planner,), self.question)
+        store = self.cache
+        item = await _asked(store, lambda: store.aget((self.planner,), self.question))
         return None if item is None else item.value
+
+
+_ANSWERS_WITHIN_S = 1.0
+"""Planning anew takes about as long as a longer wait."""
+
+
+async def _asked(store: Store, ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask a store on its own loop: LangGraph's stores with connections live on the one that made them."""
+
+    async def there() -> T:
+        return await ask()
+
+    loop = getattr(store, "_loop", None)
+    if not isinstance(loop, asyncio.AbstractEventLoop) or loop is asyncio.get_running_loop():
+        return await ask()
+    if not (
+        loop.is_running() and await asyncio.to_thread(answers, loop, within_s=_ANSWERS_WITHIN_S)
+    ):
+        msg = f"the event loop of {type(store).__name__} has ended, or is blocked"
+        raise RuntimeError(msg)
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(there(), loop))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
-_BETWEEN = ("langchain_core.", "langchain_sgd.", "contextlib", "asyncio.")
+_BETWEEN = ("langchain_core.", "langchain_sgd.", "contextlib")
 """Modules that stand between a graph and its node where no code of the user's does."""
 
 
@@ -30,11 +30,11 @@ def tell_if_lost(value: Any, config: Any, *, called_by_graph: bool | None = None
 
 
 def is_called_by_graph(config: Any) -> bool:
-    """Whether the caller's caller is a LangGraph graph, and no function of the user's.
+    """Whether the caller's caller is a LangGraph graph whose node this is, and no function of the user's.
 
-    A graph hands its node the config; a function that leaves it out needs no second look. As a task of
-    its own, as in `asyncio.gather`, a call looks the same whoever began it; and so does the first step of a
-    chain, because LangGraph takes chains apart.
+    A graph hands its node the config; a function that leaves it out needs no second look. In a task or a
+    thread of its own a call looks the same whoever began it, and passes for the user's: who is warned of a
+    loss that is none learns to overlook warnings.
     """
     if not config or "langgraph_node" not in (config.get("metadata") or {}):
         return False
@@ -42,8 +42,12 @@ def is_called_by_graph(config: Any) -> bool:
     while frame is not None:
         module = str(frame.f_globals.get("__name__", ""))
         if not module.startswith(_BETWEEN):
-            return module.startswith("langgraph.")
-        if module.startswith("asyncio."):
-            return True
+            return module.startswith("langgraph.") and _is_whole_node(frame.f_locals.get("self"))
         frame = frame.f_back
-    return True
+    return False
+
+
+def _is_whole_node(steps_of: Any) -> bool:
+    """Whether a node is one step: LangGraph takes chains apart, and a later step may make the update."""
+    steps = getattr(steps_of, "steps", ())
+    return len([step for step in steps if type(step).__name__ != "ChannelWrite"]) == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from langchain_core.caches import InMemoryCache
 from langchain_core.globals import set_llm_cache
 from langchain_core.outputs import Generation
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.store.base.batch import AsyncBatchedBaseStore
 from langgraph.store.memory import InMemoryStore
 
 from langchain_sgd import ChatSGD, Prompts, Report, SGDRunnable
@@ -139,3 +142,86 @@ async def test_a_plan_can_be_passed_on() -> None:
     on.calls.clear()
     assert (await sgd.ainvoke({"question": "Why?", "skeleton": plan.skeleton})).text == ANSWER
     assert on.parts() == ["1", "2"]
+
+
+class Failing(InMemoryCache):
+    """Fails in one of its two methods, as a server that is down."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__()
+        self.method = method
+
+    def lookup(self, prompt: str, llm_string: str) -> Any:
+        if self.method == "lookup":
+            raise ConnectionError("refused")
+        return super().lookup(prompt, llm_string)
+
+    def update(self, prompt: str, llm_string: str, return_val: Sequence[Any]) -> None:
+        if self.method == "update":
+            raise ConnectionError("refused")
+        super().update(prompt, llm_string, return_val)
+
+
+@pytest.mark.parametrize(
+    ("method", "warning"),
+    [
+        ("lookup", "the plan cache could not be asked (ConnectionError: refused); planned anew"),
+        ("update", "the plan cache did not keep the plan (ConnectionError: refused)"),
+    ],
+)
+async def test_a_cache_that_fails_costs_a_warning_and_a_plan(method: str, warning: str) -> None:
+    on = stage()
+    message = await sgd_on(on, plan_cache=Failing(method)).ainvoke("Why?")
+    report = Report.from_message(message)
+    assert message.text == ANSWER
+    assert (report.status, list(report.warnings)) == ("complete", [warning])
+    assert on.parts().count(PLANNER) == 1
+
+
+class Connected(AsyncBatchedBaseStore):
+    """Lives on the loop that made it, as LangGraph's stores with connections."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = InMemoryStore()
+
+    def batch(self, ops: Any) -> Any:
+        return self.inner.batch(ops)
+
+    async def abatch(self, ops: Any) -> Any:
+        return await self.inner.abatch(ops)
+
+
+async def test_a_store_on_another_loop_is_asked_there() -> None:
+    on = stage()
+    sgd = sgd_on(on, plan_cache=Connected())
+    await asyncio.to_thread(sgd.invoke, "Why?")
+    on.calls.clear()
+    report = Report.from_message(await asyncio.to_thread(sgd.invoke, "Why?"))
+    assert (report.status, list(report.warnings)) == ("complete", [])
+    assert PLANNER not in on.parts()
+
+
+async def test_a_store_whose_loop_has_ended_costs_a_warning_and_a_plan() -> None:
+    async def made() -> Connected:
+        return Connected()
+
+    store = await asyncio.to_thread(lambda: asyncio.run(made()))
+    message = await sgd_on(stage(), plan_cache=store).ainvoke("Why?")
+    assert message.text == ANSWER
+    [warning] = Report.from_message(message).warnings
+    assert "the event loop of Connected has ended, or is blocked" in warning
+
+
+async def test_plans_are_not_embedded() -> None:
+    seen: list[str] = []
+
+    def embed(texts: Sequence[str]) -> list[list[float]]:
+        seen.extend(texts)
+        return [[0.0] for _ in texts]
+
+    on = stage()
+    store = InMemoryStore(index={"dims": 1, "embed": embed})
+    await asked_twice(on, sgd_on(on, plan_cache=store))
+    assert PLANNER not in on.parts()
+    assert seen == []

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import pytest
+from langchain_core.messages import AIMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableConfig, RunnableGenerator, RunnableParallel
@@ -31,6 +32,7 @@ from langchain_sgd.langgraph import host
 from langchain_sgd.portal import iterate_sync, run_sync
 from tests.support.models import PLANNER, Say, Stage, planning
 from tests.support.skeletons import skeleton
+from tests.unit.test_chains import stage
 
 QUESTION: dict[str, Any] = {"question": "Why?", "skeleton": skeleton("1", "2 <- 1", "3")}
 
@@ -371,3 +373,22 @@ async def test_a_saver_s_loop_that_others_block_is_an_error(
         with pytest.raises(InvalidInputError, match="would block the event loop"):
             asked.result(20)
     assert stage.calls == []
+
+
+async def test_what_a_subclass_overrides_answers_synchronous_calls_and_streams_too() -> None:
+    calls: list[str] = []
+
+    class Noted(SGDRunnable):
+        async def ainvoke(self, input: Any, config: Any = None, **options: Any) -> AIMessage:
+            calls.append("ainvoke")
+            return await super().ainvoke(input, config, **options)
+
+        def atransform(self, input: Any, config: Any = None, **options: Any) -> Any:
+            calls.append("atransform")
+            return super().atransform(input, config, **options)
+
+    sgd = Noted(**stage().pair())
+    await asyncio.to_thread(sgd.invoke, "Why?")
+    _ = [chunk async for chunk in sgd.astream("Why?")]
+    await asyncio.to_thread(lambda: [*sgd.stream("Why?")])
+    assert calls == ["ainvoke", "atransform", "atransform"]
