@@ -240,10 +240,9 @@ def structured(
 ) -> Runnable[LanguageModelInput, Any]:
     """The model bound to a schema, and what reads its answers; see `ChatTGI.with_structured_output`."""
     is_class = isinstance(schema, type) and is_basemodel_subclass(schema)
-    if isinstance(schema, dict) and _is_lost(schema):
-        json_schema = schema
-    else:
-        json_schema = convert_to_json_schema(schema)
+    json_schema = (
+        schema if isinstance(schema, dict) and _is_lost(schema) else convert_to_json_schema(schema)
+    )
     shown = {"kwargs": {"method": method}, "schema": json_schema}
     # The converted schema has lost what a class says of itself, such as that it holds itself.
     own = getattr(schema, "model_json_schema", None) if is_class else None

@@ -146,7 +146,7 @@ class Plainly(BothWays):
 
     _calls: int = PrivateAttr(default=0)
 
-    def _stream(
+    def _stream(  # type: ignore[override]  # as many models have it
         self, messages: Any, stop: Any = None, **options: Any
     ) -> Iterator[ChatGenerationChunk]:
         del messages, stop
