@@ -16,26 +16,26 @@ from langchain_sgd.redaction import describe, redacted
 _FASTER: Final = 0.6
 """Of the time to a first token: a call that needs less had its prompt's beginning from a cache."""
 
-_LEAST_PIECES: Final = 5
-"""From which the time between an answer's pieces tells how fast it is written."""
-_TRIES: Final = 3
-"""For answers that are long enough: a small model may end one at once."""
-_TOO_SHORT: Final = "its answers are too short"
+_LEAST_TOKENS: Final = 5
+_LEAST_PIECES: Final = 3
+"""Of an answer, on average; from then on the time between its pieces tells how fast it is written."""
+_TRIES: Final = 5
+"""For an answer that tells it: small models may end one at once, busy machines send tokens together."""
 
 
 async def speed_of(model: Runnable[Any, Any], tier: str) -> tuple[Finding, Speed | None]:
     """The speed of one stream and of four; None where it could not be measured."""
     name = f"{tier}: speed"
     try:
-        for _ in range(_TRIES):
-            one = await say(model, part_prompt(0), PART_TOKENS)
-            parts = [part_prompt(number) for number in range(1, STREAMS + 1)]
-            four = await together(model, parts, PART_TOKENS)
-            if (why := _unmeasured([one, *four])) != _TOO_SHORT:
+        for number in range(_TRIES):
+            one = await say(model, part_prompt(number), PART_TOKENS)
+            if (why := _unmeasured([one])) is None:
                 break
+        parts = [part_prompt(number) for number in range(1, STREAMS + 1)]
+        four = await together(model, parts, PART_TOKENS)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is what was found
         return Finding(name, "failed", explained(error)), None
-    if why is not None:
+    if (why := why or _unmeasured(four)) is not None:
         return Finding(name, "note", f"not measured: {why}"), None
     # What a piece holds was written before it came: the first ones tell nothing of the speed.
     alone = one.later_tokens / (one.last - one.begun)
@@ -57,9 +57,10 @@ async def speed_of(model: Runnable[Any, Any], tier: str) -> tuple[Finding, Speed
 
 def _unmeasured(answers: Sequence[Said]) -> str | None:
     """Why the speed cannot be told from these answers."""
-    if any(said.tokens < _LEAST_PIECES for said in answers):
-        return _TOO_SHORT
-    if any(said.pieces < _LEAST_PIECES or said.last <= said.begun for said in answers):
+    if sum(said.tokens for said in answers) < _LEAST_TOKENS * len(answers):
+        return "its answers are too short"
+    took = max(said.last for said in answers) - min(said.begun for said in answers)
+    if sum(said.pieces for said in answers) < _LEAST_PIECES * len(answers) or took <= 0:
         return "it does not stream, or in few large pieces"
     return None
 
