@@ -364,7 +364,7 @@ class TestStreams:
                 text = await got.text()
             comments, _, rest = text.partition("data: ")
             assert comments == ":\n\n" * (len(comments) // 3)
-            assert 2 <= len(comments) // 3 <= 6
+            assert len(comments) // 3 >= 2  # how many depends on what else the machine does
             assert rest.endswith("data: [DONE]\n\n")
 
     async def test_several_prompts_share_one_stream(
