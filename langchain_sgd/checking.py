@@ -132,7 +132,7 @@ class _Checking:
         await self._plans(sgd, (known if questions is None else questions)[:most])
         if (
             not is_bundled
-        ):  # their context suits what they can be asked, and nobody can give them more
+        ):  # whose context suits what they can be asked, and nobody can give them more
             self._context()
         if "small" in self._models:
             await self._parts("small", sgd.prompts)

@@ -138,9 +138,8 @@ class OptionFields(Discreet):
         description="Begin the plain answer beside the planner, and show its first sentence at once, as the"
         " opening of the answer. If the question is not split, the answer goes on from there, and comes as"
         " soon as with plain decoding. If it is split, that call is stopped after its first sentence. It"
-        " never"
-        " waits for a slot. An agent or a graph as the large model gives no opening. From the first text on,"
-        " a fallback can no longer take over.",
+        " never waits for a slot. An agent or a graph as the large model gives no opening. From the first"
+        " text on, a fallback can no longer take over.",
     )
     max_nodes: int = Field(
         default=12,

@@ -5,6 +5,7 @@ Held back here is what may turn out to be no plan: a single part, a copy of one 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -46,7 +47,7 @@ class Reading:
         self._on_void = on_void
         self._question = words_of(question)
         self._examples = [
-            [draft.heading for draft in example_drafts(plan, read_line)]
+            _headings(plan, read_line)
             for asked, plan in examples
             if not _alike(words_of(asked), self._question)
         ]
@@ -145,7 +146,7 @@ class Reading:
     @property
     def _may_parrot(self) -> bool:
         """The one node so far is the first of an example's."""
-        return any(headings[:1] == [self.nodes[0].heading] for headings in self._examples)
+        return any(headings[:1] == (self.nodes[0].heading,) for headings in self._examples)
 
     def _goes_on(self) -> bool:
         """Whether the line that has begun will be a second part, whatever follows."""
@@ -180,7 +181,7 @@ class Reading:
                 continue
             if len(self.nodes) < MIN_NODES:
                 continue
-            headings = [node.heading for node in self.nodes]
+            headings = tuple(node.heading for node in self.nodes)
             if any(example[: len(headings)] == headings for example in self._examples):
                 self._parroted = True
                 self.nodes.clear()
@@ -220,6 +221,12 @@ def example_drafts(text: str, read_line: ReadLine | None = None) -> list[Draft]:
     """The drafts of a whole plan."""
     parser = SkeletonParser(read_line)
     return [*parser.feed(text), *parser.close()]
+
+
+@functools.lru_cache(maxsize=256)
+def _headings(text: str, read_line: ReadLine | None) -> tuple[str, ...]:
+    """Those of an example's plan, which every question's plan is compared with."""
+    return tuple(draft.heading for draft in example_drafts(text, read_line))
 
 
 def _alike(one: Sequence[str], other: Sequence[str]) -> bool:

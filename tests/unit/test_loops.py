@@ -176,6 +176,15 @@ def test_a_model_without_a_synchronous_way_is_called_as_ever(client: Any) -> Non
         assert Report.from_message(asyncio.run(sgd.ainvoke(QUESTION))).status == "complete"
 
 
+def test_nor_is_one_for_a_whole_answer() -> None:
+    model = OnlyAsync(async_client=Open())
+
+    async def call() -> str:
+        return str((await for_this_loop(model).ainvoke("Why?")).text)
+
+    assert [asyncio.run(call()) for _ in range(2)] == ["some text"] * 2
+
+
 def test_in_threads_a_model_keeps_its_state() -> None:
     model = Plainly(async_client=Pool())
     sgd = SGDRunnable(large=model, constrain=False, retries=0)
