@@ -122,9 +122,10 @@ class OptionFields(Discreet):
         default=None,
         gt=0,
         le=1,
-        description='How sure the planner must be that a question stays whole (with `mode="auto"` only), as'
-        " the probability of its first token: a higher value splits more questions. It needs a server that"
-        " gives log-probabilities; None takes the planner's word.",
+        description='How sure the planner must be that a question stays whole (with `mode="auto"` only): from'
+        " this probability of the plain word on, it does. A higher value splits more questions, a lower one"
+        " fewer; 0.5 is about what the planner would do anyway. It needs a server that gives the"
+        " log-probabilities of the first token and its alternatives; None takes the planner's word.",
     )
     busy: int | Callable[[], bool] | None = Field(
         default=None,

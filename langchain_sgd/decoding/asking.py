@@ -232,7 +232,7 @@ class Asking:
                     needless = True
                     return True
                 said = self._weigh(self._plain, said, text)
-            return on_text(text, reply.first_logprob)
+            return on_text(text, reply.first_logprobs)
 
         prompts = run.options.prompts
         bound_tokens = planner_max_tokens(run.options.max_nodes, form.writes)

@@ -53,8 +53,8 @@ class Reply:
     """Its text came as a stream's chunk."""
     stopped: bool = False
     """Whoever took the text had enough of it."""
-    first_logprob: float | None = None
-    """Log-probability of the first token, where it was asked for and given."""
+    first_logprobs: Mapping[str, float] | None = None
+    """What the first token might have been, with log-probabilities, where they were asked for and given."""
     last_usage: Usage | None = None
     """What the last piece that counted said."""
     reasoning: str = ""
@@ -183,16 +183,24 @@ def _note_metadata(metadata: Mapping[str, Any], reply: Reply) -> None:
     if isinstance(report := metadata.get(REPORT_KEY), Mapping):
         reply.report = report
     reply.ending = worse(reply.ending, ending_of(metadata))
-    if reply.first_logprob is None and "logprobs" in metadata:
-        reply.first_logprob = _first_logprob(metadata["logprobs"])
+    if reply.first_logprobs is None and "logprobs" in metadata:
+        reply.first_logprobs = _first_logprobs(metadata["logprobs"])
 
 
-def _first_logprob(said: Any) -> float | None:
-    """Of the first token, in the form that OpenAI gave to them all."""
+def _first_logprobs(said: Any) -> Mapping[str, float] | None:
+    """Of the first token and its alternatives, in the form that OpenAI gave to them all."""
     tokens = said.get("content") if isinstance(said, Mapping) else None
     first = tokens[0] if isinstance(tokens, Sequence) and tokens else None
-    value = first.get("logprob") if isinstance(first, Mapping) else None
-    return float(value) if isinstance(value, int | float) else None
+    if not isinstance(first, Mapping):
+        return None
+    others = first.get("top_logprobs")
+    found: dict[str, float] = {}
+    for each in (*(others if isinstance(others, list | tuple) else ()), first):
+        if isinstance(each, Mapping):
+            text, value = each.get("token"), each.get("logprob")
+            if isinstance(text, str) and isinstance(value, int | float):
+                found[text] = float(value)
+    return found or None
 
 
 def _note_usage(said: Any, reply: Reply, *, whole: bool) -> None:

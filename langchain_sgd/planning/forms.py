@@ -175,13 +175,15 @@ def with_options(
 
 
 _GIVE_LOGPROBS: Final = frozenset({"BaseChatOpenAI", "ChatTGI"})
+_TOP_LOGPROBS: Final = 5
+"""Alternatives to a token: the most that TGI gives."""
 
 
 def logprob_options(model: Runnable[Any, Any]) -> dict[str, Any]:
-    """What asks a model for the log-probabilities of its tokens; nothing where no way is known."""
+    """What asks a model how probable its tokens and the next best are; nothing where no way is known."""
     leaves = leaves_of(model)
     known = leaves and all(_GIVE_LOGPROBS & set(client_names(leaf)) for leaf in leaves)
-    return {"logprobs": True} if known else {}
+    return {"logprobs": True, "top_logprobs": _TOP_LOGPROBS} if known else {}
 
 
 def is_refusal(error: BaseException) -> bool:

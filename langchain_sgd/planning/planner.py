@@ -7,13 +7,13 @@ where its chunks end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from langchain_core.messages import BaseMessage
 
-from langchain_sgd.planning.reading import Reading, ReadLine
+from langchain_sgd.planning.reading import CHOSEN, Reading, ReadLine
 from langchain_sgd.prompts import Prompts
 from langchain_sgd.skeleton import Node, Skeleton
 from langchain_sgd.wire import Form
@@ -25,8 +25,11 @@ Mode = Literal["auto", "always", "never"]
 class OnText(Protocol):
     """Takes a piece of the planner's text."""
 
-    def __call__(self, text: str, /, logprob: float | None = None) -> bool | None:
-        """Read it, with the log-probability of its token where that is known; True: enough was read."""
+    def __call__(self, text: str, /, first: Mapping[str, float] | None = None) -> bool | None:
+        """Read it; True: enough was read.
+
+        Where they are known, `first` has the log-probabilities of what the first token might have been.
+        """
         ...
 
 
@@ -96,8 +99,9 @@ async def plan(
     With `begun`, the nodes that an interrupted planner had written already, the plan goes on from them;
     they are not given again.
 
-    If `plain_above` is given, a planner that says plain with less than this probability is asked once
-    more, for lines only: a higher one splits more questions. It needs a server that gives log-probabilities.
+    If `plain_above` is given and the server gives log-probabilities, the probability of the plain word
+    decides, whatever the planner then wrote: at this one or above, the question stays whole; below it, a
+    planner that said plain is asked once more, for lines only.
 
     Raises:
         Exception: What the model raises, if no node was given yet; later the nodes given are the plan.
@@ -115,6 +119,7 @@ async def plan(
             question=question,
             examples=prompts.examples,
             begun=begun,
+            plain_above=plain_above if plain else None,
         )
         messages = prompts.for_planner(
             conversation, max_nodes=max_nodes, form=form, problem=problem, begun=begun
@@ -138,15 +143,17 @@ async def plan(
                 what = "a token limit cut the plan" if cut else "the plan ends in the middle"
                 warnings.append(f"{what}; the answer may lack parts")
             return Plan(reading.nodes, warnings=warnings, cut=cut or broken)
-        if plain and reading.plain and reading.is_unsure(plain_above):
+        if reading.whole is not None:
+            return Plan(plain=reading.whole, warnings=warnings)
+        if reading.is_unsure:
             plain = False
             continue
         if mode == "auto" and reading.plain:
-            return Plan(plain="the planner chose to answer undivided", warnings=warnings)
+            return Plan(plain=CHOSEN, warnings=warnings)
         if mode == "auto" and reading.has_one_part:
             return Plan(plain="the plan has one part only", warnings=warnings)
         problem = reading.problem
         warnings.append(f"unusable plan: {problem}")
     if problem is None:
-        return Plan(plain="the planner chose to answer undivided", warnings=warnings)
+        return Plan(plain=CHOSEN, warnings=warnings)
     return Plan(plain=f"no usable skeleton after one repair: {problem}", warnings=warnings)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from langchain_sgd.planning.drafts import Draft, Repairer
 from langchain_sgd.planning.parsing import SkeletonParser
@@ -20,6 +20,10 @@ _REPEATS = 2
 _LONG_QUESTION = 4
 """Words from which a heading that equals the question is no heading."""
 _UNREAD_SHOWN = 3
+
+CHOSEN = "the planner chose to answer undivided"
+"""Why a question stays whole."""
+_DOUBTED = "the planner was not sure enough of a split (plain_above)"
 
 ReadLine = Callable[[str], Draft | None]
 """Reads one line of the planner's text; None if it is no node."""
@@ -38,6 +42,7 @@ class Reading:
         question: str,
         examples: Sequence[tuple[str, str]],
         begun: Sequence[Node] = (),
+        plain_above: float | None = None,
     ) -> None:
         self._parser = SkeletonParser(read_line)
         self._max_nodes = max_nodes
@@ -52,8 +57,11 @@ class Reading:
             if not _alike(words_of(asked), self._question)
         ]
         self._voided = 0
-        self.surety: float | None = None
-        """Probability of the first token; None if it is not known."""
+        self._plain_above = None if begun else plain_above
+        self._plainness: float | None = None
+        """Probability of the plain word; None if it is not known."""
+        self.whole: str | None = None
+        """Why the question stays whole, if the first token's probabilities say so: no more is read then."""
         self.given = bool(begun)
         """Nodes were handed out: there is a skeleton, whatever comes."""
         self.echoed = False
@@ -80,9 +88,10 @@ class Reading:
         """The planner said that the question is better answered undivided."""
         return self._parser.plain
 
-    def is_unsure(self, plain_above: float | None) -> bool:
-        """Whether what was written is known to be less probable than that."""
-        return plain_above is not None and self.surety is not None and self.surety < plain_above
+    @property
+    def is_unsure(self) -> bool:
+        """The planner said plain, and was less sure of it than the user wants."""
+        return self.plain and self._plain_above is not None and self._plainness is not None
 
     @property
     def problem(self) -> str:
@@ -97,10 +106,14 @@ class Reading:
             return f"it has one part only; at least {MIN_NODES} are needed."
         return "it holds no line of a plan."
 
-    def feed(self, text: str, /, logprob: float | None = None) -> bool:
+    def feed(self, text: str, /, first: Mapping[str, float] | None = None) -> bool:
         """Read more; True when enough was read."""
-        if self.surety is None and logprob is not None and text.strip():
-            self.surety = math.exp(min(logprob, 0.0))
+        if self._plain_above is not None and self._plainness is None and first is not None:
+            self._plainness = plainness_of(first)
+            if self._plainness is not None and self._plainness >= self._plain_above:
+                self.whole = CHOSEN if _begins_plain(text) else _DOUBTED
+        if self.whole is not None:
+            return True
         self._admit(self._parser.feed(text))
         begun = self._parser.begun
         if begun and not self.given and self.nodes and self._goes_on():
@@ -237,3 +250,27 @@ def _alike(one: Sequence[str], other: Sequence[str]) -> bool:
 
 def _letters(text: str) -> str:
     return "".join(words_of(text))
+
+
+def plainness_of(first: Mapping[str, float]) -> float | None:
+    """The probability of the plain word, against a plan's first line.
+
+    Args:
+        first: Log-probabilities of what the first token might have been.
+
+    Returns:
+        None if neither can be told from that token: a thought comes first, or JSON.
+    """
+    plain = sum(math.exp(min(value, 0.0)) for text, value in first.items() if _begins_plain(text))
+    split = sum(
+        math.exp(min(value, 0.0)) for text, value in first.items() if text.strip()[:1].isdigit()
+    )
+    if len(first) > 1:
+        return plain / (plain + split) if plain + split else None
+    # Servers that give no alternatives: one is what the other leaves.
+    return plain or (1 - split if split else None)
+
+
+def _begins_plain(token: str) -> bool:
+    said = token.strip()
+    return bool(said) and PLAIN_WORD.startswith(said)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from langchain_core.messages import BaseMessage, HumanMessage
 
 from langchain_sgd.planning.drafts import Draft
 from langchain_sgd.planning.planner import Heard, Mode, OnText, Plan, plan
+from langchain_sgd.planning.reading import plainness_of
 from langchain_sgd.prompts import Prompts
 from langchain_sgd.skeleton import Node, Skeleton
 from langchain_sgd.wire import as_json
@@ -48,7 +50,7 @@ class Scripted:
         self.asked: list[str] = []
         self.said: list[list[str]] = []
         self.plain: list[bool] = []
-        self.logprob: float | None = None
+        self.first: Mapping[str, float] | None = None
 
     async def __call__(
         self, messages: Sequence[BaseMessage], on_text: OnText, /, *, plain: bool
@@ -64,7 +66,7 @@ class Scripted:
             if chunk == CUT:
                 return "cut"
             said.append(chunk)
-            if on_text(chunk, self.logprob):
+            if on_text(chunk, self.first):
                 return "all"
         return "all"
 
@@ -397,45 +399,83 @@ class TestPlain:
 class TestSurety:
     @staticmethod
     async def planned(
-        *scripts: str, logprob: float | None, plain_above: float | None = 0.8, mode: Mode = "auto"
+        *scripts: str,
+        first: Mapping[str, float] | None,
+        plain_above: float | None = 0.8,
+        mode: Mode = "auto",
+        nodes: list[Node] | None = None,
     ) -> tuple[Plan, Scripted]:
         ask = Scripted(*([script] for script in scripts))
-        ask.logprob = logprob
+        ask.first = first
         result = await plan(
             QUESTION,
             ask,
             prompts=Prompts(),
             max_nodes=9,
             mode=mode,
-            on_node=lambda _: None,
+            on_node=(nodes if nodes is not None else []).append,
             plain_above=plain_above,
         )
         return result, ask
 
     async def test_a_planner_that_is_hardly_sure_of_plain_is_asked_for_lines(self) -> None:
-        result, ask = await self.planned("PLAIN", THREE, logprob=-0.5)
+        result, ask = await self.planned("PLAIN", THREE, first={"PLAIN": -0.5})
         assert (len(result.nodes), result.plain, result.warnings) == (3, None, [])
         assert ask.plain == [True, False]
         assert ask.asked[0] == ask.asked[1], "what was computed serves both"
 
-    @pytest.mark.parametrize(("logprob", "above"), [(-0.1, 0.8), (None, 0.8), (-0.5, None)])
+    @pytest.mark.parametrize(
+        ("first", "above"),
+        [
+            ({"PLAIN": -0.1}, 0.8),
+            (None, 0.8),
+            ({"PLAIN": -0.5}, None),
+            ({"{": -0.1, "Well": -3}, 0.8),
+        ],
+    )
     async def test_one_that_is_sure_or_says_nothing_of_it_is_believed(
-        self, logprob: float | None, above: float | None
+        self, first: Mapping[str, float] | None, above: float | None
     ) -> None:
-        result, ask = await self.planned("PLAIN", logprob=logprob, plain_above=above)
+        result, ask = await self.planned("PLAIN", first=first, plain_above=above)
         assert (result, ask.plain) == (PLAIN, [True])
-
-    async def test_who_insists_has_it(self) -> None:
-        result, _ = await self.planned("PLAIN", "PLAIN", logprob=-0.5)
-        assert result == PLAIN
-
-    async def test_lines_are_taken_however_sure(self) -> None:
-        result, ask = await self.planned(THREE, logprob=-5.0)
+        result, ask = await self.planned(THREE, first=first and {"1": 0.0}, plain_above=above)
         assert (len(result.nodes), ask.plain) == (3, [True])
 
+    async def test_who_insists_has_it(self) -> None:
+        result, _ = await self.planned("PLAIN", "PLAIN", first={"PLAIN": -0.5})
+        assert result == PLAIN
+
+    async def test_a_plan_that_was_begun_with_doubt_is_not_gone_on_with(self) -> None:
+        nodes: list[Node] = []
+        first = {"1": math.log(0.6), "PL": math.log(0.25), "The": math.log(0.15)}
+        result, ask = await self.planned(THREE, first=first, plain_above=0.25, nodes=nodes)
+        assert result.plain == "the planner was not sure enough of a split (plain_above)"
+        assert (nodes, ask.said, ask.plain) == ([], [[THREE]], [True])
+        result, _ = await self.planned(THREE, first=first, plain_above=0.3)
+        assert len(result.nodes) == 3, "0.25 of 0.85"
+
     async def test_plain_is_never_allowed_where_a_split_is_wanted(self) -> None:
-        _, ask = await self.planned("PLAIN", THREE, logprob=-0.5, mode="always")
+        _, ask = await self.planned("PLAIN", THREE, first={"PLAIN": -0.5}, mode="always")
         assert ask.plain == [False, False]
+        result, _ = await self.planned(THREE, first={"PLAIN": -0.1, "1": -3}, mode="always")
+        assert len(result.nodes) == 3
+
+
+@pytest.mark.parametrize(
+    ("first", "chance"),
+    [
+        ({"PLAIN": 0.0}, 1),
+        ({" PL": math.log(0.3), "1": math.log(0.1)}, 0.75),
+        ({"P": math.log(0.3), "2": math.log(0.1), "PLA": math.log(0.3), "Pay": 0.0}, 6 / 7),
+        ({"1": math.log(0.9)}, 0.1),
+        ({"1": math.log(0.9), "2": -9.0}, 0),
+        ({"<think>": 0.0}, None),
+        ({"{": -0.1, "[": -4.0}, None),
+        ({" ": 0.0, "": 0.0}, None),
+    ],
+)
+def test_how_probable_plain_is(first: Mapping[str, float], chance: float | None) -> None:
+    assert plainness_of(first) == (chance if chance is None else pytest.approx(chance))
 
 
 class TestAlways:
