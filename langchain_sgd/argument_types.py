@@ -68,6 +68,18 @@ def number(text: str) -> float:
 number.__name__ = "number"
 
 
+def probability(text: str) -> float:
+    """A number above 0, and at most 1."""
+    value = float(text)
+    if not 0 < value <= 1:
+        msg = f"must be above 0 and at most 1, not {text}"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+probability.__name__ = "number"
+
+
 def file_to_write(text: str) -> Path:
     """A file that can be written, known before the models have worked for it; or `-`."""
     path = Path(text)

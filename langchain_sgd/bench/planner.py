@@ -24,7 +24,7 @@ from langchain_core.outputs import LLMResult
 from rich.console import Console
 from rich.table import Table
 
-from langchain_sgd.argument_types import count, existing_file, new_file, number
+from langchain_sgd.argument_types import count, existing_file, new_file, number, probability
 from langchain_sgd.bench._measure import Journal, interval, median, progress, rounded, with_interval
 from langchain_sgd.bench._output import parser, save
 from langchain_sgd.bench.endpoints import Asked, read_questions
@@ -264,6 +264,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--users", type=count(1), default=1, help="questions planned at the same time"
     )
     options.add_argument("--mode", choices=("auto", "always"), default="auto")
+    options.add_argument(
+        "--plain-above",
+        type=probability,
+        metavar="P",
+        help="how sure the planner must be that a question stays whole; needs log-probabilities",
+    )
     options.add_argument("--max-nodes", type=count(2, 99), metavar="N", help="most parts of a plan")
     options.add_argument("--temperature", type=number, help="the server's own if not given")
     options.add_argument(
@@ -276,7 +282,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     questions = read_questions(args.questions, limit=args.limit)
     labels = labels_of(questions)
     given = {} if args.temperature is None else {"temperature": args.temperature}
-    kept = {} if args.max_nodes is None else {"max_nodes": args.max_nodes}
+    wanted = {"max_nodes": args.max_nodes, "plain_above": args.plain_above}
+    kept = {name: value for name, value in wanted.items() if value is not None}
     models = models_of(args, names, **given)
     runnable = SGDRunnable(**models, mode=args.mode, **kept)
     digest = {

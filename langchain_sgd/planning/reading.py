@@ -259,7 +259,8 @@ def plainness_of(first: Mapping[str, float]) -> float | None:
         first: Log-probabilities of what the first token might have been.
 
     Returns:
-        None if neither can be told from that token: a thought comes first, or JSON.
+        None if it cannot be told from that token: a thought comes first, or JSON, or a plan's first line
+        of a server that gives no alternatives.
     """
     plain = sum(math.exp(min(value, 0.0)) for text, value in first.items() if _begins_plain(text))
     split = sum(
@@ -267,8 +268,7 @@ def plainness_of(first: Mapping[str, float]) -> float | None:
     )
     if len(first) > 1:
         return plain / (plain + split) if plain + split else None
-    # Servers that give no alternatives: one is what the other leaves.
-    return plain or (1 - split if split else None)
+    return plain or None  # of a server that gives no alternatives: the others may be anything
 
 
 def _begins_plain(token: str) -> bool:

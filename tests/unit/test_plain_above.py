@@ -31,7 +31,11 @@ class Server:
         else:
             pieces = ("It is well described.",)
         events = [
-            {"choices": [{"index": 0, "delta": {"content": piece}, "logprobs": self._logprobs(piece)}]}
+            {
+                "choices": [
+                    {"index": 0, "delta": {"content": piece}, "logprobs": self._logprobs(piece)}
+                ]
+            }
             for piece in pieces
         ]
         ends = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
@@ -45,7 +49,10 @@ class Server:
         others = {"1": math.log(1 - self._plain), "PL": math.log(self._plain)}
         tops = [{"token": text, "logprob": value, "bytes": None} for text, value in others.items()]
         first = {"token": piece, "logprob": others.get(piece, 0.0), "bytes": None}
-        return {"content": [{**first, "top_logprobs": tops if piece == "1" else []}], "refusal": None}
+        return {
+            "content": [{**first, "top_logprobs": tops if piece == "1" else []}],
+            "refusal": None,
+        }
 
     def report(self, plain_above: float | None) -> Report:
         model = ChatOpenAI(

@@ -464,10 +464,10 @@ class TestSurety:
 @pytest.mark.parametrize(
     ("first", "chance"),
     [
-        ({"PLAIN": 0.0}, 1),
+        ({"PLAIN": math.log(0.4)}, 0.4),
         ({" PL": math.log(0.3), "1": math.log(0.1)}, 0.75),
         ({"P": math.log(0.3), "2": math.log(0.1), "PLA": math.log(0.3), "Pay": 0.0}, 6 / 7),
-        ({"1": math.log(0.9)}, 0.1),
+        ({"1": math.log(0.9)}, None),
         ({"1": math.log(0.9), "2": -9.0}, 0),
         ({"<think>": 0.0}, None),
         ({"{": -0.1, "[": -4.0}, None),
