@@ -23,7 +23,7 @@ def main() -> None:
     print(
         f"\n\n{report.status} in {report.wall_s:.2f} s, first text after {report.ttft_s or 0:.2f} s"
     )
-    if report.skeleton is None:
+    if not report.skeleton:
         print(f"answered undivided: {report.reason}")
     for node in report.nodes:  # of an undivided answer one, which has no heading
         name = node.heading or "whole answer"

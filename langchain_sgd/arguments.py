@@ -30,6 +30,7 @@ BENCHES = {
     "transport": "ChatTGI beside the stock clients on the same server",
     "tracing": "what tracing costs, and a graph around it",
     "resume": "which calls a killed run makes again",
+    "saving": "how soon a finished part is saved",
     "engines": "tokens a second of local models, by streams at once",
     "embedded": "all methods on the bundled models: speed, steps, tokens, quality",
     "endpoints": "all methods on your servers and your questions",

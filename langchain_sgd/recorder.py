@@ -108,10 +108,10 @@ class Recorder:
         """
         # Of a run that failed, there may be no nodes.
         is_plain = self.is_plain or not self.nodes
-        skeleton = None if is_plain else Skeleton(nodes=tuple(self.nodes))
+        skeleton = Skeleton(nodes=() if is_plain else tuple(self.nodes))
         nodes = tuple(
             self.reports.values()
-            if skeleton is None
+            if is_plain
             else (self.reports[node.id] for node in skeleton.nodes)
         )
         warnings = [
@@ -127,9 +127,9 @@ class Recorder:
             hedge=self._hedge,
         )
         return Report(
-            status=status_of(nodes, plain=skeleton is None, cut=self.cut),
+            status=status_of(nodes, plain=is_plain, cut=self.cut),
             reason=self._reason,
-            opening="" if skeleton is None else self._opening,
+            opening="" if is_plain else self._opening,
             skeleton=skeleton,
             planner=planner if run.options.mode != "never" or skeleton else None,
             nodes=nodes,

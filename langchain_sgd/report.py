@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, Self
 
 from langchain_core.messages import AIMessage
-from pydantic import BaseModel, ConfigDict, ValidationError, computed_field
+from pydantic import BaseModel, ConfigDict, ValidationError, computed_field, field_validator
 
 from langchain_sgd.costs import PLANNER, Costs, Pricing, costs_of
 from langchain_sgd.errors import InvalidInputError
@@ -178,8 +178,8 @@ class Report(_Value):
     """Why the run was plain."""
     opening: str = ""
     """The text before all parts, of a run with `opening=True`; empty for an undivided answer."""
-    skeleton: Skeleton | None = None
-    """None for an undivided answer; each `NodeReport` carries its heading and dependencies itself."""
+    skeleton: Skeleton = Skeleton(nodes=())
+    """Without nodes, and so false, for an undivided answer."""
     planner: PlannerReport | None = None
     nodes: tuple[NodeReport, ...] = ()
     """In skeleton order; of a plain run, the one call under the id `plain`."""
@@ -196,6 +196,11 @@ class Report(_Value):
     tier: str | None = None
     """Of a part's own run, by a tier that is an `SGDRunnable`: its name. It stands before those of its
     tiers, as in `deep/large`."""
+
+    @field_validator("skeleton", mode="before")
+    @classmethod
+    def _of_older_reports(cls, value: Any) -> Any:
+        return {"nodes": ()} if value is None else value
 
     @classmethod
     def from_message(cls, message: AIMessage) -> Self:
@@ -234,7 +239,7 @@ class Report(_Value):
         """What was written by one model each, in order: parts of parts under ids such as `3.1`."""
         found: dict[str, NodeReport] = {}
         for node in self.nodes:
-            if node.parts is None or node.parts.skeleton is None:
+            if node.parts is None or not node.parts.skeleton:
                 found[node.id] = node
             else:
                 found |= {f"{node.id}.{name}": leaf for name, leaf in node.parts.leaves.items()}
@@ -285,11 +290,7 @@ class Report(_Value):
     def critical_path(self) -> tuple[NodeId, ...]:
         """The chain of nodes, first to last, that the run's end waited for."""
         ended = {node.id: node.ended_s for node in self.nodes}
-        needs = (
-            {node.id: node.dependencies for node in self.skeleton.nodes if node.id in ended}
-            if self.skeleton
-            else {}
-        )
+        needs = {node.id: node.dependencies for node in self.skeleton.nodes if node.id in ended}
         path: list[NodeId] = []
         candidates = list(needs)
         while candidates:

@@ -69,14 +69,16 @@ class Node(BaseModel):
 class Skeleton(BaseModel):
     """Nodes in the order of the answer; every dependency names an earlier node.
 
+    One without nodes is false, and stands for a question that was not split; it cannot be asked for.
+
     Raises:
-        pydantic.ValidationError: Empty, an id twice, or a dependency that is not an earlier node.
-            `Skeleton.parse` raises `SkeletonError` with a message for people instead.
+        pydantic.ValidationError: An id twice, or a dependency that is not an earlier node. `Skeleton.parse`
+            raises `SkeletonError` with a message for people instead.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    nodes: Annotated[tuple[Node, ...], Field(min_length=1)]
+    nodes: tuple[Node, ...]
 
     @model_validator(mode="after")
     def _earlier_dependencies_only(self) -> Self:
@@ -100,16 +102,16 @@ class Skeleton(BaseModel):
         """Read a skeleton from a `Skeleton`, its `model_dump()`, or a list of nodes or mappings.
 
         Raises:
-            SkeletonError: With the place and the reason of every fault.
+            SkeletonError: With the place and the reason of every fault, or without a node.
         """
-        if isinstance(value, Skeleton):
+        if isinstance(value, Skeleton) and value:
             return value
         if isinstance(value, Mapping):
             value = dict(value)
         elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
             value = {"nodes": tuple(value)}
         try:
-            return cls.model_validate(value)
+            skeleton = cls.model_validate(value)
         except ValidationError as error:
             faults = "; ".join(
                 f"{'.'.join(map(str, fault['loc'])) or 'skeleton'}:"
@@ -118,6 +120,10 @@ class Skeleton(BaseModel):
             )
             msg = f"Not a usable skeleton: {faults}"
             raise SkeletonError(msg) from None
+        if not skeleton:
+            msg = "Not a usable skeleton: nodes: at least 1 is needed; leave it out to have one planned"
+            raise SkeletonError(msg)
+        return skeleton
 
     def __getitem__(self, node_id: str) -> Node:
         for node in self.nodes:
@@ -131,7 +137,7 @@ class Skeleton(BaseModel):
         depth: dict[NodeId, int] = {}
         for node in self.nodes:
             depth[node.id] = 1 + max((depth[d] for d in node.dependencies), default=0)
-        return max(depth.values())
+        return max(depth.values(), default=0)
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -145,7 +151,8 @@ class Skeleton(BaseModel):
         for count, other in enumerate(self.nodes, 1):
             if other.id == node.id:
                 return self.nodes[:count]
-        msg = f"this skeleton has no node {node.id!r}, only {', '.join(n.id for n in self.nodes)}"
+        others = ", ".join(n.id for n in self.nodes) or "none"
+        msg = f"this skeleton has no node {node.id!r}, only {others}"
         raise ValueError(msg)
 
     @property
@@ -196,11 +203,11 @@ class Skeleton(BaseModel):
             end[node.id] = start + (1.0 if seconds is None else seconds[node.id])
             before[node.id] = latest if latest is not None and end[latest] >= release else None
         path: list[NodeId] = []
-        step: NodeId | None = max(end, key=end.__getitem__)
+        step: NodeId | None = max(end, key=end.__getitem__, default=None)
         while step is not None:
             path.append(step)
             step = before[step]
-        return tuple(reversed(path)), max(end.values())
+        return tuple(reversed(path)), max(end.values(), default=0.0)
 
     def to_mermaid(self, tiers: Mapping[str, str] | None = None) -> str:
         """The graph as Mermaid source; `tiers` (node id to tier) adds a class per tier."""

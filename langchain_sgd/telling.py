@@ -149,7 +149,7 @@ class Telling:
         )
 
     def _whole(self, report: Report) -> str:
-        if report.skeleton is None:
+        if not report.skeleton:
             return assemble_plain(report.nodes[0].status, report.nodes[0].answer)
         ended = {node.id: (node.status, node.answer) for node in report.nodes}
         return assemble(

@@ -20,6 +20,7 @@ from langchain_sgd.discreet import Discreet
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.report import awaits_approval
 from langchain_sgd.runnable import SGDRunnable
+from langchain_sgd.schema_argument import check_schema
 from langchain_sgd.tiers import innermost
 
 _log = logging.getLogger("langchain_sgd")
@@ -90,10 +91,20 @@ class Undivided(Discreet, BaseChatModel):
             fuse: Decode the answer in parallel first, then have the large model put it into the form; for
                 forms that hold long texts. Without it the large model answers in the form at once.
             **kwargs: For the large model's own `with_structured_output`.
+
+        Raises:
+            InvalidInputError: The large model takes no schemas, or `schema` is none, such as `list[Item]`.
         """
-        structured = self._undivided(
-            lambda model: model.with_structured_output(schema, include_raw=include_raw, **kwargs)
-        )
+
+        def bound(model: Any) -> Any:
+            try:
+                return model.with_structured_output(schema, include_raw=include_raw, **kwargs)
+            except (AttributeError, TypeError, ValueError):
+                if schema is not None:
+                    check_schema(schema)  # in words of our own
+                raise
+
+        structured = self._undivided(bound)
         if not fuse:
             return structured
         # Nobody sees this answer grow, so nobody waits for an opening.

@@ -43,7 +43,7 @@ def _of_method(rows: Sequence[Row], against: Sequence[Row]) -> Figures:
     reports = [row["report"] for row in answered]
     tiers = list(dict.fromkeys(t for r in reports for t in _measure.tokens_by_tier(r)))
     statuses = [report["status"] for report in reports]
-    nodes = [len(r["nodes"]) for r in reports if r["skeleton"] is not None]
+    nodes = [len(r["nodes"]) for r in reports if (r["skeleton"] or {}).get("nodes")]
     read = [_prompt_tokens(report, "input_tokens") for report in reports]
     cached = sum(_prompt_tokens(report, "cached_tokens") for report in reports)
     return {

@@ -24,7 +24,7 @@ def sequential_tokens(report: Report, *, planned_first: bool = False) -> float:
     }
     attempts = report.planner.attempts if report.planner else ()
     plan = sum(a.usage.output_tokens for a in attempts if a.usage)
-    if report.skeleton is None:
+    if not report.skeleton:
         return plan + sum(written.values())
     planned = _planned(report.skeleton, plan, planned_first=planned_first)
     ends: dict[NodeId, float] = {}

@@ -76,7 +76,7 @@ def _write(
 
 def _lost(report: Report) -> str | None:
     """Why an undivided answer came to nothing, if it did."""
-    if report.skeleton is not None or any(node.answer for node in report.nodes):
+    if report.skeleton or any(node.answer for node in report.nodes):
         return None
     reason = next((node.error for node in report.nodes if node.error), "the model wrote nothing")
     return f"there is no answer: {reason}"

@@ -131,7 +131,7 @@ def layout(skeleton: Skeleton, sizes: Sizes = Sizes()) -> Layout:
             strokes[vertex.node_id].append((Point(left, y), right))
         for end in after[vertex]:
             strokes[vertex.node_id].append((right, Point(sizes.left(end.column), middle[end])))
-    width = sizes.right(max(columns.values()))
+    width = sizes.right(max(columns.values(), default=0))
     return Layout(boxes, strokes, width, height, middle, columns, sizes)
 
 

@@ -66,7 +66,7 @@ def report_html(report: Report, *, span_s: float | None = None) -> str:
     parts = [_summary(report)]
     if report.reason is not None:
         parts.append(element("div", f"Answered undivided: {report.reason}."))
-    if report.skeleton is not None:
+    if report.skeleton:
         tiers = {node.id: node.tier for node in report.nodes}
         statuses = {node.id: node.status for node in report.nodes}
         graph = draw_graph(report.skeleton, tiers, statuses, report.critical_path)
@@ -91,7 +91,7 @@ def _summary(report: Report) -> Element:
     tiles = [_tile("wall time", say(report.wall_s))]
     if report.ttft_s is not None:
         tiles.append(_tile("first text", say(report.ttft_s)))
-    if report.skeleton is not None:
+    if report.skeleton:
         tiles.append(_tile("nodes", str(len(report.skeleton))))
         if report.wall_s > 0:
             tiles.append(_tile("in flight", f"{report.decode_s / report.wall_s:.2f} on average"))

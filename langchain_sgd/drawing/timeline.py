@@ -177,7 +177,7 @@ class _Timeline:
     def shown_waits(self, row: _Row) -> tuple[bool, bool]:
         """Whether a row's waits for other parts, and for a free place, are long enough to be seen."""
         begin, ready, start = map(self.x, row.waits)
-        return ready - begin > 1 and self.report.skeleton is not None, start - ready > 1
+        return ready - begin > 1 and bool(self.report.skeleton), start - ready > 1
 
     def waits_for_token(self, attempt: Attempt) -> bool:
         """Whether its wait for a first token is long enough to be seen."""
@@ -210,7 +210,7 @@ class _Timeline:
 
     def closings(self) -> Iterator[Element]:
         """Ticks on the planner's bar, where it closed the line of a node."""
-        if self.first_node and self.report.skeleton is not None:
+        if self.first_node and self.report.skeleton:
             y = self.middle(0)
             moments = {self.x(n.planned_s) for n in self.report.nodes if not n.restored}
             ticks = [line(x, y - 9, x, y + 9, stroke_opacity=0.9) for x in sorted(moments)]
@@ -221,7 +221,7 @@ class _Timeline:
         attempts = [attempt for row in self.rows for attempt in row.attempts]
         signs = [square(self.colors[t], t) for t in dict.fromkeys(a.tier for a in attempts)]
         waits = [self.shown_waits(row) for row in self.rows]
-        if self.report.skeleton is not None:
+        if self.report.skeleton:
             signs.append(Sign(line(3, -7, 3, 7, stroke_width=1.2), 4, "a part is planned"))
         if any(for_parts for for_parts, _ in waits):
             signs.append(stroke("waits for other parts", stroke_opacity=0.55, **DASHES))

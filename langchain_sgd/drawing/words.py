@@ -50,7 +50,7 @@ def cost(report: Report) -> str:
 
 def name_of(report: Report, node_id: NodeId) -> str:
     """A node's id and heading."""
-    if report.skeleton is None:
+    if not report.skeleton:
         return "undivided answer" if node_id == PLAIN_ID else node_id
     return f"{node_id} {report.skeleton[node_id].heading}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -69,14 +69,21 @@ class SavedJournal:
             waiting, self._waiting = self._waiting, []
             if not waiting:
                 return
-            if self._saved is None:
-                self._saved = await self._saver.aput(
-                    self._config, empty_checkpoint(), {"source": "fork", "step": 0}, {}
-                )
-            # All in one write, since each costs its trip. The task's name is one that no other write has:
-            # writes of one task are numbered, and found by number.
-            names = [name for name, _ in waiting]
-            await self._saver.aput_writes(self._saved, waiting, digest(names))
+            try:
+                await self._write(waiting)
+            except BaseException:
+                self._waiting[:0] = waiting  # those who came with us have still to be saved
+                raise
+
+    async def _write(self, values: Sequence[tuple[str, Any]]) -> None:
+        if self._saved is None:
+            self._saved = await self._saver.aput(
+                self._config, empty_checkpoint(), {"source": "fork", "step": 0}, {}
+            )
+        # All in one write, since each costs its trip. The task's name is one that no other write has:
+        # writes of one task are numbered, and found by number.
+        names = [name for name, _ in values]
+        await self._saver.aput_writes(self._saved, values, digest(names))
 
 
 def _alongside(saver: BaseCheckpointSaver[Any]) -> BaseCheckpointSaver[Any]:

@@ -25,6 +25,7 @@ from langchain_sgd.models.pools import Clients, close_after, close_after_sync
 from langchain_sgd.models.servers import ENDPOINTS, Endpoints
 from langchain_sgd.models.urls import Address, address_of, key_for
 from langchain_sgd.portal import run_sync
+from langchain_sgd.schema_argument import check_schema
 
 _OF_THE_URL: Final = (
     "model",
@@ -265,7 +266,13 @@ class ChatEndpoint(Discreet, BaseChatModel):
     def with_structured_output(
         self, schema: dict[str, Any] | type, **kwargs: Any
     ) -> Runnable[LanguageModelInput, Any]:
-        """As the client's, which is made at the first call."""
+        """As the client's, which is made at the first call.
+
+        Raises:
+            InvalidInputError: What is given is no schema, such as `list[Item]`.
+        """
+        if schema is not None:
+            check_schema(schema)
         return Later(self, (("with_structured_output", (schema,), kwargs),))
 
     @contextmanager

@@ -158,7 +158,7 @@ def _finished(message: AIMessage) -> Finished:
     report = Report.from_message(message)
     usages = list(report.usage.values())
     finishes = {finish for node in report.nodes if (finish := _cut_by(node))}
-    undivided = finishes and report.skeleton is None
+    undivided = finishes and not report.skeleton
     return Finished(
         report.nodes[0].answer if undivided else str(message.text),
         min(finishes, default="stop"),  # the graver one first

@@ -108,7 +108,7 @@ class Reply(ABC):
         return {
             "run": self._record.id,
             "status": self._record.status,
-            "nodes": len(report.skeleton) if report and report.skeleton else 0,
+            "nodes": len(report.skeleton) if report else 0,
             "undivided": self._undivided,
             "reason": report.reason if report and self._asked.model != PLAIN else None,
             "warnings": list(report.warnings) if report else [],

@@ -188,11 +188,11 @@ def _rows(lane: Lane) -> Iterator[_Row]:
     for node in report.nodes:
         color = colors[node.tier]
         marks = []
-        if report.skeleton is not None:
+        if report.skeleton:
             marks.append((node.planned_s, node.started_s, _WAITS, "dim"))
         for attempt in node.attempts:
             first = attempt.ended_s if attempt.first_token_s is None else attempt.first_token_s
             marks.append((attempt.started_s, first, _ASKED, color))
             marks.append((first, attempt.ended_s, _WRITES, f"bold {color}"))
-        whole = report.skeleton is None
+        whole = not report.skeleton
         yield _Row(lane.name if whole else one_line(name_of(report, node.id)), marks)

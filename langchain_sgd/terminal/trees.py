@@ -40,8 +40,8 @@ def skeleton_tree(skeleton: Skeleton) -> RenderableType:
         depth[node.id] = max((depth[d] + 1 for d in node.dependencies), default=0)
     width, count = skeleton.width, len(skeleton)
     head = Text.assemble(
-        (f"{count} node{'s' if count > 1 else ''}", "bold"),
-        f" · at most {width} at once · {max(depth.values()) + 1} deep · ",
+        (f"{count} node{'s' if count != 1 else ''}", "bold"),
+        f" · at most {width} at once · {max(depth.values(), default=-1) + 1} deep · ",
         (f"{_dots(1)} easy, {_dots(MAX_DIFFICULTY)} hard", "dim"),
     )
     table = Table.grid(padding=(0, 2), expand=True)
@@ -69,7 +69,7 @@ def report_line(report: Report) -> str:
     parts = [report.status, say(report.wall_s)]
     if report.ttft_s is not None:
         parts.append(f"first text {say(report.ttft_s)}")
-    if report.skeleton is not None:
+    if report.skeleton:
         count = len(report.nodes)
         flight = f"{report.decode_s / report.wall_s:.2f}" if report.wall_s > 0 else "?"
         parts.append(f"{count} node{'s' if count != 1 else ''}, {flight} in flight on average")
@@ -91,7 +91,7 @@ def _hung(skeleton: Skeleton, weight: Callable[[NodeId], float]) -> Iterator[tup
         above = max(node.dependencies, key=weight, default=None)
         below.setdefault(above, []).append(node)
     # Guides of the rows below, and the node; the next row last.
-    stack = [("", node, not index) for index, node in enumerate(reversed(below[None]))]
+    stack = [("", node, not index) for index, node in enumerate(reversed(below.get(None, [])))]
     while stack:
         guide, node, is_last = stack.pop()
         yield guide + ("└─ " if is_last else "├─ "), node
@@ -168,9 +168,7 @@ class _ReportTree:
         attempts = [attempt for node in report.nodes for attempt in node.attempts]
         seen_s = self._span * _SEEN
         signs = []
-        if report.skeleton is not None and any(
-            node.ready_s - node.planned_s > seen_s for node in report.nodes
-        ):
+        if report.skeleton and any(node.ready_s - node.planned_s > seen_s for node in report.nodes):
             signs.append(f"{_WAITS} waits for other parts")
         if any(node.queued_s > seen_s for node in report.nodes):
             signs.append(f"{_WAITS} colored: waits for a free place")
@@ -189,7 +187,7 @@ class _ReportTree:
             took = max(a.ended_s for a in asked) - asked[0].started_s
             marks = [mark for a in asked for mark in _written(a, colors)]
             yield _Row(Text("planner"), "planner", marks, Text(self._say(took)), _tokens(usage))
-        if report.skeleton is None:
+        if not report.skeleton:
             for node in report.nodes:
                 name = "undivided answer" if node.id == PLAIN_ID else node.id
                 yield self._row(Text(name), node, colors)
@@ -202,7 +200,7 @@ class _ReportTree:
 
     def _row(self, label: Text, node: NodeReport, colors: Mapping[str, str]) -> _Row:
         marks: list[_Mark] = []
-        if self.report.skeleton is not None:
+        if self.report.skeleton:
             marks.append(_Mark(node.planned_s, node.ready_s, _WAITS, "dim"))
         marks.append(_Mark(node.ready_s, node.started_s, _WAITS, colors[node.tier]))
         for attempt in node.attempts:

@@ -21,6 +21,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel, PrivateAttr
 
 from langchain_sgd.errors import InvalidInputError
+from langchain_sgd.schema_argument import check_schema
 from langchain_sgd.tgi import answers, endpoint, wire
 from langchain_sgd.tgi.errors import TGIError
 from langchain_sgd.tgi.messages import StreamReader, message_of
@@ -278,7 +279,7 @@ class ChatTGI(TGIOptions):
         is above `max_grammar_states`, is told to the model instead, whose output is held to JSON.
 
         Raises:
-            ValueError: An unknown method or argument.
+            ValueError: An unknown method or argument, or what is no schema, such as `list[Item]`.
             TGIGrammarError: A schema that TGI cannot take, such as one that refers to itself or leaves the
                 type of a part open.
         """
@@ -293,6 +294,7 @@ class ChatTGI(TGIOptions):
         if schema is None:
             msg = "TGI's JSON needs a schema: pass a pydantic class, a TypedDict or a JSON schema."
             raise InvalidInputError(msg)
+        check_schema(schema)
         return structured(
             self, schema, include_raw=include_raw, tool=method == "function_calling", method=method
         )

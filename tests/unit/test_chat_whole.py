@@ -20,6 +20,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from pydantic import BaseModel
 
 from langchain_sgd import ChatSGD, InvalidInputError, SGDRunnable
+from langchain_sgd.models.endpoint import ChatEndpoint
 from langchain_sgd.tgi import ChatTGI, TGIEndpoint
 from tests.support.chats import (
     ANSWER,
@@ -93,6 +94,34 @@ def test_what_takes_no_tools_is_named() -> None:
         model.bind_tools([Trip])
     with pytest.raises(InvalidInputError, match=r"largest tier.* RunnableLambda"):
         model.with_structured_output(Trip)
+
+
+class AsLangChain(ScriptedChat):
+    """Fails on what is no schema as LangChain's own conversion does."""
+
+    def with_structured_output(self, schema: Any, **kwargs: Any) -> Runnable[Any, Any]:
+        del kwargs
+        msg = f"{schema} has no attribute '__fields__'"
+        raise AttributeError(msg)
+
+
+NO_SCHEMAS = [list[Trip], Trip | None, [Trip], tuple[Trip, ...], dict[str, Trip], list, str, Any]
+
+
+@pytest.mark.parametrize("schema", NO_SCHEMAS, ids=str)
+@pytest.mark.parametrize(
+    "model",
+    [
+        ChatTGI(base_url="http://127.0.0.1:1"),
+        ChatEndpoint(url="http://127.0.0.1:1"),
+        ChatSGD(large=ChatTGI(base_url="http://127.0.0.1:1")),
+        ChatSGD(large=AsLangChain(name="large", stage=stage())),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_what_is_no_schema_is_told_in_words(model: Any, schema: Any) -> None:
+    with pytest.raises(InvalidInputError, match=r"is no schema.*items: list\[Item\]"):
+        model.with_structured_output(schema)
 
 
 class Structuring(ScriptedChat):

@@ -308,8 +308,12 @@ def test_costs_are_shown_where_there_are_prices() -> None:
 def test_values_draw_themselves_in_notebooks() -> None:
     report = every_case()
     assert report._repr_html_() == report_html(report)
-    assert report.skeleton is not None
     assert report.skeleton._repr_html_() == skeleton_html(report.skeleton)
+
+
+def test_a_skeleton_without_nodes_is_drawn_empty() -> None:
+    assert "0 nodes" in skeleton_svg(plain().skeleton)
+    assert plain().skeleton._repr_html_() == skeleton_html(plain().skeleton)
 
 
 # -- one language
@@ -321,7 +325,6 @@ def legend(root: ET.Element) -> list[str]:
 
 def test_every_picture_explains_its_signs() -> None:
     report = every_case()
-    assert report.skeleton is not None
     (said,) = legend(parsed(timeline_svg(report)))
     for word in ("planner", "small", "large", "waits for other parts", "writes", "not taken"):
         assert word in said
@@ -374,7 +377,7 @@ def test_only_the_waits_that_can_be_seen_are_explained(
 @example(plain())
 def test_a_legend_stays_inside_its_picture(report: Report) -> None:
     pictures = [timeline_svg(report)]
-    if report.skeleton is not None:
+    if report.skeleton:
         pictures.append(skeleton_svg(report.skeleton, {n.id: n.tier for n in report.nodes}))
     for picture in pictures:
         root = parsed(picture)

@@ -21,7 +21,7 @@ LAYERS = (
     {"_version", "portal", "threaded", "errors", "expression_syntax"},
     {"stops", "surrogates", "prose"},
     {"expressions", "conversation", "message_dicts", "repetition", "files"},
-    {"failures", "redaction", "discreet", "thoughts"},
+    {"failures", "redaction", "discreet", "thoughts", "schema_argument"},
     {"_extras", "skeleton", "limits", "owner", "retry", "text", "wire", "server_urls", "keys"},
     {"prompt_texts"},
     {"costs", "models", "prompts"},
@@ -161,7 +161,7 @@ def test_arrows_go_one_way(path: Path) -> None:
                 here == "embedded" and path.relative_to(ROOT).parts[1] not in {"briefs", "train"}
             )
             known = {here, "errors", "expression_syntax", "expressions", "limits"}
-            known |= {"_extras", "keys", "server_urls", "discreet"}
+            known |= {"_extras", "keys", "server_urls", "discreet", "schema_argument"}
             assert not alone or there in known, f"{path} imports {module}"
 
 

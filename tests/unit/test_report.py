@@ -58,6 +58,20 @@ class TestJson:
         assert Report.from_message(carried(data)) == reports.plain()
 
 
+class TestUndivided:
+    def test_its_skeleton_has_no_nodes_in_every_form(self) -> None:
+        report = reports.plain()
+        data = report.to_json()
+        for each in (report, Report.from_message(carried(data))):
+            assert each.skeleton.nodes == ()
+            assert not each.skeleton
+        assert data["skeleton"] == {"nodes": []}
+
+    def test_one_that_was_saved_without_a_skeleton_is_read(self) -> None:
+        data = {**reports.plain().to_json(), "skeleton": None}
+        assert Report.from_message(carried(data)) == reports.plain()
+
+
 class TestFromMessage:
     @pytest.mark.parametrize(
         ("message", "reason"),
@@ -90,7 +104,7 @@ class TestTotals:
     @given(reports.wild_reports())
     def test_the_critical_path_is_a_chain_from_a_root_to_the_last_end(self, report: Report) -> None:
         path = report.critical_path
-        if report.skeleton is None:
+        if not report.skeleton:
             assert path == ()
             return
         assert not report.skeleton[path[0]].dependencies

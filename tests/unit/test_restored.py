@@ -15,6 +15,7 @@ from langgraph.types import Command, interrupt
 
 from langchain_sgd import ChatSGD, NodeDecodeError, Report, SGDRunnable
 from langchain_sgd.bench.virtual_time import run_virtual
+from langchain_sgd.langgraph.journal import SavedJournal
 from langchain_sgd.owner import Owner
 from langchain_sgd.tiers import described
 from tests.support.models import (
@@ -260,6 +261,51 @@ async def test_what_has_come_meanwhile_is_saved_in_one_write() -> None:
     answer = await sgd.ainvoke(None, THREAD)
     assert [node.restored for node in Report.from_message(answer).nodes] == [True, True, False]
     assert stage.of(PLANNER) == stage.calls[:1]
+
+
+class Scripted(InMemorySaver):
+    """Lets each write wait to be told what becomes of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: asyncio.Queue[BaseException | None] = asyncio.Queue()
+
+    async def aput_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+    ) -> None:
+        if (error := await self.told.get()) is not None:
+            raise error
+        await super().aput_writes(config, writes, task_id, task_path)
+
+
+@pytest.mark.parametrize("error", [OSError("full"), None])
+async def test_a_write_that_comes_to_nothing_loses_nobody_elses_values(
+    error: OSError | None,
+) -> None:
+    saver = Scripted()
+    journal = SavedJournal(saver, "1", "|sgd:x", lambda _: None)
+    async with Owner() as owner:
+        first = owner.start(journal.keep("a", 1))
+        await settle()
+        second, third = (owner.start(journal.keep(key, 2)) for key in "bc")
+        await settle()  # while the first one writes
+        saver.told.put_nowait(None)
+        await settle(first.done)
+        await settle()  # the second writes for both
+        if error is None:
+            second.cancel()
+        else:
+            saver.told.put_nowait(error)
+        await settle(second.done)
+        saver.told.put_nowait(None)
+        await third
+    again = SavedJournal(saver, "1", "|sgd:x", lambda _: None)
+    await again.load()
+    assert again.kept == {"a": 1, "b": 2, "c": 2}
 
 
 class Pool:

@@ -77,6 +77,13 @@ class TestNode:
             Node.model_validate({"id": "1", "heading": "H", "dependancies": []})
 
 
+def test_one_without_nodes_is_false_and_has_no_length() -> None:
+    none = Skeleton(nodes=())
+    assert not none
+    assert (none.depth, none.width, none.critical_path()) == (0, 0, ((), 0.0))
+    assert (none.roots, none.sinks, none.to_mermaid()) == ((), (), "graph TD\n")
+
+
 class TestParse:
     def test_it_takes_a_skeleton_its_dump_a_mapping_nodes_and_mappings(self) -> None:
         whole = skeleton("1", "2 <- 1")
@@ -96,6 +103,8 @@ class TestParse:
         ("value", "parts"),
         [
             ([], ["nodes", "at least 1"]),
+            ({"nodes": []}, ["nodes", "at least 1"]),
+            (Skeleton(nodes=()), ["nodes", "at least 1"]),
             ({}, ["nodes", "Field required"]),
             ("1|a|b|-|3", ["skeleton", "dictionary"]),
             (b"1", ["skeleton", "dictionary"]),

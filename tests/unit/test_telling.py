@@ -143,7 +143,7 @@ async def test_an_undivided_answer_that_fails_tells_its_calls() -> None:
         await SGDRunnable(**stage.pair(), mode="never").ainvoke("Why?")
     report = raised.value.report
     assert report is not None
-    assert (report.skeleton, report.nodes[0].status) == (None, "failed")
+    assert (report.skeleton.nodes, report.nodes[0].status) == ((), "failed")
     assert len(report.nodes[0].attempts) == len(stage.calls)
 
 

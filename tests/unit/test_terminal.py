@@ -127,11 +127,15 @@ def test_a_plain_run_says_why() -> None:
 
 
 def test_a_skeleton_shows_scopes_and_difficulty() -> None:
-    text = printed(skeleton_tree(every_case().skeleton or skeleton("1")))
+    text = printed(skeleton_tree(every_case().skeleton))
     assert "route & time" in row(text, "Travel")
     assert "●●○○○" in row(text, "Travel")
     assert "●○○○○ easy, ●●●●● hard" in text.splitlines()[0]
     assert "3 deep" in text
+
+
+def test_a_skeleton_without_nodes_says_so() -> None:
+    assert "0 nodes · at most 0 at once · 0 deep" in printed(skeleton_tree(plain().skeleton))
 
 
 @pytest.mark.parametrize("terminal", [False, True])
