@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any, Literal
 
+from langchain_sgd.embedded._errors import Kind, ProtocolError
 from langchain_sgd.embedded.engine import (
     Counters,
-    EngineBusyError,
     EngineError,
     EngineInfo,
     EngineInputError,
@@ -156,8 +156,7 @@ class ScriptedEngine:
         call.requests.append(request)
         trouble = call.trouble
         if trouble is not None and trouble.kind == "busy":
-            msg = "no slot is free"
-            raise EngineBusyError(msg)
+            raise ProtocolError(Kind.OVERLOADED)  # as the app does where too many are in flight
 
         prompt = self._split(request.prompt)
         prompt = prompt if request.truncate is None else prompt[-request.truncate :]

@@ -47,8 +47,8 @@ from langchain_sgd.bench.embedded import (
 )
 from langchain_sgd.bench.latency import LatencyModel
 from langchain_sgd.bundled import BRIEFS_PROMPTS
-from langchain_sgd.embedded._statistics import Statistics
 from langchain_sgd.embedded.briefs import domain
+from langchain_sgd.embedded.engine import Statistics
 from langchain_sgd.embedded.load import EngineName, choose
 from langchain_sgd.embedded.process import Served, served
 from langchain_sgd.embedded.server import bundled_models

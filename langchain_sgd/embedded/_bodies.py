@@ -22,8 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from langchain_sgd.embedded._errors import RejectionError
-from langchain_sgd.embedded._json import PREFIX
+from langchain_sgd.embedded._errors import PREFIX, RejectionError
 from langchain_sgd.embedded.engine import Grammar
 
 F32 = Annotated[float, AfterValidator(lambda value: ctypes.c_float(value).value)]

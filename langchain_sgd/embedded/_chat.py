@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from langchain_sgd.embedded._bodies import ChatBody, Parameters, Tool
 from langchain_sgd.embedded._decoding import Output
 from langchain_sgd.embedded._errors import Kind, ProtocolError
-from langchain_sgd.embedded._http import Events, Line
+from langchain_sgd.embedded._http import Events
 from langchain_sgd.embedded._model import Model
 from langchain_sgd.embedded._tools import (
-    NO_TOOL,
     Call,
-    CallStream,
+    begun_call,
     free_call,
     may_be_call,
     parse_call,
@@ -95,7 +94,6 @@ class Chat:
         return free_call(output.text, self.body.tools or ()) if _answered(self.body) else None
 
     async def _stream_text(self, events: Events) -> Output:
-        line = Line()
         held: list[Token] = []
         text = ""
         holding = _answered(self.body)
@@ -107,13 +105,12 @@ class Chat:
             holding = holding and may_be_call(text)
             while held and not holding:
                 each = held.pop(0)
-                await events.send(self.answer.token(each), at_once=line.take(each))
+                await events.send(self.answer.token(each), of=each)
 
         output = await self._model.run(self.prompt, self.body.parameters, on_token)
         call = self._free_call(output) if holding else None
         if call is not None:
-            await events.send(self.answer.call(call.arguments, call.name))
-            await events.send(self.answer.call(""))
+            await self._send_call(events, call)
             return output
         for token in held:
             await events.send(self.answer.token(token))
@@ -121,41 +118,28 @@ class Chat:
         return output
 
     async def _stream_call(self, events: Events) -> Output | None:
-        """Stream a function call; None where the model chose to write text instead."""
-        call = CallStream()
-
-        async def on_token(token: Token) -> None:
-            named = call.name is not None
-            arguments = "" if token.special else call.push(token.text)
-            if call.name == NO_TOOL:
-                raise _NoToolChosenError
-            if arguments:
-                await events.send(self.answer.call(arguments, None if named else call.name))
-
+        """Send a function call once it is written; None where the model chose to write text instead."""
+        output = await self._model.run(self.prompt, self._parameters)
+        is_cut = output.finish_reason == "length"
         try:
-            output = await self._model.run(self.prompt, self._parameters, on_token)
-            await on_token(output.tokens[-1])
-        except _NoToolChosenError:
+            call = parse_call(output.text)
+        except ProtocolError:
+            if not is_cut:
+                raise
+            call = begun_call(output.text)
+            if call is None:
+                return output  # cut before it had a name
+        if call is None:
             return None
-
-        if call.name is None:
-            # Cut before it had a name, or not the form that the grammar gives.
-            if output.finish_reason == "length":
-                return output
-            whole = parse_call(output.text)
-            if whole is None:
-                return None
-            await events.send(self.answer.call(whole.arguments, whole.name))
-        elif rest := call.finish():
-            await events.send(self.answer.call(rest))
-        if output.finish_reason != "length":
-            # TGI gives no reason at the end of a call, but an empty piece of it.
-            await events.send(self.answer.call(""))
+        await self._send_call(events, call, is_cut=is_cut)
         return output
 
-
-class _NoToolChosenError(Exception):
-    """Ends a stream in which the model chose to call no function."""
+    async def _send_call(self, events: Events, call: Call, *, is_cut: bool = False) -> None:
+        """As TGI: the name with a brace, the arguments, and at the end an empty piece, but no reason."""
+        await events.send(self.answer.call(call.arguments[:1], call.name))
+        await events.send(self.answer.call(call.arguments[1:]))
+        if not is_cut:
+            await events.send(self.answer.call(""))
 
 
 def _answered(body: ChatBody) -> bool:

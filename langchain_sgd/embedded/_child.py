@@ -16,7 +16,6 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
@@ -31,8 +30,7 @@ class Child:
     """A running program that has loaded its model.
 
     Args:
-        program: The name of the file beside this one.
-        options: What it is told first.
+        options: What it is told first; see `_worker`.
         listener: Runs in a thread of its own while the program does, to read what it sends.
 
     Raises:
@@ -41,7 +39,6 @@ class Child:
 
     def __init__(
         self,
-        program: str,
         options: Mapping[str, Any],
         listener: Callable[[Child], None] | None = None,
     ) -> None:
@@ -54,7 +51,7 @@ class Child:
         environment = {**os.environ, "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own file
             # -P, or the modules beside the program would stand for OpenVINO's.
-            [sys.executable, "-P", str(Path(__file__).with_name(program))],
+            [sys.executable, "-P", str(Path(__file__).with_name("_worker.py"))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -76,9 +73,7 @@ class Child:
             raise EngineError(msg)
         if listener is not None:
             # A daemon, because a forgotten engine must not keep the process alive; closing joins it.
-            self._thread = threading.Thread(
-                target=listener, args=(self,), name=program, daemon=True
-            )
+            self._thread = threading.Thread(target=listener, args=(self,), daemon=True)
             self._thread.start()
 
     @property
@@ -152,7 +147,6 @@ class Keeper:
     """A child that is started anew when it has died, until it is closed.
 
     Args:
-        program: As of `Child`.
         options: As of `Child`.
         name: What its engine is called in errors.
 
@@ -163,12 +157,12 @@ class Keeper:
     listen: Callable[[Child], None] | None = None
     """A child's listener, where a subclass has one."""
 
-    def __init__(self, program: str, options: Mapping[str, Any], name: str) -> None:
+    def __init__(self, options: Mapping[str, Any], name: str) -> None:
         self.closed = False
-        self._make: Callable[[], Child] = partial(Child, program, options, self.listen)
         self.name = name
+        self._options = options
         self._lock = threading.Lock()
-        self.child = self._make()
+        self.child = Child(options, self.listen)
 
     async def ready(self) -> Child:
         """One that runs.
@@ -192,12 +186,7 @@ class Keeper:
                 raise EngineError(self.last_words(self.child))
             if not self.child.alive:
                 self.child.close()
-                self.child = self._make()
-
-    async def restart(self) -> None:
-        """End the child and start another, which has nothing in its cache."""
-        await asyncio.to_thread(self.child.close)
-        await self.ready()
+                self.child = Child(self._options, self.listen)
 
     def last_words(self, child: Child) -> str:
         """Why a child stopped in the middle."""

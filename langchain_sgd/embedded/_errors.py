@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any
+from typing import Any, Final
+
+PREFIX: Final = "Failed to deserialize the JSON body into the target type: "
 
 
 class Kind(Enum):

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from aiohttp import web
 
 from langchain_sgd.embedded._decoding import Output
-from langchain_sgd.embedded._errors import RejectionError
-from langchain_sgd.embedded._json import parse_json
+from langchain_sgd.embedded._errors import PREFIX, RejectionError
 from langchain_sgd.embedded.engine import Token
 from langchain_sgd.embedded.protocol import KEEPALIVE, dumps
 
@@ -20,6 +20,8 @@ PAYLOAD_LIMIT: Final = 2_000_000
 """Bytes of the largest body, TGI's default."""
 _BODY_TIMEOUT_S: Final = 30.0
 _COMPUTE_TYPE: Final = "cpu+optimized"
+_INTEGER_DIGITS: Final = 20
+"""Of the longest integer; beyond, JSON's numbers are read as floating."""
 _PAUSE_S: Final = 0.01
 """Between two writes of a stream; short enough that text still flows."""
 
@@ -41,89 +43,99 @@ async def read_body(request: web.Request) -> Any:
     return parse_json(raw, request.headers.get("Content-Type"))
 
 
-class Line:
-    """The line that a text has come to, and which of its tokens someone waits for.
+def parse_json(raw: bytes, content_type: str | None) -> Any:
+    """Parse a request's body.
 
-    Lines may be commands, such as the nodes of a skeleton: their last token is, and the first one, since it
-    says that another line follows. So may their fields be, which end with a bar; the cells of a table are
-    sent one by one for it.
+    Raises:
+        RejectionError: 415 for another content type, 400 for what is not JSON, 422 for a field that stands
+            there twice.
     """
+    kind, _, subtype = (content_type or "").partition(";")[0].strip().lower().partition("/")
+    if kind != "application" or not (subtype == "json" or subtype.endswith("+json")):
+        raise RejectionError(415, "Expected request with `Content-Type: application/json`")
+    try:
+        # What stands after the first value is not read.
+        value, _ = _DECODER.raw_decode(raw.decode().lstrip(" \t\r\n"))
+        if b"\\u" in raw:
+            # Python lets an escaped half of a surrogate pair through; it could not be encoded.
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError:
+        reason = "recursion limit exceeded"
+    except ValueError as error:
+        reason = str(error)
+    else:
+        return value
+    raise RejectionError(400, f"Failed to parse the request body as JSON: {reason}")
 
-    def __init__(self) -> None:
-        self._begun = False
 
-    def take(self, token: Token) -> bool:
-        """Go on by a token; whether it must not wait."""
-        was_begun, self._begun = self._begun, "\n" not in token.text
-        return not (was_begun and self._begun) or "|" in token.text
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise RejectionError(422, f"{PREFIX}duplicate field `{twice}`")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    msg = f"expected value, not {name}"
+    raise ValueError(msg)
+
+
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_once,
+    parse_constant=_no_constant,
+    parse_int=lambda digits: int(digits) if len(digits) <= _INTEGER_DIGITS else float(digits),
+)
 
 
 class Events:
     """The server-sent events of one response.
 
     A write to a socket costs more than a token of a small model. So events that come within a moment of
-    the last write are held back and leave together; a slower model's tokens leave one by one.
+    the last write are held back and leave with the next one; a slower model's tokens leave one by one.
     """
-
-    __slots__ = ("_held", "_holding", "_last", "_time", "_timer", "_writing", "response")
 
     def __init__(self, response: web.StreamResponse) -> None:
         self.response = response
         self._held: list[bytes] = []
-        self._holding = asyncio.Event()
-        self._writing = asyncio.Lock()
         self._time = asyncio.get_running_loop().time
         self._last = self._time() - _PAUSE_S
+        self._line_begins = True
 
-    async def send(self, data: bytes, *, at_once: bool = False) -> None:
-        """Write one event, at once or in a moment, with what follows it until then.
+    async def send(self, data: bytes, *, of: Token | None = None) -> None:
+        """Write one event, or hold it for a moment; waits while a client takes in less than it is sent.
 
-        Waits while a client takes in less than it is sent.
+        Lines may be commands, such as the nodes of a skeleton: somebody waits for their last token, and for
+        the first one, which says that another line follows. So does somebody for fields; a bar ends them.
         """
         self._held.append(data)
-        if at_once or self._writing.locked():
+        is_awaited = False
+        if of is not None:
+            ends = "\n" in of.text
+            is_awaited = self._line_begins or ends or "|" in of.text
+            self._line_begins = ends
+        if is_awaited or self._time() - self._last >= _PAUSE_S:
             await self._flush()
-        else:
-            self._holding.set()
 
     async def close(self) -> None:
         """Write what is held and the end of the body, together."""
-        async with self._writing:
-            await self.response.write_eof(self._taken())
+        await self.response.write_eof(b"".join(self._held))
 
-    async def attend(self, keepalive_s: float) -> None:
-        """Write what is held, each time its moment has come, and a comment after each silence so long."""
-        self._keep_alive(keepalive_s)
-        try:
-            while True:
-                await self._holding.wait()
-                if (pause_s := self._last + _PAUSE_S - self._time()) > 0:
-                    await asyncio.sleep(pause_s)
+    async def keep_alive(self, silence_s: float) -> None:
+        """Write a comment, and what is held, after each silence so long."""
+        while True:
+            rest_s = self._last + silence_s - self._time()
+            if rest_s <= 0:
+                self._held.append(KEEPALIVE)
                 await self._flush()
-        finally:
-            self._timer.cancel()
-
-    def _keep_alive(self, keepalive_s: float) -> None:
-        silent_s = self._time() - self._last
-        if silent_s >= keepalive_s:
-            self._held.append(KEEPALIVE)
-            self._holding.set()
-            silent_s = 0.0
-        # A timer for each silence, not for each event.
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(keepalive_s - silent_s, self._keep_alive, keepalive_s)
+            else:
+                await asyncio.sleep(rest_s)
 
     async def _flush(self) -> None:
+        data, self._held = b"".join(self._held), []
         self._last = self._time()
-        async with self._writing:
-            if self._held:
-                await self.response.write(self._taken())
-
-    def _taken(self) -> bytes:
-        data = b"".join(self._held)
-        self._held.clear()
-        self._holding.clear()
-        return data
+        await self.response.write(data)
 
 
 @asynccontextmanager
@@ -149,12 +161,12 @@ async def event_stream(
     events = Events(response)
     try:
         async with asyncio.TaskGroup() as group:
-            attending = group.create_task(events.attend(keepalive_s))
+            waking = group.create_task(events.keep_alive(keepalive_s))
             try:
                 yield events
-                await events.close()
             finally:
-                attending.cancel()
+                waking.cancel()
+        await events.close()
     except* ConnectionResetError:
         pass
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Iterable
 
 from langchain_sgd.embedded._decoding import Output
 
@@ -20,7 +20,7 @@ class Metrics:
 
     def requested(self) -> None:
         """A request was read."""
-        self._counts["tgi_request_count"] += 1
+        self._counts["count"] += 1
 
     def failed(self, error_type: str) -> None:
         """A request ended with an error."""
@@ -28,42 +28,27 @@ class Metrics:
 
     def finished(self, output: Output, seconds: float) -> None:
         """A request was answered."""
-        self._counts["tgi_request_success"] += 1
-        self._counts["langchain_sgd_prompt_tokens"] += output.prompt_tokens
-        self._counts["langchain_sgd_cached_prompt_tokens"] += output.cached_tokens
-        self._counts["generated_tokens"] += len(output.tokens)
+        self._counts["success"] += 1
+        self._counts["prompt"] += output.prompt_tokens
+        self._counts["cached"] += output.cached_tokens
+        self._counts["generated"] += len(output.tokens)
         self._seconds += seconds
 
     def render(self, model_id: str) -> str:
         """The text that `/metrics` answers."""
-        return "".join(f"{line}\n" for line in self._lines(_escaped(model_id)))
-
-    def _lines(self, model: str) -> Iterable[str]:
-        label = f'{{model="{model}"}}'
-        counters = (
-            "tgi_request_count",
-            "tgi_request_success",
-            "langchain_sgd_prompt_tokens",
-            "langchain_sgd_cached_prompt_tokens",
-        )
-        for name in counters:
-            yield f"# TYPE {name} counter"
-            yield f"{name}{label} {self._counts[name]}"
-        yield "# TYPE tgi_request_failure counter"
+        model = f"model={json.dumps(model_id, ensure_ascii=False)}"
+        counts = self._counts
+        lines = [
+            f"tgi_request_count{{{model}}} {counts['count']}",
+            f"tgi_request_success{{{model}}} {counts['success']}",
+            f"langchain_sgd_prompt_tokens{{{model}}} {counts['prompt']}",
+            f"langchain_sgd_cached_prompt_tokens{{{model}}} {counts['cached']}",
+            f"tgi_batch_current_size{{{model}}} {self.in_flight}",
+        ]
         for kind, count in sorted(self._failures.items()):
-            yield f'tgi_request_failure{{model="{model}",err="{kind}"}} {count}'
-        sums = {
-            "tgi_request_duration": self._seconds,
-            "tgi_request_input_length": self._counts["langchain_sgd_prompt_tokens"],
-            "tgi_request_generated_tokens": self._counts["generated_tokens"],
-        }
-        for name, total in sums.items():
-            yield f"# TYPE {name} summary"
-            yield f"{name}_sum{label} {total}"
-            yield f"{name}_count{label} {self._counts['tgi_request_success']}"
-        yield "# TYPE tgi_batch_current_size gauge"
-        yield f"tgi_batch_current_size{label} {self.in_flight}"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+            lines.append(f'tgi_request_failure{{{model},err="{kind}"}} {count}')
+        sums = {"duration": self._seconds, "input_length": counts["prompt"]}
+        for name, total in {**sums, "generated_tokens": counts["generated"]}.items():
+            lines.append(f"tgi_request_{name}_sum{{{model}}} {total}")
+            lines.append(f"tgi_request_{name}_count{{{model}}} {counts['success']}")
+        return "".join(f"{line}\n" for line in lines)

@@ -25,7 +25,6 @@ from langchain_sgd.embedded._validation import (
 from langchain_sgd.embedded.engine import (
     Counters,
     Engine,
-    EngineBusyError,
     EngineError,
     EngineInputError,
     GenerateRequest,
@@ -51,8 +50,6 @@ class Model:
         """Turn the engine's errors into the protocol's; `refused` is what that of its input becomes."""
         try:
             yield
-        except EngineBusyError as error:
-            raise ProtocolError(Kind.OVERLOADED) from error
         except EngineInputError as error:
             raise ProtocolError(refused, error) from error
         except EngineError as error:

@@ -7,6 +7,7 @@ import hmac
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from itertools import count
 from typing import Any
 
 from aiohttp import web
@@ -21,16 +22,14 @@ from langchain_sgd.embedded._bodies import (
     read,
 )
 from langchain_sgd.embedded._chat import Chat
-from langchain_sgd.embedded._errors import Kind, ProtocolError, RejectionError
+from langchain_sgd.embedded._errors import PREFIX, Kind, ProtocolError, RejectionError
 from langchain_sgd.embedded._http import (
     Events,
-    Line,
     event_stream,
     json_response,
     read_body,
     timing_headers,
 )
-from langchain_sgd.embedded._json import PREFIX
 from langchain_sgd.embedded._model import Model
 from langchain_sgd.embedded._validation import check_stream
 from langchain_sgd.embedded.engine import Token, shown
@@ -154,13 +153,10 @@ class Routes:
         answer = _generate_answer(body, full_text=full_text)
 
         async def write(events: Events) -> None:
-            index = 0
-            line = Line()
+            index = count(1)
 
             async def on_token(token: Token) -> None:
-                nonlocal index
-                index += 1
-                await events.send(answer.token(index, token), at_once=line.take(token))
+                await events.send(answer.token(next(index), token), of=token)
 
             check_stream(body.parameters)
             parameters = body.parameters.model_copy(update={"logprobs": True})

@@ -81,9 +81,6 @@ class Chats:
                 add_generation_prompt=True,
                 **self._controls.texts,
             )
-        except _RefusedError as error:
-            msg = f"The model's chat template refuses these messages: {error}"
-            raise EngineInputError(msg) from error
         except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
             msg = f"The model's chat template cannot render these messages: {error}"
             raise EngineInputError(msg) from error
@@ -99,12 +96,8 @@ class Chats:
         return value
 
 
-class _RefusedError(Exception):
-    """A template called `raise_exception`."""
-
-
 def _refuse(reason: str) -> NoReturn:
-    raise _RefusedError(reason)
+    raise TemplateError(reason)
 
 
 def _to_json(value: Any, indent: int | None = None) -> str:

@@ -156,16 +156,10 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """A text's ids, the one that begins a text included."""
-        found = list(self.controls.begins)
-        for part, control in self.controls.parts(text):
-            if control is None:
-                found += self.splitter.encode(part, add_special_tokens=False).ids
-            else:
-                found.append(control)
-        return found
+        return [token.id for token in self.tokens(text)]
 
     def tokens(self, text: str) -> list[Token]:
-        """A text's tokens, each with the characters that it covers; for showing them."""
+        """A text's tokens, each with the characters that it covers."""
         found = [Token(bos, "", special=True, start=0, stop=0) for bos in self.controls.begins]
         at = 0
         for part, control in self.controls.parts(text):

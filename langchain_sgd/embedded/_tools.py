@@ -15,18 +15,16 @@ from typing import Any, Final
 from langchain_sgd.embedded._bodies import Tool, ToolChoice
 from langchain_sgd.embedded._errors import Kind, ProtocolError
 
-NO_TOOL: Final = "no_tool"
+_NO_TOOL: Final = "no_tool"
 
 _DEFAULT_PROMPT: Final = (
     "Answer with one JSON call of a function from the list above, with arguments that fit the "
     "request: {function: {_name: name of the function, name of an argument: its value}}."
 )
-_HEAD: Final = re.compile(
-    r'\s*\{\s*"function"\s*:\s*\{\s*"_name"\s*:\s*("(?:[^"\\]|\\.)*")\s*(?:,\s*|(?=\}))'
+_BEGUN: Final = re.compile(
+    r'\s*\{\s*"function"\s*:\s*\{\s*"_name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,?\s*(.*)', re.DOTALL
 )
-_OPENING: Final = "<tool_call>"
-_FREE: Final = re.compile(rf"\s*(?:{_OPENING})?\s*(\{{.*\}})\s*(?:</tool_call>)?\s*", re.DOTALL)
-_TAIL: Final = re.compile(r"[\s}]*\Z")
+_FREE: Final = re.compile(r"\s*(?:<tool_call>)?\s*(\{.*\})\s*(?:</tool_call>)?\s*", re.DOTALL)
 
 
 def selected_tools(tools: Sequence[Tool] | None, choice: ToolChoice) -> tuple[Tool, ...]:
@@ -41,7 +39,7 @@ def selected_tools(tools: Sequence[Tool] | None, choice: ToolChoice) -> tuple[To
         return tuple(tools)
     if choice.mode == "auto":
         description = "Open ended response with no specific tool selected"
-        return (*tools, Tool(NO_TOOL, description, {"type": "object"}))
+        return (*tools, Tool(_NO_TOOL, description, {"type": "object"}))
 
     found = next((tool for tool in tools if tool.name == choice.name), None)
     if found is None:
@@ -51,56 +49,37 @@ def selected_tools(tools: Sequence[Tool] | None, choice: ToolChoice) -> tuple[To
 
 
 def tool_schema(tools: Sequence[Tool]) -> dict[str, Any]:
-    """The JSON schema of one call of any of the functions."""
-    definitions: dict[str, Any] = {}
-    try:
-        functions = [_function_schema(tool, definitions) for tool in tools]
-    except (TypeError, AttributeError) as error:
-        msg = f"The schema of a function's arguments is no JSON schema: {error}"
-        raise ProtocolError(Kind.TOOL, msg) from None
-    schema: dict[str, Any] = {
+    """The JSON schema of one call of any of the functions.
+
+    As in TGI, of a function's schema only the properties count and which of them are required.
+
+    Raises:
+        ProtocolError: A function's name is none by which TGI can refer to its schema.
+    """
+    functions = [_function_schema(tool) for tool in tools]
+    return {
         "type": "object",
         "properties": {"function": functions[0] if len(functions) == 1 else {"anyOf": functions}},
         "required": ["function"],
     }
-    return {**schema, "$defs": definitions} if definitions else schema
 
 
-def _function_schema(tool: Tool, definitions: dict[str, Any]) -> dict[str, Any]:
-    parameters = tool.parameters if isinstance(tool.parameters, Mapping) else {}
-    own = {
-        f"{keyword}/{name}": f"#/$defs/{tool.name}.{name}"
-        for keyword in ("$defs", "definitions")
-        for name in parameters.get(keyword, {})
-    }
-    moved = {f"#/{path}": target for path, target in own.items()}
-    for keyword in ("$defs", "definitions"):
-        for name, definition in parameters.get(keyword, {}).items():
-            definitions[f"{tool.name}.{name}"] = _rewritten(definition, moved)
-
+def _function_schema(tool: Tool) -> dict[str, Any]:
+    if not tool.name or "/" in tool.name or "#" in tool.name:
+        msg = f"cannot compile regex from schema: invalid reference #/$functions/{tool.name}"
+        raise ProtocolError(Kind.VALIDATION, msg)
+    given = tool.parameters if isinstance(tool.parameters, Mapping) else {}
+    properties, required = given.get("properties"), given.get("required")
+    named = required if isinstance(required, list) else []
     return {
         "type": "object",
         "properties": {
             "_name": {"type": "string", "const": tool.name},
-            **_rewritten(parameters.get("properties", {}), moved),
+            **(properties if isinstance(properties, Mapping) else {}),
         },
-        "required": ["_name", *parameters.get("required", [])],
+        "required": ["_name", *(each for each in named if isinstance(each, str))],
         "additionalProperties": False,
     }
-
-
-def _rewritten(schema: Any, moved: Mapping[str, str]) -> Any:
-    """The schema with its references to a function's own definitions pointing to the shared ones."""
-    if isinstance(schema, Mapping):
-        return {
-            key: moved.get(value, value)
-            if key == "$ref" and isinstance(value, str)
-            else _rewritten(value, moved)
-            for key, value in schema.items()
-        }
-    if isinstance(schema, list):
-        return [_rewritten(item, moved) for item in schema]
-    return schema
 
 
 def with_tools(
@@ -114,7 +93,8 @@ def with_tools(
 
     In the user's last one where a tool's answer follows, whose words they are not.
     """
-    shown = "" if template_uses_tools else f"{_shown(tools)}\n"
+    listed = json.dumps([tool.as_json() for tool in tools], ensure_ascii=False)
+    shown = "" if template_uses_tools else f"{listed}\n"
     text = f"\n---\n{shown}{tool_prompt or _DEFAULT_PROMPT}"
     said = [place for place, message in enumerate(messages) if message["role"] == "user"]
     last = len(messages) - 1
@@ -124,10 +104,6 @@ def with_tools(
         {**message, "content": f"{message.get('content', '')}{text}"} if place == last else message
         for place, message in enumerate(messages)
     ]
-
-
-def _shown(tools: Sequence[Tool]) -> str:
-    return json.dumps([tool.as_json() for tool in tools], ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +130,15 @@ def parse_call(text: str) -> Call | None:
         quoted = json.dumps(text, ensure_ascii=False)
         msg = f"Failed to parse generated text: {reason} {quoted}"
         raise ProtocolError(Kind.TOOL, msg) from None
-    if name == NO_TOOL:
+    return None if name == _NO_TOOL else _call(str(name), function)
+
+
+def begun_call(text: str) -> Call | None:
+    """What there is of a call that was cut; None before its name."""
+    begun = _BEGUN.fullmatch(text)
+    if begun is None or (name := json.loads(begun[1])) == _NO_TOOL:
         return None
-    return Call(str(name), json.dumps(function, ensure_ascii=False, separators=(",", ":")))
+    return Call(name, f"{{{begun[2]}")
 
 
 def free_call(text: str, tools: Sequence[Tool]) -> Call | None:
@@ -169,49 +151,15 @@ def free_call(text: str, tools: Sequence[Tool]) -> Call | None:
         name, arguments = said["name"], said.get("arguments", said.get("parameters", {}))
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
-    if not isinstance(arguments, Mapping) or name not in {tool.name for tool in tools}:
+    if not isinstance(arguments, Mapping) or name not in [tool.name for tool in tools]:
         return None
+    return _call(name, arguments)
+
+
+def _call(name: str, arguments: Mapping[str, Any]) -> Call:
     return Call(name, json.dumps(arguments, ensure_ascii=False, separators=(",", ":")))
 
 
 def may_be_call(text: str) -> bool:
     """Whether a text that has only begun can become such a call."""
-    begun = text.lstrip()
-    return begun.startswith(("{", _OPENING)) or _OPENING.startswith(begun)
-
-
-class CallStream:
-    """Turns the growing text of a call into the pieces of a streamed call.
-
-    Chunk borders do not matter: the pieces joined are the arguments' JSON, wherever tokens end.
-    """
-
-    __slots__ = ("_held", "name")
-
-    def __init__(self) -> None:
-        self.name: str | None = None
-        self._held = ""
-
-    def push(self, text: str) -> str:
-        """Take the next text; what can be shown of the arguments, or nothing yet."""
-        self._held += text
-        opening = ""
-        if self.name is None:
-            head = _HEAD.match(self._held)
-            if head is None:
-                return ""
-            self.name = str(json.loads(head[1]))
-            self._held = self._held[head.end() :]
-            opening = "{"
-
-        # The last two braces close the arguments and the call; only the first is shown, at the end.
-        tail = _TAIL.search(self._held)
-        cut = tail.start() if tail is not None else len(self._held)
-        shown, self._held = self._held[:cut], self._held[cut:]
-        return opening + shown
-
-    def finish(self) -> str:
-        """The rest of the arguments, once the text is complete."""
-        closing = self._held.rstrip().removesuffix("}")
-        self._held = ""
-        return closing.rstrip()
+    return text.lstrip()[:1] in ("", "{", "<")

@@ -6,7 +6,7 @@ Source: `router/src/validation.rs` of text-generation-inference 3.3.7.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
@@ -15,10 +15,25 @@ from langchain_sgd.embedded._errors import Kind, ProtocolError
 from langchain_sgd.embedded._grammar import BadExpressionError, grammar_regex, read_schema
 from langchain_sgd.embedded.engine import EngineInputError, Grammar, Sampling
 
-_MAX_FREQUENCY_PENALTY: Final = 2.0
-_LEAST_TEMPERATURE: Final = 0.0001
 _GREATEST_TEMPERATURE: Final = 1e6
 """From here on all tokens are as likely as each other anyway."""
+
+_POSITIVE: Final = "must be strictly positive"
+_BOUNDS: Final[Sequence[tuple[str, Callable[[Any], bool], str]]] = (
+    ("temperature", lambda it: it > 0, _POSITIVE),
+    (
+        "temperature",
+        lambda it: it >= 0.0001,
+        "must be at least 0.0001: below, numbers overflow. Leave it out (chat: send 0) to decode greedily",
+    ),
+    ("repetition_penalty", lambda it: it > 0, _POSITIVE),
+    ("frequency_penalty", lambda it: abs(it) <= 2, "must be >= -2.0 and <= 2.0"),
+    ("top_p", lambda it: 0 < it < 1, "must be > 0.0 and < 1.0"),
+    ("typical_p", lambda it: 0 < it < 1, "must be > 0.0 and < 1.0"),
+    ("top_k", lambda it: it > 0, _POSITIVE),
+    ("max_new_tokens", lambda it: it > 0, _POSITIVE),
+)
+"""What is true of a parameter that is given, and what is said where it is not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +71,6 @@ def check_stream(parameters: Parameters) -> None:
 
 def check_best_of(best_of: int, limits: Limits) -> None:
     """The bound on sequences that are generated to choose the best of."""
-    if limits.max_best_of == 1 and best_of != 1:
-        _fail("`best_of` != 1 is not allowed for this endpoint")
     if best_of > limits.max_best_of:
         _fail(f"`best_of` must be > 0 and <= {limits.max_best_of}. Given: {best_of}")
 
@@ -68,63 +81,26 @@ def check_parameters(parameters: Parameters, inputs: str, limits: Limits) -> Non
     Raises:
         ProtocolError: The first rule that is broken.
     """
-    p, longest = parameters, limits.max_input_tokens
+    p = parameters
     several = p.best_of is not None and p.best_of > 1
-    samples = p.do_sample or any(
-        value is not None for value in (p.temperature, p.top_k, p.top_p, p.typical_p)
-    )
-    rules = (
-        (several and not samples, "you must use sampling when `best_of` is > 1"),
-        (_misses(p.temperature, _positive), "`temperature` must be strictly positive"),
-        (
-            _misses(p.temperature, lambda it: it >= _LEAST_TEMPERATURE),
-            (
-                f"`temperature` must be at least {_LEAST_TEMPERATURE}: below, numbers overflow."
-                " Leave it out (chat: send 0) to decode greedily"
-            ),
-        ),
-        (
-            _misses(p.repetition_penalty, _positive),
-            "`repetition_penalty` must be strictly positive",
-        ),
-        (
-            _misses(p.frequency_penalty, lambda it: abs(it) <= _MAX_FREQUENCY_PENALTY),
-            "`frequency_penalty` must be >= -2.0 and <= 2.0",
-        ),
-        (_misses(p.top_p, _share), "`top_p` must be > 0.0 and < 1.0"),
-        (_misses(p.typical_p, _share), "`typical_p` must be > 0.0 and < 1.0"),
-        (_misses(p.top_k, _positive), "`top_k` must be strictly positive"),
-        (p.max_new_tokens == 0, "`max_new_tokens` must be strictly positive"),
-        (
-            len(p.stop) > limits.max_stop_sequences,
-            f"`stop` supports up to {limits.max_stop_sequences} stop sequences. Given: {len(p.stop)}",
-        ),
-        (several and p.seed is not None, "`seed` must not be set when `best_of` > 1"),
-        (
-            (p.top_n_tokens or 0) > limits.max_top_n_tokens,
-            f"`top_n_tokens` must be >= 0 and <= {limits.max_top_n_tokens}. Given: {p.top_n_tokens}",
-        ),
-        (not inputs, "`inputs` cannot be empty"),
-        (
-            _misses(p.truncate, lambda it: 0 < it <= longest),
-            f"`truncate` must be strictly positive and less than {longest}. Given: {p.truncate}",
-        ),
-    )
-    for broken, text in rules:
-        if broken:
-            _fail(text)
-
-
-def _misses(value: float | None, fits: Callable[[float], bool]) -> bool:
-    return value is not None and not fits(value)
-
-
-def _positive(value: float) -> bool:
-    return value > 0
-
-
-def _share(value: float) -> bool:
-    return 0 < value < 1
+    drawn = (p.temperature, p.top_k, p.top_p, p.typical_p)
+    if several and not p.do_sample and all(value is None for value in drawn):
+        _fail("you must use sampling when `best_of` is > 1")
+    for name, fits, text in _BOUNDS:
+        value = getattr(p, name)
+        if value is not None and not fits(value):
+            _fail(f"`{name}` {text}")
+    if len(p.stop) > (most := limits.max_stop_sequences):
+        _fail(f"`stop` supports up to {most} stop sequences. Given: {len(p.stop)}")
+    if several and p.seed is not None:
+        _fail("`seed` must not be set when `best_of` > 1")
+    if (p.top_n_tokens or 0) > (most := limits.max_top_n_tokens):
+        _fail(f"`top_n_tokens` must be >= 0 and <= {most}. Given: {p.top_n_tokens}")
+    if not inputs:
+        _fail("`inputs` cannot be empty")
+    longest = limits.max_input_tokens
+    if p.truncate is not None and not 0 < p.truncate <= longest:
+        _fail(f"`truncate` {_POSITIVE} and less than {longest}. Given: {p.truncate}")
 
 
 def new_tokens(parameters: Parameters, input_length: int, limits: Limits) -> int:

@@ -7,8 +7,9 @@ scripted engine of the tests are judged by the same contract.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, astuple, dataclass, field
 from typing import Any, Final, Literal, Protocol
 
 GUARD: Final = "\ufdd0"
@@ -26,10 +27,6 @@ class EngineError(Exception):
 
 class EngineInputError(EngineError):
     """The request itself is impossible (a bad grammar, a template that fails): retrying is useless."""
-
-
-class EngineBusyError(EngineError):
-    """The engine takes no more work now; raised before the first token, and worth a retry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +106,26 @@ class Counters:
     """Prompt tokens that were not computed because a cached prefix held them."""
 
 
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What an engine has done since it was started; differences of two give a period."""
+
+    steps: int = 0
+    """Batches computed, each one pass through the model."""
+    generated_tokens: int = 0
+    computed_prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    """Prompt tokens that were taken over from another sequence."""
+    busy_s: float = 0.0
+    """Seconds spent in the model; the rest of a step is the loop's own cost."""
+
+    def __sub__(self, other: Statistics) -> Statistics:
+        return Statistics(*map(operator.sub, astuple(self), astuple(other)))
+
+    def __add__(self, other: Statistics) -> Statistics:
+        return Statistics(*map(operator.add, astuple(self), astuple(other)))
+
+
 class Engine(Protocol):
     """A model that continues text, several requests at once."""
 
@@ -125,7 +142,6 @@ class Engine(Protocol):
 
         Raises:
             EngineInputError: The request is impossible; raised before the first token.
-            EngineBusyError: No room now; raised before the first token.
             EngineError: The engine failed.
         """
         ...

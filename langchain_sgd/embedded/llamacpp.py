@@ -26,7 +26,6 @@ import aiohttp
 from langchain_sgd.embedded._child import Keeper
 from langchain_sgd.embedded._gguf import read_gguf
 from langchain_sgd.embedded._grammar import grammar_regex
-from langchain_sgd.embedded._statistics import Statistics
 from langchain_sgd.embedded._text import INSTALL_HINT, Options, TextEngine, source_of
 from langchain_sgd.embedded._tokenizer import controls_of
 from langchain_sgd.embedded.engine import (
@@ -35,6 +34,7 @@ from langchain_sgd.embedded.engine import (
     EngineInputError,
     GenerateRequest,
     Sampling,
+    Statistics,
     Token,
     shown,
 )
@@ -161,7 +161,8 @@ class LlamaCppEngine(TextEngine["_Server"]):
 
     async def forget(self) -> None:
         """Start the server anew, whose cache is then empty; for measuring."""
-        await self._keeper.restart()
+        await asyncio.to_thread(self._keeper.child.close)
+        await self._keeper.ready()
 
 
 def _body(request: GenerateRequest, ids: Sequence[int], regex: str | None) -> dict[str, Any]:
@@ -217,7 +218,7 @@ class _Server(Keeper):
     def __init__(self, options: Mapping[str, Any], name: str) -> None:
         key = secrets.token_urlsafe(16)
         self._headers = {"Authorization": f"Bearer {key}"}
-        super().__init__("_llamacpp_worker.py", {**options, "key": key}, name)
+        super().__init__({**options, "engine": "llamacpp", "key": key}, name)
 
     def steps(self) -> int:
         """Batches computed; 0 where it does not answer."""

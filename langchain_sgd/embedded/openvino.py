@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import itertools
 import os
 import platform
 import secrets
 import sys
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+import threading
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any, Final, Unpack
 
+from langchain_sgd.embedded._child import Child, Keeper
 from langchain_sgd.embedded._gguf import GGUF, as_q8_0, read_gguf
 from langchain_sgd.embedded._grammar import grammar_regex
-from langchain_sgd.embedded._openvino_process import Request, Worker
-from langchain_sgd.embedded._statistics import Statistics
 from langchain_sgd.embedded._text import INSTALL_HINT, Options, Source, TextEngine, source_of
 from langchain_sgd.embedded._tokenizer import (
     TextDecoder,
@@ -37,6 +38,7 @@ from langchain_sgd.embedded.engine import (
     EngineInputError,
     GenerateRequest,
     Sampling,
+    Statistics,
     Token,
 )
 
@@ -81,7 +83,7 @@ def _readable(model: GGUF) -> bool:
     return "general.file_type" in model.fields and known
 
 
-class OpenVINOEngine(TextEngine[Worker]):
+class OpenVINOEngine(TextEngine["Worker"]):
     """One model on OpenVINO GenAI's continuous batching; an `engine.Engine`.
 
     May be used from several event loops and threads at once. What it cannot do: `typical_p` is refused, and
@@ -129,16 +131,15 @@ class OpenVINOEngine(TextEngine[Worker]):
         counters.prompt_tokens = len(ids)
         if not request.max_new_tokens:
             return
-        asked = Request(
-            ids=ids,
-            limit=request.max_new_tokens,
-            ends=tokenizer.controls.ends,
-            logprobs=request.logprobs,
-            sampling=_config(request.sampling),
-            regex=regex,
-            decoder=TextDecoder(tokenizer),
-        )
-        async with aclosing(self._keeper.tokens(asked)) as tokens:
+        asked = {
+            "ids": ids,
+            "limit": request.max_new_tokens,
+            "ends": tokenizer.controls.ends,
+            "logprobs": request.logprobs,
+            "sampling": _config(request.sampling),
+            "regex": regex,
+        }
+        async with aclosing(self._keeper.tokens(asked, TextDecoder(tokenizer))) as tokens:
             async for token in tokens:
                 yield token
 
@@ -155,6 +156,84 @@ class OpenVINOEngine(TextEngine[Worker]):
         (await self._keeper.ready()).tell({"forget": True})
         async for _ in self.generate(GenerateRequest("x", 1), Counters()):
             pass  # answered by the new pipeline, which is there then
+
+
+class Worker(Keeper):
+    """The process that computes; who asks it may run in several loops and threads."""
+
+    def __init__(self, options: Mapping[str, Any], name: str) -> None:
+        self._asking: dict[int, tuple[asyncio.AbstractEventLoop, asyncio.Queue[Any]]] = {}
+        """Where what is made for each request is waited for."""
+        self._adding = threading.Lock()
+        self._ended: Child | None = None
+        self._numbers = itertools.count(1)
+        self.statistics = Statistics()
+        super().__init__({**options, "engine": "openvino"}, name)
+
+    async def tokens(
+        self, asked: Mapping[str, Any], decoder: TextDecoder
+    ) -> AsyncGenerator[Token, None]:
+        """Yield a request's tokens as they are made; leaving them stops it.
+
+        Raises:
+            EngineInputError: The request was refused.
+            EngineError: The process ended, or was closed.
+        """
+        child = await self.ready()
+        made: asyncio.Queue[Any] = asyncio.Queue()
+        with self._adding:
+            if self.closed or child is self._ended:
+                raise EngineError(self.last_words(child))
+            number = next(self._numbers)
+            self._asking[number] = asyncio.get_running_loop(), made
+            self.statistics += Statistics(computed_prompt_tokens=len(asked["ids"]))
+            child.tell({"add": {"number": number, **asked}})
+        state = "running"
+        try:
+            while state == "running":
+                ids, logprobs, state, reason = await made.get()
+                for place, token in enumerate(ids, 1):
+                    is_last = state == "ended" and place == len(ids)
+                    logprob = logprobs[place - 1] if asked["logprobs"] else None
+                    yield decoder.push(token, logprob, last=is_last)
+        finally:
+            del self._asking[number]
+            if state == "running":
+                child.tell({"cancel": number})
+        if state != "ended":
+            raise EngineInputError(reason) if state == "refused" else EngineError(reason)
+
+    def listen(self, child: Child) -> None:
+        """Hand on what a process sends, until it ends."""
+        try:
+            for message in child.lines():
+                out = message["out"]
+                if "busy_s" in message:
+                    made = sum(len(ids) for _, ids, *_ in out)
+                    with self._adding:
+                        self.statistics += Statistics(1, made, busy_s=message["busy_s"])
+                self._deliver(out)
+        finally:
+            with self._adding:
+                self._ended = child
+            words = self.last_words(child)
+            self._deliver([[number, [], [], "lost", words] for number in list(self._asking)])
+
+    def _deliver(self, out: Sequence[Sequence[Any]]) -> None:
+        """Wake each loop once for all that its requests are told."""
+        mail: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Queue[Any], Sequence[Any]]]] = {}
+        for number, *said in out:
+            if (waiting := self._asking.get(number)) is not None:
+                loop, made = waiting
+                mail.setdefault(loop, []).append((made, said))
+        for loop, letters in mail.items():
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(_hand_over, letters)
+
+
+def _hand_over(letters: Sequence[tuple[asyncio.Queue[Any], Sequence[Any]]]) -> None:
+    for made, said in letters:
+        made.put_nowait(said)
 
 
 # -- what is loaded

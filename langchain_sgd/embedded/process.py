@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from langchain_sgd.embedded._statistics import Statistics
+from langchain_sgd.embedded.engine import Statistics
 from langchain_sgd.embedded.server import EmbeddedServer, ModelSource
 
 __all__ = ["Served", "Snapshot", "served"]

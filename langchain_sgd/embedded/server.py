@@ -14,8 +14,7 @@ import signal
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -23,6 +22,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from aiohttp.web import Application
+from anyio.from_thread import start_blocking_portal
 from pydantic import SecretStr
 
 from langchain_sgd.embedded._connections import is_loopback
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["EmbeddedServer", "bundled_models"]
 
 BUNDLED: Final = ("small", "large")
+_THREAD: Final = "langchain-sgd-server"
 ModelSource = str | os.PathLike[str] | Engine
 
 
@@ -109,12 +110,8 @@ class EmbeddedServer:
         self._models = dict(bundled_models() if models is None else models)
         self._key = SecretStr(api_key) if isinstance(api_key, str) else api_key
         self._steps: dict[str, str] = {}
-        self._load = partial(
-            _loaded,
-            self._steps,
-            progress or (lambda _: None),
-            partial(load, engine=engine, slots=slots, context=context, threads=threads),
-        )
+        self._progress = progress
+        self._load = partial(load, engine=engine, slots=slots, context=context, threads=threads)
         self._app = partial(
             make_app, api_key=self._key, max_concurrent_requests=max_concurrent_requests
         )
@@ -194,24 +191,22 @@ class EmbeddedServer:
         if self._stop is not None:
             msg = "This server was started before; make another one"
             raise RuntimeError(msg)
-        ready: Future[str] = Future()
-        stop: Future[None] = Future()
-        # The thread must not hold this object: a server that is forgotten is stopped with it.
-        thread = threading.Thread(
-            target=_run,
-            args=(
-                _serving(self._models, self._engines, self._load, self._app, self._address),
-                ready,
-                stop,
-            ),
-            name="langchain-sgd-server",
-            daemon=True,
+        stack = ExitStack()
+        # Runs also at the end of the process, and only once. Nothing here may hold this object: a server that
+        # is forgotten is stopped.
+        self._stop = weakref.finalize(self, _close, stack)
+        running = _serving(
+            self._models,
+            self._engines,
+            self._steps,
+            self._progress,
+            self._load,
+            self._app,
+            self._address,
         )
-        # Runs also at the end of the process, and only once.
-        self._stop = weakref.finalize(self, _stop, stop, thread)
-        thread.start()
         try:
-            self._url = ready.result()
+            portal = stack.enter_context(start_blocking_portal(name=_THREAD))
+            self._url = stack.enter_context(portal.wrap_async_context_manager(running))
         except BaseException:
             self._stop()
             raise
@@ -260,43 +255,35 @@ class EmbeddedServer:
         await asyncio.to_thread(self.close)
 
 
-def _loaded(
-    steps: dict[str, str],
-    progress: Callable[[str], object],
-    load_file: Callable[..., Engine],
-    name: str,
-    path: str | os.PathLike[str],
-) -> Engine:
-    """Load a model; its steps are noted, and told."""
-
-    def tell(step: str) -> None:
-        steps[name] = step
-        progress(step)
-
-    steps[name] = "reading its file"
-    try:
-        return load_file(path, progress=tell)
-    finally:
-        steps.pop(name, None)
-
-
 @asynccontextmanager
 async def _serving(
     models: Mapping[str, ModelSource],
     engines: dict[str, Engine],
-    load_file: Callable[[str, str | os.PathLike[str]], Engine],
+    steps: dict[str, str],
+    progress: Callable[[str], object] | None,
+    load_file: Callable[..., Engine],
     app: Callable[[Mapping[str, Engine]], Application],
     address: Mapping[str, Any],
 ) -> AsyncIterator[str]:
-    """Serve models while the block runs; yields the URL and fills `engines`."""
+    """Serve models while the block runs; yields the URL, fills `engines`, notes the `steps` of loading."""
     async with AsyncExitStack() as stack:
 
         async def loaded(name: str, model: ModelSource) -> None:
-            if isinstance(model, str | os.PathLike):
-                engines[name] = await asyncio.to_thread(load_file, name, model)
-                stack.push_async_callback(engines[name].aclose)
-            else:
+            if not isinstance(model, str | os.PathLike):
                 engines[name] = model
+                return
+
+            def tell(step: str) -> None:
+                steps[name] = step
+                if progress is not None:
+                    progress(step)
+
+            steps[name] = "reading its file"
+            try:
+                engines[name] = await asyncio.to_thread(load_file, model, progress=tell)
+            finally:
+                steps.pop(name, None)
+            stack.push_async_callback(engines[name].aclose)
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -307,23 +294,9 @@ async def _serving(
         yield await stack.enter_async_context(serving(app(engines), **address))
 
 
-def _run(running: AbstractAsyncContextManager[str], ready: Future[str], stop: Future[None]) -> None:
-    async def run() -> None:
-        async with running as url:
-            ready.set_result(url)
-            await asyncio.wrap_future(stop)
-
-    try:
-        asyncio.run(run())
-    except BaseException as error:
-        if ready.done():
-            raise
-        ready.set_exception(error)
-
-
-def _stop(stop: Future[None], thread: threading.Thread) -> None:
-    if not stop.done():
-        stop.set_result(None)
-    # A server that is collected as garbage may be collected in its own thread.
-    if threading.current_thread() is not thread:
-        thread.join()
+def _close(stack: ExitStack) -> None:
+    if threading.current_thread().name == _THREAD:
+        # Collected as garbage in a server's own thread, which cannot wait for itself.
+        threading.Thread(target=stack.close).start()
+    else:
+        stack.close()

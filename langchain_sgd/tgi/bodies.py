@@ -58,6 +58,7 @@ async def read(
     *,
     cut: bool = False,
     unpacker: Unpacker | None = None,
+    parts: list[bytes] | None = None,
 ) -> bytes:
     """Read a body to its end.
 
@@ -66,13 +67,14 @@ async def read(
         longest: Bytes that are taken, packed or plain.
         cut: Whether the beginning will do where there is more, as for an error's message.
         unpacker: What has unpacked the beginning of the body, if that was read already.
+        parts: Takes what comes, for whoever may stop waiting for the rest.
 
     Raises:
         BodyError: It is longer, or its compression is none that can be taken off.
     """
     if unpacker is None:
         unpacker = Unpacker(response.headers.get("Content-Encoding", ""))
-    parts: list[bytes] = []
+    parts = [] if parts is None else parts
     left = longest
     while data := await response.content.readany():
         plain = unpacker.feed(data, left, cut=cut)

@@ -186,10 +186,17 @@ _BY_OPENING: Final[tuple[tuple[str, type[TGIError]], ...]] = (
 )
 """How TGI's messages begin: in chat streams they are all there is to tell errors apart."""
 
-_DEAD_SHARD: Final = ("connection refused", "error trying to connect", "transport error")
+_DEAD_SHARD: Final = (
+    *("connection refused", "connection reset", "connection closed", "connection error"),
+    *("error trying to connect", "tcp connect error", "transport error", "broken pipe"),
+)
 """What a living router says of a model server that is down: to it that is a failed generation."""
 _SHARD_REMEDY: Final = (
     "The model server behind the router is down: start it again; /health then answers 200."
+)
+_STARTING_REMEDY: Final = (
+    "The server is starting, scaled to zero or too busy: ask later, or wait for it"
+    " (`scale_up_timeout_s`)."
 )
 _CUT_CALL: Final = "eof while parsing"
 _CUT_REMEDY: Final = "The tool call was cut by `max_tokens`: raise it."
@@ -232,6 +239,10 @@ def to_error(
     remedy = None
     if cause is TGIGenerationError and _mentions(text, *_DEAD_SHARD):
         cause, remedy = TGIUnavailableError, _SHARD_REMEDY
+    elif cause is TGIUnavailableError and status == HTTPStatus.SERVICE_UNAVAILABLE:
+        remedy = _STARTING_REMEDY
+        if retry_after_s:
+            remedy = f"{remedy} It asks to wait {retry_after_s:.0f} s."
     elif cause is TGIBadRequestError and _mentions(text, _CUT_CALL):
         remedy = _CUT_REMEDY
     return cause(

@@ -222,11 +222,16 @@ class Exchange:
         return b"", self._faults.whole_answer(body, in_place_of_stream=self.response.content_type)
 
     async def _error_body(self) -> bytes:
-        """Read what an error says, if it says it soon and shortly."""
-        with contextlib.suppress(TimeoutError, bodies.BodyError, aiohttp.ClientError):
+        """Read what an error says soon and shortly; what cannot be read is said to be so."""
+        parts: list[bytes] = []
+        try:
             async with asyncio.timeout(_ERROR_TIMEOUT_S):
-                return await bodies.read(self.response, bodies.LONGEST_ERROR, cut=True)
-        return b""
+                await bodies.read(self.response, bodies.LONGEST_ERROR, cut=True, parts=parts)
+        except bodies.BodyError as error:
+            return str(error).encode()
+        except (TimeoutError, aiohttp.ClientError):
+            pass
+        return b"".join(parts)
 
     def _event(self, data: bytes) -> tuple[dict[str, Any], TGIError | None]:
         """Read an event; the error where it is none or tells of one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -247,22 +248,50 @@ async def test_a_body_that_does_not_come_is_not_waited_for(
 
 
 @pytest.mark.parametrize(
-    "parameters",
-    [3, "x", [], {"properties": 3}, {"properties": {"a": 3}}, {"required": 7, "properties": {}},
-     {"$defs": 3}, {"$defs": {"x": 3}}, {"properties": {"a": {"$ref": "#/nowhere"}}},
-     {"properties": {"a": {"$ref": 3}}}, None],
-)  # fmt: skip
+    ("name", "parameters", "fits"),
+    [
+        ("f", 5, True),
+        ("f", "str", True),
+        ("f", [], True),
+        ("f", None, True),
+        ("f", {"properties": 3}, True),
+        ("f", {"required": 7}, True),
+        ("f", {"type": "bogus", "required": ["a"]}, True),
+        ("f", {"$defs": 3}, True),
+        ("f", {"properties": {"a": 3}}, False),
+        ("f", {"properties": {"a": {"type": "bogus"}}}, False),
+        ("f", {"properties": {"a": {"$ref": "#/nowhere"}}}, False),
+        ("f", {"properties": {"a": {"$ref": 3}}}, False),
+        ("", {"type": "object", "properties": {}}, False),
+    ],
+)
 @pytest.mark.parametrize("stream", [False, True])
-async def test_bad_schemas_of_tools_are_the_clients_error(
-    url: str,
+async def test_wrong_tools_are_taken_or_refused_as_by_a_real_server(
+    name: str,
     parameters: Any,
+    fits: bool,  # noqa: FBT001
     stream: bool,  # noqa: FBT001
 ) -> None:
-    tool = {"type": "function", "function": {"name": "f", "parameters": parameters}}
+    """TGI reads a function's properties and what is required of them; another kind of value is none."""
+    tool = {"type": "function", "function": {"name": name, "parameters": parameters}}
     message = {"role": "user", "content": "Hi"}
-    body = {"messages": [message], "tools": [tool], "stream": stream, "max_tokens": 20}
-    assert await status(f"{url}/v1/chat/completions", json=body) < 500
-    assert await status(f"{url}/chat_tokenize", json=body) < 500
+    body = {
+        "messages": [message],
+        "tools": [tool],
+        "tool_choice": "required",
+        "stream": stream,
+    }
+    engine = ScriptedEngine(json.dumps({"function": {"_name": name}}), grammars="ignore")
+    async with (
+        serving(make_app({"m": engine})) as url,
+        aiohttp.ClientSession() as session,
+        session.post(f"{url}/v1/chat/completions", json=body) as response,
+    ):
+        text = await response.text()
+        assert await status(f"{url}/chat_tokenize", json=body) == 200
+    assert response.status == (200 if fits or stream else 422)
+    assert ('"tool_calls"' in text) is fits
+    assert ("Input validation error" in text) is not fits
 
 
 async def test_hostile_requests_end_nothing(url: str) -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from langchain_sgd.embedded._statistics import Statistics
-from langchain_sgd.embedded.engine import EngineError
+from langchain_sgd.embedded.engine import EngineError, Statistics
 from langchain_sgd.embedded.process import served
 from langchain_sgd.tgi.client import TGIClient
 from tests.support.tiny_gguf import write_tiny_model

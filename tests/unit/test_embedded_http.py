@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
 from langchain_sgd.embedded import _http
 from langchain_sgd.embedded._http import Events
+from langchain_sgd.embedded.engine import Token
 
 
 class Response:
@@ -16,13 +16,11 @@ class Response:
 
     def __init__(self) -> None:
         self.writes: list[bytes] = []
-        self.written = asyncio.Event()
         self.reads = asyncio.Event()
         self.reads.set()
 
     async def write(self, data: bytes) -> None:
         self.writes.append(data)
-        self.written.set()
         await self.reads.wait()
 
     async def write_eof(self, data: bytes) -> None:
@@ -35,13 +33,13 @@ def response() -> Response:
 
 
 @pytest.fixture
-async def events(response: Response) -> AsyncIterator[Events]:
-    events = Events(response)  # type: ignore[arg-type]
-    async with asyncio.TaskGroup() as group:
-        writing = group.create_task(events.attend(60))
-        await asyncio.sleep(0)
-        yield events
-        writing.cancel()
+async def events(response: Response, monkeypatch: pytest.MonkeyPatch) -> Events:
+    """Ones whose moment never ends."""
+    made = Events(response)  # type: ignore[arg-type]
+    await made.send(b"0")
+    response.writes.clear()
+    monkeypatch.setattr(_http, "_PAUSE_S", 60)
+    return made
 
 
 async def settle() -> None:
@@ -49,70 +47,58 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_after_a_silence_what_comes_together_leaves_at_once(
-    events: Events, response: Response
+async def test_after_a_silence_an_event_leaves_at_once(
+    events: Events, response: Response, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(_http, "_PAUSE_S", 0)
     await events.send(b"a")
     await events.send(b"b")
-    await settle()
-    assert response.writes == [b"ab"]
+    assert response.writes == [b"a", b"b"]
 
 
 async def test_what_comes_soon_after_a_write_leaves_together(
     events: Events, response: Response, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_http, "_PAUSE_S", 0.2)
-    await events.send(b"a", at_once=True)
+    await events.send(b"a")
     await events.send(b"b")
-    await settle()
-    assert response.writes == [b"a"]
+    assert response.writes == []
+    monkeypatch.setattr(_http, "_PAUSE_S", 0)
     await events.send(b"c")
-    response.written.clear()
-    await response.written.wait()
-    assert response.writes == [b"a", b"bc"]
+    assert response.writes == [b"abc"]
 
 
-async def test_what_cannot_wait_takes_along_what_is_held(
+async def test_nobody_waits_for_the_ends_and_beginnings_of_lines_or_for_fields(
     events: Events, response: Response
 ) -> None:
-    await events.send(b"a")
-    await settle()
-    await events.send(b"b")
-    await events.send(b"c\n", at_once=True)
-    assert response.writes == [b"a", b"bc\n"]
+    for text in ("first", " second", " |", " third", ".\n", "next", " word"):
+        await events.send(text.encode(), of=Token(1, text))
+    assert response.writes == [b"first", b" second |", b" third.\n", b"next"]
 
 
 async def test_the_end_takes_along_what_is_held(events: Events, response: Response) -> None:
     await events.send(b"a")
-    await settle()
     await events.send(b"b")
     await events.close()
-    assert response.writes == [b"a", b"b"]
+    assert response.writes == [b"ab"]
 
 
 async def test_a_client_that_does_not_read_holds_the_sender_back(
     events: Events, response: Response
 ) -> None:
     response.reads.clear()
-    await events.send(b"a")
-    await settle()
-    sending = asyncio.ensure_future(events.send(b"b"))
+    sending = asyncio.ensure_future(events.send(b"a", of=Token(1, "\n")))
     await settle()
     assert not sending.done()
     response.reads.set()
     await sending
-    assert response.writes == [b"a", b"b"]
+    assert response.writes == [b"a"]
 
 
-async def test_a_silence_is_filled_by_comments(response: Response) -> None:
-    events = Events(response)  # type: ignore[arg-type]
-    async with asyncio.TaskGroup() as group:
-        attending = group.create_task(events.attend(0.005))
-        for _ in range(2):
-            response.written.clear()
-            await response.written.wait()
-        await events.send(b"a", at_once=True)
-        attending.cancel()
-    written = b"".join(response.writes)
-    assert written.startswith(b":\n\n:\n\n")
-    assert written.replace(b":\n\n", b"") == b"a"
+async def test_a_silence_is_filled_by_comments_and_what_is_held(
+    events: Events, response: Response
+) -> None:
+    await events.send(b"a")
+    waking = asyncio.ensure_future(events.keep_alive(0))
+    await settle()
+    waking.cancel()
+    assert b"".join(response.writes).startswith(b"a:\n\n")

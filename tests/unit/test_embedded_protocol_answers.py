@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from langchain_sgd.embedded._errors import Kind, ProtocolError
 from langchain_sgd.embedded._metrics import Metrics
 from langchain_sgd.embedded._tools import (
     Call,
-    CallStream,
+    begun_call,
     parse_call,
     selected_tools,
     tool_schema,
@@ -302,19 +301,30 @@ class TestTools:
         several = tool_schema([self.WEATHER, self.CLOCK])["properties"]["function"]["anyOf"]
         assert [each["properties"]["_name"]["const"] for each in several] == ["weather", "clock"]
 
-    def test_definitions_of_several_functions_do_not_mix(self) -> None:
-        def tool(name: str, kind: str) -> Tool:
-            schema = {
-                "properties": {"a": {"type": "array", "items": {"$ref": "#/$defs/A"}}},
-                "$defs": {"A": {"properties": {"b": {"$ref": "#/$defs/B"}}}, "B": {"type": kind}},
-            }
-            return Tool(name, None, schema)
+    @pytest.mark.parametrize(
+        ("parameters", "required"),
+        [
+            (5, []),
+            (None, []),
+            ([], []),
+            ("str", []),
+            ({"properties": 3}, []),
+            ({"required": 7}, []),
+            ({"type": "bogus", "required": ["a", 7]}, ["a"]),
+        ],
+    )
+    def test_of_a_schema_nothing_counts_but_properties(
+        self, parameters: Any, required: list[str]
+    ) -> None:
+        function = tool_schema([Tool("f", None, parameters)])["properties"]["function"]
+        assert function["properties"] == {"_name": {"type": "string", "const": "f"}}
+        assert function["required"] == ["_name", *required]
 
-        schema = tool_schema([tool("f", "string"), tool("g", "integer")])
-        first = schema["properties"]["function"]["anyOf"][0]
-        assert first["properties"]["a"]["items"] == {"$ref": "#/$defs/f.A"}
-        assert schema["$defs"]["g.A"]["properties"]["b"] == {"$ref": "#/$defs/g.B"}
-        assert schema["$defs"]["g.B"] == {"type": "integer"}
+    @pytest.mark.parametrize("name", ["", "a/b", "a#b"])
+    def test_a_function_must_have_a_name_to_refer_to(self, name: str) -> None:
+        with pytest.raises(ProtocolError, match="cannot compile regex from schema") as caught:
+            tool_schema([Tool(name, None, {})])
+        assert (caught.value.status, caught.value.error_type) == (422, "validation")
 
     def test_functions_are_shown_after_the_last_message(self) -> None:
         messages = [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}]
@@ -338,41 +348,18 @@ class TestTools:
         with pytest.raises(ProtocolError, match="Tool error: Failed to parse generated text"):
             parse_call(text)
 
-    @given(
-        arguments=st.dictionaries(
-            st.text(min_size=1).filter(lambda name: name != "_name"),
-            st.recursive(
-                st.none() | st.integers() | st.text(),
-                lambda inner: st.dictionaries(st.text(), inner),
-            ),
-            max_size=3,
-        ),
-        compact=st.booleans(),
-        cuts=st.lists(st.integers(0, 200)),
+    @pytest.mark.parametrize(
+        ("text", "call"),
+        [
+            ('{"function": {"_name": "f", "a": {"b": 1', Call("f", '{"a": {"b": 1')),
+            ('{"function":{"_name":"get\\"it"', Call('get"it', "{")),
+            ('{"function": {"_name": "f', None),
+            ('{"function": {"_name": "no_tool"}', None),
+            ("no call", None),
+        ],
     )
-    def test_streamed_calls_do_not_depend_on_chunk_borders(
-        self,
-        arguments: dict[str, Any],
-        compact: bool,  # noqa: FBT001
-        cuts: list[int],
-    ) -> None:
-        separators = (",", ":") if compact else (", ", ": ")
-        call = {"function": {"_name": 'get"it', **arguments}}
-        text = json.dumps(call, ensure_ascii=False, separators=separators)
-        borders = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
-        stream = CallStream()
-        pieces = [stream.push(text[start:end]) for start, end in pairwise(borders)]
-        assert stream.name == 'get"it'
-        assert json.loads("".join(pieces) + stream.finish()) == arguments
-
-    def test_arguments_are_shown_as_they_grow(self) -> None:
-        stream = CallStream()
-        shown = [
-            stream.push(text)
-            for text in ('{"function": ', '{"_name": "f"', ', "a', '": {"b"', ": 1", "}}", "}")
-        ]
-        assert shown == ["", "", '{"a', '": {"b"', ": 1", "", ""]
-        assert stream.finish() == "}}"
+    def test_what_there_is_of_a_call_that_was_cut(self, text: str, call: Call | None) -> None:
+        assert begun_call(text) == call
 
 
 def test_metrics() -> None:

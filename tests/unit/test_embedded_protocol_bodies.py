@@ -19,7 +19,7 @@ from langchain_sgd.embedded._bodies import (
     read,
 )
 from langchain_sgd.embedded._errors import RejectionError
-from langchain_sgd.embedded._json import parse_json
+from langchain_sgd.embedded._http import parse_json
 from langchain_sgd.embedded.engine import Grammar
 
 PREFIX = "Failed to deserialize the JSON body into the target type: "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import jsonschema
@@ -116,8 +115,6 @@ def test_best_of_is_bounded() -> None:
     check_best_of(2, LIMITS)
     with pytest.raises(ProtocolError, match=r"`best_of` must be > 0 and <= 2\. Given: 3"):
         check_best_of(3, LIMITS)
-    with pytest.raises(ProtocolError, match="`best_of` != 1 is not allowed for this endpoint"):
-        check_best_of(2, replace(LIMITS, max_best_of=1))
 
 
 class TestTokenBudget:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from langchain_sgd.embedded import _child
-from langchain_sgd.embedded._openvino_process import Request, Worker
-from langchain_sgd.embedded.engine import EngineError, Token
+from langchain_sgd.embedded.engine import EngineError, EngineInputError, Token
+from langchain_sgd.embedded.openvino import Worker
 
 
 class NotedChild:
@@ -19,7 +19,7 @@ class NotedChild:
 
     mine = alive = True
 
-    def __init__(self, _: str, options: Mapping[str, Any], listener: Callable[..., None]) -> None:
+    def __init__(self, options: Mapping[str, Any], listener: Callable[..., None]) -> None:
         self.told: list[Mapping[str, Any]] = []
         self.said = options
         self.sends: list[Any] = []
@@ -29,12 +29,11 @@ class NotedChild:
         self.told.append(message)
 
     def lines(self) -> list[Any]:
-        return self.sends
-
-    def kill(self) -> None:
-        self.alive = False
+        sent, self.sends = self.sends, []
+        return sent
 
     def last_words(self, when: str) -> str:
+        self.alive = False
         return f"ended {when}"
 
     def end(self) -> None:
@@ -64,23 +63,21 @@ def child_of(worker: Worker) -> NotedChild:
     return child
 
 
-def request(**changes: Any) -> Request:
+def tokens(worker: Worker, **asked: Any) -> Any:
     decoder: Any = Numbers()
-    options = {"limit": 9, "ends": (), "logprobs": False, "sampling": {}, "regex": None}
-    return Request(**{"ids": [1, 2], "decoder": decoder, **options, **changes})
+    return worker.tokens({"ids": [1, 2], "logprobs": False, **asked}, decoder)
 
 
-def step(worker: Worker, *out: tuple[int, list[int], str]) -> None:
+def says(worker: Worker, *out: tuple[int, list[int], str], reason: str | None = None) -> None:
     """What the process sends after a step."""
-    made = [(number, ids, [-0.5] * len(ids), state) for number, ids, state in out]
-    worker._read({"busy_s": 0.25, "out": made})
-    worker._send(worker.child)
+    made = [[number, ids, [-0.5] * len(ids), state, reason] for number, ids, state in out]
+    worker._deliver(made)
 
 
-async def read(worker: Worker, asked: Request, into: list[str] | None = None) -> list[str]:
+async def read(worker: Worker, into: list[str] | None = None) -> list[str]:
     found: list[str] = [] if into is None else into
-    async with aclosing(worker.tokens(asked)) as tokens:
-        async for token in tokens:
+    async with aclosing(tokens(worker)) as stream:
+        async for token in stream:
             found.append(token.text)  # noqa: PERF401 - looked at in between
     return found
 
@@ -95,55 +92,48 @@ async def test_a_loop_is_woken_once_for_all_that_a_step_made(
 ) -> None:
     woken: list[Any] = []
     async with asyncio.TaskGroup() as group:
-        first = group.create_task(read(worker, request()))
-        second = group.create_task(read(worker, request()))
+        first = group.create_task(read(worker))
+        second = group.create_task(read(worker))
         await settle()
         loop = asyncio.get_running_loop()
         with monkeypatch.context() as patch:
             patch.setattr(loop, "call_soon_threadsafe", lambda *call: woken.append(call))
-            step(worker, (1, [5, 6], "running"), (2, [11], "ended"), (1, [7], "ended"))
-            worker._send(worker.child)
+            says(worker, (1, [5, 6, 7], "ended"), (2, [11], "ended"))
+            says(worker)
         ((deliver, *letters),) = woken
         deliver(*letters)
     assert first.result() == ["5", "6", "7!"]
     assert second.result() == ["11!"]
-    assert (worker.statistics.generated_tokens, worker.statistics.steps) == (4, 1)
-    assert worker.statistics.busy_s == 0.25
     assert worker.statistics.computed_prompt_tokens == 4
 
 
-async def test_log_probabilities_come_where_they_are_asked_for(worker: Worker) -> None:
-    for logprobs in (True, False):
-        tokens = worker.tokens(request(logprobs=logprobs))
-        reading = asyncio.ensure_future(anext(tokens))
+async def test_steps_and_tokens_are_counted(worker: Worker) -> None:
+    child_of(worker).sends = [
+        {"busy_s": 0.25, "out": [[1, [5, 6], [], "running", None]]},
+        {"out": [[1, [], [], "lost", "no"]]},
+    ]
+    child_of(worker).end()
+    counted = worker.statistics
+    assert (counted.steps, counted.generated_tokens, counted.busy_s) == (1, 2, 0.25)
+
+
+@pytest.mark.parametrize("logprobs", [True, False])
+async def test_log_probabilities_come_where_they_are_asked_for(
+    worker: Worker,
+    logprobs: bool,  # noqa: FBT001
+) -> None:
+    async with aclosing(tokens(worker, logprobs=logprobs)) as stream:
+        reading = asyncio.ensure_future(anext(stream))
         await settle()
-        step(worker, (worker._number, [5], "running"))
+        says(worker, (1, [5], "running"))
         assert (await reading).logprob == (-0.5 if logprobs else None)
-        await tokens.aclose()
-
-
-def test_requests_of_a_loop_that_is_closed_are_cancelled(worker: Worker) -> None:
-    async def begun() -> Any:
-        tokens = worker.tokens(request())
-        reading = asyncio.ensure_future(anext(tokens))
-        await settle()
-        reading.cancel()
-        return worker._running[1]
-
-    loop = asyncio.new_event_loop()
-    left = loop.run_until_complete(begun())
-    loop.close()
-    worker._running[1] = left
-    step(worker, (1, [5], "running"))
-    assert child_of(worker).told[-1] == {"cancel": 1}
-    assert not worker._running
 
 
 async def test_an_error_comes_after_the_tokens_before_it(worker: Worker) -> None:
     found: list[str] = []
-    reading = asyncio.ensure_future(read(worker, request(), found))
+    reading = asyncio.ensure_future(read(worker, found))
     await settle()
-    step(worker, (1, [5], "running"))
+    says(worker, (1, [5], "running"))
     child_of(worker).end()
     with pytest.raises(EngineError, match="ended while it worked"):
         await reading
@@ -151,92 +141,73 @@ async def test_an_error_comes_after_the_tokens_before_it(worker: Worker) -> None
 
 
 async def test_a_process_that_has_just_ended_is_asked_nothing(worker: Worker) -> None:
-    child_of(worker).end()
+    child = child_of(worker)
+    child.end()
+    child.alive = True  # its pipe has ended, but it is not gone yet
     with pytest.raises(EngineError, match="ended while it worked"):
-        await read(worker, request())
-    assert not child_of(worker).told
+        await read(worker)
+    assert not child.told
 
 
-@pytest.mark.parametrize("error", [ValueError("odd"), SystemExit("odd")])
-async def test_what_cannot_be_read_ends_the_process_and_its_requests_alone(
-    worker: Worker, error: BaseException
+async def test_after_what_is_no_message_the_next_request_has_another_process(
+    worker: Worker,
 ) -> None:
-    def push(*_: Any, **__: Any) -> Token:
-        raise error
-
-    broken: Any = Numbers()
-    broken.push = push
-    asked = [asyncio.ensure_future(read(worker, request(decoder=broken))) for _ in range(2)]
+    reading = asyncio.ensure_future(read(worker))
     await settle()
     first = child_of(worker)
-    first.sends = [{"busy_s": 0.1, "out": [[1, [5], [-0.5], "running"]]}]
-    first.end()
-    for each in asked:
-        with pytest.raises(EngineError, match=r"could not read what OpenVINO made .*odd"):
-            await each
-    assert not first.alive
-
+    first.sends = [{"odd": 1}]
+    with pytest.raises(KeyError):
+        first.end()
+    with pytest.raises(EngineError, match="ended while it worked"):
+        await reading
     await worker.ready()
     assert child_of(worker) is not first
-    reading = asyncio.ensure_future(read(worker, request()))
+    reading = asyncio.ensure_future(read(worker))
     await settle()
-    step(worker, (3, [5], "ended"))
+    says(worker, (2, [5], "ended"))
     assert await reading == ["5!"]
 
 
-async def test_what_openvino_gives_up_is_an_error(worker: Worker) -> None:
-    reading = asyncio.ensure_future(read(worker, request()))
-    await settle()
-    step(worker, (1, [], "given up"))
-    with pytest.raises(EngineError, match="with fewer at once"):
-        await reading
-
-
-@pytest.mark.parametrize(
-    ("regex", "blamed"), [("a+", "cannot follow the grammar"), (None, "try again")]
-)
-async def test_a_broken_pipeline_is_told_to_all_it_lost(
-    worker: Worker, regex: str | None, blamed: str
+@pytest.mark.parametrize(("state", "kind"), [("refused", EngineInputError), ("lost", EngineError)])
+async def test_what_ends_a_request_is_said(
+    worker: Worker, state: str, kind: type[EngineError]
 ) -> None:
-    older = asyncio.ensure_future(read(worker, request()))
+    reading = asyncio.ensure_future(read(worker))
     await settle()
-    newer = asyncio.ensure_future(read(worker, request(regex=regex)))
-    await settle()
-    worker._read({"broken": "no", "lost": [1, 2, 3], "fresh": [2]})
-    worker._send(worker.child)
-    with pytest.raises(EngineError, match="was started again"):
-        await older
-    with pytest.raises(EngineError, match=blamed):
-        await newer
+    says(worker, (1, [], state), reason="too much")
+    with pytest.raises(EngineError, match="too much") as caught:
+        await reading
+    assert type(caught.value) is kind
+    assert not child_of(worker).told[1:]
 
 
 async def test_a_waiting_reader_is_woken_by_tokens_and_by_the_end(worker: Worker) -> None:
     found: list[str] = []
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(read(worker, request(), found))
+        task = group.create_task(read(worker, found))
         await settle()
         for number in range(3):
-            step(worker, (1, [number], "running"))
+            says(worker, (1, [number], "running"))
             await settle()
         assert found == ["0", "1", "2"]
         assert not task.done()
-        step(worker, (1, [3], "ended"))
+        says(worker, (1, [3], "ended"))
 
 
 async def test_leaving_a_stream_cancels_the_request(worker: Worker) -> None:
-    async with aclosing(worker.tokens(request())) as tokens:
-        reading = asyncio.ensure_future(anext(tokens))
+    async with aclosing(tokens(worker)) as stream:
+        reading = asyncio.ensure_future(anext(stream))
         await settle()
-        step(worker, (1, [5], "running"))
+        says(worker, (1, [5], "running"))
         await reading
         assert [next(iter(message)) for message in child_of(worker).told] == ["add"]
     assert child_of(worker).told[-1] == {"cancel": 1}
 
 
 async def test_tokens_for_a_reader_that_was_cancelled_do_no_harm(worker: Worker) -> None:
-    reading = asyncio.ensure_future(read(worker, request()))
+    reading = asyncio.ensure_future(read(worker))
     await settle()
     reading.cancel()
     await settle()
-    step(worker, (1, [5], "ended"))
+    says(worker, (1, [5], "ended"))
     assert child_of(worker).told[-1] == {"cancel": 1}

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from langchain_sgd.embedded._openvino_worker import Worker, brief
+from langchain_sgd.embedded._worker import Worker, brief
 
 
 class Handle:
@@ -49,8 +49,8 @@ class NotedPipeline:
             raise RuntimeError(msg)
 
 
-def request(number: int) -> dict[str, Any]:
-    return {"add": {"number": number, "ids": [1], "limit": 9, "ends": [], "logprobs": False}}
+def request(number: int, regex: str | None = None) -> dict[str, Any]:
+    return {"add": {"number": number, "ids": [1], "limit": 9, "ends": [], "regex": regex}}
 
 
 def run(pipeline: NotedPipeline, *messages: Any) -> list[dict[str, Any]]:
@@ -77,8 +77,11 @@ def test_a_request_that_is_cancelled_is_told_to_the_pipeline() -> None:
 
 def test_a_pipeline_that_breaks_is_built_anew_and_says_who_was_lost() -> None:
     pipeline = NotedPipeline(fails=True)
-    told = run(pipeline, request(1), request(2))
-    assert told == [{"broken": "no", "lost": [number], "fresh": [number]} for number in (1, 2)]
+    told = run(pipeline, request(1), request(2, regex="a+"))
+    assert [message["out"] for message in told] == [
+        [[1, [], [], "lost", "OpenVINO failed, and was started again; try again: no"]],
+        [[2, [], [], "refused", "OpenVINO cannot follow the grammar: no"]],
+    ]
     assert pipeline.did.count("build") == 2
 
 
@@ -86,8 +89,10 @@ def test_a_pipeline_that_breaks_is_built_anew_and_says_who_was_lost() -> None:
 def test_its_cache_is_emptied_by_a_new_pipeline(*, running: bool) -> None:
     pipeline = NotedPipeline()
     told = run(pipeline, *([request(1)] if running else []), {"forget": True}, request(2))
-    lost = [each["lost"] for each in told if "broken" in each]
-    assert lost == [[1] if running else []]
+    ended = [each for message in told if "busy_s" not in message for each in message["out"]]
+    assert [(number, state) for number, _, _, state, _ in ended] == (
+        [(1, "lost")] if running else []
+    )
     assert pipeline.did.index("build") < pipeline.did.index("add 2")
 
 

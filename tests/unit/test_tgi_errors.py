@@ -175,6 +175,35 @@ def test_code_that_catches_text_generations_errors_keeps_working(
     assert issubclass(ours, theirs)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "error trying to connect: Connection refused (os error 111)",
+        "Server error: transport error",
+        "Connection reset by peer",
+        "tcp connect error: No such file or directory (os error 2)",
+        "stream closed because of a broken pipe",
+        "Server error: Unavailable: connection closed",
+    ],
+)
+@pytest.mark.parametrize("in_stream", [False, True])
+def test_a_model_server_that_is_gone_is_unavailable(
+    words: str,
+    in_stream: bool,  # noqa: FBT001
+) -> None:
+    text = f"Request failed during generation: {words}"
+    body = chat_event(text) if in_stream else {"error": text, "error_type": "generation"}
+    error = to_error(200 if in_stream else 424, body)
+    assert type(error) is TGIUnavailableError
+    assert "model server behind the router is down" in str(error)
+
+
+def test_a_server_that_is_not_there_yet_is_not_said_to_have_a_wrong_url() -> None:
+    error = to_error(503, "scaling", retry_after_s=9999)
+    assert "scale_up_timeout_s" in str(error)
+    assert "wait 9999 s" in str(error)
+
+
 def test_the_servers_words_are_kept_and_bounded() -> None:
     error = to_error(422, {"error": "Input validation error: " + "x" * 5000})
     assert "Input validation error" in str(error)

@@ -103,6 +103,21 @@ async def test_an_error_whose_body_stalls_is_told_by_its_status(
     with answering(monkeypatch, [head, body[:3], None]), pytest.raises(TGIError) as caught:
         await asyncio.wait_for(way(ChatTGI(base_url=URL, max_retries=0)), 20)
     assert caught.value.status == status
+    assert caught.value.detail == f'HTTP {status}: {{"e'
+
+
+@WAYS
+@pytest.mark.parametrize(
+    ("packing", "said"),
+    [("br", "compressed by 'br'"), ("gzip, gzip", "by 'gzip, gzip'"), ("gzip", "is broken")],
+)
+async def test_an_error_that_cannot_be_unpacked_is_not_said_to_be_empty(
+    monkeypatch: pytest.MonkeyPatch, way: Any, packing: str, said: str
+) -> None:
+    answer = response(500, b"packed", {"content-encoding": packing})
+    with answering(monkeypatch, answer), pytest.raises(TGIGenerationError, match=said) as caught:
+        await way(ChatTGI(base_url=URL, max_retries=0))
+    assert caught.value.status == 500
 
 
 @WAYS

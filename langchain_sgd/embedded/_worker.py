@@ -1,18 +1,18 @@
-"""OpenVINO's pipeline in a process of its own; run by `openvino.py`, the other end of the pipes.
+"""An engine in a process of its own; run by `_child.py`, the other end of the pipes.
 
-Its `step` holds the interpreter's lock while it computes. In the server's process each thing that the
+OpenVINO's `step` holds the interpreter's lock while it computes. In the server's process each thing that the
 server does between two waits would wait for a step, so that answers and new requests come several steps
 late; here nothing else wants the lock.
 
 A program, not a module: it is started by its path and imports nothing of the package, so that it starts
-as fast as OpenVINO does. Messages are lines of JSON. The first one that arrives says what to load (see
-`Pipeline`), and is answered by `{"loaded": true}` or `{"failed": reason}`. Further ones are
-`{"add": {"number", "ids", "limit", "ends", "logprobs", "sampling", "regex"}}`, `{"cancel": number}` and
-`{"forget": true}`, which empties the cache.
-What is sent is, after each step, `{"busy_s", "out": [[number, ids, logprobs, state]]}`, where the
-state is "running", "ended" or "given up"; `{"refused": number, "reason"}`; and
-`{"broken": reason, "lost": [numbers], "fresh": [numbers]}` when the pipeline had to be built again: which
-requests are lost, and which of them had not been computed before. The end of the input ends the process.
+as fast as the engine does. Messages are lines of JSON. The first one that arrives says what to load:
+`{"engine", "path", "slots", "context", "threads"}`, and is answered by `{"failed": reason}` or, once it is
+loaded, by `{"url"}` of llama.cpp's server, whose `"key"` was said with it, or `{"loaded": true}` of OpenVINO.
+OpenVINO is then sent `{"add": {"number", "ids", "limit", "ends", "logprobs", "sampling", "regex"}}`,
+`{"cancel": number}` and `{"forget": true}`, which empties the cache. It sends
+`{"busy_s", "out": [[number, ids, logprobs, state, reason]]}` after each step, and without `busy_s` what else
+ends requests. The state is "running", "ended", "refused" (its own fault) or "lost".
+The end of the input ends the process.
 """
 
 from __future__ import annotations
@@ -113,7 +113,8 @@ class Worker:
         self._out = out
         self._running: dict[int, Any] = {}
         """Their handles."""
-        self._fresh: list[int] = []
+        self._suspects: set[int] = set()
+        """Those with a grammar that no step has computed yet."""
 
     def run(self) -> None:
         """Take requests and compute; returns when the input has ended."""
@@ -150,9 +151,13 @@ class Worker:
         try:
             self._running[number] = self._pipeline.add(request)
         except RuntimeError as error:
-            self._send({"refused": number, "reason": brief(error)})
-        else:
-            self._fresh.append(number)
+            send(
+                self._out,
+                {"out": [[number, [], [], "refused", f"OpenVINO refuses it: {brief(error)}"]]},
+            )
+            return
+        if request["regex"] is not None:
+            self._suspects.add(number)
 
     def _step(self) -> None:
         started = time.perf_counter()
@@ -162,15 +167,27 @@ class Worker:
             self._lose_all(brief(error))
             return
         busy_s = time.perf_counter() - started
-        self._fresh.clear()
+        self._suspects.clear()
         out = [self._read(number, handle) for number, handle in list(self._running.items())]
-        self._send({"busy_s": busy_s, "out": [each for each in out if each]})
+        send(self._out, {"busy_s": busy_s, "out": [each for each in out if each]})
 
     def _lose_all(self, reason: str) -> None:
-        lost = list(self._running)
-        self._send({"broken": reason, "lost": lost, "fresh": self._fresh})
+        """Build the pipeline anew; a request that came last with a grammar is to blame."""
+        out = [
+            [number, [], [], "refused", f"OpenVINO cannot follow the grammar: {reason}"]
+            if number in self._suspects
+            else [
+                number,
+                [],
+                [],
+                "lost",
+                f"OpenVINO failed, and was started again; try again: {reason}",
+            ]
+            for number in self._running
+        ]
+        send(self._out, {"out": out})
         self._running.clear()
-        self._fresh.clear()
+        self._suspects.clear()
         self._pipeline.build()
 
     def _read(self, number: int, handle: Any) -> list[Any] | None:
@@ -181,16 +198,36 @@ class Worker:
                 ids += output.generated_ids
                 logprobs += output.generated_log_probs
         # One that is out of cache blocks is in no state of these; it does not say so otherwise.
-        state = self._pipeline.states.get(handle.get_status(), "given up")
+        state = self._pipeline.states.get(handle.get_status(), "lost")
         if state != "running":
             del self._running[number]
         elif not ids:
             return None
-        return [number, ids, logprobs, state]
+        reason = "OpenVINO gave the request up; try again with fewer at once"
+        return [number, ids, logprobs, state, reason if state == "lost" else None]
 
-    def _send(self, message: dict[str, Any]) -> None:
-        self._out.write(json.dumps(message) + "\n")
-        self._out.flush()
+
+def llama_cpp_server(*, path: str, slots: int, context: int, threads: int, key: str) -> Any:
+    """llama.cpp's own server, with its model loaded and listening on loopback."""
+    import xllamacpp  # noqa: PLC0415 - its absence is an answer, not a crash
+
+    params = xllamacpp.CommonParams()
+    params.model.path = path
+    params.n_parallel = slots
+    params.n_ctx = slots * context
+    params.kv_unified = True
+    params.n_gpu_layers = 0
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+    params.port = 0
+    params.api_keys = [key]
+    params.endpoint_metrics = True
+    params.ui = False
+    # Chats are rendered elsewhere; a broken template in the file is no reason not to start.
+    params.use_jinja = False
+    params.chat_template = "chatml"
+    params.fit_params = False
+    params.verbosity = 0
+    return xllamacpp.Server(params)
 
 
 def brief(error: Exception) -> str:
@@ -199,22 +236,33 @@ def brief(error: Exception) -> str:
     return _SOURCE.sub("", lines[-1]) if lines else repr(error)
 
 
+def send(out: TextIO, message: dict[str, Any]) -> None:
+    """Say something to whoever started the process."""
+    out.write(json.dumps(message) + "\n")
+    out.flush()
+
+
 def main() -> None:
     """Load what the first message names, and serve."""
     # Interrupting the program in the terminal is the server's affair.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.setswitchinterval(_SWITCH_S)
-    # OpenVINO prints to the standard output, which from now on is the standard error's file.
+    # Engines print to the standard output, which from now on is the standard error's file.
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    options = json.loads(sys.stdin.readline())
     try:
-        pipeline = Pipeline(**json.loads(sys.stdin.readline()))
-    except (ImportError, RuntimeError) as error:
-        out.write(json.dumps({"failed": brief(error)}) + "\n")
-        out.flush()
+        if options.pop("engine") == "llamacpp":
+            server = llama_cpp_server(**options)
+            send(out, {"url": server.listening_address})
+            sys.stdin.read()
+            # Its destructor waits for requests in flight; nobody reads their answers any more.
+            os._exit(0)
+        pipeline = Pipeline(**options)
+    except (ImportError, RuntimeError, ValueError, OSError) as error:
+        send(out, {"failed": brief(error)})
         return
-    out.write(json.dumps({"loaded": True}) + "\n")
-    out.flush()
+    sys.setswitchinterval(_SWITCH_S)
+    send(out, {"loaded": True})
     inbox: SimpleQueue[Any] = SimpleQueue()
 
     def receive() -> None:
