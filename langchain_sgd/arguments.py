@@ -6,10 +6,8 @@ import argparse
 import importlib
 from collections.abc import Callable, Sequence
 
-from langchain_sgd import argument_types
 from langchain_sgd._version import __version__
 from langchain_sgd.argument_groups import (
-    Parser,
     add_decoding,
     add_endpoints,
     add_judging,
@@ -19,7 +17,15 @@ from langchain_sgd.argument_groups import (
     add_proxying,
     add_question,
 )
-from langchain_sgd.argument_types import Named, count, file_to_write, named_file, new_file, seconds
+from langchain_sgd.argument_types import (
+    Named,
+    Parser,
+    count,
+    file_to_write,
+    named_file,
+    new_file,
+    seconds,
+)
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -71,9 +77,9 @@ def _lazily(where: str, name: str) -> Callable[[argparse.Namespace], int]:
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    common = argument_types.Parser(add_help=False, allow_abbrev=False)
+    common = Parser(add_help=False, allow_abbrev=False)
     common.add_argument("--debug", action="store_true", help="show where an error came from")
-    whole = argument_types.Parser(
+    whole = Parser(
         prog="langchain-sgd",
         description="Skeleton Graph Decoding: long answers, planned as a graph, decoded in parallel.",
         epilog=_EPILOG,
