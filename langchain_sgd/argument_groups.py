@@ -30,11 +30,11 @@ def add_endpoints(parser: argparse.ArgumentParser) -> None:
     add_key(group)
 
 
-def add_key(parser: argparse._ActionsContainer) -> None:
+def add_key(
+    parser: argparse._ActionsContainer, what: str = "environment variable that holds the key"
+) -> None:
     """Where the key is."""
-    parser.add_argument(
-        "--api-key-env", metavar="NAME", help="environment variable that holds the key"
-    )
+    parser.add_argument("--api-key-env", metavar="NAME", help=what)
 
 
 def add_listening(parser: argparse.ArgumentParser, *, port: int) -> None:
@@ -73,13 +73,25 @@ def add_proxying(parser: argparse.ArgumentParser) -> None:
         help="another web page that may use the server, such as https://chat.example; default: none",
     )
     group.add_argument(
-        "--concurrent", type=count(1), default=64, metavar="N", help="questions at once"
+        "--concurrent",
+        type=count(1),
+        default=64,
+        metavar="N",
+        help="questions at once; default: %(default)s",
     )
     group.add_argument(
-        "--timeout", type=seconds, default=600.0, metavar="SECONDS", help="of one answer"
+        "--timeout",
+        type=seconds,
+        default=600.0,
+        metavar="SECONDS",
+        help="of one answer; default: %(default)g",
     )
     group.add_argument(
-        "--history", type=count(0), default=50, metavar="N", help="runs kept in memory"
+        "--history",
+        type=count(0),
+        default=50,
+        metavar="N",
+        help="runs kept in memory; default: %(default)s",
     )
     group.add_argument(
         "--progress",
@@ -87,7 +99,7 @@ def add_proxying(parser: argparse.ArgumentParser) -> None:
         default="off",
         help="tell the plan in reasoning_content or <think>; default: %(default)s",
     )
-    group.add_argument("--max-nodes", type=count(2, 99), default=12, metavar="N")
+    add_most_nodes(group)
     group.add_argument("--threshold", type=count(1, 6), default=3, metavar="1-6", help=_THRESHOLD)
 
 
@@ -100,7 +112,18 @@ def add_planning(parser: argparse._ActionsContainer) -> None:
         default="auto",
         help="whether to split; default: the planner decides",
     )
-    parser.add_argument("--max-nodes", type=count(2, 99), default=12, metavar="N")
+    add_most_nodes(parser)
+
+
+def add_most_nodes(parser: argparse._ActionsContainer) -> None:
+    """How long a plan may be."""
+    parser.add_argument(
+        "--max-nodes",
+        type=count(2, 99),
+        default=12,
+        metavar="N",
+        help="most parts of a plan; default: %(default)s",
+    )
 
 
 def add_decoding(parser: argparse.ArgumentParser) -> None:

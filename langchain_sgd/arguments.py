@@ -137,10 +137,10 @@ def parser() -> argparse.ArgumentParser:
         type=count(1),
         default=8,
         metavar="N",
-        help="measured; the middle one is shown",
+        help="how many are measured; the middle one is shown; default: %(default)s",
     )
     demo.add_argument(
-        "--seed", type=int, help="of the questions; another one each time if not given"
+        "--seed", type=int, metavar="N", help="of the questions; another one each time if not given"
     )
     demo.add_argument("--plain", action="store_true", help="no motion: the last picture only")
     demo.add_argument("--web", action="store_true", help="open the live page instead")
@@ -160,11 +160,18 @@ def parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
     serve.add_argument("--port", type=count(0, 65535), default=0, help="default: a free one")
-    serve.add_argument("--slots", type=count(1), default=8, help="requests decoded together")
+    serve.add_argument(
+        "--slots",
+        type=count(1),
+        default=8,
+        metavar="N",
+        help="requests decoded together; default: %(default)s",
+    )
     serve.add_argument(
         "--context",
         type=count(16),
-        help="tokens of a request; default: 4096, or fewer if trained so",
+        metavar="N",
+        help="most tokens of a request; default: 4096, or fewer if a model takes fewer",
     )
     serve.add_argument(
         "--engine",
@@ -172,8 +179,8 @@ def parser() -> argparse.ArgumentParser:
         default="auto",
         help="what runs the files; default: OpenVINO where it can, else llama.cpp",
     )
-    serve.add_argument("--threads", type=count(1), help="threads for each model")
-    add_key(serve)
+    serve.add_argument("--threads", type=count(1), metavar="N", help="for each model")
+    add_key(serve, "environment variable that holds the key that clients must send")
 
     proxy = command(
         "proxy",
@@ -195,7 +202,7 @@ def parser() -> argparse.ArgumentParser:
 
     check = command(
         "check",
-        "check models, or without any this machine: do they plan, is SGD worth it",
+        "tell whether models can plan and SGD is worth it; without models, on this machine",
         _lazily("check", "check"),
         aliases=["doctor"],
     )
@@ -204,7 +211,11 @@ def parser() -> argparse.ArgumentParser:
         "--questions", type=count(0), default=5, metavar="N", help="planned; default: %(default)s"
     )
     check.add_argument(
-        "--timeout", type=seconds, default=300.0, metavar="SECONDS", help="of the whole check"
+        "--timeout",
+        type=seconds,
+        default=300.0,
+        metavar="SECONDS",
+        help="of the whole check; default: %(default)g",
     )
     check.add_argument(
         "--json",

@@ -53,9 +53,7 @@ BRIEF, SHORT = "brief", "short answer"
 _SHARES: Final = ("section accuracy", "fact consistency", "exactness")
 
 
-def summary(
-    rows: Sequence[Row], *, checked: bool, counts_cached: bool = True
-) -> dict[str, Any]:
+def summary(rows: Sequence[Row], *, checked: bool, counts_cached: bool = True) -> dict[str, Any]:
     """All figures.
 
     Args:

@@ -194,7 +194,9 @@ def test_the_embedded_page_shows_every_figure() -> None:
         assert page.all("text").count(method) >= 5
         assert any(each.startswith(f"{method}: ") for each in page.all("h3"))
     assert {"1.20x", "1x", "0x"} & set(page.all("text"))
-    assert {"SGD large: whole answer, times sooner than plain large", "1.50x"} <= set(page.all("td"))
+    assert {"SGD large: whole answer, times sooner than plain large", "1.50x"} <= set(
+        page.all("td")
+    )
     assert "plain large: 1.00x" in page.all("desc")[0]
     assert not any(map(has_nan, page.texts))
 
