@@ -41,7 +41,9 @@ docs: $(VENV)/.demo
 	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs
 	$(BIN)/python docs/option_table.py
-	$(BIN)/python -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	rm -f build/site/404.html # its links are right only where the site stands at the root
+	$(BIN)/python docs/site_links.py build/site
 
 test: setup
 	$(BIN)/python -m pytest

@@ -30,9 +30,8 @@ def main() -> None:
         print("-- beside another branch, its options set for this call")
         configurable = sgd.configurable_fields(threshold=ConfigurableField(id="sgd_threshold"))
         both = RunnableParallel(brief=PROMPT | configurable | StrOutputParser(), asked=PROMPT)
-        result = both.invoke(
-            lamp, {"configurable": {"sgd_threshold": 1}}
-        )  # every node to the large model
+        every_node_to_large = {"configurable": {"sgd_threshold": 1}}
+        result = both.invoke(lamp, every_node_to_large)
         print(sorted(result))
 
 

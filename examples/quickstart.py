@@ -10,9 +10,8 @@ QUESTION = (
 
 
 def main() -> None:
-    with (
-        EmbeddedServer() as server
-    ):  # your own servers: SGDRunnable(small="http://...", large="http://...")
+    # With servers of your own: sgd = SGDRunnable(small="http://...", large="http://...")
+    with EmbeddedServer() as server:
         sgd = server.runnable()
         answer = None
         for chunk in sgd.stream(QUESTION):

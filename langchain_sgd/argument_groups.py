@@ -13,16 +13,15 @@ from langchain_sgd.argument_types import (
     seconds,
 )
 
-Parser = argparse.ArgumentParser
 _THRESHOLD = "difficulty from which the large model writes; default: %(default)s"
 
 
-def add_question(parser: Parser) -> None:
+def add_question(parser: argparse.ArgumentParser) -> None:
     """What is asked."""
     parser.add_argument("question", nargs="+", metavar="QUESTION", help="- reads standard input")
 
 
-def add_endpoints(parser: Parser) -> None:
+def add_endpoints(parser: argparse.ArgumentParser) -> None:
     """Who answers."""
     group = parser.add_argument_group("models, each a URL or provider:model")
     group.add_argument("--small", metavar="MODEL", help="writes the easy parts")
@@ -31,14 +30,14 @@ def add_endpoints(parser: Parser) -> None:
     add_key(group)
 
 
-def add_key(parser: argparse._ActionsContainer) -> None:
+def add_key(
+    parser: argparse._ActionsContainer, what: str = "environment variable that holds the key"
+) -> None:
     """Where the key is."""
-    parser.add_argument(
-        "--api-key-env", metavar="NAME", help="environment variable that holds the key"
-    )
+    parser.add_argument("--api-key-env", metavar="NAME", help=what)
 
 
-def add_listening(parser: Parser, *, port: int) -> None:
+def add_listening(parser: argparse.ArgumentParser, *, port: int) -> None:
     """Of a server: where it listens, and to whom."""
     group = parser.add_argument_group("who may connect")
     group.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
@@ -63,7 +62,7 @@ def add_listening(parser: Parser, *, port: int) -> None:
     )
 
 
-def add_proxying(parser: Parser) -> None:
+def add_proxying(parser: argparse.ArgumentParser) -> None:
     """Of the proxy."""
     group = parser.add_argument_group("serving")
     group.add_argument(
@@ -74,13 +73,25 @@ def add_proxying(parser: Parser) -> None:
         help="another web page that may use the server, such as https://chat.example; default: none",
     )
     group.add_argument(
-        "--concurrent", type=count(1), default=64, metavar="N", help="questions at once"
+        "--concurrent",
+        type=count(1),
+        default=64,
+        metavar="N",
+        help="questions at once; default: %(default)s",
     )
     group.add_argument(
-        "--timeout", type=seconds, default=600.0, metavar="SECONDS", help="of one answer"
+        "--timeout",
+        type=seconds,
+        default=600.0,
+        metavar="SECONDS",
+        help="of one answer; default: %(default)g",
     )
     group.add_argument(
-        "--history", type=count(0), default=50, metavar="N", help="runs kept in memory"
+        "--history",
+        type=count(0),
+        default=50,
+        metavar="N",
+        help="runs kept in memory; default: %(default)s",
     )
     group.add_argument(
         "--progress",
@@ -88,11 +99,11 @@ def add_proxying(parser: Parser) -> None:
         default="off",
         help="tell the plan in reasoning_content or <think>; default: %(default)s",
     )
-    group.add_argument("--max-nodes", type=count(2, 99), default=12, metavar="N")
+    add_most_nodes(group)
     group.add_argument("--threshold", type=count(1, 6), default=3, metavar="1-6", help=_THRESHOLD)
 
 
-def add_planning(parser: Parser) -> None:
+def add_planning(parser: argparse._ActionsContainer) -> None:
     """Whether and how far a question is split."""
     modes = ("auto", "always", "never")
     parser.add_argument(
@@ -101,13 +112,24 @@ def add_planning(parser: Parser) -> None:
         default="auto",
         help="whether to split; default: the planner decides",
     )
-    parser.add_argument("--max-nodes", type=count(2, 99), default=12, metavar="N")
+    add_most_nodes(parser)
 
 
-def add_decoding(parser: Parser) -> None:
+def add_most_nodes(parser: argparse._ActionsContainer) -> None:
+    """How long a plan may be."""
+    parser.add_argument(
+        "--max-nodes",
+        type=count(2, 99),
+        default=12,
+        metavar="N",
+        help="most parts of a plan; default: %(default)s",
+    )
+
+
+def add_decoding(parser: argparse.ArgumentParser) -> None:
     """How an answer comes about."""
     group = parser.add_argument_group("decoding")
-    add_planning(group)  # type: ignore[arg-type]
+    add_planning(group)
     group.add_argument(
         "--threshold",
         type=count(1, 6),
@@ -119,7 +141,7 @@ def add_decoding(parser: Parser) -> None:
     group.add_argument("--seed", type=count(0), metavar="N", help="passed to the models")
 
 
-def add_judging(parser: Parser) -> None:
+def add_judging(parser: argparse.ArgumentParser) -> None:
     """Of `judge`."""
     parser.add_argument(
         "answers",

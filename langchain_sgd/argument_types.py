@@ -13,11 +13,18 @@ _WRITTEN: Final = ("json", "resume", "html", "svg", "write_pairs")
 
 
 class Parser(argparse.ArgumentParser):
-    """Refuses a file that is to be written and has another part to play: one would spoil the other."""
+    """Refuses a key, which others would see among the processes, and shows it nowhere.
+
+    Also a file that is to be written and has another part to play: one would spoil the other.
+    """
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse has it."""
         found, rest = super().parse_known_args(args, namespace)
+        if any(each.partition("=")[0] in {"--api-key", "--key"} for each in rest):
+            self.error(
+                "keys come from the environment: put it into SGD_API_KEY (see langchain-sgd --help)"
+            )
         parts: dict[Path, str] = {}
         for name, value in sorted(vars(found).items(), key=lambda each: each[0] not in _WRITTEN):
             if not isinstance(value, Path) or value == Path("-"):

@@ -6,10 +6,8 @@ import argparse
 import importlib
 from collections.abc import Callable, Sequence
 
-from langchain_sgd import argument_types
 from langchain_sgd._version import __version__
 from langchain_sgd.argument_groups import (
-    Parser,
     add_decoding,
     add_endpoints,
     add_judging,
@@ -19,7 +17,15 @@ from langchain_sgd.argument_groups import (
     add_proxying,
     add_question,
 )
-from langchain_sgd.argument_types import Named, count, file_to_write, named_file, new_file, seconds
+from langchain_sgd.argument_types import (
+    Named,
+    Parser,
+    count,
+    file_to_write,
+    named_file,
+    new_file,
+    seconds,
+)
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -72,9 +78,9 @@ def _lazily(where: str, name: str) -> Callable[[argparse.Namespace], int]:
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    common = argument_types.Parser(add_help=False, allow_abbrev=False)
+    common = Parser(add_help=False, allow_abbrev=False)
     common.add_argument("--debug", action="store_true", help="show where an error came from")
-    whole = argument_types.Parser(
+    whole = Parser(
         prog="langchain-sgd",
         description="Skeleton Graph Decoding: long answers, planned as a graph, decoded in parallel.",
         epilog=_EPILOG,
@@ -132,10 +138,10 @@ def parser() -> argparse.ArgumentParser:
         type=count(1),
         default=8,
         metavar="N",
-        help="measured; the middle one is shown",
+        help="how many are measured; the middle one is shown; default: %(default)s",
     )
     demo.add_argument(
-        "--seed", type=int, help="of the questions; another one each time if not given"
+        "--seed", type=int, metavar="N", help="of the questions; another one each time if not given"
     )
     demo.add_argument("--plain", action="store_true", help="no motion: the last picture only")
     demo.add_argument("--web", action="store_true", help="open the live page instead")
@@ -155,11 +161,18 @@ def parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
     serve.add_argument("--port", type=count(0, 65535), default=0, help="default: a free one")
-    serve.add_argument("--slots", type=count(1), default=8, help="requests decoded together")
+    serve.add_argument(
+        "--slots",
+        type=count(1),
+        default=8,
+        metavar="N",
+        help="requests decoded together; default: %(default)s",
+    )
     serve.add_argument(
         "--context",
         type=count(16),
-        help="tokens of a request; default: 4096, or fewer if trained so",
+        metavar="N",
+        help="most tokens of a request; default: 4096, or fewer if a model takes fewer",
     )
     serve.add_argument(
         "--engine",
@@ -167,8 +180,8 @@ def parser() -> argparse.ArgumentParser:
         default="auto",
         help="what runs the files; default: OpenVINO where it can, else llama.cpp",
     )
-    serve.add_argument("--threads", type=count(1), help="threads for each model")
-    add_key(serve)
+    serve.add_argument("--threads", type=count(1), metavar="N", help="for each model")
+    add_key(serve, "environment variable that holds the key that clients must send")
 
     proxy = command(
         "proxy",
@@ -190,7 +203,7 @@ def parser() -> argparse.ArgumentParser:
 
     check = command(
         "check",
-        "check models, or without any this machine: do they plan, is SGD worth it",
+        "tell whether models can plan and SGD is worth it; without models, on this machine",
         _lazily("check", "check"),
         aliases=["doctor"],
     )
@@ -199,7 +212,11 @@ def parser() -> argparse.ArgumentParser:
         "--questions", type=count(0), default=5, metavar="N", help="planned; default: %(default)s"
     )
     check.add_argument(
-        "--timeout", type=seconds, default=300.0, metavar="SECONDS", help="of the whole check"
+        "--timeout",
+        type=seconds,
+        default=300.0,
+        metavar="SECONDS",
+        help="of the whole check; default: %(default)g",
     )
     check.add_argument(
         "--json",

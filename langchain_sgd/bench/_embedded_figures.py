@@ -1,4 +1,4 @@
-"""What the rows of `bench embedded` come to: time, steps, tokens, prefill, quality, and what was aimed at."""
+"""What the rows of `bench embedded` come to: time, steps, tokens, prefill, quality, and that in short."""
 
 from __future__ import annotations
 
@@ -53,14 +53,11 @@ BRIEF, SHORT = "brief", "short answer"
 _SHARES: Final = ("section accuracy", "fact consistency", "exactness")
 
 
-def summary(
-    rows: Sequence[Row], *, wall_target: float, checked: bool, counts_cached: bool = True
-) -> dict[str, Any]:
+def summary(rows: Sequence[Row], *, checked: bool, counts_cached: bool = True) -> dict[str, Any]:
     """All figures.
 
     Args:
         rows: Every run.
-        wall_target: How many times faster than plain decoding SGD is meant to be on this engine.
         checked: Whether the answers can be checked.
         counts_cached: Whether the engine says how many prompt tokens it had cached.
     """
@@ -78,7 +75,7 @@ def summary(
         "short_answers": compare(shorts, base=PLAIN),
         "short_quality": _quality(shorts) if checked else {},
     }
-    found["targets"] = _targets(found, briefs, wall_target)
+    found["in_short"] = _in_short(found, briefs)
     found["reports"] = example(briefs, base=PLAIN, other=SGD)
     return found
 
@@ -152,75 +149,58 @@ def _quality(rows: Sequence[Row]) -> dict[str, Figures]:
     return out
 
 
-# -- what was aimed at
+# -- in short
 
 
-def _targets(
-    found: Mapping[str, Any], rows: Sequence[Row], wall_target: float
-) -> list[dict[str, Any]]:
-    """Every aim whose methods were measured, with what was found."""
+def _in_short(found: Mapping[str, Any], rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """What one wants to know first, as far as the methods that it is about were measured."""
     methods, work, quality = found["methods"], found["work"], found["quality"]
     out: list[dict[str, Any]] = []
 
-    def aim(name: str, wanted: float, value: float, *, at_least: bool, unit: str = "") -> None:
-        if math.isnan(value):
-            return
-        # What reads as 15 % is 15 %, however the machine adds up.
-        value = round(value, 6)
-        reached = value >= wanted if at_least else value <= wanted
-        out.append(
-            {
-                "name": name,
-                "wanted": wanted,
-                "at_least": at_least,
-                "found": value,
-                "unit": unit,
-                "reached": reached,
-            }
-        )
+    def tell(name: str, value: float, unit: str, digits: int = 2) -> None:
+        if not math.isnan(value):
+            out.append({"name": name, "found": value, "unit": unit, "digits": digits})
 
     if PLAIN in methods and SGD in methods:
-        steps = work[SGD]["step_ratio"]["median"]
-        aim("sequential steps, plain over SGD", 2.3, steps, at_least=True, unit="x")
-        faster = methods[SGD]["speedup"]["median"]
-        aim("wall time, plain over SGD", wall_target, faster, at_least=True, unit="x")
-        for method, how in ((SGD, "first text"), (OPENED, "first text, opened")):
+        faster, fewer = methods[SGD]["speedup"]["median"], work[SGD]["step_ratio"]["median"]
+        tell(f"{SGD}: whole answer, times sooner than {PLAIN}", faster, "x")
+        tell(f"{SGD}: decode steps, times fewer than {PLAIN}", fewer, "x")
+        for method in (SGD, OPENED):
             if method in methods:
-                first = methods[method]["ttft_ratio"]["median"]
-                aim(f"{how}, SGD over plain", 1.3, first, at_least=False, unit="x")
+                later = methods[method]["ttft_ratio"]["median"]
+                tell(f"{method}: first text, times as late as {PLAIN}", later, "x")
+    if SGD in methods:
         cached = work[SGD]["node_prompts_cached"] * 100
-        aim("node prompts from the prefix cache", 75, cached, at_least=True, unit="%")
+        tell(f"{SGD}: prompts of parts that were cached", cached, " %", 0)
     if PLANNED in methods and SGD in methods:
         walls = [column(by(rows, "method")[name], "wall_s") for name in (PLANNED, SGD)]
-        worth = (paired(*walls)["median"] - 1) * 100
-        aim("pipelining: wall time without it", 15, worth, at_least=True, unit="% more")
-    if quality and PLAIN in quality and SGD in quality:
-        lost = _points(quality, SGD, "section accuracy") - _points(
-            quality, PLAIN, "section accuracy"
-        )
-        aim("sections right, SGD less plain", -1, lost, at_least=True, unit="points")
-    if quality and SOT in quality and SGD in quality:
-        lost = _points(quality, SGD, "fact consistency") - _points(quality, SOT, "fact consistency")
-        aim("facts that agree, SGD less SoT", 10, lost, at_least=True, unit="points")
+        more = (paired(*walls)["median"] - 1) * 100
+        tell(f"{PLANNED}: more time than {SGD}", more, " %", 0)
     if ADAPTIVE in methods and SGD in methods:
-        all_large, some = (work[name]["generated"]["large"] for name in (SGD, ADAPTIVE))
-        aim(
-            "large tokens saved by routing",
-            30,
-            (1 - some / all_large) * 100 if all_large else math.nan,
-            at_least=True,
-            unit="%",
-        )
-        if quality:
-            lost = _points(quality, ADAPTIVE, "section accuracy")
-            lost -= _points(quality, SGD, "section accuracy")
-            aim("sections right, adaptive less SGD", -2, lost, at_least=True, unit="points")
-    for method, how in ((SGD, "plain route"), (OPENED, "plain route, opened")):
+        whole, some = (work[name]["generated"]["large"] for name in (SGD, ADAPTIVE))
+        saved = (1 - some / whole) * 100 if whole else math.nan
+        tell(f"{ADAPTIVE}: tokens of the large model, fewer than {SGD}", saved, " %", 0)
+    for one, other, share, what in (
+        (SGD, PLAIN, "section accuracy", "sections right"),
+        (ADAPTIVE, SGD, "section accuracy", "sections right"),
+        (SGD, SOT, "fact consistency", "facts that agree"),
+    ):
+        if one in quality and other in quality:
+            more = _points(quality, one, share) - _points(quality, other, share)
+            tell(f"{one}: {what}, more than {other}", more, " points", 1)
+    for method in (SGD, OPENED):
         if method in found["short_answers"]:
-            wall = found["short_answers"][method]["speedup"]["median"]
-            more = (1 / wall - 1) * 100
-            aim(f"{how}, more than plain decoding", 5, more, at_least=False, unit="%")
+            more = (1 / found["short_answers"][method]["speedup"]["median"] - 1) * 100
+            tell(f"{method}: questions that stay whole, more time than {PLAIN}", more, " %", 1)
     return out
+
+
+def in_short(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The same in words."""
+    return [
+        (each["name"], rounded(each["found"], each["digits"], each["unit"]))
+        for each in found["in_short"]
+    ]
 
 
 def _points(quality: Mapping[str, Any], method: str, share: str) -> float:
@@ -279,19 +259,7 @@ def show_summary(found: Mapping[str, Any]) -> None:
             for step in found["steps"]
         ],
     )
-    show(
-        "Aims",
-        ("", "aim", "found", ""),
-        [
-            (
-                aim["name"],
-                f"{'>=' if aim['at_least'] else '<='} {aim['wanted']:g} {aim['unit']}",
-                f"{aim['found']:.2f} {aim['unit']}",
-                "reached" if aim["reached"] else "missed",
-            )
-            for aim in found["targets"]
-        ],
-    )
+    show("In short", ("", ""), in_short(found))
 
 
 def _show_quality(title: str, quality: Mapping[str, Figures]) -> None:

@@ -16,10 +16,10 @@ from langchain_sgd.bench._embedded_figures import (
     SHORT,
     SOT,
     SUPERSTEPS,
+    in_short,
 )
 from langchain_sgd.bench._html import (
     Bar,
-    aims,
     chart,
     color,
     page,
@@ -44,11 +44,7 @@ def embedded_page(found: Mapping[str, Any], reports: Mapping[str, Any], command:
     """The figures with plots, and one question's runs as timelines."""
     options = found["options"]
     parts: list[Element] = [
-        *section(
-            "Aims",
-            aims(found["targets"]),
-            told="Medians over all questions. What was missed is said as it was measured.",
-        ),
+        *section("In short", table(("", ""), in_short(found)), told="Medians over all questions."),
         *section(
             f"Speed: {found['questions'].get(BRIEF, 0)} questions that decompose",
             chart("Times faster than plain", speedup_bars(found["methods"]), unit="x", line=1.0),

@@ -32,7 +32,6 @@ th,td{{padding:3px 0 3px 18px;vertical-align:top;white-space:nowrap;
 border-bottom:1px solid #8884}}
 th:first-child,td:first-child{{text-align:left;padding-left:0}}
 .scroll{{overflow-x:auto}} code{{font-size:12.5px}}
-.reached{{color:#1f9d62;font-weight:600}} .missed{{color:#d8454c;font-weight:600}}
 @media(prefers-color-scheme:dark){{body{{color:#dfe4ec;background:#14181f}}}}
 """
 
@@ -182,27 +181,6 @@ def _drawn(reports: Mapping[str, Any]) -> list[tuple[str, Element]]:
 def section(title: str, *parts: Element, told: str = "") -> list[Element]:
     """A heading, what is to be known beforehand, and the rest."""
     return [element("h2", title), *([element("p", told)] if told else []), *parts]
-
-
-def aims(targets: Sequence[Mapping[str, Any]]) -> Element:
-    """What was aimed at and what was found."""
-    rows = []
-    for aim in targets:
-        word = "reached" if aim["reached"] else "missed"
-        wanted = f"{'≥' if aim['at_least'] else '≤'} {aim['wanted']:g} {aim['unit']}"
-        rows.append(
-            element(
-                "tr",
-                element("td", aim["name"]),
-                element("td", wanted),
-                element("td", rounded(aim["found"], 2, f" {aim['unit']}")),
-                element("td", word, class_=word),
-            )
-        )
-    head = [element("th", name, scope="col") for name in ("", "aim", "found", "")]
-    return element(
-        "table", element("thead", element("tr", *head)), element("tbody", *rows), class_="scroll"
-    )
 
 
 def page(title: str, command: str, parts: Iterable[Element]) -> str:

@@ -174,9 +174,9 @@ def median(values: Iterable[float]) -> float:
 
 
 def interval(values: Sequence[float], *, seed: int = 1) -> dict[str, float]:
-    """The median and its 95 % interval, by resampling."""
-    if not values:
-        return {"median": math.nan, "low": math.nan, "high": math.nan}
+    """The median and its 95 % interval, by resampling; one value has no interval."""
+    if len(values) < 2:
+        return {"median": median(values), "low": math.nan, "high": math.nan}
     rng = random.Random(seed)
     medians = sorted(
         statistics.median(rng.choices(values, k=len(values))) for _ in range(_RESAMPLES)
@@ -215,12 +215,13 @@ def by(rows: Iterable[Row], name: str) -> dict[str, list[Row]]:
 
 
 def with_interval(figure: Mapping[str, float], digits: int = 2) -> str:
-    """`1.83 [1.79, 1.90]`."""
-    values = [figure["median"], figure["low"], figure["high"]]
-    if any(math.isnan(value) for value in values):
+    """`1.83 [1.79, 1.90]`; an interval that is none, or has no width, is left out."""
+    value, low, high = figure["median"], figure["low"], figure["high"]
+    if math.isnan(value):
         return "-"
-    middle, low, high = (f"{value:.{digits}f}" for value in values)
-    return f"{middle} [{low}, {high}]"
+    wide = not (math.isnan(low) or math.isnan(high)) and low < high
+    more = f" [{low:.{digits}f}, {high:.{digits}f}]" if wide else ""
+    return f"{value:.{digits}f}{more}"
 
 
 def rounded(value: float, digits: int = 0, unit: str = "") -> str:

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
@@ -74,14 +75,51 @@ def show(
 ) -> None:
     """Print a table; the first column is text, the others are figures.
 
-    Texts are shown as they are: a category `[x]` is no markup.
+    Texts are shown as they are: a category `[x]` is no markup. Where the terminal is too narrow for all
+    columns, there are several tables below each other, each with the first column: nothing is cut.
     """
-    table = Table(title=title, title_justify="left", caption=note or None, caption_justify="left")
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index else "left")
-    for row in rows:
-        table.add_row(*map(str, row))
-    Console(markup=False, emoji=False).print(table)
+    console = Console(markup=False, emoji=False)
+    cells = [list(map(str, row)) for row in rows]
+    needs = [
+        min(_need(column, [row[n] for row in cells]), console.width // 2)
+        for n, column in enumerate(columns)
+    ]
+    parts = _fitting(needs, console.width)
+    for part in parts:
+        table = Table(show_header=any(columns), title_justify="left", caption_justify="left")
+        table.title = title if part is parts[0] else None
+        table.caption = note or None if part is parts[-1] else None
+        is_tight = _width([max(needs[n], cell_len(columns[n])) for n in part]) > console.width
+        for n in part:
+            table.add_column(
+                columns[n],
+                justify="right" if n else "left",
+                overflow="fold",
+                width=needs[n] if is_tight else None,
+            )
+        for row in cells:
+            table.add_row(*(row[n] for n in part))
+        console.print(table)
+
+
+def _need(column: str, cells: Sequence[str]) -> int:
+    """The width at which no cell is broken, and the heading between words only."""
+    return max(map(cell_len, [*cells, *column.split(), ""]))
+
+
+def _width(columns: Sequence[int]) -> int:
+    """Of a table, with what stands between its columns."""
+    return sum(column + 3 for column in columns) + 1
+
+
+def _fitting(needs: Sequence[int], width: int) -> list[list[int]]:
+    """The columns in groups that fit, each with the first one."""
+    parts: list[list[int]] = [[0]]
+    for n in range(1, len(needs)):
+        if len(parts[-1]) > 1 and _width([needs[i] for i in [*parts[-1], n]]) > width:
+            parts.append([0])
+        parts[-1].append(n)
+    return parts
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

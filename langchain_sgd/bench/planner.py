@@ -253,7 +253,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     options = parser("planner", __doc__ or "")
     options.formatter_class = argparse.RawDescriptionHelpFormatter
-    add_models(options, large="required", planner="the large one")
+    add_models(options, large="needed, here or in SGD_LARGE", planner="default: the large model")
     options.add_argument(
         "--questions", type=existing_file, required=True, metavar="FILE", help="JSON lines"
     )

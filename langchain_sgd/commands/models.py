@@ -31,12 +31,10 @@ def add_models(options: argparse.ArgumentParser, **tiers: str) -> None:
 
     Args:
         options: Where to.
-        tiers: What becomes of each if it is not given.
+        tiers: What is said of each.
     """
     for tier, what in tiers.items():
-        options.add_argument(
-            f"--{tier}", metavar="MODEL", help=f"URL or provider:model; {what} if not given"
-        )
+        options.add_argument(f"--{tier}", metavar="MODEL", help=f"URL or provider:model; {what}")
     options.add_argument(
         "--api-key-env", metavar="NAME", help="environment variable that holds the key"
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from langchain_sgd.arguments import DONE
+from langchain_sgd.arguments import DONE, parser
 from langchain_sgd.commands.models import bundled, models_of, names_of
 from langchain_sgd.commands.ports import check_port
 from langchain_sgd.errors import InvalidInputError
@@ -78,6 +78,8 @@ def proxy(
 
 def mcp(args: argparse.Namespace) -> int:
     """Serve the tool `write_long_answer` over standard input and output, or over HTTP."""
+    if not args.http:
+        _refuse_listening(args)
     with _extra("mcp", "mcp", *_SERVER):
         from langchain_sgd.mcp import http_app, make_server  # noqa: PLC0415 - the extra
     key, hosts = _exposure(args) if args.http else (None, None)
@@ -106,6 +108,16 @@ def _extra(name: str, *modules: str) -> Iterator[None]:
             raise
         msg = f"this command needs {error.name}: pip install 'langchain-sgd[{name}]'"
         raise InvalidInputError(msg) from None
+
+
+def _refuse_listening(args: argparse.Namespace) -> None:
+    """Over standard input and output, nobody connects."""
+    usual = vars(parser().parse_args(["mcp"]))
+    names = ("host", "port", "require_key_env", "allow_host")
+    given = [f"--{n.replace('_', '-')}" for n in names if vars(args)[n] != usual[n]]
+    if given:
+        msg = f"{', '.join(given)}: only with --http; without it nobody connects"
+        raise InvalidInputError(msg)
 
 
 def _key_name(args: argparse.Namespace) -> str:

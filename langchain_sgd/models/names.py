@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from typing import Any
 
 from langchain_core.runnables import Runnable
@@ -18,6 +19,8 @@ from langchain_sgd.models.urls import address_of, is_url
 TIERS = ("small", "large", "planner")
 """What models are named for, on the command line and in the environment."""
 
+_PORT = re.compile(r"\d+(?:[/#]|$)")
+"""How what stands behind a colon begins if it is a port: of a URL without its scheme."""
 _OURS = {"max_retries": 0, "stream_usage": True}
 """Fields that models by name get where their class has them: a run repeats failed calls by itself, and
 counts tokens in streams."""
@@ -72,8 +75,9 @@ def _by_provider(
     name: str, what: str, key: SecretStr | None, options: dict[str, Any]
 ) -> Runnable[Any, Any]:
     provider, colon, model = name.partition(":")
-    if not (colon and provider and model) or model.isdecimal():
-        hint = f"http://{name}" if colon and model.isdecimal() else "http://localhost:8000"
+    is_place = bool(_PORT.match(model))
+    if not (colon and provider and model) or is_place:
+        hint = f"http://{name}" if is_place else "http://localhost:8000"
         msg = (
             f"{what}: {name!r} names no model: give a URL such as {hint}, or provider:model such as"
             " openai:gpt-6-luna"

@@ -51,7 +51,7 @@ class Address:
 
 def is_url(text: str) -> bool:
     """Whether a name is meant as a URL, right or wrong."""
-    return "://" in text
+    return "://" in text or text.lower().startswith(("http:", "https:"))
 
 
 def address_of(text: str) -> Address:

@@ -101,6 +101,7 @@ SHOTS: Mapping[str, tuple[Callable[[], SGDRunnable], Do]] = {
     "race-turn": (lambda: scenes.travel(PACE_S), _turn),
     "failing": (lambda: scenes.failing(PACE_S), _done),
     "twenty": (lambda: scenes.twenty(PACE_S), _twenty),
+    "injecting": (scenes.injecting, _done),
     "history": (lambda: scenes.travel(PACE_S), _history),
     "list": (lambda: scenes.travel(PACE_S), _list),
     "report": (lambda: scenes.travel(PACE_S), _report),

@@ -162,6 +162,8 @@ def test_a_race_is_told_in_one_sentence_and_can_be_replayed(serve: Any, new_page
     assert page.locator(".lane").count() == 2
     assert page.locator("#timeline .row.lead .label").text_content() == "plain"
     assert page.locator("#timeline .bar.goal").count() == 8
+    # One time for one run, wherever it stands.
+    assert page.text_content("#timeline .row.lead .note") == f"{theirs:.2f} s"
     first, second = page.locator(".answer").all_text_contents()
     # Seen in the same moment: a short replay may be over before anybody looks.
     assert page.evaluate(

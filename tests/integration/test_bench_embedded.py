@@ -96,7 +96,7 @@ def test_the_bundled_models_are_measured(
     assert saved["methods"][PLAIN]["speedup"]["median"] == 1
     assert all(work["step_ms"] > 0 for work in saved["work"].values())
     assert set(saved["options"]["models"]) == {"small", "large"}
-    assert saved["targets"]
+    assert saved["in_short"]
     shown = Page(page.read_text())
     assert "Speed: 1 questions that decompose" in shown.all("h2")
     assert len(shown.ids) == len(set(shown.ids))
@@ -188,9 +188,9 @@ def test_on_random_weights_a_short_answer_is_one_part(tmp_path: Path) -> None:
         assert row["engines"]["large"]["generated_tokens"] >= (8 if name == PLAIN else 10)
     saved = json.loads(figures.read_text())["figures"]
     assert saved["short_answers"][OPENED]["runs"] == 1
-    assert [aim["name"] for aim in saved["targets"]] == [
-        "plain route, more than plain decoding",
-        "plain route, opened, more than plain decoding",
+    assert [each["name"] for each in saved["in_short"]] == [
+        "SGD large: questions that stay whole, more time than plain large",
+        "SGD, opened: questions that stay whole, more time than plain large",
     ]
 
 

@@ -65,6 +65,37 @@ def test_every_page_is_in_the_site_and_every_entry_is_a_page() -> None:
     assert sorted(listed) == [page.name for page in PAGES]
 
 
+def test_links_of_the_built_pages_are_checked(tmp_path: Path) -> None:
+    """By `make docs`, which has what builds them."""
+    links = {
+        "b.html": None,
+        "b.html#there": None,
+        "#here": None,
+        "sub/": None,
+        "https://example.org/x": None,
+        "data:image/png;base64,AAAA": None,
+        "c.html": "is not there",
+        "../a.html": "is not there",
+        "b.html#elsewhere": "has no such place",
+        "#nowhere": "has no such place",
+        "/b.html": "is right only where the site stands at the root",
+    }
+    made = "".join(f'<a href="{link}">x</a>' for link in links)
+    (tmp_path / "a.html").write_text(
+        f'<p id="here">{made}<script src="https://example.org/x.js"></script>'
+        '<link rel="next" href="https://example.org/">'
+    )
+    (tmp_path / "b.html").write_text('<p id="there"><img src="data:image/png;base64,AAAA">')
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "index.html").write_text('<a href="../a.html#here">x</a>')
+    faults = runpy.run_path(str(DOCS / "site_links.py"))["faults"]
+    wanted = [f"a.html: {link}: {fault}" for link, fault in links.items() if fault]
+    assert list(faults(tmp_path)) == [
+        *wanted,
+        "a.html: https://example.org/x.js: is fetched from elsewhere",
+    ]
+
+
 def test_the_table_of_options_is_that_of_the_code() -> None:
     made = runpy.run_path(str(DOCS / "option_table.py"))
     text = (DOCS / "options.md").read_text()

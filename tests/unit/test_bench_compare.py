@@ -127,6 +127,29 @@ def test_tables_show_everything_as_it_is(
     assert not has_nan(said)
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_nothing_is_cut_where_the_terminal_is_narrow(
+    width: int,
+    rows: list[dict[str, Any]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    name = "SGD, no dependency answers"
+    renamed = [{**each, "method": name if each["method"] == "SGD" else "plain"} for each in rows]
+    _compare.show_comparison("4 questions", _compare.compare(renamed, base="plain"), "A note.")
+    columns = ["", *(f"column {n}" for n in range(9))]
+    _output.show("Many", columns, [(name, *(f"{n}.25 [1.0, 2.0]" for n in range(9)))])
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= width
+    assert "…" not in said
+    cells = [cell.strip() for line in said.splitlines() for cell in line.split("│")]
+    assert {name, "3.00 [2.00, 4.00]", "planner 15, large 60"} <= set(cells)
+    assert all(f"{n}.25 [1.0, 2.0]" in cells for n in range(9))
+    for once in ("4 questions", "Many", "A note."):
+        assert said.count(once) == 1
+
+
 def test_bars_are_the_speedups(rows: list[dict[str, Any]]) -> None:
     bars = _compare.speedup_bars(_compare.compare(rows, base="plain"))
     assert [(bar.label, bar.value) for bar in bars] == [("plain", 1), ("SGD", 3)]

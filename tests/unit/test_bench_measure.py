@@ -180,12 +180,20 @@ def test_the_interval_holds_the_true_median_about_as_often_as_it_says() -> None:
     assert inside >= 33
 
 
-@given(st.lists(st.floats(0.01, 1e3), min_size=1, max_size=9))
+@given(st.lists(st.floats(0.01, 1e3), min_size=2, max_size=9))
 @settings(max_examples=10)
 def test_the_interval_surrounds_the_median(values: list[float]) -> None:
     found = measure.interval(values)
     assert min(values) <= found["low"] <= found["median"] <= found["high"] <= max(values)
     assert found["median"] == statistics.median(values)
+
+
+def test_one_value_has_no_interval() -> None:
+    found = measure.interval([87.0])
+    assert found["median"] == 87
+    assert math.isnan(found["low"])
+    assert math.isnan(found["high"])
+    assert measure.with_interval(found, 0) == "87"
 
 
 def test_of_nothing_there_is_nothing() -> None:
@@ -227,6 +235,7 @@ def test_groups_keep_their_order() -> None:
 def test_figures_are_written_shortly() -> None:
     assert measure.with_interval({"median": 1.834, "low": 1.7, "high": 2}) == "1.83 [1.70, 2.00]"
     assert measure.with_interval({"median": 12.6, "low": 9, "high": 20}, 0) == "13 [9, 20]"
+    assert measure.with_interval({"median": 1.0, "low": 1.0, "high": 1.0}) == "1.00"
     assert measure.rounded(1.234, 1, "x") == "1.2x"
 
 

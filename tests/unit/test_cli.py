@@ -128,7 +128,9 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
         ([], "COMMAND"),
         (["answer"], "invalid choice"),
         (["ask"], "QUESTION"),
-        (["ask", "x", "--api-key", "secret"], "unrecognized"),
+        (["ask", "x", "--api-key", "secret"], "put it into SGD_API_KEY"),
+        (["ask", "x", "--api-key=secret"], "put it into SGD_API_KEY"),
+        (["bench", "planner", "--api-key", "secret", "--questions", __file__], "SGD_API_KEY"),
         (["ask", "x", "--threshold", "9"], "must be 1 to 6, not 9"),
         (["ask", "x", "--threshold", "high"], "invalid whole number"),
         (["ask", "x", "--max-nodes", "1"], "must be 2 to 99, not 1"),
@@ -154,7 +156,9 @@ def test_wrong_usage_is_told_with_code_2(
     with pytest.raises(SystemExit) as end:
         main(arguments)
     assert end.value.code == 2
-    assert complaint in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert complaint in said
+    assert "secret" not in said
 
 
 @pytest.mark.parametrize(
@@ -163,6 +167,8 @@ def test_wrong_usage_is_told_with_code_2(
         (["ask", " "], "the question is empty"),
         (["ask", "x", "--small", "http://127.0.0.1:1"], "no large model"),
         (["ask", "x", "--large", "ftp://x"], "is no URL of a model server"),
+        (["ask", "x", "--large", "http:/x:80"], "is no URL of a model server"),
+        (["mcp", "--port", "5", "--allow-host", "x"], "--port, --allow-host: only with --http"),
         (["ask", "x", "--large", "localhost:8000"], "give a URL such as http://localhost:8000"),
         (["plan", "x", "--large", "nobody:x"], "makes no model of 'nobody:x'"),
         (["ask", "x", "--large", "http://x", "--api-key-env", "NO_SUCH"], "NO_SUCH"),

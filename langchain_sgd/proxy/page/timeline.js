@@ -121,7 +121,8 @@ function nodeRow(run, node, now, lead) {
     }
   }
   const bad = node.status in ENDS;
-  const took = node.ended === null ? "" : seconds(node.ended - start);
+  // An answer in one piece takes the time that stands above its text.
+  const took = node.ended === null ? "" : seconds(run.model === "plain" && run.over ? run.at : node.ended - start);
   const note = bad ? ENDS[node.status] : took;
   const label = run.plain === null ? `${node.id} ${node.heading}` : `${run.model === "plain" ? "plain" : node.heading}`;
   return { label, bars, note, bad, lead };
