@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from typing import Any
 
 import pytest
@@ -217,7 +218,7 @@ def test_an_older_client_is_given_no_breakpoints(
     version: str, style: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    monkeypatch.setattr(prefixes.metadata, "version", {"langchain-openai": version}.__getitem__)
+    monkeypatch.setattr(metadata, "version", {"langchain-openai": version}.__getitem__)
     prefixes._client_sends_breakpoints.cache_clear()
     try:
         assert cache_style(NEW_GPT) == style
