@@ -5,7 +5,7 @@ PYTHON ?= $(firstword $(PYTHONS) python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo recording docs test servers browser ecosystem workers lint types format lock newest pythons clean
+.PHONY: setup demo recording docs test servers browser ecosystem workers lint types format lock newest pythons others clean
 
 # What the demo needs. uv, taken from the index, installs at once what pip installs one by one, in a fifth of the
 # processor time; where it finds no index (it does not read pip's settings), pip does the same. Bytecode is left to
@@ -104,9 +104,14 @@ pythons:
 	  here=$(VENV)-$$(basename $$python); \
 	  { $$python -m venv $$here \
 	    && $$here/bin/python -m pip install --quiet --upgrade pip \
-	    && $$here/bin/python -m pip install --quiet --upgrade --editable ".[embedded]" --group test \
+	    && $$here/bin/python -m pip install --quiet $(UPGRADE) --editable ".[embedded]" --group test \
 	    && $$here/bin/python -VV && $$here/bin/python -m pytest tests/unit; } || failed="$$failed $$python"; \
 	done; test -z "$$failed" || { echo "Failed:$$failed"; exit 1; }
+
+# The same with the pins, on each Python beside that of `make test`; nothing where no other is found.
+OTHERS := $(filter-out $(PYTHON),$(PYTHONS))
+others:
+	$(if $(strip $(OTHERS)),$(MAKE) pythons PYTHONS="$(OTHERS)" UPGRADE="--constraint constraints.txt")
 
 clean:
 	rm -rf $(VENV) $(VENV)-newest $(VENV)-ecosystem $(VENV)-workers $(VENV)-python3* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -110,7 +110,8 @@ class OptionFields(Discreet):
     cache_hints: bool = Field(
         default=True,
         description="Tell hosted APIs which beginning the prompts of a run share: `cache_control` marks for"
-        " `ChatAnthropic`, a `prompt_cache_key` for OpenAI itself. Other models are told nothing.",
+        " `ChatAnthropic`, a `prompt_cache_key` for OpenAI itself, with breakpoints from gpt-5.6 on. Other"
+        " models are told nothing.",
     )
 
     mode: Mode = Field(

@@ -25,7 +25,11 @@ from langchain_sgd.faces import Faces
 from langchain_sgd.graph import build_graph
 from langchain_sgd.journal import Forgetful
 from langchain_sgd.langgraph.host import host_graph, loop_for_sync, run_in_graph
-from langchain_sgd.langgraph.misplaced import is_called_by_graph, tell_if_lost
+from langchain_sgd.langgraph.misplaced import (
+    is_awaited_by_graph,
+    is_called_by_graph,
+    tell_if_lost,
+)
 from langchain_sgd.langgraph.writers import stream_writer
 from langchain_sgd.message_streams import AnswerChunks, added
 from langchain_sgd.option_help import readable, with_meanings
@@ -111,6 +115,7 @@ class SGDRunnable(Batches, Faces, Options, RunnableSerializable[Any, AIMessage])
         self, input: Any, config: RunnableConfig | None = None, **options: Any
     ) -> AIMessage:
         """Answer one question. Cancelling it closes every model stream."""
+        tell_if_lost(input, config, called_by_graph=is_awaited_by_graph(self, input, config))
 
         async def work(value: Any, config: RunnableConfig) -> AIMessage:
             return await self._answer(value, config, options, Telling(self))

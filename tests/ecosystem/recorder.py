@@ -247,10 +247,6 @@ class Recorder:
         self._server.shutdown()
         self._server.server_close()
 
-    def texts(self) -> list[str]:
-        """Each prompt as one text."""
-        return ["".join(text for _, text, _ in blocks(body)) for body in self.bodies]
-
 
 def blocks(body: dict[str, Any]) -> list[tuple[str, str, bool]]:
     """What a body asks, block by block: whose it is, its text, whether a beginning to be kept ends there."""
@@ -259,7 +255,11 @@ def blocks(body: dict[str, Any]) -> list[tuple[str, str, bool]]:
         (message["role"], message["content"]) for message in body.get("messages") or body["input"]
     ]
     return [
-        (role, block["text"], "cache_control" in block)
+        (
+            role,
+            block["text"],
+            not block.keys().isdisjoint({"cache_control", "prompt_cache_breakpoint"}),
+        )
         for role, content in turns
         for block in ([{"text": content}] if isinstance(content, str) else content)
     ]

@@ -55,6 +55,11 @@ async def asked(recorder: Recorder, question: str, model: Any, **options: Any) -
     return report
 
 
+def texts_of(bodies: list[dict[str, Any]]) -> list[str]:
+    """Each prompt as one text."""
+    return sorted("".join(text for _, text, _ in blocks(body)) for body in bodies)
+
+
 def shared(*bodies: dict[str, Any]) -> list[tuple[str, str, bool]]:
     """The blocks with which all of these begin."""
     rows = zip(*map(blocks, bodies), strict=False)
@@ -98,7 +103,7 @@ async def test_the_texts_are_the_same_without_hints(question: str) -> None:
     for hints in (True, False):
         with Recorder() as recorder:
             await asked(recorder, question, claude(recorder), cache_hints=hints)
-        texts.append(sorted(recorder.texts()))
+        texts.append(texts_of(recorder.bodies))
         assert hints == any(mark for body in recorder.bodies for *_, mark in blocks(body))
     assert texts[0] == texts[1]
 
@@ -120,12 +125,24 @@ async def test_own_marks_and_a_bound_hint_are_left_alone() -> None:
     assert all(not mark for body in recorder.bodies for *_, mark in blocks(body))
 
 
-async def keys(question: str, **options: Any) -> list[str | None]:
+async def asked_of_openai(
+    question: str, *, model: str, use_responses_api: bool = False, **options: Any
+) -> list[dict[str, Any]]:
     with Recorder() as recorder:
         async with httpx.AsyncClient(transport=ToLoopback(recorder.port)) as client:
-            model = ChatOpenAI(model="gpt-5-nano", api_key="none", http_async_client=client)
-            await asked(recorder, question, model.with_retry(), constrain=False, **options)
-    return [body.get("prompt_cache_key") for body in recorder.bodies]
+            chat = ChatOpenAI(
+                model=model,
+                api_key="none",
+                http_async_client=client,
+                use_responses_api=use_responses_api,
+            )
+            await asked(recorder, question, chat.with_retry(), constrain=False, **options)
+    return recorder.bodies
+
+
+async def keys(question: str, **options: Any) -> list[str | None]:
+    bodies = await asked_of_openai(question, model="gpt-5-nano", **options)
+    return [body.get("prompt_cache_key") for body in bodies]
 
 
 async def test_the_calls_of_a_run_have_one_key_at_openai() -> None:
@@ -137,6 +154,57 @@ async def test_the_calls_of_a_run_have_one_key_at_openai() -> None:
     assert planner is None  # its examples are the same for all runs
     assert len(set(nodes)) == 1
     assert await keys(LONG, cache_hints=False) == [None] * 4
+
+
+@pytest.mark.parametrize("responses", [False, True])
+@pytest.mark.parametrize("name", ["gpt-5.6", "gpt-6-sol"])
+async def test_newer_models_of_openai_are_told_where_beginnings_end(
+    name: str, *, responses: bool
+) -> None:
+    bodies = await asked_of_openai(LONG, model=name, use_responses_api=responses)
+    assert shared(*bodies) == [("system", SYSTEM, True), ("user", LONG, True)]
+    planner, *nodes = map(blocks, bodies)
+    assert [mark for *_, mark in planner[2:]] == [False]
+    for node in nodes:  # what is planned, and then its own part
+        assert [mark for *_, mark in node[2:]] == [True, False]
+        assert "The parts of the answer" in node[2][1]
+        assert "Write only part" in node[3][1]
+    assert all(body["prompt_cache_options"] == {"mode": "explicit"} for body in bodies)
+    assert len({body["prompt_cache_key"] for body in bodies}) == 1
+
+
+@pytest.mark.parametrize("responses", [False, True])
+async def test_openai_is_given_no_mark_on_an_answer_and_four_at_most(*, responses: bool) -> None:
+    bodies = await asked_of_openai(SHORT, model="gpt-6-sol", use_responses_api=responses)
+    for body in bodies:
+        marks = [role for role, _, mark in blocks(body) if mark]
+        assert marks[0] == "system"
+        assert set(marks[1:]) == {"user"}
+        assert len(marks) <= 4
+    bare = await asked_of_openai(SHORT, model="gpt-6-sol", cache_hints=False)
+    assert texts_of(bare) == texts_of(bodies)
+
+
+@pytest.mark.parametrize(
+    "options", [{"model": "gpt-5.5"}, {"model": "gpt-6-sol", "cache_hints": False}]
+)
+async def test_older_models_of_openai_and_whoever_wants_none_get_no_marks(options: Any) -> None:
+    for body in await asked_of_openai(LONG, **options):
+        assert "prompt_cache_options" not in body
+        assert all(isinstance(message["content"], str) for message in body["messages"])
+
+
+async def test_what_openai_keeps_is_counted_and_paid() -> None:
+    with Recorder() as recorder:
+        async with httpx.AsyncClient(transport=ToLoopback(recorder.port)) as client:
+            model = ChatOpenAI(model="gpt-6-sol", api_key="none", http_async_client=client)
+            prices = {"large": (2, 16, 0.2, 2.5)}
+            report = await asked(recorder, LONG, model, constrain=False, prices=prices)
+    usage = report.total_usage
+    assert (usage.input_tokens, usage.cached_tokens, usage.cache_write_tokens) == (640, 400, 120)
+    each = (30 * 2 + 100 * 0.2 + 30 * 2.5 + 7 * 16) / 1_000_000
+    assert report.costs is not None
+    assert report.costs.total == pytest.approx(4 * each)
 
 
 async def test_another_server_behind_openais_client_is_told_nothing() -> None:

@@ -208,10 +208,38 @@ async def test_researched_parts_neither_repeat_nor_contradict_each_other() -> No
     assert "Advice: complete, cites delivery\n" in said
 
 
-async def test_a_researched_part_with_a_figure_of_its_own_is_told() -> None:
-    said, _ = await researched({**FOUND, "Write only part 2,": "It costs 45 dollars [price]."})
-    assert "Price: unaccepted, cites price" in said
-    assert "Delivery: complete, cites delivery" in said
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "At 45 dollars it is cheap [price].",  # no note says so
+        "Send it back within 49 days [delivery].",  # another note's figure
+        "It costs 30 dollars [price].",
+    ],
+)
+async def test_a_researched_part_that_contradicts_its_notes_in_a_figure_is_told(
+    planted: str,
+) -> None:
+    # The planted part contradicts another one, which says what the notes say.
+    said, _ = await researched(
+        {
+            **FOUND,
+            "Write only part 1,": "Send it back within 30 days [delivery].",
+            "Write only part 3,": planted,
+        }
+    )
+    assert "Delivery: complete, cites delivery\n" in said
+    assert "Price: complete, cites price\n" in said
+    assert "Advice: unaccepted, cites" in said
+
+
+@pytest.mark.parametrize(
+    "uncited",
+    ["It costs 49 dollars.", "It costs 49 dollars [receipt].", "Sent at once [delivery]."],
+)
+async def test_a_researched_part_without_a_note_on_its_subject_is_refused(uncited: str) -> None:
+    said, _ = await researched({**FOUND, "Write only part 2,": uncited})
+    assert "Price: unaccepted, cites" in said
+    assert "Delivery: complete, cites delivery\n" in said
 
 
 async def test_a_researched_part_without_notes_invents_nothing() -> None:

@@ -190,10 +190,6 @@ def chained(sgd: SGDRunnable) -> dict[str, Any]:
     async def batched(state: MessagesState, config: RunnableConfig) -> Any:
         return {"messages": await sgd.abatch([asked(state)], config)}
 
-    async def gathered(state: MessagesState, config: RunnableConfig) -> Any:
-        call = sgd.ainvoke(asked(state), config)
-        return {"messages": await asyncio.gather(call)}  # noqa: TID251 - as users do
-
     async def retried(state: MessagesState) -> Any:
         return {"messages": [await sgd.with_retry().ainvoke(asked(state))]}
 
@@ -218,7 +214,6 @@ def chained(sgd: SGDRunnable) -> dict[str, Any]:
         "last": last,
         "parallel": parallel,
         "batched": batched,
-        "gathered": gathered,
         "retried": retried,
         "parsed sync": parsed_sync,
         "parsed stream sync": parsed_stream_sync,
@@ -227,6 +222,24 @@ def chained(sgd: SGDRunnable) -> dict[str, Any]:
         "retried sync": retried_sync,
         "update": sgd | (lambda message: {"messages": [message]}),
     }
+
+
+def in_tasks(sgd: SGDRunnable) -> dict[str, Any]:
+    """Functions of the user's that begin a task for the call, as LangGraph does for a node."""
+
+    async def gathered(state: MessagesState, config: RunnableConfig) -> Any:
+        call = sgd.ainvoke({"messages": state["messages"]}, config)
+        return {"messages": await asyncio.gather(call)}  # noqa: TID251 - as users do
+
+    async def gathered_state(state: MessagesState, config: RunnableConfig) -> Any:
+        call = sgd.with_retry().ainvoke(state, config)
+        return {"messages": await asyncio.gather(call)}  # noqa: TID251
+
+    async def tasked(state: MessagesState, config: RunnableConfig) -> Any:
+        call: Any = sgd.ainvoke(state, config)
+        return {"messages": [await asyncio.create_task(call)]}  # noqa: TID251
+
+    return {"gathered": gathered, "gathered state": gathered_state, "tasked": tasked}
 
 
 def in_place(sgd: SGDRunnable, way: str) -> Any:
@@ -249,6 +262,7 @@ def in_place(sgd: SGDRunnable, way: str) -> Any:
 
     return {
         **chained(sgd),
+        **in_tasks(sgd),
         "itself": sgd,
         "with a config": sgd.with_config(tags=["x"]),
         "tried again": sgd.with_retry(),
@@ -264,6 +278,7 @@ def in_place(sgd: SGDRunnable, way: str) -> Any:
 LOST = ["itself", "with a config", "tried again"]
 KEPT_ASYNC = ["as_node", "given", "given with config", "streamed", "update"]
 KEPT_ASYNC += ["parsed", "parsed stream", "last", "parallel", "batched", "gathered", "retried"]
+KEPT_ASYNC += ["gathered state", "tasked"]
 KEPT_SYNC = ["as_node", "invoked", "streamed sync", "update", "parsed sync", "parsed stream sync"]
 KEPT_SYNC += ["parallel sync", "batched sync", "retried sync"]
 
@@ -290,6 +305,5 @@ async def test_who_is_a_node_itself_is_told_that_the_answer_is_lost_and_nobody_e
         seen = [s for m, s in await runs if m == "values"]
     assert (len(seen[-1]["messages"]) == 1) == (way in LOST)
     told = [str(each.message) for each in recwarn if "as_node()" in str(each.message)]
-    # LangGraph runs asynchronous nodes in tasks, where nothing tells its call from a user's.
-    assert bool(told) == (way in LOST and run == "sync")
+    assert bool(told) == (way in LOST)
     assert all("add_node('write', sgd.as_node())" in each for each in told)
