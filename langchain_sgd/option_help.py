@@ -24,7 +24,8 @@ def readable(signature: inspect.Signature) -> inspect.Signature:
 def with_meanings(options: type[Options]) -> str | None:
     """A class's docstring and, under `Args:`, what each of its options means: a sentence of its field.
 
-    None where Python was told to leave docstrings out.
+    Without the indentation of the source, which only older Pythons leave in docstrings. None where Python was
+    told to leave docstrings out.
     """
     if options.__doc__ is None:
         return None
@@ -34,7 +35,7 @@ def with_meanings(options: type[Options]) -> str | None:
         if field.description
     ]
     lines = [
-        textwrap.fill(each, 100, initial_indent=" " * 8, subsequent_indent=" " * 12)
+        textwrap.fill(each, 100, initial_indent=" " * 4, subsequent_indent=" " * 8)
         for each in meanings
     ]
-    return "\n".join([f"{options.__doc__.rstrip()}\n", "    Args:", *lines, "    "])
+    return "\n".join([f"{inspect.cleandoc(options.__doc__)}\n", "Args:", *lines])

@@ -17,8 +17,12 @@ SCREEN = 40
 
 
 def first_of_help(value: Any) -> list[str]:
-    """What stands before the methods, as lines of a wide terminal."""
+    """What stands before the methods, as lines of a wide terminal.
+
+    Without a signature of many lines: since Python 3.13 each parameter of a long one has a line of its own.
+    """
     text = pydoc.plain(pydoc.render_doc(value)).partition("Method resolution order")[0]
+    text = re.sub(r"^ \|  \w+\(\n.*?^ \|  \)[^\n]*\n", "", text, flags=re.MULTILINE | re.DOTALL)
     return [part for line in text.splitlines() for part in textwrap.wrap(line, 120) or [""]]
 
 
