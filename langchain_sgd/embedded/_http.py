@@ -93,7 +93,7 @@ class Events:
     """The server-sent events of one response.
 
     A write to a socket costs more than a token of a small model. So events that come within a moment of
-    the last write are held back and leave with the next one; a slower model's tokens leave one by one.
+    the last write are held back and leave together; a slower model's tokens leave one by one.
     """
 
     def __init__(self, response: web.StreamResponse) -> None:
@@ -101,6 +101,7 @@ class Events:
         self._held: list[bytes] = []
         self._time = asyncio.get_running_loop().time
         self._last = self._time() - _PAUSE_S
+        self._holding = asyncio.Event()
         self._line_begins = True
 
     async def send(self, data: bytes, *, of: Token | None = None) -> None:
@@ -117,20 +118,29 @@ class Events:
             self._line_begins = ends
         if is_awaited or self._time() - self._last >= _PAUSE_S:
             await self._flush()
+        else:
+            self._holding.set()
 
     async def close(self) -> None:
         """Write what is held and the end of the body, together."""
         await self.response.write_eof(b"".join(self._held))
 
-    async def keep_alive(self, silence_s: float) -> None:
-        """Write a comment, and what is held, after each silence so long."""
+    async def attend(self, keepalive_s: float) -> None:
+        """Write what is held, each time its moment has come, and a comment after each silence so long."""
         while True:
-            rest_s = self._last + silence_s - self._time()
-            if rest_s <= 0:
+            silent_s = self._time() - self._last
+            if self._held and silent_s >= _PAUSE_S:
+                await self._flush()
+            elif self._held:
+                await asyncio.sleep(_PAUSE_S - silent_s)
+            elif silent_s >= keepalive_s:
                 self._held.append(KEEPALIVE)
                 await self._flush()
             else:
-                await asyncio.sleep(rest_s)
+                self._holding.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(keepalive_s - silent_s):
+                        await self._holding.wait()
 
     async def _flush(self) -> None:
         data, self._held = b"".join(self._held), []
@@ -161,7 +171,7 @@ async def event_stream(
     events = Events(response)
     try:
         async with asyncio.TaskGroup() as group:
-            waking = group.create_task(events.keep_alive(keepalive_s))
+            waking = group.create_task(events.attend(keepalive_s))
             try:
                 yield events
             finally:

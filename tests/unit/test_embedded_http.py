@@ -21,6 +21,7 @@ class Response:
 
     async def write(self, data: bytes) -> None:
         self.writes.append(data)
+        await asyncio.sleep(0)
         await self.reads.wait()
 
     async def write_eof(self, data: bytes) -> None:
@@ -94,11 +95,30 @@ async def test_a_client_that_does_not_read_holds_the_sender_back(
     assert response.writes == [b"a"]
 
 
-async def test_a_silence_is_filled_by_comments_and_what_is_held(
-    events: Events, response: Response
+async def test_what_is_held_leaves_when_its_moment_has_come_though_nothing_follows(
+    events: Events, response: Response, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await events.send(b"a")
-    waking = asyncio.ensure_future(events.keep_alive(0))
+    attending = asyncio.ensure_future(events.attend(60))
     await settle()
-    waking.cancel()
-    assert b"".join(response.writes).startswith(b"a:\n\n")
+    assert response.writes == []
+    await events.send(b"a")
+    assert response.writes == []
+    monkeypatch.setattr(_http, "_PAUSE_S", 0)
+    await settle()
+    attending.cancel()
+    assert response.writes == [b"a"]
+
+
+async def test_a_silence_is_filled_by_comments(
+    events: Events, response: Response, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_http, "_PAUSE_S", 0)
+    await events.send(b"a")
+    attending = asyncio.ensure_future(events.attend(0))
+    for _ in range(2):
+        await settle()
+        await events.send(b"b")
+    attending.cancel()
+    written = b"".join(response.writes)
+    assert written.startswith(b"a:\n\n")
+    assert written.replace(b":\n\n", b"") == b"abb"
