@@ -209,7 +209,10 @@ class TextEngine(Generic[K]):
 
     async def aclose(self) -> None:
         """Free the model; requests in flight end with an `EngineError`. May be called again."""
-        await asyncio.to_thread(self.close)
+        try:
+            await asyncio.to_thread(self.close)
+        except RuntimeError:  # the interpreter is ending, and gives no more threads
+            self.close()
 
     def close(self) -> None:
         """As `aclose`, for code without an event loop; waits for the step in progress."""

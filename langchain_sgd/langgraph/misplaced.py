@@ -22,7 +22,7 @@ def tell_if_lost(value: Any, config: Any, *, called_by_graph: bool | None = None
 
     LangGraph reads the fields of the state off whatever a node gives, and finds none in a message.
     """
-    if not isinstance(value, Mapping) or value.get("messages") is None:
+    if not _is_state(value):
         return
     if is_called_by_graph(config) if called_by_graph is None else called_by_graph:
         node = config["metadata"]["langgraph_node"]
@@ -51,7 +51,7 @@ def is_awaited_by_graph(runnable: Any, value: Any, config: Any) -> bool:
     Runnable, perhaps wrapped, with this very input. Where a function of the user's has begun the task, that
     function is the step.
     """
-    if not isinstance(value, Mapping) or not _is_in_node(config):
+    if not _is_state(value) or not _is_in_node(config):
         return False
     caller = _caller()
     if caller is not None and not _module(caller).startswith("asyncio."):
@@ -63,6 +63,10 @@ def is_awaited_by_graph(runnable: Any, value: Any, config: Any) -> bool:
         and _is_node(frame)
         for frame in _awaiting()
     )
+
+
+def _is_state(value: Any) -> bool:
+    return isinstance(value, Mapping) and value.get("messages") is not None
 
 
 def _is_in_node(config: Any) -> bool:

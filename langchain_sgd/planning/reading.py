@@ -58,7 +58,7 @@ class Reading:
         ]
         self._voided = 0
         self._plain_above = None if begun else plain_above
-        self._plainness: float | None = None
+        self._plain_probability: float | None = None
         """Probability of the plain word; None if it is not known."""
         self.whole: str | None = None
         """Why the question stays whole, if the first token's probabilities say so: no more is read then."""
@@ -91,7 +91,7 @@ class Reading:
     @property
     def is_unsure(self) -> bool:
         """The planner said plain, and was less sure of it than the user wants."""
-        return self.plain and self._plain_above is not None and self._plainness is not None
+        return self.plain and self._plain_above is not None and self._plain_probability is not None
 
     @property
     def problem(self) -> str:
@@ -108,9 +108,9 @@ class Reading:
 
     def feed(self, text: str, /, first: Mapping[str, float] | None = None) -> bool:
         """Read more; True when enough was read."""
-        if self._plain_above is not None and self._plainness is None and first is not None:
-            self._plainness = plainness_of(first)
-            if self._plainness is not None and self._plainness >= self._plain_above:
+        if self._plain_above is not None and self._plain_probability is None and first is not None:
+            self._plain_probability = plain_probability(first)
+            if self._plain_probability is not None and self._plain_probability >= self._plain_above:
                 self.whole = CHOSEN if _begins_plain(text) else _DOUBTED
         if self.whole is not None:
             return True
@@ -252,7 +252,7 @@ def _letters(text: str) -> str:
     return "".join(words_of(text))
 
 
-def plainness_of(first: Mapping[str, float]) -> float | None:
+def plain_probability(first: Mapping[str, float]) -> float | None:
     """The probability of the plain word, against a plan's first line.
 
     Args:

@@ -210,6 +210,19 @@ def test_a_forgotten_server_stops(models: dict[str, Path]) -> None:
         pass
 
 
+def test_a_program_that_ends_without_closing_ends_without_a_word(models: dict[str, Path]) -> None:
+    script = (
+        "from langchain_sgd.embedded.server import EmbeddedServer\n"
+        f"server = EmbeddedServer({{'small': {str(models['small'])!r}}}).start()\n"
+        "print(server.url)\n"
+    )
+    done = subprocess.run(  # noqa: S603 - our own interpreter and code
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("http://127.0.0.1:")
+
+
 def test_a_model_that_cannot_be_loaded_is_an_error_at_the_start(
     models: dict[str, Path], tmp_path: Path
 ) -> None:

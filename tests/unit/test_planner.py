@@ -14,7 +14,7 @@ from langchain_core.messages import BaseMessage, HumanMessage
 
 from langchain_sgd.planning.drafts import Draft
 from langchain_sgd.planning.planner import Heard, Mode, OnText, Plan, plan
-from langchain_sgd.planning.reading import plainness_of
+from langchain_sgd.planning.reading import plain_probability
 from langchain_sgd.prompts import Prompts
 from langchain_sgd.skeleton import Node, Skeleton
 from langchain_sgd.wire import as_json
@@ -475,7 +475,7 @@ class TestSurety:
     ],
 )
 def test_how_probable_plain_is(first: Mapping[str, float], chance: float | None) -> None:
-    assert plainness_of(first) == (chance if chance is None else pytest.approx(chance))
+    assert plain_probability(first) == (chance if chance is None else pytest.approx(chance))
 
 
 class TestAlways:
