@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     )
     from langchain_sgd.graph import build_graph
     from langchain_sgd.planning.planner import Plan
-    from langchain_sgd.prompts import PartExample, Prompts
+    from langchain_sgd.prompt_pieces import PartExample
+    from langchain_sgd.prompts import Prompts
     from langchain_sgd.question import SkeletonInput
     from langchain_sgd.report import NodeReport, Report
     from langchain_sgd.routing import Router
@@ -44,7 +45,7 @@ _HOMES = {
     "Plan": "planning.planner",
     "PlannerError": "errors",
     "Price": "costs",
-    "PartExample": "prompts",
+    "PartExample": "prompt_pieces",
     "Prompts": "prompts",
     "Report": "report",
     "Router": "routing",

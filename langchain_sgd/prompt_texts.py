@@ -198,6 +198,10 @@ EXPAND: Final = """
 
 Only part {id}, "{heading}"{scope}, is wanted now: {length}. What follows is about it alone."""
 
+POINTS: Final = "\n\nAnswer with these points, {length} each:"
+
+BEGUN: Final = "{id}. **{heading}**:"
+
 FUSE: Final = """Give your answer above in the required form. Keep everything it says; leave out what has no \
 place in the form, and add nothing."""
 
@@ -220,6 +224,8 @@ FIELDS: Final = {
     "dependency": {"id", "heading", "answer", "fence"},
     "node": {"id", "heading", "scope", "difficulty", "length"},
     "expand": {"id", "heading", "scope", "difficulty", "length"},
+    "points": {"length"},
+    "begun": {"id", "heading", "scope"},
     "fuse": set[str](),
     "findings": set[str](),
     "finding": {"name", "text", "fence"},

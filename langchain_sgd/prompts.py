@@ -11,9 +11,7 @@ even where a prompt is cached only when its request has ended. For the planner's
 from __future__ import annotations
 
 import functools
-import re
-import string
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Self
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
@@ -21,38 +19,14 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from langchain_sgd import prompt_texts as texts
 from langchain_sgd.conversation import extended, leading_systems, wrapped
+from langchain_sgd.prompt_pieces import PartExample, fence_for, fields_of
 from langchain_sgd.skeleton import DEFAULT_DIFFICULTY, HARD, Node, NodeId
 from langchain_sgd.wire import PLAIN_WORD, Form, as_json, line_of
 
 _RULE: Final = "\n\n---\n"
 """Between a conversation and what is said to a writer."""
-_FENCE: Final = "="
 _MARK: Final = "\0"
 """Where the question stands in a template; no prompt holds it."""
-
-
-class PartExample(BaseModel):
-    """A part of an answer, for writers to see how one is written."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    question: str
-    headings: tuple[str, ...]
-    """Of all parts of the answer."""
-    part: int
-    """Which of them the text is, from 1."""
-    length: str
-    """How long it was to be, in words for the writer."""
-    text: str
-
-    @model_validator(mode="after")
-    def _is_one_of_the_parts(self) -> Self:
-        if not 1 <= self.part <= len(self.headings):
-            msg = (
-                f"part {self.part} is none of the {len(self.headings)} headings; they count from 1"
-            )
-            raise ValueError(msg)
-        return self
 
 
 class Prompts(BaseModel):
@@ -105,6 +79,12 @@ class Prompts(BaseModel):
     """The node's own part, last. Fields: `id`, `heading`, `scope`, `difficulty`, `length`."""
     expand: str = texts.EXPAND
     """In place of `node`, where the part is planned and written in parts itself. Fields as in `node`."""
+    points: str = texts.POINTS
+    """After the question, before all parts as far as planned, where a writer goes on with a begun answer.
+    Field: `length`, of the writer's own part."""
+    begun: str = texts.BEGUN
+    """How that answer begins: with the part's heading. Fields: `id`, `heading`, `scope`. Empty: every writer
+    is told about its part, as it is with a `writer` or `node` of your own and no `begun`."""
     fuse: str = texts.FUSE
     """After the finished answer, where it is to be put into a schema's form. No field."""
     findings: str = texts.FINDINGS
@@ -118,7 +98,7 @@ class Prompts(BaseModel):
     @classmethod
     def _no_examples_of_another_style(cls, given: Any) -> Any:
         if isinstance(given, dict) and given.keys() & {"writer", "node"}:
-            return {"writer_examples": (), **given}
+            return {"writer_examples": (), "begun": "", **given}
         return given
 
     @model_validator(mode="after")
@@ -126,7 +106,7 @@ class Prompts(BaseModel):
         for name, known in texts.FIELDS.items():
             template = getattr(self, name)
             try:
-                unknown = _fields_of(template) - known
+                unknown = fields_of(template) - known
                 if not unknown:
                     template.format(**{f: 1 if f in texts.NUMBERS else "" for f in known})
             except (ValueError, LookupError) as error:
@@ -143,12 +123,13 @@ class Prompts(BaseModel):
     @property
     def tells_length(self) -> bool:
         """Whether a writer is told how long its part is to be; otherwise it is not held to it."""
-        return "length" in _fields_of(self.node)
+        return "length" in fields_of(self.node)
 
     @property
     def for_questions(self) -> Self:
         """`for_node` then makes a part a question of its own, whose writers are told what they are anew."""
-        return self.model_copy(update={"node": self.expand, "writer": "", "writer_examples": ()})
+        own = {"node": self.expand, "writer": "", "writer_examples": (), "begun": ""}
+        return self.model_copy(update=own)
 
     def for_planner(
         self,
@@ -239,16 +220,7 @@ class Prompts(BaseModel):
             length: How long the part is to be, in words for the writer.
         """
         parts = [self.outline.format(), *(lines or map(self.line_of, planned))]
-        if answers:
-            fence = _fence(answers.values())
-            parts.append(self.dependencies.format())
-            parts += [
-                self.dependency.format(
-                    id=n.id, heading=n.heading, answer=answers[n.id], fence=fence
-                )
-                for n in planned
-                if n.id in answers
-            ]
+        parts += self._written(planned, answers)
         scope = f" ({node.scope})" if node.scope else ""
         parts.append(
             self.node.format(
@@ -276,6 +248,44 @@ class Prompts(BaseModel):
         shown = "".join(map(self._shown, self.writer_examples))
         rule = f"{_RULE}{told}{shown}" if told or shown else ""
         return extended(conversation, rule + text)
+
+    def for_begun_node(
+        self,
+        conversation: Sequence[BaseMessage],
+        node: Node,
+        *,
+        planned: Sequence[Node],
+        answers: Mapping[NodeId, str],
+        lines: Sequence[str] | None = None,
+        length: str = "",
+    ) -> list[BaseMessage]:
+        """What a model is given that goes on with a last message of its own; arguments as in `for_node`.
+
+        Small models write better so. To them it is their answer to the question, at the point where the
+        part begins, and no task that somebody sets.
+        """
+        points = self.points.format(length=length or "one paragraph")
+        outline = [points, *(lines or map(self.line_of, planned))]
+        text = "".join([*outline, *self._written(planned, answers)])
+        scope = f" ({node.scope})" if node.scope else ""
+        begun = self.begun.format(id=node.id, heading=node.heading, scope=scope)
+        return [*extended(conversation, text), AIMessage(begun)]
+
+    def _written(self, planned: Sequence[Node], answers: Mapping[NodeId, str]) -> list[str]:
+        """The texts of a node's dependencies, in skeleton order."""
+        if not answers:
+            return []
+        fence = fence_for(answers.values())
+        return [
+            self.dependencies.format(),
+            *(
+                self.dependency.format(
+                    id=n.id, heading=n.heading, answer=answers[n.id], fence=fence
+                )
+                for n in planned
+                if n.id in answers
+            ),
+        ]
 
     def asked_for(self, example: PartExample) -> str:
         """What the writer of an example was asked, as any writer is."""
@@ -313,7 +323,7 @@ class Prompts(BaseModel):
         """An agent's question with what its tools have found, each by its name."""
         if not findings:
             return list(conversation)
-        fence = _fence(text for _, text in findings)
+        fence = fence_for(text for _, text in findings)
         found = [self.finding.format(name=n, text=t, fence=fence) for n, t in findings]
         return extended(conversation, "".join([self.findings.format(), *found]))
 
@@ -322,12 +332,6 @@ class Prompts(BaseModel):
         said = [str(m.text) for m in conversation if isinstance(m, HumanMessage)]
         last, mark = said[-1] if said else "", self.findings.format().strip()
         return last.partition(mark)[0].rstrip() if mark else last
-
-
-@functools.lru_cache(maxsize=256)
-def _fields_of(template: str) -> frozenset[str]:
-    """The fields that a template names."""
-    return frozenset(f for _, f, _, _ in string.Formatter().parse(template) if f is not None)
 
 
 @functools.lru_cache(maxsize=64)
@@ -339,11 +343,3 @@ def _length_of(examples: Sequence[tuple[str, str]]) -> int:
 def _examples_of(prompts: Prompts) -> Sequence[tuple[str, str]]:
     """What the writers of the examples were asked, and what they wrote; the same for every part."""
     return tuple((prompts.asked_for(each), each.text) for each in prompts.writer_examples)
-
-
-def _fence(answers: Iterable[str]) -> str:
-    """A line that none of the answers holds, so that none can end itself or begin another."""
-    longest = max(
-        (len(run) for answer in answers for run in re.findall(f"{_FENCE}+", answer)), default=0
-    )
-    return _FENCE * max(5, longest + 1)

@@ -42,6 +42,8 @@ class Shared:
     """State of routers, by what distinguishes them."""
     opens_thoughts: bool = False
     """Its answers begin inside a thought that its chat template has opened."""
+    goes_on: bool = True
+    """A begun answer was not refused yet, where its server is known to go on with one."""
     tells_endings: bool = False
     """Its streams say how they ended: one that does not was broken off."""
 

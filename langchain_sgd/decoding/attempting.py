@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import Runnable
 
 from langchain_sgd.decoding.caller import call_model
@@ -19,9 +20,10 @@ from langchain_sgd.decoding.reply import Reply, usage_when_stopped
 from langchain_sgd.decoding.sentences import count_words, whole_sentences
 from langchain_sgd.events import Emit, Started
 from langchain_sgd.options import answer_of
-from langchain_sgd.planning.forms import with_options
+from langchain_sgd.planning.forms import is_refusal, with_options
+from langchain_sgd.planning.kinds import continues
 from langchain_sgd.redaction import describe
-from langchain_sgd.report import NodeStatus, Report
+from langchain_sgd.report import Attempt, NodeStatus, Report
 from langchain_sgd.retry import is_retryable
 from langchain_sgd.tiers import Tier
 
@@ -43,6 +45,15 @@ class Attempted:
     annotations: tuple[Mapping[str, Any], ...] = ()
     parts: Report | None = None
     """Of a text that was written in parts."""
+    vain: Attempted | None = None
+    """The call before it, which was to go on from a begun answer and gave nothing."""
+    is_vain: bool = False
+    """It is such a call."""
+
+    def calls(self, at: Callable[[float], float]) -> list[Attempt]:
+        """What was called, for the report; `at` makes run times of loop times."""
+        before = [] if self.vain is None else self.vain.calls(at)
+        return [*before, self.reply.attempt(at, self.problem)]
 
     @property
     def worth(self) -> tuple[bool, int]:
@@ -68,6 +79,9 @@ async def attempt_by_model(
 ) -> tuple[Attempted, float | None]:
     """One call, whatever becomes of it; and when the part's time ends.
 
+    A server that is known to go on from a begun answer is given one. Where nothing comes of that, it is
+    asked in words at once.
+
     Args:
         run: The run.
         part: What is to be written.
@@ -77,19 +91,45 @@ async def attempt_by_model(
         emit: Is told of it.
         until: Loop time at which the part must have ended.
     """
+    begun = await _may_go_on(part, tier)
+    tried, until = await _attempt(run, part, tier, number, on_tier, emit, until, continuing=begun)
+    if tried.is_vain and not run.clock.is_late(until):
+        vain, number = tried, number + 1
+        tried, until = await _attempt(run, part, tier, number, on_tier, emit, until)
+        tried.vain = vain
+    return tried, until
+
+
+async def _attempt(
+    run: RunContext,
+    part: Part,
+    tier: Tier,
+    number: int,
+    on_tier: int,
+    emit: Emit,
+    until: float | None,
+    *,
+    continuing: bool = False,
+) -> tuple[Attempted, float | None]:
     tried = Attempted(Reply(tier.name))
+    messages = await _begun(run, part) if continuing else part.messages
     least = part.least_words(tier, run.options.least_share)
-    hearing = Hearing(part.id, part.heading, part.share, least, tier, emit, run.clock.now)
+    hearing = Hearing(
+        part.id, part.heading, part.share, least, tier, emit, run.clock.now, continuing=continuing
+    )
 
     async def started() -> float | None:
         nonlocal until
         until = call_started(run, part, tier, number, emit, until)
         return until
 
-    model, options = _bound(run, part, tier)
-    messages = part.messages
+    model, options = _bound(run, part, tier, continuing=continuing)
     # An undivided answer shares its beginning with the planner's prompt, or with nothing.
-    if run.options.cache_hints and (part.node is not None or run.options.mode != "never"):
+    if (
+        not continuing
+        and run.options.cache_hints
+        and (part.node is not None or run.options.mode != "never")
+    ):
         messages, hints = with_hints(
             tier.model, run.question.messages, messages, outline=part.outline
         )
@@ -111,16 +151,38 @@ async def attempt_by_model(
         if leaves_the_run(error):
             raise
         tried.retryable = is_retryable(error, on_tier) and not tried.reply.ran_on
+        if continuing and tried.reply.first_at is None and is_refusal(error):
+            tried.is_vain, tier.shared.goes_on = True, False
     hearing.close()
     tried.text = hearing.text
     if hearing.thinking and tried.reply.ending is None and tried.reply.error is None:
         tried.reply.ending = "cut"
     if hearing.done:
         tried.reply.ending, tried.reply.error = "complete", None
-        tried.reply.usage = usage_when_stopped(tried.reply, part.messages)
+        tried.reply.usage = usage_when_stopped(tried.reply, messages)
     examine(run, part, tried, nearly_empty=hearing.is_nearly_empty)
     tried.annotations = placed(tried.reply.annotations, hearing.said, tried.text)
+    if continuing and not tried.text and tried.reply.error is None:
+        tried.is_vain = True
+        # What a server takes for a thought, it takes for one the next time.
+        tier.shared.goes_on = not tried.reply.reasoning
     return tried, until
+
+
+async def _may_go_on(part: Part, tier: Tier) -> bool:
+    """Whether the tier's server is given a begun answer. A model that thinks first is told in words."""
+    shared = tier.shared
+    if not part.begun or not shared.goes_on or shared.opens_thoughts:
+        return False
+    return await continues(tier.model)
+
+
+async def _begun(run: RunContext, part: Part) -> Sequence[BaseMessage]:
+    """The begun answer, with its opening before it."""
+    *asked, begun = part.begun
+    if not (opening := await run.opening.whole()):
+        return part.begun
+    return [*asked, AIMessage(f"{opening}\n\n{begun.text}")]
 
 
 def call_started(
@@ -153,7 +215,9 @@ def placed(
     return tuple(placed)
 
 
-def _bound(run: RunContext, part: Part, tier: Tier) -> tuple[Runnable[Any, Any], dict[str, Any]]:
+def _bound(
+    run: RunContext, part: Part, tier: Tier, *, continuing: bool
+) -> tuple[Runnable[Any, Any], dict[str, Any]]:
     """The tier's model and its options for this part, under the names that its class takes them."""
     given = dict(run.question.options)
     tokens, temperature = given.pop("max_tokens", None), given.pop("temperature", None)
@@ -165,6 +229,7 @@ def _bound(run: RunContext, part: Part, tier: Tier) -> tuple[Runnable[Any, Any],
         given,
         max_tokens=tokens,
         temperature=temperature,
+        continuing=continuing,
         **run.seed(part.id),
     )
 

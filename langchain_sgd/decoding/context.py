@@ -13,6 +13,7 @@ from langchain_core.messages import SystemMessage
 from langchain_core.runnables import RunnableConfig
 
 from langchain_sgd.decoding.length import LEAST_WORDS, Length
+from langchain_sgd.decoding.opening import SharedOpening
 from langchain_sgd.decoding.spending import Spending
 from langchain_sgd.events import Emit, Warned
 from langchain_sgd.journal import Journal
@@ -99,6 +100,8 @@ class RunContext:
     """None for a run that nobody made a part of."""
     watched: bool = True
     """Somebody sees the answer grow."""
+    opening: SharedOpening = field(default_factory=SharedOpening)
+    """What parts go on from."""
 
     @property
     def depth(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from langchain_sgd.decoding.length import Share
+from langchain_sgd.decoding.points import PointEnd
 from langchain_sgd.decoding.sentences import SentenceEnd
 from langchain_sgd.events import Discarded, Emit, Token
 from langchain_sgd.skeleton import NodeId
@@ -24,6 +25,7 @@ class Hearing:
         tier: Who writes.
         emit: Is told of the text.
         now: The run's clock.
+        continuing: It goes on from a begun answer, and would go on beyond the part.
     """
 
     def __init__(
@@ -35,11 +37,16 @@ class Hearing:
         tier: Tier,
         emit: Emit,
         now: Callable[[], float],
+        *,
+        continuing: bool = False,
     ) -> None:
         self._id, self._share, self._least = part_id, share, least
         self._tier, self._emit, self._now = tier, emit, now
         self._filter = AnswerFilter(heading, opened=tier.shared.opens_thoughts)
         self._said: list[str] = []
+        self._point = (
+            PointEnd(paragraph=share is None or share.is_paragraph) if continuing else None
+        )
         self._begin()
 
     def _begin(self) -> None:
@@ -61,6 +68,8 @@ class Hearing:
     @property
     def done(self) -> bool:
         """The part is long enough and was ended."""
+        if self._point is not None and self._point.done:
+            return True
         return self._ending is not None and self._ending.done
 
     @property
@@ -87,14 +96,16 @@ class Hearing:
 
     def close(self) -> None:
         """The model has said all."""
-        self._take(self._filter.close())
+        self._take(self._filter.close(), last=True)
 
-    def _take(self, text: str) -> bool:
+    def _take(self, text: str, *, last: bool = False) -> bool:
         if self._filter.restarted and not self._tier.shared.opens_thoughts:
             # All so far was a thought that the model's template had opened; next time it is known.
             self._tier.shared.opens_thoughts = True
             self._begin()
             self._emit(Discarded(self._id, "it was a thought", self._now()))
+        if self._point is not None:
+            text = self._point.feed(text) + (self._point.close() if last else "")
         if self._ending is not None:
             text = self._ending.feed(text)
         if text:
@@ -105,4 +116,4 @@ class Hearing:
                     self._is_enough, text = True, self._held
             if self._is_enough:
                 self._emit(Token(self._id, text, self._now()))
-        return self._ending is not None and self._ending.done
+        return self.done

@@ -40,8 +40,13 @@ class Share:
         if self.words < LEAST_WORDS:
             return f"one sentence of at most {self.words} words"
         least, most = (_rounded(self.words * by) for by in _RANGE)
-        what = "one paragraph" if self.words <= _PARAGRAPH_WORDS else "a few paragraphs"
+        what = "one paragraph" if self.is_paragraph else "a few paragraphs"
         return f"{what} of {least} to {most} words"
+
+    @property
+    def is_paragraph(self) -> bool:
+        """Whether it is to be no longer than one paragraph."""
+        return self.words <= _PARAGRAPH_WORDS
 
     @property
     def most_words(self) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from contextlib import suppress
 from typing import Final
 
 from langchain_sgd.decoding.sentences import NO_SENTENCE, SentenceEnd
@@ -14,6 +16,8 @@ OPENING_TOKENS: Final = 64
 """About what an opening costs, with what is written until the plan is known."""
 _LEAST_WORDS: Final = 3
 """Of an opening: "Sure!" is followed by another sentence."""
+_PATIENCE_S: Final = 5.0
+"""How long parts wait for it at most: a few times what one sentence takes."""
 _UNCLEAR = re.compile(r"[*_]{1,3}|\d{1,3}|`{1,3}|~{1,3}")
 _TITLE = re.compile(r"#|[*_]{2,3}\S[^\n]*[*_]{2,3}$")
 
@@ -22,6 +26,31 @@ def may_stand(text: str) -> bool:
     """Whether a text may stand as it is, though its sentence was not to end there."""
     *_, last = text.split()
     return last.endswith(":") or ends_sentence(last)
+
+
+class SharedOpening:
+    """A run's opening, for the parts that go on from it."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._is_settled = asyncio.Event()
+        self._is_settled.set()
+
+    def begin(self) -> None:
+        """One is being written."""
+        self._is_settled.clear()
+
+    def settle(self, text: str) -> None:
+        """It is whole, or there is none."""
+        self._text = text
+        self._is_settled.set()
+
+    async def whole(self) -> str:
+        """Its text once it is whole; empty where there is none, or it takes too long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE_S):
+                await self._is_settled.wait()
+        return self._text
 
 
 class OpeningText:

@@ -44,6 +44,8 @@ class Part:
     node: Node | None = None
     """None for an undivided answer."""
     planned_s: float = 0.0
+    begun: Sequence[BaseMessage] = ()
+    """What a server is given in place of `messages` that goes on with a last message of the model's own."""
     share: Share | None = None
     """Its length; None: as long as the writer likes."""
     outline: str = ""

@@ -80,6 +80,7 @@ class PlainAnswer:
         self._dropped = False
         if self.opens and (kept := journal.kept.get(_OPENING_KEY)):
             self._dropped, self._reading = True, None
+            run.opening.settle(kept)
             self._emit(Opened(kept, run.clock.now(), last=True))
 
     @property
@@ -119,6 +120,8 @@ class PlainAnswer:
             reason = "begun beside the planner"
             work = write_plain(run, reason, self._hear, self._journal)
             self._task = self._owner.start(work)
+            if self.opens:
+                run.opening.begin()
             self._task.add_done_callback(self._ended)
 
     async def go_first(self) -> None:
@@ -152,6 +155,8 @@ class PlainAnswer:
 
     def _show(self, text: str, *, last: bool) -> None:
         self._shown += text
+        if last:
+            self._run.opening.settle("" if text == BROKEN_OFF else self._shown)
         if self._shown and not self._whole:
             self._whole = last
             self._emit(Opened(text, self._run.clock.now(), last))
@@ -182,6 +187,7 @@ class PlainAnswer:
         if self._reading is not None and self._dropped:
             if isinstance(event, Token | Ended) and not self._shown:
                 self._reading = None  # the parts have begun: it comes too late
+                self._run.opening.settle("")
                 self._stop()
             elif isinstance(event, Ended):
                 self._break_off()

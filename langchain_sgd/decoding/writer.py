@@ -71,17 +71,19 @@ async def write_node(
         itself = cast("Runnable[Any, Any]", options)
         path = (replace(path[0], model=itself, limit=Limit(None)), *path)
 
+    told: dict[str, Any] = {
+        "planned": outline.nodes,
+        "answers": {d: text for d, text in answers.items() if text is not None},
+        "lines": lines,
+        "length": str(share or ""),
+    }
+
     def ask(prompts: Prompts) -> list[BaseMessage]:
-        return prompts.for_node(
-            run.question.messages,
-            node,
-            planned=outline.nodes,
-            answers={d: text for d, text in answers.items() if text is not None},
-            lines=lines,
-            length=str(share or ""),
-        )
+        return prompts.for_node(run.question.messages, node, **told)
 
     messages = ask(options.prompts)
+    may_begin = options.continue_message and options.prompts.begun
+    begun = options.prompts.for_begun_node(run.question.messages, node, **told) if may_begin else ()
     part = Part(
         node.id,
         f"node:{run.place}{node.id}",
@@ -96,6 +98,7 @@ async def write_node(
         tiers[: len(tiers) - len(path)][::-1],
         node,
         planned_s,
+        begun,
         share,
         "".join([options.prompts.outline.format(), *lines]),
         ask(options.prompts.for_questions) if any(nested_in(t.model) for t in path) else (),
@@ -186,7 +189,7 @@ async def _write(run: RunContext, part: Part, emit: Emit) -> Written:
                 break
             make = attempt_by_model if nested_in(tier.model) is None else attempt_in_parts
             tried, until = await make(run, part, tier, len(attempts) + 1, repeat + 1, emit, until)
-            attempts.append(tried.reply.attempt(run.clock.at, tried.problem))
+            attempts += tried.calls(run.clock.at)
             if tried.problem is None:
                 if tier in part.smaller:
                     failed = ", ".join(each.name for each in part.path)

@@ -14,13 +14,13 @@ from typing import Any, Final, Literal
 from langchain_core.exceptions import ContextOverflowError
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import Runnable
-from pydantic import SecretStr
 
-from langchain_sgd.errors import InvalidInputError, SkeletonGraphError
+from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.failures import status_of
-from langchain_sgd.models.identify import EndpointError, EndpointKeyError, Server, version_before
-from langchain_sgd.models.options import call_options, class_names
+from langchain_sgd.models.identify import EndpointError, EndpointKeyError
+from langchain_sgd.models.options import call_options
 from langchain_sgd.models.servers import ENDPOINTS, Endpoints
+from langchain_sgd.planning.kinds import CONTINUES, Kind, ask, kind_and_place
 from langchain_sgd.planning.wrappers import (
     client_names,
     inner_model,
@@ -28,12 +28,8 @@ from langchain_sgd.planning.wrappers import (
     is_configurable,
     is_openai_style,
     leaves_of,
-    openai_address,
     rebuilt,
 )
-
-Kind = Literal["tgi", "vllm", "vllm-guided", "sglang", "llama.cpp", "ollama", "openai", "examples"]
-"""`vllm-guided` is vLLM before 0.11; `examples` is no form at all."""
 
 _REFUSALS: Final = frozenset({400, 404, 405, 415, 422, 500, 501})
 _FULL: Final = re.compile(
@@ -41,10 +37,6 @@ _FULL: Final = re.compile(
 )
 """How servers say that a prompt does not fit, where their clients have no class for it."""
 _SCHEMA: Final = frozenset({"ollama", "openai"})
-_AGAIN_AFTER_S: Final = 60.0
-"""How long a URL that could not be asked is not asked again for its form."""
-_STRUCTURED_OUTPUTS: Final = (0, 11)
-"""The first vLLM that takes `structured_outputs`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +84,7 @@ async def form_of(model: Runnable[Any, Any], *, endpoints: Endpoints = ENDPOINTS
     asked again the next time.
     """
     for leaf in leaves_of(model):
-        await _ask(leaf, endpoints)
+        await ask(leaf, endpoints)
     first = next(iter(leaves_of(model)), None)
     return EXAMPLES if first is None else _known_form(first, endpoints)
 
@@ -107,6 +99,7 @@ def bound(
     seed: int | None = None,
     stop: Sequence[str] | None = None,
     others: Mapping[str, Any] | None = None,
+    continuing: bool = False,
     endpoints: Endpoints = ENDPOINTS,
 ) -> Runnable[Any, Any]:
     """The model with a form and options for a call, under the names that its class takes them.
@@ -124,6 +117,7 @@ def bound(
         seed: Of the sampling; left out where there is none (Anthropic).
         stop: Texts that end the answer.
         others: Further options of the call, as its caller named them.
+        continuing: The last message is the model's own, and is to be gone on with.
         endpoints: What is known of servers.
     """
 
@@ -132,6 +126,8 @@ def bound(
         options = call_options(
             inner, before, max_tokens=max_tokens, temperature=temperature, seed=seed, stop=stop
         )
+        if continuing:
+            options = _continuing(inner, options, endpoints)
         if grammar is None and not is_openai_style(inner):
             return options
         own = _known_form(leaf, endpoints)
@@ -152,24 +148,30 @@ def with_options(
     max_tokens: int | None = None,
     temperature: float | None = None,
     seed: int | None = None,
+    continuing: bool = False,
 ) -> tuple[Runnable[Any, Any], dict[str, Any]]:
     """The model for a call, and the call's options under the names that its class takes them.
 
     Of a chat model that nothing stands around, the model itself and all options. One inside retries,
-    fallbacks or alternatives is bound to them, as by `bound`; what is no chat model gets the others as they
-    are.
+    fallbacks or alternatives is bound to them, as by `bound`, which see; what is no chat model gets the
+    others as they are.
     """
     others = others or {}
     if isinstance(model, BaseChatModel) and not is_configurable(model):
         options = call_options(
             model, others, max_tokens=max_tokens, temperature=temperature, seed=seed
         )
-        return model, options
-    if not others and max_tokens is None and temperature is None and seed is None:
+        return model, _continuing(model, options, ENDPOINTS) if continuing else options
+    if not (others or continuing) and max_tokens is None and temperature is None and seed is None:
         return model, {}
     if is_chat_model(model):  # each that may answer takes them its own way
         return bound(
-            model, max_tokens=max_tokens, temperature=temperature, seed=seed, others=others
+            model,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            seed=seed,
+            others=others,
+            continuing=continuing,
         ), {}
     return bound(model, max_tokens=max_tokens, temperature=temperature, seed=seed), dict(others)
 
@@ -208,72 +210,14 @@ def refused(form: Form, why: str, *, endpoints: Endpoints = ENDPOINTS) -> None:
         endpoints.refuse(form.key, why)
 
 
-async def _ask(leaf: Any, endpoints: Endpoints) -> None:
-    """See that the leaf's server is known, if it is one that must be asked."""
-    model = inner_model(leaf)
-    try:
-        if "ChatEndpoint" in class_names(model):
-            await model.aserver()
-        elif is_openai_style(model) and (address := openai_address(model)) is not None:
-            key = getattr(model, "openai_api_key", None)
-            headers = getattr(model, "default_headers", None) or {}
-            await endpoints.ask(
-                address,
-                key=key if isinstance(key, SecretStr) else None,
-                headers={name: text for name, text in headers.items() if isinstance(text, str)},
-                http=getattr(model, "http_async_client", None),
-                again_after_s=_AGAIN_AFTER_S,
-            )
-    except SkeletonGraphError:
-        return
-
-
 def _known_form(leaf: Any, endpoints: Endpoints) -> Form:
     model = inner_model(leaf)
-    kind, where = _kind_and_place(model, endpoints)
+    kind, where = kind_and_place(model, endpoints)
     if kind == "examples":
         return EXAMPLES
     key = f"{kind} {where}"
     why = endpoints.refused(key)
     return Form(kind, key) if why is None else Form("examples", key, why)
-
-
-def _kind_and_place(model: Any, endpoints: Endpoints) -> tuple[Kind, str]:
-    """The form by class, or by what the server said; and what names server and model."""
-    names = class_names(model)
-    name = str(getattr(model, "model_name", None) or getattr(model, "model", ""))
-    if "ChatEndpoint" in names:
-        server = model.known
-        wanted = model.address.model or ""
-        return (
-            ("examples", "") if server is None else (_by_server(server), f"{server.url} {wanted}")
-        )
-    if "ChatTGI" in names:
-        return "tgi", f"{model.base_url} {name}"
-    if "ChatHuggingFace" in names:
-        url = getattr(model.llm, "endpoint_url", None)
-        return ("tgi", f"{url} {name}") if url else ("examples", "")
-    if "ChatOllama" in names:
-        return "ollama", f"{model.base_url} {name}"
-    if is_openai_style(model):
-        try:
-            address = openai_address(model)
-        except InvalidInputError:
-            return "examples", ""
-        if address is None:
-            known = "ChatOpenAI" in names or "AzureChatOpenAI" in names
-            return ("openai", name) if known else ("examples", "")
-        server = endpoints.get(address.url)
-        return ("examples", "") if server is None else (_by_server(server), f"{server.url} {name}")
-    return "examples", ""
-
-
-def _by_server(server: Server) -> Kind:
-    if server.kind == "vllm":
-        return "vllm-guided" if version_before(server.version, _STRUCTURED_OUTPUTS) else "vllm"
-    if server.kind in {"litellm", "other"}:
-        return "examples"
-    return server.kind  # type: ignore[return-value]
 
 
 # -- the form as options of a call
@@ -310,6 +254,12 @@ def _body(kind: Kind, grammar: Grammar) -> dict[str, Any]:
             return {"regex": grammar.regex}
         case _:
             return {"grammar": grammar.gbnf}
+
+
+def _continuing(model: Any, before: Mapping[str, Any], endpoints: Endpoints) -> dict[str, Any]:
+    """A call's options with what makes the server go on with the last message."""
+    body = CONTINUES.get(kind_and_place(model, endpoints)[0])
+    return _joined(model, before, {"extra_body": body}) if body else dict(before)
 
 
 def _joined(model: Any, before: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,103 @@
+"""Where a part ends that goes on from a begun answer: before the answer's next point."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_POINT: Final = re.compile(r"\d{1,2}[.)]\s|#{1,6}\s|[*_]{2}\d{1,2}[.)]|[-*_]{3,}\s*$")
+"""How the next point, a heading or a rule begins."""
+_MAY_BE_POINT: Final = re.compile(r"\d{0,2}|\d{1,2}[.)]|#{1,6}|[*_]{1,2}(\d{1,2}[.)]?)?|[-*_]+\s*")
+"""The beginning of one."""
+_INDENT: Final = 3
+"""Blanks before what belongs to a point of a numbered list."""
+_FENCES: Final = ("```", "~~~")
+
+
+class PointEnd:
+    """Lets a text through until the next point begins; where chunks are cut makes no difference.
+
+    Lines that are indented belong to the part, as its own list does. They lose the indentation that the
+    list of points gave them. A block of code is not looked into.
+
+    Args:
+        paragraph: One paragraph is wanted: the text ends with it, unless something is announced by a colon.
+    """
+
+    def __init__(self, *, paragraph: bool) -> None:
+        self.done = False
+        """The next point has begun: nothing more is let through."""
+        self._is_paragraph = paragraph
+        self._space = ""
+        """White space since the last line's text, from its line break on."""
+        self._head = ""
+        """The first letters of a line, until it is clear what they begin."""
+        self._is_clear = True
+        """The current line belongs to the part."""
+        self._line = ""
+        """The current line's beginning."""
+        self._last = ""
+        """The last sign that is no white space."""
+        self._is_code = False
+
+    def feed(self, chunk: str) -> str:
+        """What of a chunk belongs to the part."""
+        if self._is_clear and "\n" not in chunk and not self._space:
+            return self._pass(chunk)
+        return "".join(filter(None, map(self._take, chunk)))
+
+    def close(self) -> str:
+        """What was held back, if the text ended by itself."""
+        held, self._space, self._head = self._before() + self._head, "", ""
+        return "" if self.done or not held.strip() else held
+
+    def _pass(self, text: str) -> str:
+        self._line += text if len(self._line) < _INDENT else ""
+        self._last = text.rstrip()[-1:] or self._last
+        return text
+
+    def _take(self, char: str) -> str:
+        if self.done:
+            return ""
+        if char == "\n":
+            head, self._head, self._is_clear = self._head, "", False
+            if head:
+                head = self._before() + self._pass(head)
+                self._space = ""
+            if self._line.lstrip().startswith(_FENCES):
+                self._is_code = not self._is_code
+            self._line = ""
+            self._space += char
+            return head
+        if self._is_clear:
+            return self._pass(char)
+        if not self._head and char.isspace():
+            self._space += char
+            return ""
+        return self._begin(char)
+
+    def _begin(self, char: str) -> str:
+        """Take a letter at the beginning of a line."""
+        self._head += char
+        if not self._is_code and self._last and self._indent() < _INDENT - 1:
+            ends = self._space.count("\n") > 1 and self._is_paragraph and self._last not in ":："  # noqa: RUF001
+            if ends or _POINT.match(self._head):
+                self.done = True
+                return ""
+            if _MAY_BE_POINT.fullmatch(self._head):
+                return ""
+        text, self._head, self._is_clear = self._before() + self._head, "", True
+        self._space = ""
+        return self._pass_line(text)
+
+    def _pass_line(self, text: str) -> str:
+        self._pass(text.lstrip())
+        return text
+
+    def _indent(self) -> int:
+        return len(self._space.rpartition("\n")[2])
+
+    def _before(self) -> str:
+        """The white space before a line, without the indentation of the list of points."""
+        breaks, newline, indent = self._space.rpartition("\n")
+        return f"{breaks}{newline}{indent[_INDENT:]}" if newline else self._space
