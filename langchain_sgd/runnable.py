@@ -71,7 +71,7 @@ class SGDRunnable(Batches, Faces, Options, RunnableSerializable[Any, AIMessage])
     - who writes what: `threshold`, `large_share`, `router`, `least_share`, `accept`
     - whether to split: `mode`, `plain_above`, `busy`
     - the plan: `max_nodes`, `expand`, `expand_depth`, `approve`, `plan_cache`, `constrain`
-    - the text: `opening`, `length`, `headings`, `cut_repeats`, `prompts`, `seed`
+    - the text: `opening`, `length`, `headings`, `cut_repeats`, `prompts`, `continue_message`, `seed`
     - time and load: `deadline_s`, `node_timeout_s`, `stall_timeout_s`, `limits`, `execution`
     - money: `prices`, `max_cost`, `cache_hints`, `count_usage`
     - faults: `retries`, `on_node_error`, `checkpointer`

@@ -149,6 +149,7 @@ def with_options(
     temperature: float | None = None,
     seed: int | None = None,
     continuing: bool = False,
+    endpoints: Endpoints = ENDPOINTS,
 ) -> tuple[Runnable[Any, Any], dict[str, Any]]:
     """The model for a call, and the call's options under the names that its class takes them.
 
@@ -161,7 +162,7 @@ def with_options(
         options = call_options(
             model, others, max_tokens=max_tokens, temperature=temperature, seed=seed
         )
-        return model, _continuing(model, options, ENDPOINTS) if continuing else options
+        return model, _continuing(model, options, endpoints) if continuing else options
     if not (others or continuing) and max_tokens is None and temperature is None and seed is None:
         return model, {}
     if is_chat_model(model):  # each that may answer takes them its own way
@@ -172,6 +173,7 @@ def with_options(
             seed=seed,
             others=others,
             continuing=continuing,
+            endpoints=endpoints,
         ), {}
     return bound(model, max_tokens=max_tokens, temperature=temperature, seed=seed), dict(others)
 

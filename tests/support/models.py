@@ -25,6 +25,7 @@ from langchain_sgd.skeleton import Skeleton
 
 PLANNER, PLAIN = "planner", "plain"
 """The planner's call and an undivided answer's, beside the ids of nodes."""
+_BEGUN = re.compile(r"^(?:ai: )?(\S+)\. \*\*.*\*\*:\Z", re.MULTILINE)
 _NODE = re.compile(r'Write (?:only )?part (\S+), "')
 
 
@@ -242,6 +243,8 @@ def part_of(prompt: str) -> str:
     """Which part a prompt asks for."""
     if "Plan long answers for several writers" in prompt:
         return PLANNER
+    if begun := _BEGUN.search(prompt):
+        return begun[1]
     if found := _NODE.findall(prompt):  # the last one; those before it are examples
         return str(found[-1])
     return PLAIN

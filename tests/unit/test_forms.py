@@ -24,6 +24,7 @@ from langchain_sgd.planning.forms import (
     refused,
     with_options,
 )
+from langchain_sgd.planning.kinds import continues
 from langchain_sgd.planning.wrappers import inner_model, leaves_of
 
 URL = "http://gpu:8000"
@@ -425,3 +426,78 @@ def test_ollamas_own_options_go_where_it_reads_them() -> None:
         },
     }
     assert call_options(model, {"tools": []}) == {"tools": []}
+
+
+# -- servers that go on with a last message of the model's own
+
+CONTINUED = {"continue_final_message": True, "add_generation_prompt": False}
+
+
+@pytest.mark.parametrize(
+    ("kind", "version", "body"),
+    [
+        ("vllm", "0.11.2", CONTINUED),
+        ("vllm", "0.10.1", CONTINUED),
+        ("sglang", None, {"continue_final_message": True}),
+        ("llama.cpp", None, None),
+        ("tgi", None, None),
+        ("ollama", None, None),
+    ],
+)
+async def test_a_server_that_goes_on_is_told_to(kind: str, version: str | None, body: Any) -> None:
+    endpoints = known(kind, version)
+    expected = {} if body is None else {"extra_body": body}
+    assert await continues(behind(), endpoints=endpoints)
+    model, told = with_options(behind(), {}, continuing=True, endpoints=endpoints)
+    assert (type(model), told) == (ChatOpenAI, expected)
+    wrapped, told = with_options(behind().with_retry(), {}, continuing=True, endpoints=endpoints)
+    inner = wrapped.kwargs if isinstance(wrapped, RunnableBinding) else {}
+    assert {**inner, **told} == expected or inner.get("extra_body") == body
+
+
+async def test_what_else_stands_in_the_body_stays() -> None:
+    model = behind(extra_body={"top_k": 5})
+    _, told = with_options(model, {}, continuing=True, endpoints=known("vllm"))
+    assert told == {"extra_body": {"top_k": 5, **CONTINUED}}
+    _, told = with_options(
+        behind(), {"extra_body": {"min_p": 0.1}}, continuing=True, endpoints=known("vllm")
+    )
+    assert told == {"extra_body": {"min_p": 0.1, **CONTINUED}}
+
+
+async def test_nothing_is_told_where_nothing_is_begun() -> None:
+    assert with_options(behind(), {}, endpoints=known("vllm"))[1] == {}
+
+
+@pytest.mark.parametrize(
+    "model", [ChatTGI(), ChatOllama(), ChatHuggingFace(llm=SimpleNamespace(endpoint_url=URL))]
+)
+async def test_classes_of_servers_that_go_on(model: Any) -> None:
+    assert await continues(model)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        ChatOpenAI(),
+        AzureChatOpenAI(),
+        ChatAnthropic(),
+        ChatDeepSeek(),
+        Fake(),
+        RunnableLambda(lambda _: "text"),
+        ChatTGI().with_fallbacks([ChatAnthropic()]),
+    ],
+)
+async def test_nobody_else_is_expected_to_go_on(model: Any) -> None:
+    assert not await continues(model)
+
+
+async def test_what_gateways_do_is_not_known() -> None:
+    assert not await continues(behind(), endpoints=known("litellm"))
+    assert not await continues(behind(), endpoints=known("other"))
+
+
+async def test_a_refused_grammar_does_not_end_the_going_on() -> None:
+    endpoints = known("vllm")
+    refused(await form_of(behind(), endpoints=endpoints), "no", endpoints=endpoints)
+    assert await continues(behind(), endpoints=endpoints)

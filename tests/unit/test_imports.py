@@ -23,7 +23,7 @@ LAYERS = (
     {"expressions", "conversation", "message_dicts", "repetition", "files"},
     {"failures", "redaction", "discreet", "thoughts", "schema_argument"},
     {"_extras", "skeleton", "limits", "owner", "retry", "text", "wire", "server_urls", "keys"},
-    {"prompt_texts"},
+    {"prompt_texts", "prompt_pieces"},
     {"costs", "models", "prompts"},
     {"planning"},
     {"report"},

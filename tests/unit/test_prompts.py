@@ -34,6 +34,8 @@ FIELDS = {
     "dependencies": [],
     "dependency": ["id", "heading", "answer", "fence"],
     "node": ["id", "heading", "scope", "difficulty", "length"],
+    "points": ["length"],
+    "begun": ["id", "heading", "scope"],
 }
 
 odd_texts = st.text(st.sampled_from("ab{}|%\\\n\"'<é😀 ")) | st.text(max_size=8)
@@ -90,6 +92,7 @@ class TestTemplates:
             *Prompts(**{"writer_examples": PROMPTS.writer_examples, name: "<{{x}}>"}).for_node(
                 long, value["1"], planned=value.nodes, answers={}
             ),
+            *prompts.for_begun_node(QUESTION, value["1"], planned=value.nodes, answers={}),
         ]
         assert "<{x}>" in "".join(str(m.content) for m in texts)
 
@@ -430,3 +433,58 @@ class TestPlannersPrompt:
         assert prompts.for_planner([HumanMessage("Why?")], max_nodes=5) == [
             HumanMessage("Why?\n\nPlan it.")
         ]
+
+
+class TestBegunAnswers:
+    """What a server is given that goes on with a last message of the model's own."""
+
+    PLAN = Skeleton.parse(
+        {
+            "nodes": [
+                {"id": "1", "heading": "Trains"},
+                {"id": "2", "heading": "Planes", "scope": "short ones"},
+                {"id": "3", "heading": "Which one", "dependencies": ["1"]},
+            ]
+        }
+    )
+
+    def begun(self, at: int, prompts: Prompts = PROMPTS, **more: Any) -> list[BaseMessage]:
+        node = self.PLAN.nodes[at]
+        answers = {d: f"{{text of {d}}}" for d in node.dependencies}
+        return prompts.for_begun_node(
+            [SystemMessage("Be kind."), *QUESTION],
+            node,
+            planned=self.PLAN.nodes,
+            answers=answers,
+            **more,
+        )
+
+    def test_the_model_is_at_the_heading_of_the_part(self) -> None:
+        system, asked, begun = self.begun(1, length="one paragraph of 45 to 60 words")
+        assert system == SystemMessage("Be kind.")
+        assert asked.text == (
+            f"{QUESTION[0].text}\n\nAnswer with these points, one paragraph of 45 to 60 words each:"
+            "\n1. Trains\n2. Planes\n3. Which one"
+        )
+        assert begun == AIMessage("2. **Planes**:")
+
+    def test_all_parts_of_one_length_share_all_but_their_headings(self) -> None:
+        assert self.begun(0)[:-1] == self.begun(1)[:-1]
+
+    def test_what_was_written_before_is_fenced_in(self) -> None:
+        *_, asked, begun = self.begun(2)
+        fence = "====="
+        assert f"{fence} 1. Trains\n{{text of 1}}\n{fence}" in asked.text
+        assert begun.text == "3. **Which one**:"
+
+    @pytest.mark.parametrize("own", [{"writer": "Be terse."}, {"node": "Part {id}"}])
+    def test_own_words_for_writers_take_their_place(self, own: dict[str, str]) -> None:
+        assert not Prompts(**own).begun
+        assert Prompts(**own, begun="{heading}:").begun
+        assert not PROMPTS.for_questions.begun
+
+    def test_both_templates_are_the_users(self) -> None:
+        own = Prompts(points=" In points:", begun="### {heading}\n")
+        *_, asked, begun = self.begun(0, own)
+        assert asked.text.startswith(f"{QUESTION[0].text} In points:\n1. Trains")
+        assert begun.text == "### Trains\n"
