@@ -28,6 +28,7 @@ from langchain_sgd.embedded.engine import (
     Token,
 )
 from tests.grammar_filling import fill_grammar, fits_grammar
+from tests.support.asked import holds
 
 Reply = str | Callable[[str], str] | Mapping[str, str]
 """A fixed text, a function of the prompt, or texts by a substring of the prompt ("" = else)."""
@@ -234,7 +235,7 @@ class ScriptedEngine:
         if self.reply is None or isinstance(self.reply, str):
             return self.reply
         if isinstance(self.reply, Mapping):
-            return next((text for part, text in self.reply.items() if part in prompt), None)
+            return next((text for part, text in self.reply.items() if holds(prompt, part)), None)
         return self.reply(prompt)
 
     def _split(self, text: str) -> list[str]:

@@ -17,6 +17,7 @@ from langchain_sgd.cli import main
 from langchain_sgd.errors import InvalidInputError
 from langchain_sgd.judging import make_pairs, read_answers
 from tests.scripted_engine import Pace, ScriptedEngine
+from tests.support.asked import asks_for
 from tests.support.bench import Page, full_disk, has_nan, lines
 from tests.support.travel import LONG_REPLIES, REPLIES
 from tests.tgi_server import TGITestServer
@@ -313,7 +314,7 @@ async def test_a_bench_that_was_stopped_goes_on(
     assert len(done | added) == 6
     # The first question warms up every method; the others were asked once or not at all.
     plain_calls = sum(name == PLAIN for name, _ in added)
-    undivided = sum("Plan long" not in p and "Write only part" not in p for p in server.prompts)
+    undivided = sum("Plan long" not in p and not asks_for(p) for p in server.prompts)
     assert undivided == (1 + plain_calls) + (1 + len(added) - plain_calls)  # SGD's openings
     methods = json.loads(figures.read_text())["figures"]["users"][users]["methods"]
     assert [methods[name]["runs"] for name in (PLAIN, SGD)] == [3, 3]
@@ -366,9 +367,7 @@ async def test_a_part_that_fails_makes_a_partial_answer(
     server.inject(
         "unauthorized",
         times=None,
-        when=lambda entry: (
-            "And ships" in str(entry.json) and "Write only part 2" in str(entry.json)
-        ),
+        when=lambda entry: "And ships" in str(entry.json) and asks_for(entry.json, 2),
     )
     assert await bench(server, questions, *TWO, "--json", figures) == 0
     methods = json.loads(figures.read_text())["figures"]["users"]["1"]["methods"]

@@ -15,6 +15,7 @@ from langgraph.types import Command
 from langchain_sgd import InvalidInputError, Report, SGDRunnable
 from langchain_sgd.bench.resume import PLACES, measure
 from tests.scripted_engine import Pace, ScriptedEngine
+from tests.support.asked import asks_for
 from tests.support.models import PLANNER, Say, Stage, planning
 from tests.support.skeletons import skeleton
 from tests.tgi_server import TGITestServer
@@ -84,9 +85,7 @@ async def test_a_model_that_learns_its_name_is_still_the_same(file: str) -> None
         TGITestServer(ScriptedEngine(replies, pace=Pace(plans_first=True))) as server,
         AsyncSqliteSaver.from_conn_string(file) as saver,
     ):
-        server.inject(
-            "unauthorized", times=1, when=lambda entry: "Write only part 2" in str(entry.json)
-        )
+        server.inject("unauthorized", times=1, when=lambda entry: asks_for(entry.json, 2))
         sgd = SGDRunnable(
             large=server.url, on_node_error="raise", checkpointer=saver
         ).configurable_fields(headings=ConfigurableField(id="headings"))

@@ -17,6 +17,7 @@ from langchain_sgd.models import ENDPOINTS
 from langchain_sgd.report import Report
 from tests.openai_server import OpenAIServer
 from tests.scripted_engine import Pace, ScriptedEngine
+from tests.support.asked import asks_for
 from tests.support.travel import REPLIES
 from tests.tgi_server import Fault, TGITestServer
 
@@ -77,9 +78,7 @@ async def test_ask_streams_the_answer_and_tells_the_outcome_beside_it(
 async def test_a_warning_of_ask_is_told_once_and_on_a_line_of_its_own(
     server: TGITestServer,
 ) -> None:
-    server.inject(
-        "fail", times=None, when=lambda entry: "Write only part 2," in json.dumps(entry.json)
-    )
+    server.inject("fail", times=None, when=lambda entry: asks_for(entry.json, 2))
     urls = ["--small", server.url_of("small"), "--large", server.url_of("large")]
     asking = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "langchain_sgd", "ask", "Which?", *urls),
@@ -123,9 +122,7 @@ async def test_json_on_standard_output_is_all_that_stands_there(
 async def test_a_partial_answer_is_given_with_code_1(
     server: TGITestServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    server.inject(
-        "fail", times=None, when=lambda entry: "Write only part 2," in json.dumps(entry.json)
-    )
+    server.inject("fail", times=None, when=lambda entry: asks_for(entry.json, 2))
     assert await run(server, "ask", "Which?") == 1
     said = capsys.readouterr()
     assert "Trains are slow." in said.out
@@ -168,7 +165,7 @@ async def test_the_deadline_gives_what_is_finished(
     server.inject(
         Fault("stall", after=1),
         times=None,
-        when=lambda e: "Write only part 2," in json.dumps(e.json),
+        when=lambda e: asks_for(e.json, 2),
     )
     assert await run(server, "ask", "Which?", "--deadline", "6.0") == 1
     said = capsys.readouterr()
@@ -213,9 +210,7 @@ async def test_plan_says_when_there_is_no_skeleton(
 
 
 async def test_ctrl_c_closes_the_streams(server: TGITestServer) -> None:
-    server.inject(
-        Fault("stall", after=3), times=None, when=lambda e: "Write only part" in json.dumps(e.json)
-    )
+    server.inject(Fault("stall", after=3), times=None, when=lambda e: asks_for(e.json))
     urls = ["--small", server.url_of("small"), "--large", server.url_of("large")]
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "langchain_sgd", "ask", *urls, "Which?",
@@ -234,7 +229,7 @@ async def test_ctrl_c_closes_the_streams(server: TGITestServer) -> None:
     assert process.returncode == 130
     assert error == b"langchain-sgd: interrupted\n"
     await server.idle()
-    stalled = [entry for entry in server.log if "Write only part" in json.dumps(entry.json)]
+    stalled = [entry for entry in server.log if asks_for(entry.json)]
     assert stalled
     assert all(entry.disconnected for entry in stalled)
 

@@ -16,6 +16,7 @@ import pytest
 
 from langchain_sgd.embedded.server import EmbeddedServer
 from tests.scripted_engine import Pace, ScriptedEngine
+from tests.support.asked import asks_for
 from tests.support.travel import REPLIES as TRAVEL
 from tests.tgi_server import TGITestServer
 
@@ -189,7 +190,7 @@ async def researched(says: dict[str, str]) -> tuple[str, dict[str, str]]:
     async with TGITestServer({"large": researcher}) as server:
         said = await run("research.py", MODEL=server.url_of("large"))
         prompts = [prompt for entry in server.log for prompt in entry.prompts]
-    asked = {part: prompt for part in "123" for prompt in prompts if f"only part {part}," in prompt}
+    asked = {part: prompt for part in "123" for prompt in prompts if asks_for(prompt, part)}
     return said, asked
 
 

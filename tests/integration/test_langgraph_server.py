@@ -24,6 +24,7 @@ from langgraph_sdk.client import LangGraphClient
 
 from langchain_sgd import Report
 from tests.scripted_engine import ScriptedEngine
+from tests.support.asked import asks_for
 from tests.support.travel import REPLIES
 from tests.tgi_server import Fault, TGITestServer, WireEntry
 
@@ -40,12 +41,13 @@ def parts(answer: str) -> str:
 
 
 PIRATE = "Answer as a pirate."
-ASKED_FOR = ("Plan long answers", "Write only part", PIRATE)
+ASKED_FOR = ("Plan long answers", PIRATE)
 
 
 def is_opening(entry: WireEntry) -> bool:
     said = json.dumps(entry.json)
-    return entry.method == "POST" and not any(words in said for words in ASKED_FOR)
+    asked = asks_for(entry.json) or any(words in said for words in ASKED_FOR)
+    return entry.method == "POST" and not asked
 
 
 def hold_openings(tgi: TGITestServer) -> None:
@@ -207,7 +209,7 @@ async def a_failed_run_goes_on(client: LangGraphClient, tgi: TGITestServer) -> N
     tgi.inject(
         "unauthorized",
         times=None,
-        when=lambda entry: "Write only part 3," in json.dumps(entry.json),
+        when=lambda entry: asks_for(entry.json, 3),
     )
     failed: Any = await client.runs.wait(
         *where, input=QUESTION, context={"on_node_error": "raise"}, raise_error=False

@@ -24,7 +24,7 @@ class ChatTGI(ScriptedChat):
     model: str = "m"
 
 
-class Refusal(Exception):
+class RefusalError(Exception):
     status_code = 400
 
 
@@ -60,13 +60,14 @@ async def test_parts_go_on_from_the_opening_and_their_heading() -> None:
 async def test_a_part_waits_for_the_opening_and_no_longer() -> None:
     on = stage()
     on.gated = True
-    asking = asyncio.create_task(answer(sgd(on)))
-    on.release(PLANNER, "1", "2", "3")
-    await settle(lambda: on.of(PLANNER) and on.of(PLANNER)[0].outcome == "done")
-    await settle()
-    assert on.parts() == [PLAIN, PLANNER]
-    on.release(PLAIN)
-    assert (await asking).status == "complete"
+    async with asyncio.TaskGroup() as group:
+        asking = group.create_task(answer(sgd(on)))
+        on.release(PLANNER, "1", "2", "3")
+        await settle(lambda: bool(on.of(PLANNER)) and on.of(PLANNER)[0].outcome == "done")
+        await settle()
+        assert on.parts() == [PLAIN, PLANNER]
+        on.release(PLAIN)
+    assert asking.result().status == "complete"
 
 
 async def test_no_part_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +112,7 @@ async def test_a_tier_that_is_not_known_to_go_on_is_told_in_words() -> None:
 
 
 async def test_a_server_that_refuses_is_asked_in_words_at_once_and_from_then_on() -> None:
-    on = stage(**{"1": [Say(error=Refusal("no")), Say("One.")]})
+    on = stage(**{"1": [Say(error=RefusalError("no")), Say("One.")]})
     runnable = sgd(on, retries=0, headings=False)
     report = await answer(runnable, {"question": "Why?", "skeleton": skeleton("1")})
     assert report.status == "complete"

@@ -52,8 +52,9 @@ def test_where_more_than_a_paragraph_is_wanted_a_blank_line_is_no_end() -> None:
     assert read([said], paragraph=False) == (" Blinds help.\n\nMasks do, too.", True)
 
 
-@given(st.data(), st.booleans())
-def test_where_chunks_are_cut_makes_no_difference(data: st.DataObject, paragraph: bool) -> None:
+@given(st.data())
+def test_where_chunks_are_cut_makes_no_difference(data: st.DataObject) -> None:
+    paragraph = data.draw(st.booleans())
     said = data.draw(st.text(st.sampled_from("ab1.)#*-`: \n"), max_size=60))
     chunks = data.draw(cuts(said))
     assert read(chunks, paragraph=paragraph) == read([said], paragraph=paragraph)
