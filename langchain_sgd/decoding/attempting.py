@@ -18,7 +18,7 @@ from langchain_sgd.decoding.patience import Patience
 from langchain_sgd.decoding.prefixes import with_hints
 from langchain_sgd.decoding.reply import Reply, usage_when_stopped
 from langchain_sgd.decoding.sentences import count_words, whole_sentences
-from langchain_sgd.events import Emit, Started
+from langchain_sgd.events import Discarded, Emit, Started
 from langchain_sgd.options import answer_of
 from langchain_sgd.planning.forms import is_refusal, with_options
 from langchain_sgd.planning.kinds import continues
@@ -27,6 +27,7 @@ from langchain_sgd.report import Attempt, NodeStatus, Report
 from langchain_sgd.retry import is_retryable
 from langchain_sgd.tiers import Tier
 
+_NOT_GONE_ON = "the begun answer was not gone on with"
 _NEARLY = 0.8
 """Of a bound: a text that was cut there was cut by it."""
 
@@ -94,6 +95,8 @@ async def attempt_by_model(
     begun = await _may_go_on(part, tier)
     tried, until = await _attempt(run, part, tier, number, on_tier, emit, until, continuing=begun)
     if tried.is_vain and not run.clock.is_late(until):
+        if tried.text:
+            emit(Discarded(part.id, _NOT_GONE_ON, run.clock.now()))
         vain, number = tried, number + 1
         tried, until = await _attempt(run, part, tier, number, on_tier, emit, until)
         tried.vain = vain
@@ -162,10 +165,10 @@ async def _attempt(
         tried.reply.usage = usage_when_stopped(tried.reply, messages)
     examine(run, part, tried, nearly_empty=hearing.is_nearly_empty)
     tried.annotations = placed(tried.reply.annotations, hearing.said, tried.text)
-    if continuing and not tried.text and tried.reply.error is None:
-        tried.is_vain = True
-        # What a server takes for a thought, it takes for one the next time.
+    if continuing and tried.reply.error is None and (tried.reply.reasoning or not tried.text):
+        # A thought comes at the beginning of a message only, or what came was taken for one.
         tier.shared.goes_on = not tried.reply.reasoning
+        tried.is_vain, tried.problem = True, tried.problem or _NOT_GONE_ON
     return tried, until
 
 

@@ -44,13 +44,14 @@ class Hearing:
         self._tier, self._emit, self._now = tier, emit, now
         self._filter = AnswerFilter(heading, opened=tier.shared.opens_thoughts)
         self._said: list[str] = []
-        self._point = (
-            PointEnd(paragraph=share is None or share.is_paragraph) if continuing else None
-        )
+        self._is_continuing = continuing
         self._begin()
 
     def _begin(self) -> None:
-        self._ending = None if self._share is None else SentenceEnd(self._share.most_words)
+        share = self._share
+        self._ending = None if share is None else SentenceEnd(share.most_words)
+        is_paragraph = share is None or share.is_paragraph
+        self._point = PointEnd(paragraph=is_paragraph) if self._is_continuing else None
         self._pieces: list[str] = []
         self._held = ""
         self._is_enough = not self._least

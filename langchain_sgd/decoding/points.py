@@ -5,20 +5,23 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_POINT: Final = re.compile(r"\d{1,2}[.)]\s|#{1,6}\s|[*_]{2}\d{1,2}[.)]|[-*_]{3,}\s*$")
-"""How the next point, a heading or a rule begins."""
+_POINT: Final = re.compile(r"\d{1,2}[.)]\s|#{1,6}\s|[*_]{2}\d{1,2}[.)]")
+"""How the next point or a heading begins."""
+_RULE: Final = re.compile(r"([-*_])\1{2,}\s*")
 _MAY_BE_POINT: Final = re.compile(r"\d{0,2}|\d{1,2}[.)]|#{1,6}|[*_]{1,2}(\d{1,2}[.)]?)?|[-*_]+\s*")
 """The beginning of one."""
 _INDENT: Final = 3
 """Blanks before what belongs to a point of a numbered list."""
 _FENCES: Final = ("```", "~~~")
+_COLONS: Final = ":："  # noqa: RUF001 - other scripts' signs are meant
 
 
 class PointEnd:
     """Lets a text through until the next point begins; where chunks are cut makes no difference.
 
     Lines that are indented belong to the part, as its own list does. They lose the indentation that the
-    list of points gave them. A block of code is not looked into.
+    list of points gave them. A block of code is not looked into. Of a text that begins as a point does
+    nothing is let through: whoever says it has not gone on, but begun an answer of its own.
 
     Args:
         paragraph: One paragraph is wanted: the text ends with it, unless something is announced by a colon.
@@ -32,7 +35,7 @@ class PointEnd:
         """White space since the last line's text, from its line break on."""
         self._head = ""
         """The first letters of a line, until it is clear what they begin."""
-        self._is_clear = True
+        self._is_clear = False
         """The current line belongs to the part."""
         self._line = ""
         """The current line's beginning."""
@@ -61,6 +64,9 @@ class PointEnd:
             return ""
         if char == "\n":
             head, self._head, self._is_clear = self._head, "", False
+            if _RULE.fullmatch(head):
+                self.done = True
+                return ""
             if head:
                 head = self._before() + self._pass(head)
                 self._space = ""
@@ -79,9 +85,8 @@ class PointEnd:
     def _begin(self, char: str) -> str:
         """Take a letter at the beginning of a line."""
         self._head += char
-        if not self._is_code and self._last and self._indent() < _INDENT - 1:
-            ends = self._space.count("\n") > 1 and self._is_paragraph and self._last not in ":："  # noqa: RUF001
-            if ends or _POINT.match(self._head):
+        if not self._is_code and self._indent() < _INDENT - 1:
+            if self._ends_paragraph() or _POINT.match(self._head):
                 self.done = True
                 return ""
             if _MAY_BE_POINT.fullmatch(self._head):
@@ -93,6 +98,10 @@ class PointEnd:
     def _pass_line(self, text: str) -> str:
         self._pass(text.lstrip())
         return text
+
+    def _ends_paragraph(self) -> bool:
+        is_blank = self._space.count("\n") > 1
+        return is_blank and self._is_paragraph and bool(self._last) and self._last not in _COLONS
 
     def _indent(self) -> int:
         return len(self._space.rpartition("\n")[2])

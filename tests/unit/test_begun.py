@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, AIMessageChunk
 
 from langchain_sgd import Prompts, Report, SGDRunnable
 from langchain_sgd.decoding import opening as opening_module
@@ -22,6 +22,16 @@ class ChatTGI(ScriptedChat):
 
     base_url: str = "http://gpu:8080"
     model: str = "m"
+
+
+class Thinking(ChatTGI):
+    """Begins a message of its own, with a thought, where it was to go on."""
+
+    def _chunk(self, text: str, end: Say | None) -> AIMessageChunk:
+        chunk = super()._chunk(text, end)
+        if is_begun(self.stage.calls[-1]):
+            chunk.additional_kwargs["reasoning_content"] = "Hm."
+        return chunk
 
 
 class RefusalError(Exception):
@@ -125,6 +135,25 @@ async def test_a_server_that_refuses_is_asked_in_words_at_once_and_from_then_on(
 
 async def test_a_server_that_takes_the_text_for_a_thought_is_asked_in_words() -> None:
     on = stage(**{"1": [Say(""), Say("One.")]})
+    report = await answer(sgd(on, retries=0), {"question": "Why?", "skeleton": skeleton("1")})
+    assert [is_begun(call) for call in on.of("1")] == [True, False]
+    assert report.nodes[0].answer == "One."
+
+
+async def test_a_server_that_thinks_anew_is_asked_in_words_and_from_then_on() -> None:
+    on = stage(**{"1": [Say("Whole answer."), Say("One.")]})
+    runnable = sgd(on, retries=0, small=None, large=Thinking(name="large", stage=on))
+    given = {"question": "Why?", "skeleton": skeleton("1")}
+    report = await answer(runnable, given)
+    assert [is_begun(call) for call in on.of("1")] == [True, False]
+    assert report.nodes[0].answer == "One."
+    message = await runnable.ainvoke(given)
+    assert "Whole" not in message.text
+    assert not is_begun(on.calls[-1])
+
+
+async def test_an_answer_from_the_beginning_is_no_going_on() -> None:
+    on = stage(**{"1": [Say(["1. **Heading", " 1**: All of it."]), Say("One.")]})
     report = await answer(sgd(on, retries=0), {"question": "Why?", "skeleton": skeleton("1")})
     assert [is_begun(call) for call in on.of("1")] == [True, False]
     assert report.nodes[0].answer == "One."

@@ -39,12 +39,27 @@ def read(chunks: list[str], *, paragraph: bool = True) -> tuple[str, bool]:
         ),
         (" In 2020 it was dark.\n2020 was light.\n\n", " In 2020 it was dark.\n2020 was light."),
         (" 3.5 lux", " 3.5 lux"),
+        ("1. **Dark**: Blinds help.", ""),
+        ("## Dark\n\nBlinds help.", ""),
+        ("\n\n3. **Food**: Eat.", ""),
         ("", ""),
     ],
 )
 def test_a_part_ends_before_the_next_point(said: str, text: str) -> None:
     assert read([said])[0].rstrip() == text
     assert read(list(said))[0].rstrip() == text
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        (" A.\n\n---\n\nB.", " A."),
+        (" A.\n\n***B*** is.\n", " A.\n\n***B*** is."),
+        (" A.\n\n- B\n- C\n\n4) D", " A.\n\n- B\n- C"),
+    ],
+)
+def test_rules_end_a_longer_part_and_emphasis_does_not(said: str, text: str) -> None:
+    assert read(list(said), paragraph=False)[0].rstrip() == text
 
 
 def test_where_more_than_a_paragraph_is_wanted_a_blank_line_is_no_end() -> None:

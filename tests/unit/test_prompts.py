@@ -14,7 +14,8 @@ from langchain_sgd.decoding.length import Share
 from langchain_sgd.decoding.sentences import count_words
 from langchain_sgd.planning.drafts import Repairer
 from langchain_sgd.planning.reading import example_drafts
-from langchain_sgd.prompts import PartExample, Prompts
+from langchain_sgd.prompt_pieces import PartExample
+from langchain_sgd.prompts import Prompts
 from langchain_sgd.skeleton import Node, Skeleton
 from langchain_sgd.wire import PLAIN_WORD, as_json, skeleton_regex
 from tests.support.skeletons import skeleton, skeletons
