@@ -149,7 +149,9 @@ def parser() -> argparse.ArgumentParser:
         "--svg", type=new_file, metavar="FILE", help="write the race as a moving picture"
     )
 
-    serve = command("serve", "serve models with TGI's protocol", _lazily("serving", "serve"))
+    serve = command(
+        "serve", "serve models with TGI's protocol and OpenAI's", _lazily("serving", "serve")
+    )
     serve.add_argument(
         "--model",
         action=Named,

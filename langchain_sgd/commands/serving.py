@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from langchain_sgd.arguments import DONE
+from langchain_sgd.bundled import BUNDLED_QUESTIONS
 from langchain_sgd.commands.models import key_of
 from langchain_sgd.commands.ports import check_port
 from langchain_sgd.embedded.server import EmbeddedServer
@@ -58,6 +59,9 @@ def serve(args: argparse.Namespace) -> int:
         if named:
             settings = [f"SGD_{name.upper()}={url}" for name, url in named.items()]
             lines += ["", f"export {' '.join(settings)}"]
+        if not args.model:
+            lines += ["", "These two models write launch briefs for products, and nothing else:"]
+            lines += [f'langchain-sgd ask "{BUNDLED_QUESTIONS[0][0]}"']
         sys.stdout.write("\n".join([*lines, "", "Ctrl-C ends it.", ""]))
         sys.stdout.flush()
 

@@ -117,8 +117,9 @@ async def _attempt(
     tried = Attempted(Reply(tier.name))
     messages = await _begun(run, part) if continuing else part.messages
     least = part.least_words(tier, run.options.least_share)
+    share = part.share.begun if continuing and part.share is not None else part.share
     hearing = Hearing(
-        part.id, part.heading, part.share, least, tier, emit, run.clock.now, continuing=continuing
+        part.id, part.heading, share, least, tier, emit, run.clock.now, continuing=continuing
     )
 
     async def started() -> float | None:
@@ -126,7 +127,7 @@ async def _attempt(
         until = call_started(run, part, tier, number, emit, until)
         return until
 
-    model, options = _bound(run, part, tier, continuing=continuing)
+    model, options = _bound(run, part, tier, share, continuing=continuing)
     # An undivided answer shares its beginning with the planner's prompt, or with nothing.
     if (
         not continuing
@@ -219,13 +220,13 @@ def placed(
 
 
 def _bound(
-    run: RunContext, part: Part, tier: Tier, *, continuing: bool
+    run: RunContext, part: Part, tier: Tier, share: Share | None, *, continuing: bool
 ) -> tuple[Runnable[Any, Any], dict[str, Any]]:
     """The tier's model and its options for this part, under the names that its class takes them."""
     given = dict(run.question.options)
     tokens, temperature = given.pop("max_tokens", None), given.pop("temperature", None)
-    if part.share is not None:
-        bound = part.share.max_tokens
+    if share is not None:
+        bound = share.max_tokens
         tokens = bound if tokens is None else min(tokens, bound)
     return with_options(
         tier.model,

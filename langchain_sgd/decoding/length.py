@@ -7,7 +7,7 @@ it in words, and its text is ended at the end of a sentence when it goes far bey
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from langchain_sgd.decoding.wish import wished
@@ -21,6 +21,9 @@ _EXPECTED_PARTS: Final = 4
 _PARAGRAPH_WORDS: Final = 150
 _RANGE: Final = (0.85, 1.15)
 """Of a share: what the writer is told."""
+_BEGUN_RANGE: Final = (1.6, 2.0)
+"""Of a share: what is said where a writer goes on with a begun answer. Of that, small models write two
+thirds."""
 _HARD_SHARE: Final = 1.2
 _ROOM: Final = 1.1
 """A part may have this much more than its share before it is ended at a sentence."""
@@ -34,24 +37,37 @@ class Share:
     """The length of one part."""
 
     words: int
+    is_wished: bool = False
+    """Somebody wants the answer to have its length; otherwise a part may have twice as much."""
+    is_begun: bool = False
+    """Its writer goes on with a begun answer."""
+
+    @property
+    def begun(self) -> Share:
+        """The same for a writer that goes on with a begun answer."""
+        return replace(self, is_begun=True)
 
     def __str__(self) -> str:
         """For the writer. Small models keep to a range, and write too little for a bare number."""
         if self.words < LEAST_WORDS:
             return f"one sentence of at most {self.words} words"
-        least, most = (_rounded(self.words * by) for by in _RANGE)
-        what = "one paragraph" if self.is_paragraph else "a few paragraphs"
+        least, most = (
+            _rounded(self.words * by) for by in (_BEGUN_RANGE if self.is_begun else _RANGE)
+        )
+        one = "a full paragraph" if self.is_begun else "one paragraph"
+        what = one if self.is_paragraph else "a few paragraphs"
         return f"{what} of {least} to {most} words"
 
     @property
     def is_paragraph(self) -> bool:
         """Whether it is to be no longer than one paragraph."""
-        return self.words <= _PARAGRAPH_WORDS
+        return self.words * (_BEGUN_RANGE[1] if self.is_begun else 1) <= _PARAGRAPH_WORDS
 
     @property
     def most_words(self) -> int:
         """Where the text is ended at the next end of a sentence."""
-        return round(self.words * _ROOM)
+        has_room = self.is_begun and not self.is_wished
+        return round(self.words * (_BEGUN_RANGE[1] if has_room else _ROOM))
 
     @property
     def max_tokens(self) -> int:
@@ -93,4 +109,5 @@ class Length:
         words = PART_WORDS * self.factor if self.words is None else self.words / max(parts, 1)
         if difficulty >= HARD:
             words *= _HARD_SHARE
-        return Share(max(LEAST_WORDS if self.words is None else 10, round(words)))
+        is_wished = self.words is not None or self.factor != 1
+        return Share(max(LEAST_WORDS if self.words is None else 10, round(words)), is_wished)

@@ -82,8 +82,12 @@ async def write_node(
         return prompts.for_node(run.question.messages, node, **told)
 
     messages = ask(options.prompts)
-    may_begin = options.continue_message and options.prompts.begun
-    begun = options.prompts.for_begun_node(run.question.messages, node, **told) if may_begin else ()
+    begun: Sequence[BaseMessage] = ()
+    if options.continue_message and options.prompts.begun:
+        length = "" if share is None else str(share.begun)
+        begun = options.prompts.for_begun_node(
+            run.question.messages, node, **{**told, "length": length}
+        )
     part = Part(
         node.id,
         f"node:{run.place}{node.id}",

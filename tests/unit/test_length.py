@@ -154,3 +154,25 @@ class TestWholeSentences:
 )
 def test_words_are_counted_where_no_blanks_stand_between_them(text: str, words: int) -> None:
     assert count_words(text) == words
+
+
+class TestBegun:
+    """The length of a part whose writer goes on with a begun answer."""
+
+    def test_it_is_told_more_and_may_write_more_than_in_words(self) -> None:
+        share = Length().share(planned=4, complete=True)
+        assert (str(share.begun), share.begun.most_words) == (
+            "a full paragraph of 80 to 100 words",
+            100,
+        )
+        assert share.begun.max_tokens > share.max_tokens
+
+    @pytest.mark.parametrize("length", [Length(200), Length(factor=0.5)])
+    def test_a_length_that_somebody_wants_bounds_it_as_ever(self, length: Length) -> None:
+        share = length.share(planned=4, complete=True)
+        assert share.begun.most_words == share.most_words
+
+    def test_a_long_part_is_no_paragraph(self) -> None:
+        assert Share(75).begun.is_paragraph
+        assert not Share(76).begun.is_paragraph
+        assert Share(76).is_paragraph
