@@ -39,6 +39,7 @@ from langchain_sgd.streams import all_of
 PLAIN, PLAIN_SMALL, SOT = "plain large", "plain small", "Skeleton-of-Thought"
 SGD, ADAPTIVE = "SGD large", "SGD adaptive"
 PLANNED, SUPERSTEPS = "SGD, plan first", "SGD, supersteps"
+TOLD = "SGD, writers told"
 
 _TEXTS: Final = ("turns", "question", "prompt", "text")
 _IDS: Final = ("question_id", "prompt_id", "id")
@@ -107,7 +108,8 @@ def methods_on(models: Mapping[str, Runnable[Any, Any]], *, ablations: bool) -> 
 
     Args:
         models: `large`, and perhaps `small` and `planner`.
-        ablations: Whether SGD without pipelining and in supersteps is measured, too.
+        ablations: Whether SGD is measured without pipelining, in supersteps, and with writers that are told
+            about their part wherever they are, too.
     """
     large, small = models["large"], models.get("small")
     planned = {"planner": models["planner"]} if "planner" in models else {}
@@ -128,6 +130,7 @@ def methods_on(models: Mapping[str, Runnable[Any, Any]], *, ablations: bool) -> 
         found += [
             Method(PLANNED, sgd(SGDRunnable, execution="planned", **planned)),
             Method(SUPERSTEPS, sgd(SGDRunnable, execution="superstep", **planned)),
+            Method(TOLD, sgd(SGDRunnable, continue_message=False, **planned)),
         ]
     return found
 
