@@ -21,7 +21,7 @@ from langchain_sgd.decoding.sentences import count_words, whole_sentences
 from langchain_sgd.events import Discarded, Emit, Started
 from langchain_sgd.options import answer_of
 from langchain_sgd.planning.forms import is_refusal, with_options
-from langchain_sgd.planning.kinds import continues
+from langchain_sgd.planning.kinds import SHAPING, continues
 from langchain_sgd.redaction import describe
 from langchain_sgd.report import Attempt, NodeStatus, Report
 from langchain_sgd.retry import is_retryable
@@ -92,7 +92,7 @@ async def attempt_by_model(
         emit: Is told of it.
         until: Loop time at which the part must have ended.
     """
-    begun = await _may_go_on(part, tier)
+    begun = await _may_go_on(run, part, tier)
     tried, until = await _attempt(run, part, tier, number, on_tier, emit, until, continuing=begun)
     if tried.is_vain and not run.clock.is_late(until):
         if tried.text:
@@ -168,15 +168,18 @@ async def _attempt(
     tried.annotations = placed(tried.reply.annotations, hearing.said, tried.text)
     if continuing and tried.reply.error is None and (tried.reply.reasoning or not tried.text):
         # A thought comes at the beginning of a message only, or what came was taken for one.
-        tier.shared.goes_on = not tried.reply.reasoning
+        if tried.reply.reasoning:
+            tier.shared.goes_on = False
         tried.is_vain, tried.problem = True, tried.problem or _NOT_GONE_ON
     return tried, until
 
 
-async def _may_go_on(part: Part, tier: Tier) -> bool:
+async def _may_go_on(run: RunContext, part: Part, tier: Tier) -> bool:
     """Whether the tier's server is given a begun answer. A model that thinks first is told in words."""
     shared = tier.shared
     if not part.begun or not shared.goes_on or shared.opens_thoughts:
+        return False
+    if SHAPING & run.question.options.keys():
         return False
     return await continues(tier.model)
 

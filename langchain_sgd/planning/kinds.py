@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableBinding
 from pydantic import SecretStr
 
 from langchain_sgd.errors import InvalidInputError, SkeletonGraphError
@@ -38,16 +38,32 @@ CONTINUES: Final[Mapping[Kind, Mapping[str, Any]]] = {
 """Servers that go on with a last message of the model's own, and what they are told for it."""
 
 
+SHAPING: Final = frozenset({"tools", "functions", "response_format", "format", "guided_json"})
+"""Options that shape a whole answer: one that is begun already cannot have the shape."""
+
+
 async def continues(model: Runnable[Any, Any], *, endpoints: Endpoints = ENDPOINTS) -> bool:
     """Whether every model that may answer is known to go on with a last message of its own.
 
-    Looks through the same wrappers as `forms.form_of`, and asks as it does.
+    One that was given tools or a form of its answer is not. Looks through the same wrappers as
+    `forms.form_of`, and asks as it does.
     """
     leaves = [*leaves_of(model)]
+    if any(SHAPING & _bound_to(each).keys() for each in (model, *leaves)):
+        return False
     for leaf in leaves:
         await ask(leaf, endpoints)
     kinds = [kind_and_place(inner_model(leaf), endpoints)[0] for leaf in leaves]
     return bool(kinds) and all(kind in CONTINUES for kind in kinds)
+
+
+def _bound_to(model: Any) -> dict[str, Any]:
+    """What `bind` has put around a model."""
+    options: dict[str, Any] = {}
+    while isinstance(model, RunnableBinding):
+        options |= model.kwargs
+        model = model.bound
+    return options
 
 
 async def ask(leaf: Any, endpoints: Endpoints) -> None:

@@ -112,6 +112,12 @@ async def test_whoever_does_not_want_it_has_writers_told(options: dict[str, Any]
     assert not any(map(is_begun, on.calls))
 
 
+async def test_an_answer_that_is_to_have_a_form_is_not_begun() -> None:
+    on = stage()
+    await answer(sgd(on).bind(response_format={"type": "json_object"}))  # type: ignore[arg-type]
+    assert not any(map(is_begun, on.calls))
+
+
 async def test_a_tier_that_is_not_known_to_go_on_is_told_in_words() -> None:
     on = stage()
     large = on.model("large")

@@ -486,6 +486,8 @@ async def test_classes_of_servers_that_go_on(model: Any) -> None:
         Fake(),
         RunnableLambda(lambda _: "text"),
         ChatTGI().with_fallbacks([ChatAnthropic()]),
+        ChatTGI().bind(tools=[{}]),
+        ChatTGI().bind(response_format={}).with_config(tags=["x"]).with_retry(),
     ],
 )
 async def test_nobody_else_is_expected_to_go_on(model: Any) -> None:
