@@ -118,9 +118,8 @@ async def _attempt(
     messages = await _begun(run, part) if continuing else part.messages
     least = part.least_words(tier, run.options.least_share)
     share = part.share.begun if continuing and part.share is not None else part.share
-    hearing = Hearing(
-        part.id, part.heading, share, least, tier, emit, run.clock.now, continuing=continuing
-    )
+    begun = str(messages[-1].text) if continuing else ""
+    hearing = Hearing(part.id, part.heading, share, least, tier, emit, run.clock.now, begun=begun)
 
     async def started() -> float | None:
         nonlocal until

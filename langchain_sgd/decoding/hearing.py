@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from langchain_sgd.decoding.length import Share
-from langchain_sgd.decoding.points import PointEnd
+from langchain_sgd.decoding.points import Echo, PointEnd
 from langchain_sgd.decoding.sentences import SentenceEnd
 from langchain_sgd.events import Discarded, Emit, Token
 from langchain_sgd.skeleton import NodeId
@@ -25,7 +25,7 @@ class Hearing:
         tier: Who writes.
         emit: Is told of the text.
         now: The run's clock.
-        continuing: It goes on from a begun answer, and would go on beyond the part.
+        begun: The answer that it goes on from, and beyond the part if nobody stops it; empty for none.
     """
 
     def __init__(
@@ -38,13 +38,14 @@ class Hearing:
         emit: Emit,
         now: Callable[[], float],
         *,
-        continuing: bool = False,
+        begun: str = "",
     ) -> None:
         self._id, self._share, self._least = part_id, share, least
         self._tier, self._emit, self._now = tier, emit, now
         self._filter = AnswerFilter(heading, opened=tier.shared.opens_thoughts)
         self._said: list[str] = []
-        self._is_continuing = continuing
+        self._is_continuing = bool(begun)
+        self._echo = Echo(begun)
         self._begin()
 
     def _begin(self) -> None:
@@ -86,6 +87,7 @@ class Hearing:
     def feed(self, said: str) -> bool:
         """Hear more; whether enough was heard."""
         self._said.append(said)
+        said = self._echo.feed(said)
         if self._pieces:
             return self._take(self._filter.feed(said))
         begun = self._filter.begun
@@ -97,7 +99,8 @@ class Hearing:
 
     def close(self) -> None:
         """The model has said all."""
-        self._take(self._filter.close(), last=True)
+        rest = self._filter.feed(self._echo.close())
+        self._take(rest + self._filter.close(), last=True)
 
     def _take(self, text: str, *, last: bool = False) -> bool:
         if self._filter.restarted and not self._tier.shared.opens_thoughts:

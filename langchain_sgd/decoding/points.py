@@ -1,4 +1,4 @@
-"""Where a part ends that goes on from a begun answer: before the answer's next point."""
+"""A text that goes on from a begun answer: without what was begun, and up to the answer's next point."""
 
 from __future__ import annotations
 
@@ -110,3 +110,31 @@ class PointEnd:
         """The white space before a line, without the indentation of the list of points."""
         breaks, newline, indent = self._space.rpartition("\n")
         return f"{breaks}{newline}{indent[_INDENT:]}" if newline else self._space
+
+
+class Echo:
+    """Leaves out the begun answer, which llama.cpp says again before it goes on.
+
+    Args:
+        begun: The begun answer.
+    """
+
+    def __init__(self, begun: str) -> None:
+        self._begun = begun
+        self._held = ""
+        self._is_over = not begun
+
+    def feed(self, chunk: str) -> str:
+        """What of a chunk is new."""
+        if self._is_over:
+            return chunk
+        self._held += chunk
+        if len(self._held) < len(self._begun) and self._begun.startswith(self._held):
+            return ""
+        self._is_over = True
+        return self._held.removeprefix(self._begun)
+
+    def close(self) -> str:
+        """What was held back, if the text ended by itself."""
+        held, self._held = self._held, ""
+        return "" if self._is_over else held

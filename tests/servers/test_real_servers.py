@@ -7,11 +7,13 @@ import re
 from typing import Any
 
 import pytest
+from langchain_core.messages import AIMessage, HumanMessage
 
 from langchain_sgd import Prompts, Report, SGDRunnable
 from langchain_sgd.bundled import BRIEFS_PROMPTS
 from langchain_sgd.models import ChatEndpoint, resolve
-from langchain_sgd.planning.forms import Grammar, bound, form_of
+from langchain_sgd.planning.forms import Grammar, bound, form_of, with_options
+from langchain_sgd.planning.kinds import continues
 
 pytestmark = [
     pytest.mark.timeout(600),
@@ -65,6 +67,21 @@ async def test_it_is_known_for_what_it_is(model: ChatEndpoint) -> None:
     if server.kind in {"tgi", "vllm", "llama.cpp"}:
         assert server.version
         assert server.contexts[name] > 0
+
+
+async def test_it_goes_on_with_a_begun_answer(model: ChatEndpoint) -> None:
+    if not await continues(model):
+        pytest.skip("it is not known to go on")
+    asked = HumanMessage("Count from one to twenty, in words.")
+    whole = await bound(model, max_tokens=32, temperature=0.0).ainvoke([asked])
+    middle = whole.text.rfind(" ", 0, len(whole.text) // 2)
+    begun, rest = whole.text[:middle], whole.text[middle:]
+    assert begun.strip()
+    going, options = with_options(model, max_tokens=8, temperature=0.0, continuing=True)
+    said = await going.ainvoke([asked, AIMessage(begun)], **options)
+    new = said.text.removeprefix(begun)  # llama.cpp says it again
+    # An engine that computes in another order may differ from some token on.
+    assert new.strip()[:6] == rest.strip()[:6]
 
 
 async def test_it_streams_text_and_usage_and_its_models_name(model: ChatEndpoint) -> None:

@@ -159,7 +159,7 @@ async def test_a_server_that_thinks_anew_is_asked_in_words_and_from_then_on() ->
 
 
 async def test_an_answer_from_the_beginning_is_no_going_on() -> None:
-    on = stage(**{"1": [Say(["1. **Heading", " 1**: All of it."]), Say("One.")]})
+    on = stage(**{"1": [Say(["1. **Oth", "er**: All of it."]), Say("One.")]})
     report = await answer(sgd(on, retries=0), {"question": "Why?", "skeleton": skeleton("1")})
     assert [is_begun(call) for call in on.of("1")] == [True, False]
     assert report.nodes[0].answer == "One."
@@ -171,6 +171,13 @@ async def test_a_model_that_thinks_first_is_told_in_words() -> None:
     report = await answer(runnable)
     assert report.nodes[0].answer == "One."
     assert not is_begun(on.of("2")[0])
+
+
+async def test_a_server_that_says_the_begun_answer_again_is_understood() -> None:
+    on = stage(**{"1": Say(["It is so.\n", "\n1. **Heading 1*", "*: One", " is."])})
+    report = await answer(sgd(on, retries=0))
+    assert report.nodes[0].answer == "One is."
+    assert len(on.of("1")) == 1
 
 
 async def test_a_part_ends_before_the_next_point() -> None:

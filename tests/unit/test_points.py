@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_sgd.decoding.points import PointEnd
+from langchain_sgd.decoding.points import Echo, PointEnd
 from tests.support.chunks import cut as cuts
 
 
@@ -79,3 +79,13 @@ def test_where_chunks_are_cut_makes_no_difference(data: st.DataObject) -> None:
 def test_prose_is_let_through_as_it_is(lines: list[str]) -> None:
     said = "\n".join(lines)
     assert read([said]) == (said, False)
+
+
+@given(st.data())
+def test_what_was_begun_is_not_said_again(data: st.DataObject) -> None:
+    begun = data.draw(st.text(st.sampled_from("ab :"), min_size=1, max_size=8))
+    said = data.draw(st.text(st.sampled_from("ab :"), max_size=8))
+    for text, expected in ((begun + said, said), (said, said.removeprefix(begun))):
+        echo = Echo(begun)
+        new = "".join(map(echo.feed, data.draw(cuts(text)))) + echo.close()
+        assert new == expected
