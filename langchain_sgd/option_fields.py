@@ -166,16 +166,16 @@ class OptionFields(Discreet):
     )
     prompts: Prompts = Field(
         default_factory=Prompts,
-        description="Every text that goes to a model beside the conversation. Writers are shown two example"
-        " parts, about 300 tokens that servers with a prefix cache compute once;"
+        description="Every text that goes to a model beside the conversation. Writers that are told about"
+        " their part are shown two examples, about 300 tokens that servers with a prefix cache compute once;"
         " `Prompts(writer_examples=())` leaves them out.",
     )
     continue_message: bool = Field(
         default=True,
-        description="Have parts written by going on from the answer's first sentence and the part's heading,"
-        " where the server is known to go on with a last message of the model's own: TGI, vLLM, SGLang,"
-        " llama.cpp, Ollama. Parts wait a moment for that sentence. False: each writer is told about its"
-        " part, as on all other servers, and as with a `writer` or `node` prompt of your own.",
+        description="Have parts written by going on from the answer's first sentence and the part's heading"
+        " (assistant prefill), where the server is known to go on with a last message of the model's own:"
+        " TGI, vLLM, SGLang, llama.cpp, Ollama. Parts wait a moment for that sentence. False: each writer is"
+        " told about its part, as on all other servers, and as with a `writer` or `node` prompt of your own.",
     )
     constrain: bool = Field(
         default=True,

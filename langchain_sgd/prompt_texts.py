@@ -200,7 +200,7 @@ Only part {id}, "{heading}"{scope}, is wanted now: {length}. What follows is abo
 
 POINTS: Final = "\n\nAnswer with these points, {length} each:"
 
-BEGUN: Final = "{id}. **{heading}**:"
+BEGUN: Final = "{id}. **{heading}**{scope}:"
 
 FUSE: Final = """Give your answer above in the required form. Keep everything it says; leave out what has no \
 place in the form, and add nothing."""

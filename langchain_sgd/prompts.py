@@ -5,7 +5,9 @@ the *order* of a node's prompt: system prompt, what every writer is told and sho
 for byte as given, the nodes planned so far, the answers of the dependencies in skeleton order, the node's own
 part last. Nodes thus share a prefix, which servers with a prefix cache compute once (Plato, arXiv
 2402.12280v2); what stands before a short question is the same for all questions, so that it is shared
-even where a prompt is cached only when its request has ended. For the planner's order see `Prompts`.
+even where a prompt is cached only when its request has ended. A begun answer (`for_begun_node`) has none of
+that: conversation, parts, dependencies' answers, and a last message of the model's own. For the planner's
+order see `Prompts`.
 """
 
 from __future__ import annotations

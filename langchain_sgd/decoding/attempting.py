@@ -176,7 +176,7 @@ async def _attempt(
 async def _may_go_on(run: RunContext, part: Part, tier: Tier) -> bool:
     """Whether the tier's server is given a begun answer. A model that thinks first is told in words."""
     shared = tier.shared
-    if not part.begun or not shared.goes_on or shared.opens_thoughts:
+    if part.begun is None or not shared.goes_on or shared.opens_thoughts:
         return False
     if SHAPING & run.question.options.keys():
         return False
@@ -185,10 +185,11 @@ async def _may_go_on(run: RunContext, part: Part, tier: Tier) -> bool:
 
 async def _begun(run: RunContext, part: Part) -> Sequence[BaseMessage]:
     """The begun answer, with its opening before it."""
-    *asked, begun = part.begun
-    if not (opening := await run.opening.whole()):
-        return part.begun
-    return [*asked, AIMessage(f"{opening}\n\n{begun.text}")]
+    if part.begun is None:
+        return part.messages
+    opening = await run.opening.whole()
+    *asked, begun = part.begun()
+    return [*asked, begun] if not opening else [*asked, AIMessage(f"{opening}\n\n{begun.text}")]
 
 
 def call_started(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,8 +44,9 @@ class Part:
     node: Node | None = None
     """None for an undivided answer."""
     planned_s: float = 0.0
-    begun: Sequence[BaseMessage] = ()
-    """What a server is given in place of `messages` that goes on with a last message of the model's own."""
+    begun: Callable[[], Sequence[BaseMessage]] | None = None
+    """Makes what a server is given in place of `messages` that goes on with a last message of the model's
+    own; None: nobody is given such a thing."""
     share: Share | None = None
     """Its length; None: as long as the writer likes."""
     outline: str = ""

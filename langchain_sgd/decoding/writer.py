@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -82,11 +83,14 @@ async def write_node(
         return prompts.for_node(run.question.messages, node, **told)
 
     messages = ask(options.prompts)
-    begun: Sequence[BaseMessage] = ()
+    begun = None
     if options.continue_message and options.prompts.begun:
         length = "" if share is None else str(share.begun)
-        begun = options.prompts.for_begun_node(
-            run.question.messages, node, **{**told, "length": length}
+        begun = functools.partial(
+            options.prompts.for_begun_node,
+            run.question.messages,
+            node,
+            **{**told, "length": length},
         )
     part = Part(
         node.id,

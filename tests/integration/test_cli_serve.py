@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from langchain_sgd.bundled import BUNDLED_QUESTIONS
 from langchain_sgd.embedded.openvino import unfit_machine
 from langchain_sgd.tgi import TGIAuthError, TGIClient
 from tests.support.commands import command, interrupted
@@ -27,8 +28,19 @@ async def test_urls_are_printed_and_ctrl_c_ends_it(model: Path) -> None:
         assert large is not None
         assert f"export SGD_LARGE={large[1]}\n" in said
         assert "SGD_OTHER_URL" not in said
+        assert "launch briefs" not in said
         async with TGIClient(large[1]) as client:
             assert await client.health()
+        await interrupted(process)
+
+
+async def test_its_own_models_are_served_with_what_they_are_for() -> None:
+    async with command("serve") as (process, said):
+        assert re.findall(r"^(\w+) +http://", said, re.MULTILINE) == ["small", "large"]
+        assert "launch briefs for products, and nothing else" in said
+        asked = re.search(r'^langchain-sgd ask "(.*)"$', said, re.MULTILINE)
+        assert asked is not None
+        assert asked[1] == BUNDLED_QUESTIONS[0][0]
         await interrupted(process)
 
 

@@ -19,7 +19,9 @@ def asks_for(request: Any, part: int | str | None = None) -> bool:
     """
     text = request if isinstance(request, str) else json.dumps(request)
     number = r"\d+" if part is None else re.escape(str(part))
-    return bool(re.search(rf"Write only part {number}\b|(?<!\d){number}\. \*\*[^*]+\*\*:", text))
+    return bool(
+        re.search(rf"Write only part {number}\b|(?<!\d){number}\. \*\*[^*]+\*\*( \(.*?\))?:", text)
+    )
 
 
 def holds(prompt: str, words: str) -> bool:

@@ -25,7 +25,7 @@ from langchain_sgd.skeleton import Skeleton
 
 PLANNER, PLAIN = "planner", "plain"
 """The planner's call and an undivided answer's, beside the ids of nodes."""
-_BEGUN = re.compile(r"^(?:ai: )?(\S+)\. \*\*.*\*\*:\Z", re.MULTILINE)
+_BEGUN = re.compile(r"^(?:ai: )?(\S+)\. \*\*.*\*\*.*:\Z", re.MULTILINE)
 _NODE = re.compile(r'Write (?:only )?part (\S+), "')
 
 

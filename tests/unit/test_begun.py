@@ -61,7 +61,9 @@ async def test_parts_go_on_from_the_opening_and_their_heading() -> None:
     assert report.status == "complete"
     for part in ("1", "2", "3"):
         (call,) = on.of(part)
-        assert call.messages[-1] == AIMessage(f"It is so.\n\n{part}. **Heading {part}**:")
+        assert call.messages[-1] == AIMessage(
+            f"It is so.\n\n{part}. **Heading {part}** (what {part} covers):"
+        )
     assert "text of 1" in on.of("3")[0].prompt
     assert not is_begun(on.of(PLANNER)[0])
     assert not is_begun(on.of(PLAIN)[0])
@@ -85,7 +87,7 @@ async def test_no_part_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     on = stage(**{PLAIN: Say(["It "], hang=True)})
     report = await answer(sgd(on))
     assert report.status == "complete"
-    assert on.of("1")[0].messages[-1] == AIMessage("1. **Heading 1**:")
+    assert on.of("1")[0].messages[-1] == AIMessage("1. **Heading 1** (what 1 covers):")
 
 
 @pytest.mark.parametrize(
@@ -95,7 +97,7 @@ async def test_without_an_opening_they_go_on_from_their_heading(plain: Say) -> N
     on = stage(**{PLAIN: plain})
     report = await answer(sgd(on, retries=0))
     assert report.status == "complete"
-    assert on.of("1")[0].messages[-1] == AIMessage("1. **Heading 1**:")
+    assert on.of("1")[0].messages[-1] == AIMessage("1. **Heading 1** (what 1 covers):")
 
 
 @pytest.mark.parametrize(
@@ -174,7 +176,7 @@ async def test_a_model_that_thinks_first_is_told_in_words() -> None:
 
 
 async def test_a_server_that_says_the_begun_answer_again_is_understood() -> None:
-    on = stage(**{"1": Say(["It is so.\n", "\n1. **Heading 1*", "*: One", " is."])})
+    on = stage(**{"1": Say(["It is so.\n", "\n1. **Heading 1*", "* (what 1 covers): One", " is."])})
     report = await answer(sgd(on, retries=0))
     assert report.nodes[0].answer == "One is."
     assert len(on.of("1")) == 1

@@ -467,7 +467,7 @@ class TestBegunAnswers:
             f"{QUESTION[0].text}\n\nAnswer with these points, one paragraph of 45 to 60 words each:"
             "\n1. Trains\n2. Planes\n3. Which one"
         )
-        assert begun == AIMessage("2. **Planes**:")
+        assert begun == AIMessage("2. **Planes** (short ones):")
 
     def test_all_parts_of_one_length_share_all_but_their_headings(self) -> None:
         assert self.begun(0)[:-1] == self.begun(1)[:-1]
